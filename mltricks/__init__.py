@@ -1,0 +1,23 @@
+"""Every training technique one override away, proven, with sweeps that need few GPUs.
+
+The names below are imported when first used, so that ``import mltricks`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mltricks.config import compose
+    from mltricks.predictor import load
+    from mltricks.train import train
+
+__version__ = "0.1.0"
+__all__ = ["compose", "load", "train"]
+
+_HOME = {"compose": "mltricks.config", "train": "mltricks.train", "load": "mltricks.predictor"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'mltricks' has no attribute {name!r}")

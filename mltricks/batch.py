@@ -1,0 +1,26 @@
+"""What a batch may contain: one table, so that sources, techniques and objectives mean the same thing by a key.
+
+A batch is a ``dict[str, Tensor]``. Legend: B batch, C channels, H height, W width, L length, D features, K classes,
+U unlabelled samples (``data.unlabeled_ratio`` times B).
+
+============  =====================  =================  ==========================================================
+key           shape                  dtype              meaning
+============  =====================  =================  ==========================================================
+x             (B, C, H, W)           uint8 -> float32   images in raw units until ``normalize``, then standardised
+              (B, L)                 int64              tokens
+              (B, D)                 float32            features
+y             (B,)                   int64              class index
+              (B, K)                 float32            class probabilities (after mixup, cutmix, label smoothing)
+              (B, L)                 int64              next token at every position
+              (B,) or (B, D)         float32            regression target
+x_unlabeled   (U, C, H, W)           as x               samples whose labels were set aside by data.limit/fraction
+index         (B,)                   int64              position of the sample in the training split
+============  =====================  =================  ==========================================================
+"""
+
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+
+KEYS = ("x", "y", "x_unlabeled", "index")
+INPUTS = ("x", "x_unlabeled")

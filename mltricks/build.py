@@ -1,0 +1,181 @@
+"""From the configuration to everything a run consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mltricks.config import create
+from mltricks.data.source import Source
+from mltricks.data.splits import DataSplits
+from mltricks.device import choose_device
+from mltricks.functional_model import FunctionalModel
+from mltricks.hyper import HyperPlan
+from mltricks.schedules.drives import extract_drives, learning_rate_drives
+from mltricks.state import State, fold, map_state, reseed
+from mltricks.step import Stack, Step, build_predict, build_step
+from mltricks.technique import floats_of
+from mltricks.values import check_value, Count, Size
+
+INIT, SETUP, STEP, ORDER = range(4)
+"""What a seed is for; folded into it so that the streams of random numbers are unrelated."""
+
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Run:
+    """Everything a run consists of; read-only once built, but for ``state``."""
+
+    cfg: dict[str, Any]
+    device: torch.device
+    data: DataSplits
+    model: FunctionalModel
+    objective: Any
+    techniques: Stack
+    optim: Any
+    engine: Any
+    plan: HyperPlan
+    source: Source
+    predict: Callable[[State, Tensor], Tensor]
+    state: State
+    total_steps: int
+    step: Step = None  # type: ignore[assignment]
+
+    @property
+    def num_params(self) -> int:
+        """Trained numbers of the model and of what techniques add."""
+        return sum(p.numel() for p in self.state["params"].values())
+
+
+def build(cfg: dict[str, Any]) -> Run:
+    """Build a run.
+
+    Args:
+        cfg: the resolved configuration as nested dicts.
+
+    Raises:
+        ValueError: a value is wrong, a combination cannot be right, or a setting would have no effect.
+    """
+    check_top_level(cfg)
+    allow, seed = cfg["allow_modules"], cfg["seed"]
+    device = choose_device(cfg["device"])
+    techniques, drives = create_stack(cfg, allow)
+    optim_node, optim_drives = extract_drives(cfg["optim"], "optim", allow)
+    optim, engine = create(optim_node, "optim", allow), create(cfg["engine"], "engine", allow)
+    objective = create(cfg["objective"], "objective", allow)
+    data = load_data(cfg, allow).to(device)
+    check_fit(objective, techniques, data, cfg)
+
+    sampler = create(cfg["sampler"], "sampler", allow)
+    source = Source(
+        data.train,
+        sampler,
+        cfg["batch_size"],
+        fold(seed, ORDER),
+        cfg["data"].get("drop_last", True),
+        data.unlabeled,
+        cfg["data"].get("unlabeled_ratio", 0),
+    )
+    total_steps = cfg["epochs"] * source.steps_per_epoch
+    total_steps = min(total_steps, cfg["max_steps"] or total_steps)
+
+    module = create_model(cfg, data, seed, allow)
+    model, state = set_up(module, techniques, optim, source, data, device, cfg)
+    drives |= optim_drives | learning_rate_drives(cfg, optim, optim_drives, allow)
+    constants = {"optim": floats_of(optim)} | {name: floats_of(t) for name, t in techniques.items()}
+    plan = HyperPlan(constants, drives, total_steps, device if engine.tensors else None)
+    predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs)
+    run = Run(cfg, device, data, model, objective, techniques, optim, engine, plan, source, predict, state, total_steps)
+    run.step = compose_step(run)
+    return run
+
+
+def compose_step(run: Run) -> Step:
+    """The run's step as its engine executes it."""
+    info = run.data.info
+    step = build_step(
+        run.model, run.objective, run.techniques, run.optim, info.normalize, info.num_outputs, run.engine.donate
+    )
+    return run.engine(step, run.device)
+
+
+def check_top_level(cfg: dict[str, Any]) -> None:
+    """Refuse wrong values of the keys that stand at the top of the configuration."""
+    counts = {name: Count for name in ("epochs", "batch_size", "eval_batch_size", "log_every", "eval_every_epochs")}
+    for name, hint in {**counts, "max_steps": Count | None, "seed": Size, "checkpoint_every_steps": Size}.items():
+        check_value(name, cfg[name], hint)
+
+
+def create_stack(cfg: dict[str, Any], allow: list[str]) -> tuple[Stack, dict[tuple[str, str], Any]]:
+    """The techniques in order, and what drives their scheduled floats."""
+    stack, drives = {}, {}
+    for name, node in cfg["technique"].items():
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise ValueError(f"technique.{name} is set, but technique={name} is not chosen, so it has no effect. Add {name} to technique=[...].")
+        node, own = extract_drives(node, f"technique.{name}", allow)
+        stack[name] = create(node, f"technique.{name}", allow)
+        drives |= {(name, field): drive for (_, field), drive in own.items()}
+    return stack, drives
+
+
+def load_data(cfg: dict[str, Any], allow: list[str]) -> DataSplits:
+    """The data splits that ``cfg.data`` describes."""
+    option = create(cfg["data"], "data", allow)
+    return option.load() if hasattr(option, "load") else option
+
+
+def create_model(cfg: dict[str, Any], data: DataSplits, seed: int, allow: list[str]) -> nn.Module:
+    """The model, initialised from the run's seed."""
+    reseed(fold(seed, INIT))
+    model = create(cfg["model"], "model", allow, in_shape=data.info.in_shape, num_outputs=data.info.num_outputs)
+    reseed(fold(seed, INIT, 1))
+    create(cfg["init"], "init", allow)(model)
+    return model
+
+
+def set_up(
+    module: nn.Module, techniques: Stack, optim: Any, source: Source, data: DataSplits, device: torch.device, cfg: dict[str, Any]
+) -> tuple[FunctionalModel, State]:
+    """Run every technique's ``setup`` and lay out the state."""
+    module.to(device)
+    batch = next(source.stream(0))
+    sample = {k: data.info.normalize(v) if k in ("x", "x_unlabeled") else v for k, v in batch.items()}
+    probe = FunctionalModel(module)
+    params = {name: places[0][0][places[0][1]].detach().clone() for name, places in probe.params}
+    own: dict[str, Any] = {}
+    for i, (name, technique) in enumerate(techniques.items()):
+        seed = fold(cfg["seed"], SETUP, i)
+        reseed(seed)
+        params, own[name] = technique.setup(module, params, sample, seed)
+    model = FunctionalModel(module, DTYPES[cfg["precision"]["dtype"]], device.type)
+    buffers = {name: places[0][0][places[0][1]].detach().clone() for name, places in model.buffers}
+    state = {"params": params, "buffers": buffers, "opt": optim.init(params), "own": own}
+    state = map_state(lambda t: t.to(device), state)
+    state["step"] = torch.zeros((), dtype=torch.int64, device=device)
+    return model, state
+
+
+def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str, Any]) -> None:
+    """Refuse combinations that cannot be right, and settings that change nothing."""
+    if data.info.target not in objective.kinds:
+        raise ValueError(
+            f"objective={type(objective).__name__} does not fit these data, whose targets are {data.info.target}. "
+            f"Type objective={ {'classes': 'classify', 'values': 'regress', 'tokens': 'next_token'}[data.info.target] }."
+        )
+    for name, technique in techniques.items():
+        if technique.kinds and data.info.kind not in technique.kinds:
+            raise ValueError(
+                f"technique={name} works on {' or '.join(technique.kinds)} data; these are {data.info.kind}. Leave {name} out."
+            )
+        if "x_unlabeled" in technique.needs and data.unlabeled is None:
+            raise ValueError(f"technique={name} learns from unlabelled samples and there are none. Type data.unlabeled_ratio=7 data.fraction=0.1.")
+    if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):
+        raise ValueError(
+            f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: no technique uses unlabelled samples. "
+            "Type data.unlabeled_ratio=0, or add one, for instance technique=fixmatch."
+        )

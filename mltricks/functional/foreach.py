@@ -1,0 +1,95 @@
+"""Arithmetic on lists of tensors: one kernel call for all of them, or one each where ``vmap`` must see through.
+
+``torch._foreach_*`` has no batching rule, so the engine that stacks trials traces inside ``unrolled()``.
+Scalars may be numbers or 0-d tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+Scalar = float | Tensor
+_UNROLLED: ContextVar[bool] = ContextVar("unrolled", default=False)
+
+
+@contextmanager
+def unrolled() -> Iterator[None]:
+    """Write list arithmetic out tensor by tensor."""
+    token = _UNROLLED.set(True)
+    try:
+        yield
+    finally:
+        _UNROLLED.reset(token)
+
+
+def mul(xs: list[Tensor], y: Scalar | list[Tensor]) -> list[Tensor]:
+    """x * y."""
+    if _UNROLLED.get():
+        return [x * s for x, s in zip(xs, y if isinstance(y, list) else [y] * len(xs), strict=True)]
+    return list(torch._foreach_mul(xs, y))
+
+
+def add(xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
+    """x + y."""
+    if _UNROLLED.get():
+        return [x + y for x, y in zip(xs, ys, strict=True)]
+    return list(torch._foreach_add(xs, ys))
+
+
+def axpy(a: Scalar, xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
+    """a * x + y; nothing is computed where ``a`` is the number 0."""
+    if isinstance(a, int | float):
+        if a == 0:
+            return ys
+        if not _UNROLLED.get():
+            return list(torch._foreach_add(ys, xs, alpha=a))
+    return add(mul(xs, a), ys)
+
+
+def sub(xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
+    """x - y."""
+    if _UNROLLED.get():
+        return [x - y for x, y in zip(xs, ys, strict=True)]
+    return list(torch._foreach_sub(xs, ys))
+
+
+def div(xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
+    """x / y."""
+    if _UNROLLED.get():
+        return [x / y for x, y in zip(xs, ys, strict=True)]
+    return list(torch._foreach_div(xs, ys))
+
+
+def sqrt(xs: list[Tensor]) -> list[Tensor]:
+    """The square root of every element."""
+    return [x.sqrt() for x in xs] if _UNROLLED.get() else list(torch._foreach_sqrt(xs))
+
+
+def sign(xs: list[Tensor]) -> list[Tensor]:
+    """The sign of every element."""
+    return [x.sign() for x in xs] if _UNROLLED.get() else list(torch._foreach_sign(xs))
+
+
+def shift(xs: list[Tensor], y: Scalar) -> list[Tensor]:
+    """x + y for one number y."""
+    if _UNROLLED.get():
+        return [x + y for x in xs]
+    return list(torch._foreach_add(xs, y))
+
+
+def lerp(xs: list[Tensor], ys: list[Tensor], weight: Scalar) -> list[Tensor]:
+    """x + weight * (y - x)."""
+    if isinstance(weight, int | float) and not _UNROLLED.get():
+        return list(torch._foreach_lerp(xs, ys, weight))
+    return add(xs, mul(sub(ys, xs), weight))
+
+
+def global_norm(xs: list[Tensor]) -> Tensor:
+    """The 2-norm of all elements together, 0-d float32."""
+    norms = [torch.linalg.vector_norm(x) for x in xs] if _UNROLLED.get() else torch._foreach_norm(xs)
+    return torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))

@@ -1,0 +1,151 @@
+"""What has been measured: the metrics since the last record, the best score, the time spent."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mltricks.hyper import HyperPlan
+from mltricks.observers.base import Observer, Record
+from mltricks.summary import Summary
+
+
+class Diverged(Exception):
+    """The loss or a weight became NaN or infinite."""
+
+
+class Ledger:
+    """Keeps the metrics of the steps on the device until a record is due, so that no step waits for the host.
+
+    Args:
+        plan: of the hyperparameters, for the learning rate in a record.
+        steps_per_epoch: updates an epoch.
+        objective: names the score and says which way is better.
+    """
+
+    def __init__(self, plan: HyperPlan, steps_per_epoch: int, objective: Any):
+        self.plan, self.steps_per_epoch, self.objective = plan, steps_per_epoch, objective
+        self.window: list[dict[str, Tensor]] = []
+        self.best: Record = {}
+        self.last_train: Record = {}
+        self.seconds, self.seconds_at_record, self.steps_at_record = 0.0, 0.0, 0
+        self.clock = time.perf_counter()
+
+    def epoch(self, step: int) -> int:
+        """The epoch that the update number ``step`` belongs to, both counted from 1."""
+        return -(-step // self.steps_per_epoch)
+
+    def tick(self) -> float:
+        """Seconds of the run so far, over restarts."""
+        now = time.perf_counter()
+        self.seconds, self.clock = self.seconds + now - self.clock, now
+        return self.seconds
+
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        """Note the metrics of a step."""
+        self.window.append(metrics)
+
+    def record_due(self, step: int, every: int, total: int) -> bool:
+        return step % every == 0 or step % self.steps_per_epoch == 0 or step == total
+
+    def validation_due(self, step: int, every_epochs: int, total: int) -> bool:
+        return step % (self.steps_per_epoch * every_epochs) == 0 or step == total
+
+    def record_training(self, step: int, batch_size: int, observers: Sequence[Observer]) -> None:
+        """Tell the mean of the metrics since the last record.
+
+        Raises:
+            Diverged: the loss of one of these steps is NaN or infinite.
+        """
+        self.check_finite(step)
+        means = {name: float(values.double().mean()) for name, values in self._stacked().items()}
+        seconds = self.tick()
+        speed = len(self.window) * batch_size / max(seconds - self.seconds_at_record, 1e-9)
+        record = {"step": step, "epoch": self.epoch(step), "split": "train", **means, "lr": self._lr(step - 1)}
+        self.window, self.seconds_at_record = [], seconds
+        self.last_train = {**record, "samples_per_s": round(speed, 1), "seconds": round(seconds, 3)}
+        self.tell(self.last_train, observers)
+
+    def record_validation(self, step: int, metrics: dict[str, float], observers: Sequence[Observer]) -> tuple[Record, bool]:
+        """Tell the metrics of a validation; the record, and whether it is the best so far."""
+        record = {"step": step, "epoch": self.epoch(step), "split": "val", **metrics, "seconds": round(self.tick(), 3)}
+        self.seconds_at_record = self.seconds
+        score = self.objective.score
+        sign = 1.0 if self.objective.higher_is_better else -1.0
+        is_best = not self.best or sign * (metrics[score] - self.best[score]) > 0
+        if is_best:
+            self.best = record
+        self.tell(record, observers)
+        return record, is_best
+
+    def tell(self, record: Record, observers: Sequence[Observer]) -> None:
+        for observer in observers:
+            observer.record(record)
+
+    def check_finite(self, step: int, params: dict[str, Tensor] | None = None) -> None:
+        """Look at the losses since the last record and, where given, at the weights.
+
+        Raises:
+            Diverged: one of them is NaN or infinite.
+        """
+        losses = self._stacked().get("loss", torch.zeros(0))
+        bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
+        first = step - len(self.window) + 1 + bad[0] if bad else step
+        what = f"the loss became {float(losses[bad[0]])}" if bad else ""
+        if not bad and params is not None and not bool(torch.stack([p.isfinite().all() for p in params.values()]).all()):
+            what = "a weight became NaN or infinite"
+        if what:
+            raise Diverged(
+                f"diverged at step {first}: {what}. Likely knobs: a smaller optim.lr (it was {self._lr(first - 1):g}), "
+                "scheduler.warmup_frac=0.05, technique=clip_norm; with precision=fp16, try bf16."
+            )
+
+    def remember(self, observers: Sequence[Observer]) -> dict[str, Any]:
+        """What must survive a restart, as tensors."""
+        number = lambda v: torch.tensor(float(v), dtype=torch.float64)  # noqa: E731
+        kept: dict[str, Any] = {
+            "window": self._stacked(),
+            "best": {k: number(v) for k, v in self.best.items() if isinstance(v, int | float)},
+            "last_train": {k: number(v) for k, v in self.last_train.items() if isinstance(v, int | float)},
+            "seconds": number(self.tick()),
+        }
+        return {**kept, **{f"observer.{type(o).__name__}": o.memory() for o in observers}}
+
+    def recall(self, kept: dict[str, Any], observers: Sequence[Observer]) -> None:
+        """Take back what ``remember`` gave."""
+        length = len(next(iter(kept["window"].values()))) if kept["window"] else 0
+        self.window = [{name: values[i] for name, values in kept["window"].items()} for i in range(length)]
+        self.best = _record(kept["best"], "val")
+        self.last_train = _record(kept["last_train"], "train")
+        self.seconds = self.seconds_at_record = float(kept["seconds"])
+        for observer in observers:
+            observer.recall(kept.get(f"observer.{type(observer).__name__}", {}))
+
+    def describe(self, summary: Summary, step: int) -> None:
+        """Write what was measured into a summary."""
+        summary.steps, summary.epochs, summary.seconds = step, step // self.steps_per_epoch, round(self.tick(), 3)
+        summary.train, summary.val = _metrics(self.last_train), _metrics(self.best)
+        score = self.objective.score
+        summary.objective = {"name": f"val/{score}", "value": summary.val.get(score, math.nan)}
+
+    def _stacked(self) -> dict[str, Tensor]:
+        names = self.window[0] if self.window else {}
+        return {name: torch.stack([metrics[name] for metrics in self.window]) for name in names}
+
+    def _lr(self, step: int) -> float:
+        return self.plan.values(step).get(("optim", "lr"), self.plan.constants["optim"]["lr"])
+
+
+def _record(kept: dict[str, Tensor], split: str) -> Record:
+    if not kept:
+        return {}
+    return {"split": split, **{k: int(v) if k in ("step", "epoch") else float(v) for k, v in kept.items()}}
+
+
+def _metrics(record: Record) -> dict[str, float]:
+    return {k: v for k, v in record.items() if k not in ("step", "epoch", "split", "lr", "samples_per_s", "seconds")}

@@ -1,0 +1,40 @@
+"""A small convolutional network: two convolutions and a linear layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ConvNet(nn.Module):
+    """Twice convolution 3x3, ReLU, max-pooling 2x2; then a linear head on what is left.
+
+    Shapes: (B, C, H, W) -> (B, num_outputs).
+
+    Args:
+        in_shape: (C, H, W); H and W at least 4.
+        num_outputs: width of the output.
+        width: channels of the first convolution; the second has twice as many.
+
+    Raises:
+        ValueError: the input is no image or is too small.
+    """
+
+    def __init__(self, in_shape: tuple[int, ...], num_outputs: int, width: int):
+        super().__init__()
+        if len(in_shape) != 3 or min(in_shape[1:]) < 4:
+            raise ValueError(f"model=convnet needs images of at least 4x4 pixels; the data have shape {in_shape}. Type model=mlp.")
+        self.features = nn.Sequential(
+            nn.Conv2d(in_shape[0], width, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        with torch.no_grad():
+            num_features = self.features(torch.zeros(1, *in_shape)).numel()
+        self.head = nn.Linear(num_features, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).flatten(1))

@@ -1,0 +1,32 @@
+"""A multilayer perceptron."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Flatten, then ``depth`` hidden layers with ReLU, then the head.
+
+    Shapes: (B, ...) with ``in_shape`` behind the batch axis -> (B, num_outputs).
+
+    Args:
+        in_shape: shape of one input.
+        num_outputs: width of the output.
+        width: units of every hidden layer.
+        depth: number of hidden layers.
+    """
+
+    def __init__(self, in_shape: tuple[int, ...], num_outputs: int, width: int, depth: int):
+        super().__init__()
+        sizes = [math.prod(in_shape)] + [width] * depth
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        self.hidden = nn.Sequential(*layers)
+        self.head = nn.Linear(sizes[-1], num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.hidden(x.flatten(1)))

@@ -1,0 +1,41 @@
+"""Classification by cross-entropy, with class indices or class probabilities as targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mltricks.batch import Batch
+from mltricks.technique import Aux, Ctx, Params
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Mean cross-entropy between the model's logits and ``y``.
+
+    Shapes: logits (B, K) float; ``y`` (B,) int64 or (B, K) float.
+    """
+
+    score: ClassVar[str] = "accuracy"
+    higher_is_better: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("classes",)
+
+    def __call__(self, params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
+        return self.judge(ctx.apply(params, batch["x"]), batch["y"])
+
+    def judge(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Aux]:
+        """The loss of given logits, with its metrics."""
+        loss = F.cross_entropy(logits, y)
+        return loss, {"metrics": {"loss": loss, **self.metrics(logits, y)}}
+
+    def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Share of samples whose largest logit is the (most probable) target class."""
+        target = y.argmax(1) if y.ndim == 2 else y
+        return {"accuracy": (logits.argmax(1) == target).float().mean()}
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Logits to probabilities."""
+        return logits.softmax(-1)

@@ -1,0 +1,60 @@
+"""The observer: host side, read-only. It sees metrics and state every so many steps and may ask to stop, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from mltricks.state import State
+
+if TYPE_CHECKING:
+    from mltricks.build import Run
+    from mltricks.summary import Summary
+
+Record = dict[str, Any]
+"""One line of ``metrics.jsonl``."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What an observer sees after a validation or when a checkpoint is due.
+
+    Attributes:
+        state: the state, to be read and not written; its tensors may change at the next step.
+        record: the record of the validation, or ``None``.
+        is_best: whether this validation is the best so far.
+    """
+
+    state: State
+    record: Record | None
+    is_best: bool
+
+
+class Observer:
+    """The base: sees everything and does nothing."""
+
+    def start(self, run: Run, folder: Path, resumed_at: int) -> None:
+        """The run begins, or goes on after ``resumed_at`` updates; output goes to ``folder``."""
+
+    def step(self, step: int) -> None:
+        """An update was made; called for every one, so it must cost next to nothing."""
+
+    def record(self, record: Record) -> None:
+        """Metrics were measured: a line for ``metrics.jsonl``."""
+
+    def validated(self, moment: Moment) -> bool:
+        """A validation was made; ``True`` asks to stop."""
+        return False
+
+    def finish(self, summary: Summary) -> None:
+        """The run ended, in whatever way; ``summary`` is the content of ``summary.json``."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """What this observer must remember over a restart."""
+        return {}
+
+    def recall(self, memory: dict[str, Tensor]) -> None:
+        """Take back what ``memory`` gave before the restart."""

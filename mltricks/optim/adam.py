@@ -1,0 +1,68 @@
+"""Adam, with its decay as an L2 term.
+
+Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, arXiv:1412.6980, algorithm 1, in the form of
+``torch.optim.Adam`` (epsilon outside the bias-corrected root). Cost: two tensors per parameter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mltricks.functional import foreach
+from mltricks.optim.base import Optimizer, Slots, numbers
+from mltricks.values import Decay, Positive
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """p = p - lr m_hat / (sqrt(v_hat) + eps), with m, v the averages of g and g^2, where g includes weight_decay p.
+
+    Args:
+        beta1: share of the average gradient that is kept, in [0, 1).
+        beta2: share of the average squared gradient that is kept, in [0, 1).
+        eps: added to the root, > 0.
+    """
+
+    beta1: Decay
+    beta2: Decay
+    eps: Positive
+
+    slots = ("mean", "square")
+    kernel: ClassVar[Any] = staticmethod(torch._fused_adam_)
+
+    def decayed(self, grads: list[Tensor], params: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Gradients and parameters after the decay."""
+        return foreach.axpy(self.weight_decay, params, grads), params
+
+    def rule(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> tuple[list[Tensor], Slots]:
+        grads, params = self.decayed(grads, params)
+        mean = foreach.lerp(slots["mean"], grads, 1 - self.beta1)
+        square = foreach.add(foreach.mul(slots["square"], self.beta2), foreach.mul(foreach.mul(grads, grads), 1 - self.beta2))
+        root = (1 - self.beta2**count).sqrt()
+        step_size = self.lr / (1 - self.beta1**count)
+        denominator = foreach.shift(foreach.mul(foreach.sqrt(square), 1 / root), self.eps)
+        return foreach.axpy(-step_size, foreach.div(mean, denominator), params), {"mean": mean, "square": square}
+
+    def can_fuse(self) -> bool:
+        return numbers(self.lr, self.weight_decay, self.beta1, self.beta2, self.eps)
+
+    def fused(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> None:
+        self.kernel(
+            params,
+            grads,
+            slots["mean"],
+            slots["square"],
+            [],
+            [count] * len(params),
+            amsgrad=False,
+            lr=self.lr,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            weight_decay=self.weight_decay,
+            eps=self.eps,
+            maximize=False,
+        )

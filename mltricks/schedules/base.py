@@ -1,0 +1,39 @@
+"""What every schedule is: a function of progress in [0, 1] to a factor, with a warm-up in front."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mltricks.values import NonNegative, Probability, check_fields
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The base: a linear warm-up, then ``factor`` over what is left of the run.
+
+    Args:
+        warmup_frac: share of the run spent warming up, in [0, 1].
+        warmup_start: factor at the first step of the warm-up, >= 0.
+    """
+
+    warmup_frac: Probability
+    warmup_start: NonNegative
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __call__(self, progress: float) -> float:
+        """The factor at ``progress``, the share of the run that is done."""
+        if progress < self.warmup_frac:
+            return self.warmup_start + (self.factor(0.0) - self.warmup_start) * progress / self.warmup_frac
+        if self.warmup_frac == 1.0:
+            return self.factor(0.0)
+        return self.factor((progress - self.warmup_frac) / (1.0 - self.warmup_frac))
+
+    def factor(self, progress: float) -> float:
+        """The factor after the warm-up, ``progress`` counted from its end."""
+        raise AssertionError(f"{type(self).__name__} defines no factor")
+
+    def momentum(self, progress: float) -> float | None:
+        """The momentum at ``progress`` where the schedule drives it too, else ``None``."""
+        return None

@@ -1,0 +1,61 @@
+"""The state of a run: one nested dict of tensors. What is not in it does not survive a restart.
+
+``params``   every trained tensor: the model's, and what techniques add (``simclr/0.weight``)
+``buffers``  the model's buffers (batch-norm statistics, scheduled rates)
+``opt``      the optimiser's tensors, by slot (``momentum``) and then by parameter
+``own``      each technique's own tensors, by technique
+``step``     how many updates were made; 0-d int64
+``host``     what the loop and the observers carry over a restart: running sums, the best score; float64
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = dict[str, Any]
+
+
+def leaves(tree: Any) -> Iterator[Tensor]:
+    """The tensors of a nested dict, depth first, in insertion order."""
+    if isinstance(tree, dict):
+        for branch in tree.values():
+            yield from leaves(branch)
+    else:
+        yield tree
+
+
+def rebuild(like: Any, tensors: Iterator[Any]) -> Any:
+    """A nested dict shaped like ``like`` with its leaves taken from ``tensors``."""
+    if isinstance(like, dict):
+        return {key: rebuild(branch, tensors) for key, branch in like.items()}
+    return next(tensors)
+
+
+def map_state(fn: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """Apply ``fn`` to every tensor of a nested dict."""
+    if isinstance(tree, dict):
+        return {key: map_state(fn, branch) for key, branch in tree.items()}
+    return fn(tree)
+
+
+def fold(*parts: int) -> int:
+    """Mix integers into one 63-bit seed (splitmix64 finaliser): nearby inputs give unrelated seeds.
+
+    >>> fold(0, 1) != fold(1, 0)
+    True
+    """
+    word = 0x9E3779B97F4A7C15
+    for part in parts:
+        word = (word ^ (part & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        word = (word ^ (word >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        word ^= word >> 31
+    return word >> 1
+
+
+def reseed(seed: int) -> None:
+    """Set the random state of the CPU and of CUDA, when it is in use: the randomness of a step is a function of this seed alone."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)

@@ -1,0 +1,161 @@
+"""The training step: a pure function composed once from the configuration. This file is the documentation of the loop.
+
+``build_step`` closes over structure only. Everything that changes from step to step comes in as an argument: the state,
+the batch, and ``hyper``, the float hyperparameters at this step (numbers, or 0-d tensors under a tracing engine).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mltricks.batch import INPUTS, Batch
+from mltricks.functional_model import FunctionalModel
+from mltricks.state import State
+from mltricks.technique import Ctx, GradFn, LossFn, Params, PredFn, Technique, bind, defines
+
+Hyper = dict[str, Any]
+"""``progress``; ``optim``: the optimiser's floats; and the floats of every technique, by its name."""
+Metrics = dict[str, Tensor]
+Step = Callable[[State, Batch, Hyper], tuple[State, Metrics]]
+Stack = dict[str, Technique]
+"""The techniques of a run by name, in the order in which a call passes through them."""
+
+
+def build_step(
+    model: FunctionalModel,
+    objective: LossFn,
+    techniques: Stack,
+    optim: Any,
+    normalize: Callable[[Tensor], Tensor],
+    num_outputs: int,
+    donate: bool = False,
+) -> Step:
+    """Compose the step.
+
+    Args:
+        model: the model as a function.
+        objective: the innermost loss.
+        techniques: the full stack, augment ++ regularizer ++ technique.
+        optim: an optimiser, ``init(params)`` and ``update(grads, opt, params)``.
+        normalize: raw inputs to what the model sees; runs before the first technique that needs it.
+        num_outputs: width of the model's output.
+        donate: let the optimiser write into the given state's own storage, where it has a fused kernel for that.
+            The state that was given must then not be used again.
+    """
+    raw, ready = split_at_normalize(techniques)
+    needs_previous = any(t.needs_previous for t in techniques.values())
+    afters = [name for name, t in techniques.items() if defines(t, "after")]
+
+    @torch.no_grad()
+    def step(state: State, batch: Batch, hyper: Hyper) -> tuple[State, Metrics]:
+        stack = {name: bind(t, hyper.get(name, {})) for name, t in techniques.items()}
+        ctx = Ctx(model, dict(state["buffers"]), state["own"], state["step"], hyper["progress"], num_outputs)
+
+        batch = through(stack, raw, batch, ctx)
+        batch = {key: normalize(value) if key in INPUTS else value for key, value in batch.items()}
+        batch = through(stack, ready, batch, ctx)
+
+        loss = onion(stack, "loss", objective)
+        grads, aux = onion(stack, "grads", gradient(loss))(state["params"], batch, ctx)
+
+        before, opt = state["params"], state["opt"]
+        guarded = "finite" in aux
+        aux["previous"] = {name: p.clone() for name, p in before.items()} if needs_previous else before
+        rule = bind(optim, hyper["optim"])
+        update = rule.update_in_place if donate and not guarded else rule.update
+        params, opt = update(grads, opt, before)
+        if guarded:
+            params, opt = keep_where(aux["finite"], params, before), keep_where(aux["finite"], opt, state["opt"])
+
+        aux["grads"], own = grads, dict(state["own"])
+        for name in afters:
+            params, own[name] = stack[name].after(params, ctx.scope(name), aux)
+
+        new = {"params": params, "buffers": ctx.buffers, "opt": opt, "own": own, "step": state["step"] + 1}
+        return new, aux["metrics"]
+
+    return step
+
+
+def gradient(loss: LossFn) -> GradFn:
+    """The base of the gradient onion: reverse-mode differentiation of a loss."""
+
+    def grads(params: Params, batch: Batch, ctx: Ctx) -> tuple[Params, dict[str, Any]]:
+        with torch.enable_grad():
+            leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+            value, aux = loss(leaves, batch, ctx)
+            if ctx.grad_scale is not None:
+                value = value * ctx.grad_scale
+            found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+        aux["metrics"] = {name: metric.detach() for name, metric in aux["metrics"].items()}
+        ctx.buffers.update({name: b.detach() for name, b in ctx.buffers.items() if b.requires_grad})
+        return dict(zip(leaves, found, strict=True)), aux
+
+    return grads
+
+
+def onion(stack: Stack, verb: str, base: Any) -> Any:
+    """Wrap ``base`` in a verb of every technique that defines it: the first technique stands outermost."""
+    fn = base
+    for name, technique in reversed(stack.items()):
+        if defines(technique, verb):
+            fn = _scoped(name, getattr(technique, verb)(fn))
+    return fn
+
+
+def _scoped(name: str, fn: Any) -> Any:
+    """Show ``fn`` the context as the technique ``name`` sees it."""
+
+    def scoped(params: Params, data: Any, ctx: Ctx) -> Any:
+        return fn(params, data, ctx.scope(name))
+
+    return scoped
+
+
+def through(stack: Stack, names: Sequence[str], batch: Batch, ctx: Ctx) -> Batch:
+    """Pipe a batch through the ``batch`` verb of the named techniques."""
+    for name in names:
+        batch = stack[name].batch(batch, ctx.scope(name))
+    return batch
+
+
+def split_at_normalize(techniques: Stack) -> tuple[list[str], list[str]]:
+    """The names of the techniques that change the batch before and after it is normalised."""
+    names = [name for name, t in techniques.items() if defines(t, "batch")]
+    first = next((i for i, name in enumerate(names) if not techniques[name].on_raw), len(names))
+    return names[:first], names[first:]
+
+
+def keep_where(flag: Tensor, new: Any, old: Any) -> Any:
+    """Leaf by leaf the new value where ``flag`` holds and the old one elsewhere."""
+    if isinstance(new, dict):
+        return {key: keep_where(flag, new[key], old[key]) for key in new}
+    return torch.where(flag, new, old)
+
+
+def build_predict(model: FunctionalModel, techniques: Stack, normalize: Callable[[Tensor], Tensor], num_outputs: int) -> PredFn:
+    """Compose the prediction: raw inputs (B, ...) to outputs (B, K) through every ``evaluate`` verb.
+
+    The result is called with the state instead of a context: ``predict(state, x)``.
+    """
+    base: PredFn = lambda params, x, ctx: ctx.apply(params, x)  # noqa: E731
+    return prediction(model, techniques, normalize, num_outputs, base)
+
+
+def prediction(
+    model: FunctionalModel, techniques: Stack, normalize: Callable[[Tensor], Tensor], num_outputs: int, base: PredFn
+) -> Any:
+    """As ``build_predict``, with ``base`` in the place of the model: it receives the parameters that predict."""
+    predict = onion(techniques, "evaluate", base)
+
+    @torch.no_grad()
+    def run(state: State, x: Tensor) -> Tensor:
+        own = state["own"]
+        ctx = Ctx(model, dict(state["buffers"]), own, state["step"], 1.0, num_outputs, train=False)
+        return predict(state["params"], normalize(x), ctx)
+
+    return run

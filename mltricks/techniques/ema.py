@@ -1,0 +1,58 @@
+"""Exponential moving average of the weights; the average predicts.
+
+Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992; in the form of
+``torch.optim.swa_utils.get_ema_multi_avg_fn``. The warm-up of the decay, min(decay, (1 + t) / (10 + t)), is TensorFlow's.
+Deviation: floating-point buffers (batch-norm statistics) are averaged too, as timm does.
+Cost: one more copy of the weights, and one blend an update.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mltricks.batch import Batch
+from mltricks.functional import foreach
+from mltricks.technique import Aux, Ctx, Own, Params, PredFn, Technique
+from mltricks.values import Probability
+
+
+@dataclass(frozen=True)
+class Ema(Technique):
+    """average = decay average + (1 - decay) weights, after every update.
+
+    Args:
+        decay: share of the average that is kept, in [0, 1].
+        warmup: start with a small decay that grows, so that the first weights are soon forgotten.
+    """
+
+    decay: Probability
+    warmup: bool
+
+    def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
+        buffers = {name: b.clone() for name, b in model.named_buffers() if b.is_floating_point()}
+        return params, {"params": {name: p.clone() for name, p in params.items()}, "buffers": buffers}
+
+    def after(self, params: Params, ctx: Ctx, aux: Aux) -> tuple[Params, Own]:
+        decay: float | Tensor = self.decay
+        if self.warmup:
+            count = ctx.step + 1
+            decay = torch.minimum(torch.as_tensor(decay, device=count.device), (1 + count) / (10 + count))
+        new = {name: average(ctx.own[name], now, decay) for name, now in (("params", params), ("buffers", ctx.buffers))}
+        return params, new
+
+    def evaluate(self, inner: PredFn) -> PredFn:
+        def predict(params: Params, x: Tensor, ctx: Ctx) -> Tensor:
+            averaged = ctx.fork()
+            averaged.buffers.update(ctx.own["buffers"])
+            return inner(ctx.own["params"], x, averaged)
+
+        return predict
+
+
+def average(old: dict[str, Tensor], now: dict[str, Tensor], decay: float | Tensor) -> dict[str, Tensor]:
+    """decay old + (1 - decay) now, for the names of ``old``."""
+    blended = foreach.lerp(list(old.values()), [now[name] for name in old], 1 - decay) if old else []
+    return dict(zip(old, blended, strict=True))
