@@ -71,7 +71,8 @@ class TracedStep:
         inputs = [*leaves(state), *leaves(batch), *leaves(hyper)]
         key = tuple((x.shape, x.dtype) for x in batch.values())
         if key not in self.graphs:
-            graph, shape = trace(self.step, state, batch, hyper)
+            with torch.random.fork_rng():  # tracing runs the step once and must not use up its random numbers
+                graph, shape = trace(self.step, state, batch, hyper)
             self.graphs[key] = self.finish(graph, inputs), shape
         run, shape = self.graphs[key]
         result = rebuild(shape, iter(run(*inputs)))

@@ -31,6 +31,8 @@ def mul(xs: list[Tensor], y: Scalar | list[Tensor]) -> list[Tensor]:
     """x * y."""
     if _UNROLLED.get():
         return [x * s for x, s in zip(xs, y if isinstance(y, list) else [y] * len(xs), strict=True)]
+    if isinstance(y, Tensor):  # the overload is named because a 0-d tensor would be read back as a number
+        return list(torch.ops.aten._foreach_mul.Tensor(xs, y))
     return list(torch._foreach_mul(xs, y))
 
 
@@ -79,6 +81,8 @@ def shift(xs: list[Tensor], y: Scalar) -> list[Tensor]:
     """x + y for one number y."""
     if _UNROLLED.get():
         return [x + y for x in xs]
+    if isinstance(y, Tensor):
+        return list(torch.ops.aten._foreach_add.Tensor(xs, y))
     return list(torch._foreach_add(xs, y))
 
 

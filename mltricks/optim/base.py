@@ -75,7 +75,7 @@ class Optimizer:
         opt["count"] += 1
         for names, rule in self._groups(params):
             slots = {slot: [opt[slot][n] for n in names] for slot in self.slots}
-            rule.fused([grads[n] for n in names], slots, [params[n] for n in names], opt["count"])
+            rule.fused([_laid_out_as(params[n], grads[n]) for n in names], slots, [params[n] for n in names], opt["count"])
         return params, opt
 
     def can_fuse(self) -> bool:
@@ -105,3 +105,8 @@ class Optimizer:
 def numbers(*values: Any) -> bool:
     """Whether all values are plain numbers rather than tensors."""
     return all(isinstance(v, int | float) for v in values)
+
+
+def _laid_out_as(p: Tensor, g: Tensor) -> Tensor:
+    """The gradient in the storage order of its parameter: the fused kernels walk both in memory order and do not look at strides."""
+    return g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
