@@ -1,13 +1,17 @@
-"""Engines: how a step is executed. Each turns a step into a step."""
+"""Engines: how a step is executed. Each turns a step into a step, so that the same step runs under all of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
+from torch import Tensor, fx
 
 from mltricks.step import Step
+from mltricks.tracing import TracedStep
+from mltricks.values import check_fields
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,57 @@ class Traced:
     donate: ClassVar[bool] = False
 
     def __call__(self, step: Step, device: torch.device) -> Step:
-        from mltricks.tracing import TracedStep
-
         return TracedStep(step)
+
+
+@dataclass(frozen=True)
+class Compile:
+    """The traced graph, compiled by TorchInductor; random numbers stay those of the other engines.
+
+    Args:
+        mode: ``torch.compile``'s: ``default`` or ``max-autotune-no-cudagraphs``.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+
+    mode: Literal["default", "max-autotune-no-cudagraphs"]
+
+    tensors: ClassVar[bool] = True
+    donate: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, "engine.")
+
+    def __call__(self, step: Step, device: torch.device) -> Step:
+        return TracedStep(step, self._compiled)
+
+    def _compiled(self, graph: fx.GraphModule, example: list[Tensor]) -> Callable[..., Any]:
+        options: dict[str, Any] = {"fallback_random": True}
+        if self.mode != "default":
+            options |= torch._inductor.list_mode_options(self.mode)
+        return torch.compile(graph, fullgraph=True, dynamic=False, options=options)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The traced graph captured as one CUDA graph: a whole step is one launch.
+
+    Args:
+        warmup_steps: runs of the graph before it is captured, so that libraries choose their kernels.
+
+    Raises:
+        ValueError: the device is not CUDA.
+    """
+
+    warmup_steps: int
+
+    tensors: ClassVar[bool] = True
+    donate: ClassVar[bool] = False
+
+    def __call__(self, step: Step, device: torch.device) -> Step:
+        from mltricks.cuda_graph import CapturedStep
+
+        if device.type != "cuda":
+            raise ValueError(f"engine=graph captures CUDA graphs, and the device is {device}. Type engine=traced or engine=compile.")
+        return CapturedStep(step, self.warmup_steps)

@@ -16,12 +16,13 @@ from mltricks.step import Hyper, Metrics, Step
 Example = tuple[State, Batch, Hyper]
 
 
-def trace(step: Step, state: State, batch: Batch, hyper: Hyper) -> tuple[fx.GraphModule, Any]:
+def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool = False) -> tuple[fx.GraphModule, Any]:
     """Trace a step.
 
     Args:
         step: the pure step; it must not write into its arguments.
         state, batch, hyper: an example of each; every leaf of ``hyper`` is a tensor.
+        functional: write in-place operations as functional ones, which ``vmap`` needs.
 
     Returns:
         A graph module from the flat list of input tensors to the flat list of outputs, and a pair shaped as the
@@ -39,6 +40,9 @@ def trace(step: Step, state: State, batch: Batch, hyper: Hyper) -> tuple[fx.Grap
         return list(leaves(result[0]))
 
     graph = make_fx(flat)(*[leaf.clone() for leaf in leaves(example)])
+    if functional:  # in a second pass: functorch transforms refuse requires_grad_ inside
+        pure = torch.func.functionalize(graph)
+        graph = make_fx(lambda *inputs: pure(*inputs))(*[leaf.clone() for leaf in leaves(example)])
     simplify(graph)
     return graph, map_state(lambda _: None, result[0])
 

@@ -1,0 +1,158 @@
+"""K trials that differ only in floats and seeds, trained at once: one step over stacked states.
+
+Every trial sees the batches, the hyperparameters and the random draws that it would have seen alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mltricks.batch import Batch
+from mltricks.build import STEP, Run, build
+from mltricks.evaluate import evaluate
+from mltricks.functional import foreach
+from mltricks.hyper import HyperPlan
+from mltricks.randomness import cut
+from mltricks.state import State, fold, leaves, map_state, rebuild, reseed
+from mltricks.step import Hyper, Metrics, Step, build_step
+from mltricks.tracing import simplify, trace
+
+
+class StackedStep:
+    """A step over states, batches and hyperparameters that have a leading axis of K trials.
+
+    Args:
+        step: the pure step of one trial; it must not write into its arguments.
+        num_trials: K.
+    """
+
+    def __init__(self, step: Step, num_trials: int):
+        self.step, self.num_trials = step, num_trials
+        self.graphs: dict[Any, tuple[Any, ...]] = {}
+
+    @torch.no_grad()
+    def __call__(self, state: State, batch: Batch, hyper: Hyper, seeds: Sequence[int]) -> tuple[State, Metrics]:
+        """One update of every trial.
+
+        Args:
+            state, batch, hyper: as a step takes them, every leaf with a leading axis of length K.
+            seeds: what to reseed with before the draws of each trial.
+
+        Returns:
+            The new stacked state and the metrics, each (K,).
+        """
+        inputs = [*leaves(state), *leaves(batch), *leaves(hyper)]
+        key = tuple((x.shape, x.dtype) for x in batch.values())
+        if key not in self.graphs:
+            self.graphs[key] = self._trace(state, batch, hyper, inputs)
+        draw, run, shape, num_draws = self.graphs[key]
+        draws = self._draw(draw, inputs, seeds) if num_draws else []
+        result = rebuild(shape, iter(run(*inputs, *draws)))
+        return result["state"], result["metrics"]
+
+    def _draw(self, draw: Any, inputs: list[Tensor], seeds: Sequence[int]) -> list[Tensor]:
+        rows = []
+        for k, seed in enumerate(seeds):
+            reseed(seed)
+            rows.append(draw(*[x[k] for x in inputs]))
+        return [torch.stack(values) for values in zip(*rows, strict=True)]
+
+    def _trace(self, state: State, batch: Batch, hyper: Hyper, inputs: list[Tensor]) -> tuple[Any, ...]:
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        one = [map_state(lambda t: t[0], tree) for tree in (state, batch, hyper)]
+        with torch.random.fork_rng(), foreach.unrolled():
+            graph, shape = trace(self.step, *one, functional=True)
+            draw, rest, num_draws = cut(graph)
+            draws = self._draw(draw.forward, inputs, range(self.num_trials)) if num_draws else []
+            rows = torch.vmap(rest)
+            stacked = make_fx(lambda *values: rows(*values))(*inputs, *draws)
+        simplify(stacked)
+        return draw.forward, stacked.forward, shape, num_draws
+
+
+@dataclass
+class Trial:
+    """The result of one trial of a stack.
+
+    Attributes:
+        state: its final state.
+        losses: training loss at every step, (steps,).
+        val: metrics on the validation split at the end.
+    """
+
+    state: State
+    losses: Tensor
+    val: dict[str, float] = field(default_factory=dict)
+
+
+def train_stacked(cfgs: Sequence[dict[str, Any]]) -> list[Trial]:
+    """Train K configurations that differ only in floats and seeds, all at once.
+
+    Args:
+        cfgs: resolved configurations (``mltricks.config.plain(mltricks.compose([...]))``).
+
+    Returns:
+        One result a configuration, in order: what each would have been alone, to float rounding.
+
+    Raises:
+        ValueError: the configurations differ in structure; the message names the first difference.
+    """
+    runs = [build(cfg) for cfg in cfgs]
+    check_stackable(runs)
+    first, num = runs[0], len(runs)
+    info = first.data.info
+    step = build_step(first.model, first.objective, first.techniques, first.optim, info.normalize, info.num_outputs)
+    stacked = StackedStep(step, num)
+    plans = [HyperPlan(r.plan.constants, r.plan.drives, r.total_steps, r.device) for r in runs]
+    state = stack([r.state for r in runs])
+    losses = []
+    streams = [r.source.stream(0) for r in runs]
+    for i in range(first.total_steps):
+        batch, hyper = stack([next(s) for s in streams]), stack([plan.at(i) for plan in plans])
+        state, metrics = stacked(state, batch, hyper, [fold(r.cfg["seed"], STEP, i) for r in runs])
+        losses.append(metrics["loss"])
+    curves = torch.stack(losses, 1)
+    trials = [Trial(map_state(lambda t, k=k: t[k], state), curves[k]) for k in range(num)]
+    for run, trial in zip(runs, trials, strict=True):
+        trial.val = evaluate(run.predict, run.objective, trial.state, run.data.val, run.cfg["eval_batch_size"])
+    return trials
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Nested dicts of the same shape to one whose leaves have a leading axis."""
+    rows = [list(leaves(tree)) for tree in trees]
+    return rebuild(trees[0], iter([torch.stack(column) for column in zip(*rows, strict=True)]))
+
+
+def check_stackable(runs: Sequence[Run]) -> None:
+    """Refuse configurations that differ in more than floats and seeds."""
+    mine = structure(runs[0].cfg)
+    for k, run in enumerate(runs[1:], 1):
+        theirs = structure(run.cfg)
+        for key in sorted(mine.keys() | theirs.keys()):
+            if mine.get(key) != theirs.get(key):
+                raise ValueError(
+                    f"these runs cannot be stacked: {key} is {mine.get(key)} in the first and {theirs.get(key)} in number {k}. "
+                    "Only floats and the seed may differ."
+                )
+
+
+def structure(cfg: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Everything in a configuration but floats and the seed, by dotted key.
+
+    >>> structure({"seed": 1, "optim": {"lr": 0.1, "nesterov": True}})
+    {'optim.nesterov': True}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in cfg.items():
+        if isinstance(value, dict):
+            flat |= structure(value, f"{prefix}{key}.")
+        elif not isinstance(value, float) and f"{prefix}{key}" != "seed":
+            flat[f"{prefix}{key}"] = value
+    return flat
