@@ -19,7 +19,7 @@ FORMAT = 1
 
 def versions() -> dict[str, str]:
     """The versions a result depends on."""
-    return {"mltricks": __version__, "torch": torch.__version__, "python": sys.version.split()[0]}
+    return {"mltricks": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]}
 
 
 def save(path: Path, state: State, cfg: dict[str, Any]) -> None:

@@ -57,5 +57,5 @@ def fold(*parts: int) -> int:
 def reseed(seed: int) -> None:
     """Set the random state of the CPU and of CUDA, when it is in use: the randomness of a step is a function of this seed alone."""
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)

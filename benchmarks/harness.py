@@ -1,0 +1,46 @@
+"""Interleaved timing: every contestant in turn, round after round, so that a drifting machine drifts for all."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def race(contestants: dict[str, Callable[[], None]], rounds: int = 7, clock: Callable[[], float] = time.perf_counter) -> dict[str, list[float]]:
+    """Seconds of every contestant in every round, after one round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds + 1):
+        for name, run in contestants.items():
+            start = clock()
+            run()
+            if number:
+                times[name].append(clock() - start)
+    return times
+
+
+def report(title: str, times: dict[str, list[float]], ours: list[str], unit: float = 1.0) -> None:
+    """Print medians, and the ratio of every one of ours to every peer, round by round, as minimum, median and maximum."""
+    print(f"\n## {title}\n")
+    for name, seconds in times.items():
+        print(f"{name:>28}: median {statistics.median(seconds) * unit:10.4g}")
+    for name in ours:
+        for peer in times:
+            if peer not in ours:
+                ratios = [a / b for a, b in zip(times[name], times[peer], strict=True)]
+                print(f"{name} / {peer}: median {statistics.median(ratios):.3f} (min {min(ratios):.3f}, max {max(ratios):.3f}, n={len(ratios)})")
+
+
+def environment(*packages: str) -> str:
+    """One line of versions and hardware."""
+    from importlib.metadata import version
+
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *packages))
+    return f"{versions}; python {platform.python_version()}; {cpu}; {torch.get_num_threads()} thread(s)"

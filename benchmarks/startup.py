@@ -1,0 +1,51 @@
+"""From the command to the first optimiser step, on MNIST: python benchmarks/startup.py --data data
+
+Every contestant is a fresh process that leaves right after its first step; they run in turn.
+Needs: pip install mltricks[bench], and MNIST under --data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import environment, race, report
+
+PEERS = Path(__file__).parent / "peers"
+
+
+def process(*arguments: str) -> Callable[[], None]:
+    """Run a Python process to its end, on one thread."""
+    environ = {**os.environ, "PYTHONPATH": str(PEERS), "OMP_NUM_THREADS": "1"}
+    folder = tempfile.mkdtemp()
+
+    def run() -> None:
+        subprocess.run([sys.executable, *arguments], cwd=folder, env=environ, check=True, capture_output=True)
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    root = str(options.data.resolve())
+    custom = ["tracker=custom", "tracker._target_=first_step.FirstStep", "allow_modules=[first_step]"]
+    ours = ["data=mnist", f"data.root={root}", "data.fraction=0.1", "batch_size=32", "optim.lr=0.01", *custom]
+    print(environment("torchvision", "lightning", "hydra-core"))
+    contestants = {
+        "mltricks": process("-m", "mltricks", *ours),
+        "torch + torchvision": process(str(PEERS / "plain_torch.py"), root),
+        "Lightning + Hydra": process(str(PEERS / "lightning_hydra.py"), f"root={root}"),
+    }
+    report("seconds from the command to the first step", race(contestants, options.rounds), ["mltricks"])
+
+
+if __name__ == "__main__":
+    main()
