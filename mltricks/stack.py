@@ -6,7 +6,7 @@ Every trial sees the batches, the hyperparameters and the random draws that it w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -76,6 +76,45 @@ class StackedStep:
         return draw.forward, stacked.forward, shape, num_draws
 
 
+class StackedRun:
+    """K runs that advance together.
+
+    Args:
+        runs: built from configurations that differ only in floats and seeds.
+
+    Attributes:
+        state: the stacked state; ``row`` takes one trial's out of it.
+
+    Raises:
+        ValueError: the configurations differ in structure; the message names the first difference.
+    """
+
+    def __init__(self, runs: Sequence[Run]):
+        check_stackable(runs)
+        first = runs[0]
+        info = first.data.info
+        step = build_step(first.model, first.objective, first.techniques, first.optim, info.normalize, info.num_outputs)
+        self.runs = runs
+        self.step = StackedStep(step, len(runs))
+        self.plans = [HyperPlan(r.plan.constants, r.plan.drives, r.total_steps, r.device) for r in runs]
+        self.state = stack([r.state for r in runs])
+
+    def advance(self, steps: int, start: int = 0) -> Tensor:
+        """Make updates number ``start`` to ``start + steps``; the training losses, (K, steps)."""
+        streams = [run.source.stream(start) for run in self.runs]
+        losses = []
+        for i in range(start, start + steps):
+            batch, hyper = stack([next(s) for s in streams]), stack([plan.at(i) for plan in self.plans])
+            seeds = [fold(run.cfg["seed"], STEP, i) for run in self.runs]
+            self.state, metrics = self.step(self.state, batch, hyper, seeds)
+            losses.append(metrics["loss"])
+        return torch.stack(losses, 1)
+
+    def row(self, k: int) -> State:
+        """The state of trial ``k``, as it would have been alone."""
+        return map_state(lambda t: t[k], self.state)
+
+
 @dataclass
 class Trial:
     """The result of one trial of a stack.
@@ -88,7 +127,7 @@ class Trial:
 
     state: State
     losses: Tensor
-    val: dict[str, float] = field(default_factory=dict)
+    val: dict[str, float]
 
 
 def train_stacked(cfgs: Sequence[dict[str, Any]]) -> list[Trial]:
@@ -104,23 +143,13 @@ def train_stacked(cfgs: Sequence[dict[str, Any]]) -> list[Trial]:
         ValueError: the configurations differ in structure; the message names the first difference.
     """
     runs = [build(cfg) for cfg in cfgs]
-    check_stackable(runs)
-    first, num = runs[0], len(runs)
-    info = first.data.info
-    step = build_step(first.model, first.objective, first.techniques, first.optim, info.normalize, info.num_outputs)
-    stacked = StackedStep(step, num)
-    plans = [HyperPlan(r.plan.constants, r.plan.drives, r.total_steps, r.device) for r in runs]
-    state = stack([r.state for r in runs])
-    losses = []
-    streams = [r.source.stream(0) for r in runs]
-    for i in range(first.total_steps):
-        batch, hyper = stack([next(s) for s in streams]), stack([plan.at(i) for plan in plans])
-        state, metrics = stacked(state, batch, hyper, [fold(r.cfg["seed"], STEP, i) for r in runs])
-        losses.append(metrics["loss"])
-    curves = torch.stack(losses, 1)
-    trials = [Trial(map_state(lambda t, k=k: t[k], state), curves[k]) for k in range(num)]
-    for run, trial in zip(runs, trials, strict=True):
-        trial.val = evaluate(run.predict, run.objective, trial.state, run.data.val, run.cfg["eval_batch_size"])
+    stacked = StackedRun(runs)
+    losses = stacked.advance(runs[0].total_steps)
+    trials = []
+    for k, run in enumerate(runs):
+        state = stacked.row(k)
+        val = evaluate(run.predict, run.objective, state, run.data.val, run.cfg["eval_batch_size"])
+        trials.append(Trial(state, losses[k], val))
     return trials
 
 

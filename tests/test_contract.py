@@ -11,10 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mltricks
 from mltricks import checkpoint
-from mltricks.hyper import HyperPlan
-from mltricks.stack import StackedStep, stack
-from mltricks.state import fold, leaves
-from mltricks.step import build_step
+from mltricks.stack import StackedRun
 
 STEPS_PER_EPOCH = 20
 
@@ -84,27 +81,12 @@ def test_traced_equals_eager(name: str, teacher: Path) -> None:
 def test_row_of_a_stack_is_the_run_alone(name: str, teacher: Path) -> None:
     shared = [stacked_as((name,)), *needs((name,), teacher), "optim=sgd"]
     overrides = [[*shared, f"seed={seed}", f"optim.lr={lr}"] for seed, lr in ((0, 0.01), (7, 0.003))]
-    alone = [make(*o) for o in overrides]
-    members = [make(*o) for o in overrides]
-    first = members[0]
-    info = first.data.info
-    step = build_step(first.model, first.objective, first.techniques, first.optim, info.normalize, info.num_outputs)
-    stacked = StackedStep(step, 2)
-    plans = [HyperPlan(m.plan.constants, m.plan.drives, m.total_steps, m.device) for m in members]
-    state = stack([m.state for m in members])
-    streams = [m.source.stream(0) for m in members]
-    for i in range(5):
-        batch, hyper = stack([next(s) for s in streams]), stack([p.at(i) for p in plans])
-        state, _ = stacked(state, batch, hyper, [fold(m.cfg["seed"], 2, i) for m in members])
-    for k, run in enumerate(alone):
-        advance(run, 5)
-        row = {key: value for key, value in state.items()}
-        difference = max(
-            float((x[k].double() - y.double()).abs().max())
-            for x, y in zip(leaves(row), leaves(run.state), strict=True)
-            if y.numel()
-        )
-        assert difference < 1e-5
+    stacked = StackedRun([make(*o) for o in overrides])
+    losses = stacked.advance(5)
+    for k, o in enumerate(overrides):
+        alone = make(*o)
+        assert losses[k].tolist() == pytest.approx(advance(alone, 5), rel=1e-5)
+        assert largest_difference(stacked.row(k), alone.state) < 1e-5
 
 
 class Watch(TorchDispatchMode):

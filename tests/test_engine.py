@@ -1,0 +1,100 @@
+"""Engines: the same step under all of them, and refusals where one cannot run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from contract import advance, largest_difference, make
+
+import mltricks
+from mltricks.build import build
+from mltricks.config import plain
+from mltricks.randomness import cut
+from mltricks.stack import StackedRun, structure, train_stacked
+from mltricks.tracing import trace
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adamw"])
+def test_traced_state_equals_eager(optim: str) -> None:
+    eager = make(f"optim={optim}", "scheduler=cosine")
+    traced = make(f"optim={optim}", "scheduler=cosine", "engine=traced")
+    assert advance(eager, 25) == pytest.approx(advance(traced, 25), rel=1e-4)
+    assert largest_difference(eager.state, traced.state) < 1e-4
+
+
+@pytest.mark.slow
+def test_compiled_draws_what_eager_draws() -> None:
+    eager, compiled = make("technique=[mixup,ema]"), make("technique=[mixup,ema]", "engine=compile")
+    assert advance(eager, 5) == pytest.approx(advance(compiled, 5), rel=1e-5)
+
+
+def test_tracing_does_not_use_up_random_numbers() -> None:
+    first, second = make("technique=mixup", "engine=traced"), make("technique=mixup", "engine=traced")
+    fresh = advance(first, 2)
+    advance(second, 1)
+    again = make("technique=mixup", "engine=traced")
+    again.step = second.step
+    assert advance(again, 2) == fresh
+
+
+def test_new_shape_is_traced_anew() -> None:
+    run = make("engine=traced", "data.limit=40", "data.drop_last=false")
+    losses = advance(run, 3)
+    assert len(run.step.graphs) == 2
+    assert losses == pytest.approx(advance(make("data.limit=40", "data.drop_last=false"), 3), rel=1e-5)
+
+
+def test_cuda_graph_is_refused_elsewhere() -> None:
+    with pytest.raises(ValueError, match="engine=traced"):
+        make("engine=graph", "device=cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_graph_equals_eager() -> None:
+    eager = make("technique=[mixup,ema]", "device=cuda", "optim=sgd")
+    graph = make("technique=[mixup,ema]", "device=cuda", "optim=sgd", "engine=graph")
+    assert advance(eager, 30) == pytest.approx(advance(graph, 30), rel=1e-4)
+
+
+def test_cut_takes_every_draw_out() -> None:
+    run = make("technique=mixup", "engine=traced")
+    state, batch, hyper = run.state, next(run.source.stream(0)), run.plan.at(0)
+    graph, _ = trace(run.step.step, state, batch, hyper, functional=True)
+    draw, rest, count = cut(graph)
+    assert count == 1
+    assert len(draw.graph.nodes) < len(graph.graph.nodes) / 4
+    assert not [n for n in rest.graph.nodes if "gamma" in str(n.target)]
+
+
+def test_stack_refuses_different_structure() -> None:
+    with pytest.raises(ValueError, match=r"model\.width is 4 in the first and 5 in number 1"):
+        StackedRun([make(), make("model.width=5")])
+
+
+def test_structure_ignores_floats_and_the_seed() -> None:
+    assert structure({"seed": 1, "optim": {"lr": 0.1, "nesterov": True}}) == {"optim.nesterov": True}
+
+
+def test_train_stacked_is_training_alone() -> None:
+    shared = ["data.limit=320", "batch_size=16", "model.width=4", "epochs=2", "technique=mixup", "scheduler=cosine"]
+    cfgs = [plain(mltricks.compose([*shared, f"seed={seed}", f"optim.lr={lr}"])) for seed, lr in ((0, 1e-3), (1, 1e-2))]
+    for cfg, trial in zip(cfgs, train_stacked(cfgs), strict=True):
+        alone = build(cfg)
+        losses = advance(alone, alone.total_steps)
+        assert trial.losses.tolist() == pytest.approx(losses, rel=1e-4)
+        assert 0 < trial.val["accuracy"] <= 1
+
+
+def test_stack_keeps_batch_norm_statistics_apart() -> None:
+    overrides = [["model=resnet9", f"optim.lr={lr}", "optim=sgd"] for lr in (0.01, 0.001)]
+    stacked = StackedRun([make(*o) for o in overrides])
+    stacked.advance(3)
+    rows = []
+    for k, o in enumerate(overrides):
+        alone = make(*o)
+        advance(alone, 3)
+        rows.append({n: b for n, b in stacked.row(k)["buffers"].items() if b.is_floating_point()})
+        for name, value in rows[k].items():
+            assert torch.allclose(value, alone.state["buffers"][name], atol=1e-5)
+    assert any(not torch.equal(rows[0][name], rows[1][name]) for name in rows[0])
