@@ -1,0 +1,57 @@
+"""Everything in the README and the docs is run: its files are written, its commands executed, in order, in one folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```(bash|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NEEDS_DATA = {"experiment=baseline": "MNIST", "data=cifar10": "cifar-10-batches-py", "data=text": "text"}
+
+
+def data_root() -> Path:
+    return Path(os.environ.get("MLTRICKS_DATA", ROOT / "data")).resolve()
+
+
+def run(command: list[str] | str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "MLTRICKS_DATA": str(data_root()), "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
+    shell = isinstance(command, str)
+    return subprocess.run(command, shell=shell, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_every_block_of_the_readme_runs(tmp_path: Path) -> None:
+    blocks = BLOCK.findall((ROOT / "README.md").read_text())
+    assert len(blocks) >= 8
+    for language, text in [b for b in blocks if b[0] != "bash" and b[1].startswith("# my_")]:
+        path = tmp_path / text.splitlines()[0].removeprefix("# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(text.splitlines()[1:] if language == "yaml" else text.splitlines()) + "\n")
+    for language, text in blocks:
+        if language == "python" and not text.startswith("# my_"):
+            done = run([sys.executable, "-c", text], tmp_path)
+            assert done.returncode == 0, f"{text}\n{done.stderr}"
+        for command in text.splitlines() if language == "bash" else []:
+            missing = [f for word, f in NEEDS_DATA.items() if word in command and not (data_root() / f).exists()]
+            if not missing:
+                done = run(command, tmp_path)
+                assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_readme_names_every_option() -> None:
+    text = (ROOT / "README.md").read_text()
+    for group in (ROOT / "conf").iterdir():
+        for option in group.glob("[a-z]*.yaml") if group.is_dir() else []:
+            assert f"`{option.stem}`" in text or option.stem == "loss_scale", f"{group.name}={option.stem} is not in the README"
+
+
+def test_pictures_of_the_readme_exist() -> None:
+    for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / name).stat().st_size > 1000
