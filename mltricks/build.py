@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mltricks.config import create
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
-from mltricks.device import choose_device
+from mltricks.device import choose_device, set_determinism
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import HyperPlan
 from mltricks.schedules.drives import extract_drives, learning_rate_drives
@@ -63,6 +63,7 @@ def build(cfg: dict[str, Any]) -> Run:
     """
     check_top_level(cfg)
     allow, seed = cfg["allow_modules"], cfg["seed"]
+    set_determinism(cfg["deterministic"])
     device = choose_device(cfg["device"])
     techniques, drives = create_stack(cfg, allow)
     optim_node, optim_drives = extract_drives(cfg["optim"], "optim", allow)

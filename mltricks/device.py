@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 
@@ -20,3 +22,15 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device={name} cannot be used: {reason}. Type device=auto or device=cpu.") from error
     return device
+
+
+def set_determinism(deterministic: bool) -> None:
+    """Refuse operations without a deterministic implementation on CUDA, or let cuDNN choose the fastest kernels.
+
+    The CPU is deterministic either way. cuBLAS reads its setting when it starts, so this comes before the first CUDA call.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # only where needed: setting it imports the compiler, a second
+        torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic

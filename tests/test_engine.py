@@ -98,3 +98,12 @@ def test_stack_keeps_batch_norm_statistics_apart() -> None:
         for name, value in rows[k].items():
             assert torch.allclose(value, alone.state["buffers"][name], atol=1e-5)
     assert any(not torch.equal(rows[0][name], rows[1][name]) for name in rows[0])
+
+
+def test_deterministic_reaches_torch() -> None:
+    try:
+        make("deterministic=true")
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        make("deterministic=false")
+    assert not torch.are_deterministic_algorithms_enabled()
