@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,7 +29,7 @@ class Classify:
 
     def judge(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Aux]:
         """The loss of given logits, with its metrics."""
-        loss = F.cross_entropy(logits, y)
+        loss = F.cross_entropy(logits, y) if y.ndim == 1 else soft_cross_entropy(logits, y)
         return loss, {"metrics": {"loss": loss, **self.metrics(logits, y)}}
 
     def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -39,3 +40,13 @@ class Classify:
     def predict(self, logits: Tensor) -> Tensor:
         """Logits to probabilities."""
         return logits.softmax(-1)
+
+
+def soft_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy against class probabilities; for those of a single class the same number as for its index.
+
+    Shapes: logits (B, K) float, ``y`` (B, K) float -> 0-d.
+    """
+    losses_B = F.cross_entropy(logits, y, reduction="none")
+    # nll_loss sums in an order of its own: taking the mean with it, a technique that is switched off changes no bit
+    return F.nll_loss(-losses_B.unsqueeze(1), y.new_zeros(len(y), dtype=torch.int64))

@@ -1,8 +1,8 @@
 """Exponential moving average of the weights; the average predicts.
 
 Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992; in the form of
-``torch.optim.swa_utils.get_ema_multi_avg_fn``. The warm-up of the decay, min(decay, (1 + t) / (10 + t)), is TensorFlow's.
-Deviation: floating-point buffers (batch-norm statistics) are averaged too, as timm does.
+``torch.optim.swa_utils.get_ema_multi_avg_fn``. The warm-up, min(decay, (1 + t) / (10 + t)), is TensorFlow's.
+Deviation: floating-point buffers (batch-norm statistics) are averaged too, as timm does; integer ones are the latest.
 Cost: one more copy of the weights, and one blend an update.
 """
 
@@ -47,7 +47,8 @@ class Ema(Technique):
         def predict(params: Params, x: Tensor, ctx: Ctx) -> Tensor:
             averaged = ctx.fork()
             averaged.buffers.update(ctx.own["buffers"])
-            return inner(ctx.own["params"], x, averaged)
+            # a technique further down the stack may have added parameters after these were copied
+            return inner({**params, **ctx.own["params"]}, x, averaged)
 
         return predict
 

@@ -1,9 +1,10 @@
 """Mixup: train on convex combinations of pairs of samples and of their labels.
 
-Source: Zhang, Cisse, Dauphin, Lopez-Paz, "mixup: Beyond Empirical Risk Minimization", 2018, arXiv:1710.09412, section 2.
+Source: Zhang, Cisse, Dauphin, Lopez-Paz, "mixup: Beyond Empirical Risk Minimization", 2018,
+arXiv:1710.09412, section 2.
 Deviation: pairs are made by rolling the batch by one, as the authors' random permutation and torchvision's roll do the
 same to a batch that was shuffled already; one weight a batch, as in both.
-Shapes: ``x`` (B, ...) float, ``y`` (B,) int64 or (B, K) float -> ``y`` (B, K) float.
+Shapes: ``x`` (B, ...) float, ``y`` (B,) int64, or (B,) or (B, K) float -> ``y`` float.
 Cost: one blend of the batch; no extra forward pass.
 """
 
@@ -11,10 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.functional.beta import sample_beta
 from mltricks.functional.targets import soft_targets
 from mltricks.technique import Ctx, Technique
 from mltricks.values import Positive
@@ -42,14 +43,8 @@ class Mixup(Technique):
 def mix(x: Tensor, lam: Tensor) -> Tensor:
     """lam x + (1 - lam) roll(x): every sample blended with the one before it in the batch.
 
+    >>> import torch
     >>> mix(torch.tensor([0.0, 1.0]), torch.tensor(0.75))
     tensor([0.2500, 0.7500])
     """
     return x.roll(1, 0).lerp(x, lam)
-
-
-def sample_beta(alpha: float | Tensor, like: Tensor) -> Tensor:
-    """One draw from Beta(alpha, alpha), 0-d float32, as a ratio of two gamma draws."""
-    shape = torch.ones(2, device=like.device) * alpha
-    gamma = torch._standard_gamma(shape) + torch.finfo(torch.float32).tiny
-    return gamma[0] / gamma.sum()

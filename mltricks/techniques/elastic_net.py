@@ -1,0 +1,43 @@
+"""Elastic net: a blend of the L1 and the L2 penalty is added to the loss.
+
+Source: Zou and Hastie, "Regularization and Variable Selection via the Elastic Net", 2005, in scikit-learn's terms
+(strength and ``l1_ratio``).
+Deviation: weights only, not biases and norms; convolutions and linear layers have a strength each.
+Cost: two passes over the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mltricks.batch import Batch
+from mltricks.functional.penalty import check_weights, half_square, l1_norm, penalised
+from mltricks.technique import LossFn, Own, Params, Technique
+from mltricks.values import NonNegative, Probability
+
+
+@dataclass(frozen=True)
+class ElasticNet(Technique):
+    """loss + strength (l1_ratio sum |w| + (1 - l1_ratio) / 2 sum w^2). Metric ``penalty``.
+
+    Args:
+        conv: strength for the weights of convolutions, >= 0.
+        linear: strength for the weights of linear, recurrent and attention layers, >= 0.
+        l1_ratio: share of the L1 penalty, in [0, 1].
+    """
+
+    conv: NonNegative
+    linear: NonNegative
+    l1_ratio: Probability
+
+    def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
+        check_weights(model, "elastic_net")
+        return params, {}
+
+    def loss(self, inner: LossFn) -> LossFn:
+        def blend(weight: Tensor) -> Tensor:
+            return self.l1_ratio * l1_norm(weight) + (1 - self.l1_ratio) * half_square(weight)
+
+        return penalised(inner, blend, self.conv, self.linear)

@@ -1,0 +1,89 @@
+"""Discriminative learning rates: the lower a layer, the slower it learns.
+
+Source: Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018, arXiv:1801.06146,
+section 3.2 (a factor of 1 / 2.6 a layer); Clark et al., "ELECTRA", 2020, arXiv:2003.10555, appendix A (0.8 or 0.9).
+Deviation: the step is scaled instead of the learning rate. That is the same for every optimiser whose step is
+proportional to it: ``sgd``, ``adam``, ``adamw`` with its decay, ``lion``, ``lamb``; not ``schedule_free``.
+Cost: a copy of the weights, and one blend of them an update.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mltricks.batch import Batch
+from mltricks.technique import Aux, Ctx, Own, Params, Technique
+from mltricks.values import Fraction
+
+
+@dataclass(frozen=True)
+class LayerwiseLr(Technique):
+    """p = p_before + decay^k (p - p_before), for the k-th layer from the top.
+
+    Stands before ``ema`` and all that reads the weights after the update.
+
+    Args:
+        decay: learning rate of a layer as a share of that of the layer above, in (0, 1].
+    """
+
+    decay: Fraction
+
+    needs_previous = True
+
+    def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
+        found = {name: k for name, k in depths(params).items() if k > 0}
+        if not found:
+            raise ValueError(
+                "technique=layerwise_lr has no effect: the model has a single layer with parameters. "
+                "Leave layerwise_lr out."
+            )
+        return params, {name: torch.tensor(float(k)) for name, k in found.items()}
+
+    def after(self, params: Params, ctx: Ctx, aux: Aux) -> tuple[Params, Own]:
+        new = dict(params)
+        for name, depth in ctx.own.items():
+            # torch.lerp is exact at weight 1, so that decay = 1 changes nothing
+            new[name] = aux["previous"][name].lerp(params[name], self.decay**depth)
+        return new, ctx.own
+
+
+def depths(params: dict[str, Tensor]) -> dict[str, int]:
+    """How many layers stand above each parameter, in the order in which the model registers them.
+
+    A layer is what shares a name up to its first number (``blocks.3``), or else up to the parameter's own word
+    (``head``). Parameters of one dimension that stand alone, as those of a norm, belong to the layer before them.
+    What techniques add (names with a slash) is new and learns at the full rate.
+
+    >>> names = ["stem.weight", "norm.weight", "blocks.0.up.weight", "blocks.0.down.weight", "head.weight", "head.bias"]
+    >>> depths({n: torch.zeros(2) if "norm" in n or "bias" in n else torch.zeros(2, 2) for n in names})
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'stem.weight': 2, 'norm.weight': 2, 'blocks.0.up.weight': 1, 'blocks.0.down.weight': 1, 'head.weight': 0,
+     'head.bias': 0}
+    """
+    own = {name: p for name, p in params.items() if "/" not in name}
+    layers: dict[str, list[str]] = {}
+    for name in own:
+        layers.setdefault(layer_of(name), []).append(name)
+    levels: list[list[str]] = []
+    for names in layers.values():
+        alone = all(own[name].ndim <= 1 for name in names)
+        if alone and levels:
+            levels[-1] += names
+        else:
+            levels.append(list(names))
+    above = {name: len(levels) - 1 - level for level, names in enumerate(levels) for name in names}
+    return {name: above.get(name, 0) for name in params}
+
+
+def layer_of(name: str) -> str:
+    """The name of the layer that a parameter belongs to.
+
+    >>> layer_of("blocks.3.attention.weight"), layer_of("head.weight")
+    ('blocks.3', 'head')
+    """
+    words = name.split(".")
+    number = next((i for i, word in enumerate(words[:-1]) if word.isdigit()), len(words) - 2)
+    return ".".join(words[: number + 1])

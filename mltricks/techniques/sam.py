@@ -1,0 +1,67 @@
+"""Sharpness-aware minimisation: the gradient is taken where the loss nearby is largest.
+
+Source: Foret, Kleiner, Mobahi, Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving Generalization",
+2021, arXiv:2010.01412, equations 2 and 3. Adaptive: Kwon, Kim, Park, Choi, "ASAM", 2021, arXiv:2102.11600, equation 6.
+Deviation: random layers (dropout) draw afresh for the second gradient; the authors' code repeats the first draws.
+Metrics and what ``after`` needs come from the first pass; theirs measures the second. Batch-norm statistics are those
+of the first pass, as theirs.
+Cost: two forward and backward passes an update, and one more copy of the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mltricks.batch import Batch
+from mltricks.functional import foreach
+from mltricks.technique import Aux, Ctx, GradFn, Params, Technique
+from mltricks.values import NonNegative
+
+TINY = 1e-12
+"""Added to the norm, so that a gradient of zero perturbs nothing."""
+ASAM_ETA = 0.01
+"""Added to the size of a weight, so that weights of zero move too: the value of ASAM's authors."""
+
+
+@dataclass(frozen=True)
+class Sam(Technique):
+    """g = gradient at p + e, with e = rho g0 / ||g0|| and g0 the gradient at p.
+
+    Args:
+        rho: radius of the neighbourhood, >= 0.
+        adaptive: measure the radius relative to the size T of every weight: e = rho T^2 g0 / ||T g0||. Then a useful
+            ``rho`` is about ten times larger.
+    """
+
+    rho: NonNegative
+    adaptive: bool
+
+    def grads(self, inner: GradFn) -> GradFn:
+        def sharpness_aware(params: Params, batch: Batch, ctx: Ctx) -> tuple[Params, Aux]:
+            first, aux = inner(params, batch, ctx)
+            moved = perturbed(params, first, self.rho, self.adaptive)
+            second, second_aux = inner(moved, batch, ctx.fork())
+            if "finite" in aux:
+                aux["finite"] = aux["finite"] & second_aux["finite"]
+            return second, aux
+
+        return sharpness_aware
+
+
+def perturbed(params: Params, grads: Params, rho: float | Tensor, adaptive: bool) -> Params:
+    """The point at distance ``rho`` from ``params`` in the direction of steepest ascent.
+
+    >>> import torch
+    >>> perturbed({"w": torch.zeros(2)}, {"w": torch.tensor([3.0, 4.0])}, 0.5, adaptive=False)["w"]
+    tensor([0.3000, 0.4000])
+    """
+    weights, direction = list(params.values()), [grads[name] for name in params]
+    # biases and the scales of norms keep the plain measure, as in the authors' code
+    sizes = [p.abs() + ASAM_ETA if p.ndim > 1 else p.new_ones(()) for p in weights] if adaptive else []
+    scaled = [g * size for g, size in zip(direction, sizes, strict=True)] if adaptive else direction
+    factor = rho / (foreach.global_norm(scaled) + TINY)
+    if adaptive:
+        scaled = [g * size for g, size in zip(scaled, sizes, strict=True)]
+    return dict(zip(params, foreach.axpy(factor, scaled, weights), strict=True))
