@@ -16,10 +16,10 @@ from mltricks.device import choose_device, set_determinism
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import HyperPlan
 from mltricks.schedules.drives import extract_drives, learning_rate_drives
+from mltricks.settings import check_settings
 from mltricks.state import State, fold, map_state, reseed
 from mltricks.step import Stack, Step, build_predict, build_step
 from mltricks.technique import floats_of
-from mltricks.values import check_value, Count, Size
 
 INIT, SETUP, STEP, ORDER = range(4)
 """What a seed is for; folded into it so that the streams of random numbers are unrelated."""
@@ -61,7 +61,7 @@ def build(cfg: dict[str, Any]) -> Run:
     Raises:
         ValueError: a value is wrong, a combination cannot be right, or a setting would have no effect.
     """
-    check_top_level(cfg)
+    check_settings(cfg)
     allow, seed = cfg["allow_modules"], cfg["seed"]
     set_determinism(cfg["deterministic"])
     device = choose_device(cfg["device"])
@@ -103,13 +103,6 @@ def compose_step(run: Run) -> Step:
         run.model, run.objective, run.techniques, run.optim, info.normalize, info.num_outputs, run.engine.donate
     )
     return run.engine(step, run.device)
-
-
-def check_top_level(cfg: dict[str, Any]) -> None:
-    """Refuse wrong values of the keys that stand at the top of the configuration."""
-    counts = {name: Count for name in ("epochs", "batch_size", "eval_batch_size", "log_every", "eval_every_epochs")}
-    for name, hint in {**counts, "max_steps": Count | None, "seed": Size, "checkpoint_every_steps": Size}.items():
-        check_value(name, cfg[name], hint)
 
 
 def create_stack(cfg: dict[str, Any], allow: list[str]) -> tuple[Stack, dict[tuple[str, str], Any]]:

@@ -12,7 +12,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -51,47 +51,107 @@ def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 
 
-def _parts(hint: Any) -> tuple[tuple[type, ...], Range | None]:
-    """The plain types a hint admits, and its range."""
-    bounds = None
+def _parts(hint: Any) -> list[tuple[Any, Range | None]]:
+    """The alternatives that a hint admits, each with its range."""
     if typing.get_origin(hint) is Annotated:
         hint, *extras = typing.get_args(hint)
         bounds = next((e for e in extras if isinstance(e, Range)), None)
+        return [(kind, inner or bounds) for kind, inner in _parts(hint)]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        pairs = [_parts(h) for h in typing.get_args(hint)]
-        return tuple(t for ts, _ in pairs for t in ts), bounds or next((b for _, b in pairs if b), None)
-    if typing.get_origin(hint) is typing.Literal:
-        return (hint,), None
-    return (typing.get_origin(hint) or hint,), bounds
+        return [part for option in typing.get_args(hint) for part in _parts(option)]
+    return [(hint, None)]
 
 
 def float_fields(cls: type) -> list[str]:
     """The fields of a dataclass that a schedule may drive: those typed ``float``, in order of declaration."""
-    return [f.name for f in dataclasses.fields(cls) if f.init and _parts(_hints(cls)[f.name])[0] == (float,)]
+    kinds = {f.name: [kind for kind, _ in _parts(_hints(cls)[f.name])] for f in dataclasses.fields(cls) if f.init}
+    return [name for name, found in kinds.items() if found == [float]]
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:
     """Refuse a value of the wrong type or out of range.
 
+    An ``int`` passes for a ``float``; a ``bool`` passes for neither; NaN and infinities pass for nothing. The members of
+    lists and tuples are checked one by one; types this module does not know are left to whoever declared them.
+
     Raises:
         ValueError: names the key, the value, what is allowed, and what to type instead.
     """
-    kinds, bounds = _parts(hint)
-    for kind in kinds:
-        if typing.get_origin(kind) is typing.Literal and value not in (options := typing.get_args(kind)):
-            listed = " | ".join(map(str, options))
-            raise ValueError(f"{key}={value} is not an option. Allowed: {listed}. {suggest(str(value), map(str, options))}")
-    plain = {float: (float, int), int: (int,), bool: (bool,), str: (str,), types.NoneType: (types.NoneType,)}
-    if not all(k in plain for k in kinds):
+    parts = _parts(hint)
+    if not all(_is_known(kind) for kind, _ in parts):
         return
-    accepted = tuple(t for k in kinds for t in plain[k])
-    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in kinds):
-        names = " or ".join("null" if k is types.NoneType else k.__name__ for k in kinds)
-        raise ValueError(f"{key}={value!r} must be of type {names}.")
-    if bounds is not None and value is not None and not isinstance(value, str) and value not in bounds:
-        example = bounds.high if value > bounds.high and bounds.high < math.inf else bounds.low
-        example = example if example in bounds else (bounds.low + min(bounds.high, bounds.low + 1.0)) / 2
-        raise ValueError(f"{key}={value} is out of range. Allowed: {bounds}; for instance {key}={example:g}.")
+    fitting = [(kind, bounds) for kind, bounds in parts if _is_a(value, kind)]
+    if not fitting:
+        _refuse_type(key, value, parts)
+    for kind, bounds in fitting:
+        if isinstance(value, int | float) and bounds is not None and value not in bounds:
+            example = _example(bounds, value, kind is int)
+            raise ValueError(f"{key}={value} is out of range. Allowed: {bounds}; for instance {key}={example}.")
+        if typing.get_origin(kind) in SEQUENCES:
+            for i, (item, item_hint) in enumerate(_items(key, value, kind)):
+                check_value(f"{key}[{i}]", item, item_hint)
+
+
+SEQUENCES = (list, tuple, Sequence)
+PLAIN = {float: "a number", int: "an integer", bool: "true or false", str: "a text", types.NoneType: "null"}
+
+
+def _is_known(kind: Any) -> bool:
+    return kind in PLAIN or typing.get_origin(kind) in (*SEQUENCES, typing.Literal, dict)
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return any(value == option and type(value) is type(option) for option in typing.get_args(kind))
+    if origin in SEQUENCES:
+        return isinstance(value, list | tuple)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, origin or kind)
+
+
+def _refuse_type(key: str, value: Any, parts: list[tuple[Any, Range | None]]) -> typing.NoReturn:
+    options = [
+        str(option)
+        for kind, _ in parts
+        if typing.get_origin(kind) is typing.Literal
+        for option in typing.get_args(kind)
+    ]
+    if options:
+        others = [name for kind, name in PLAIN.items() if any(part is kind for part, _ in parts)]
+        near = suggest(str(value), options) if isinstance(value, str) else ""
+        near = f" {near}" if near.startswith("Did") else ""
+        raise ValueError(f"{key}={value} is not an option. Allowed: {' | '.join([*options, *others])}.{near}")
+    names = " or ".join(
+        PLAIN.get(kind, "a mapping" if typing.get_origin(kind) is dict else "a list") for kind, _ in parts
+    )
+    limits = next((f" Allowed: {bounds}." for _, bounds in parts if bounds is not None), "")
+    finite = ", and finite" if isinstance(value, float) and not math.isfinite(value) else ""
+    shown = repr(value) if isinstance(value, str) else value
+    raise ValueError(f"{key}={shown} must be {names}{finite}.{limits}")
+
+
+def _items(key: str, value: Sequence[Any], kind: Any) -> list[tuple[Any, Any]]:
+    """Every member of a list or tuple beside its hint."""
+    hints = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple and Ellipsis not in hints:
+        if len(value) != len(hints):
+            raise ValueError(f"{key}={value} must have {len(hints)} members, and has {len(value)}.")
+        return list(zip(value, hints, strict=True))
+    return [(item, hints[0]) for item in value]
+
+
+def _example(bounds: Range, value: float, whole: bool) -> str:
+    """An allowed number, the nearest end of the range where that is allowed."""
+    low, high = bounds.low, bounds.high
+    ends = (low, high) if value <= low else (high, low)
+    middle = (low + high) / 2 if math.isfinite(low) and math.isfinite(high) else math.nan
+    candidates = [*ends, middle, low + 1, high - 1]
+    found = next(c for c in candidates if math.isfinite(c) and c in bounds and not (whole and c != round(c)))
+    return str(round(found)) if whole else f"{found:g}"
 
 
 def check_fields(owner: Any, prefix: str = "") -> None:
@@ -100,6 +160,10 @@ def check_fields(owner: Any, prefix: str = "") -> None:
     for field in dataclasses.fields(owner):
         if field.init:
             check_value(prefix + field.name, getattr(owner, field.name), _hints(cls)[field.name])
+
+
+class UnknownName(ValueError):
+    """A name on the command line or in a configuration that nothing has: most often a slip of the keyboard."""
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
