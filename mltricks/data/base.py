@@ -1,0 +1,149 @@
+"""What every data option shares: how the training part is divided, and how its statistics are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from mltricks.data.partition import stratified
+from mltricks.data.splits import DataSplits, Info, MemorySplit
+from mltricks.values import Count, Fraction, Range, Size, check_fields
+
+Share = Annotated[float, Range(0.0, 1.0, above=True, below=True)]
+"""A part that leaves something over."""
+
+
+@dataclass(frozen=True)
+class DataOption:
+    """The fields of every data option.
+
+    Args:
+        root: folder of downloaded data.
+        download: whether the network may be used.
+        val_frac: share of the training part set aside for validation, in (0, 1); a stratified choice.
+        fraction: stratified share of the rest that is used for training, in (0, 1].
+        limit: at most so many training samples, stratified; ``None`` for all.
+        split_seed: seed of these choices; not the run's seed, so that all seeds share the same splits.
+        unlabeled_ratio: unlabelled samples for each labelled one in a batch, drawn from all training samples, also
+            from those that ``fraction`` and ``limit`` leave out.
+        drop_last: leave out the last batch of an epoch where it is not full.
+        num_workers: worker processes that decode streamed data.
+    """
+
+    root: str
+    download: bool
+    val_frac: Share
+    fraction: Fraction
+    limit: Count | None
+    split_seed: Size
+    unlabeled_ratio: Size
+    drop_last: bool
+    num_workers: Size
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data.")
+
+    def load(self) -> DataSplits:
+        """Read the data.
+
+        Raises:
+            ValueError: a file is missing, damaged or does not hold what it should.
+        """
+        raise AssertionError(f"{type(self).__name__} defines no load")
+
+    def divide(self, labels: Tensor | None, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions of the training, validation and set-aside samples among ``size`` samples with the given labels.
+
+        Raises:
+            ValueError: no sample, or none of a class, is left for training.
+        """
+        if size < 2:
+            raise ValueError(f"there are {size} samples to train and validate on; at least 2 are needed.")
+        val, rest = stratified(labels, size, min(max(1, round(self.val_frac * size)), size - 1), self.split_seed)
+        train, aside = self.keep(labels, rest)
+        return train, val, aside
+
+    def keep(self, labels: Tensor | None, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of the training samples at ``positions`` are used, by ``fraction`` and ``limit``, and which are set aside.
+
+        Raises:
+            ValueError: no sample, or none of a class, is left for training.
+        """
+        count = round(self.fraction * len(positions))
+        count = min(count, self.limit) if self.limit is not None else count
+        setting = f"data.limit={self.limit}" if count == self.limit else f"data.fraction={self.fraction}"
+        if count < 1:
+            raise ValueError(f"{setting} leaves no training sample of {len(positions)}. Type a larger data.fraction.")
+        if labels is None:
+            kept, aside = stratified(None, len(positions), count, self.split_seed + 1)
+            return positions[kept], positions[aside]
+        num_classes = int(labels.max()) + 1
+        if count < num_classes:
+            raise ValueError(
+                f"{setting} keeps {count} training samples, fewer than the {num_classes} classes. Type data.limit={num_classes} or more."
+            )
+        kept, aside = stratified(labels[positions], len(positions), count, self.split_seed + 1)
+        empty = (torch.bincount(labels[positions[kept]], minlength=num_classes) == 0).nonzero().flatten().tolist()
+        if empty:
+            raise ValueError(
+                f"class number {empty[0]} has no training sample: it is too rare for data.val_frac={self.val_frac} with {setting}. "
+                "Give more samples of it, or type another share."
+            )
+        return positions[kept], positions[aside]
+
+
+def image_splits(
+    option: DataOption,
+    x: Tensor,
+    y: Tensor,
+    test: tuple[Tensor, Tensor],
+    classes: tuple[str, ...],
+    sums: Tensor | None = None,
+) -> DataSplits:
+    """Split labelled images that lie in memory.
+
+    Args:
+        option: how to divide.
+        x: (N, H, W, C) uint8 images of the training part.
+        y: (N,) int64 classes of the training part.
+        test: images and classes of the test part.
+        classes: the names of the classes.
+        sums: ``pixel_sums(x)`` where it is known already.
+    """
+    train, val, aside = option.divide(y, len(y))
+    whole = MemorySplit(x, y, image=True)
+    height, width, channels = x.shape[1:]
+    rest = torch.cat([train, aside])
+    mean, std = pixel_statistics(pixel_sums(x[rest]) if sums is None else sums[rest], height * width)
+    info = Info("image", "classes", (channels, height, width), len(classes), classes, mean, std)
+    unlabeled = whole.select(rest) if option.unlabeled_ratio else None
+    return DataSplits(whole.select(train), whole.select(val), MemorySplit(*test, image=True), info, unlabeled)
+
+
+def pixel_sums(x: Tensor) -> Tensor:
+    """Sum and sum of squares of every channel of every image: (N, H, W, C) uint8 to (N, 2, C) int64.
+
+    From these the statistics of any choice of images are exact, and cost no look at a pixel.
+    """
+    rows = []
+    for part in x.split(256):
+        part = part.flatten(1, 2).int()
+        rows.append(torch.stack([part.sum(1), part.square().sum(1)], 1))
+    return torch.cat(rows) if rows else torch.zeros(0, 2, x.shape[-1], dtype=torch.int64)
+
+
+def pixel_statistics(sums: Tensor, num_pixels: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every channel, each (C, 1, 1) float32; a constant channel counts as deviation 1.
+
+    Args:
+        sums: ``pixel_sums`` of the images, (N, 2, C) int64.
+        num_pixels: of one image.
+    """
+    count = len(sums) * num_pixels
+    total, squares = sums.sum(0).tolist()
+    spread = [count * q - s * s for s, q in zip(total, squares, strict=True)]  # whole numbers of any size: nothing rounds
+    std = [(v**0.5) / count if v > 0 else 1.0 for v in spread]
+    return tuple(torch.tensor(v).view(-1, 1, 1) for v in ([s / count for s in total], std))  # type: ignore[return-value]

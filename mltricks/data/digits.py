@@ -1,0 +1,41 @@
+"""The 1,797 handwritten digits of 8x8 pixels that scikit-learn ships: real data without a download.
+
+Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mltricks.data.base import DataOption, image_splits
+from mltricks.data.partition import stratified
+from mltricks.data.splits import DataSplits
+
+NUM_TEST = 360
+
+
+@dataclass(frozen=True)
+class Digits(DataOption):
+    """A fifth is the test split, a stratified choice that never changes."""
+
+    def load(self) -> DataSplits:
+        table = torch.from_numpy(_table())
+        x, y = table[:, :-1].view(-1, 8, 8, 1), table[:, -1].long()
+        test, rest = stratified(y, len(y), NUM_TEST, seed=0)
+        return image_splits(self, x[rest], y[rest], (x[test], y[test]), tuple("0123456789"))
+
+
+def _table() -> np.ndarray:
+    """(1797, 65) uint8: 64 pixels of 0 to 16 and the class; read without importing scikit-learn, which takes a second."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise ValueError("data=digits needs scikit-learn. Type: pip install scikit-learn")
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    with gzip.open(path, "rt") as file:
+        return np.array([line.split(",") for line in file.read().split()], dtype=np.float32).astype(np.uint8)

@@ -1,0 +1,40 @@
+"""Stratified choices of samples: every class keeps its share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mltricks.state import fold
+
+
+def stratified(labels: Tensor | None, size: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Choose ``count`` of ``size`` samples so that every class keeps its share (largest remainders).
+
+    Args:
+        labels: (size,) int64 classes, or ``None`` for a plain random choice.
+        size: number of samples.
+        count: how many to choose, 0 to ``size``.
+        seed: of the choice.
+
+    Returns:
+        Positions of the chosen and of the other samples, each ascending.
+    """
+    generator = torch.Generator().manual_seed(fold(seed, size))
+    order = torch.randperm(size, generator=generator)
+    if labels is None:
+        chosen = order[:count]
+    else:
+        chosen = _by_class(labels[order], order, count)
+    mask = torch.zeros(size, dtype=torch.bool)
+    mask[chosen] = True
+    return mask.nonzero().flatten(), (~mask).nonzero().flatten()
+
+
+def _by_class(shuffled: Tensor, order: Tensor, count: int) -> Tensor:
+    sizes = torch.bincount(shuffled)
+    exact = sizes.double() * count / len(shuffled)
+    quota = exact.floor().long()
+    missing = count - int(quota.sum())
+    quota[torch.argsort(exact - quota, descending=True, stable=True)[:missing]] += 1
+    return torch.cat([order[shuffled == c][: int(q)] for c, q in enumerate(quota)])
