@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 GROUPS = (
-    "data model objective optim scheduler sampler init engine tracker job augment regularizer technique precision experiment"
-).split()
+    *("data", "model", "objective", "optim", "scheduler", "sampler", "init", "engine", "precision", "tracker", "job"),
+    *("augment", "regularizer", "technique", "experiment"),
+)
 TRUSTED = ("mltricks", "torch")
 """Packages whose members ``_target_`` may always name."""
 OF_TORCH = ("torch.nn.", "torch.optim.", "torch.utils.data.")
@@ -47,15 +48,20 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
 
-    from mltricks.overrides import check_overrides
+    from mltricks.overrides import check_overrides, explain, own_folders
 
-    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
-    check_overrides(overrides, folders)
+    own = {"--config-dir": config_dir} if config_dir else {}
+    check_overrides(overrides, [conf_dir(), *own_folders(overrides, own)])
     searchpath = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir())):
-        return hydra_compose("config", [*searchpath, *overrides])
+    try:
+        with initialize_config_dir(str(conf_dir())):
+            return hydra_compose("config", [*searchpath, *overrides])
+    except HydraException as error:
+        better = explain(error, overrides, config_dir)
+        raise better if better is not error else ValueError(str(error)) from error
 
 
 def plain(cfg: Any) -> dict[str, Any]:
@@ -73,9 +79,9 @@ def plain(cfg: Any) -> dict[str, Any]:
 def locate(target: str, key: str, allow: Sequence[str]) -> Any:
     """The class or function that ``_target_`` names.
 
-    A package re-exports much that is not its own (``torch.os``), so what counts is where the object was defined. Of torch
-    only classes may be named that are there to be configured, and of mltricks only what belongs to a group: some of the
-    rest runs other programs.
+    A package re-exports much that is not its own (``torch.os``), so what counts is where the object was defined. Of
+    torch only classes may be named that are there to be configured, and of mltricks only what belongs to a group: some
+    of the rest runs other programs.
 
     Raises:
         ValueError: its package is not trusted, or there is no such thing.

@@ -1,2 +1,190 @@
-"""Checking the command line before anything is composed."""
-def check_overrides(overrides, folders): pass
+"""Checking the command line: names before anything is composed, and what went wrong where composing fails.
+
+Hydra reports an unknown option with the list of all, and an unknown key with the advice to append it. Here a slip of
+the keyboard is answered with the nearest names, and before there is an output folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mltricks.values import UnknownName, suggest
+
+WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
+"""Hydra's options that take the next argument as their value."""
+STACKS = ("augment", "regularizer", "technique")
+"""Groups whose options put techniques into the step."""
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Divide a command line into overrides and Hydra's own options, which begin with a dash."""
+    overrides, options = [], {}
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        name, _, value = argument.partition("=")
+        options[name] = next(rest, "") if name in WITH_VALUE and not value else value
+    return overrides, options
+
+
+def parse(overrides: Sequence[str]) -> list[Any]:
+    """The overrides as Hydra understands them.
+
+    Raises:
+        ValueError: one of them is not of the form KEY=VALUE.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, parsed = OverridesParser.create(), []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            if "=" not in text:
+                raise ValueError(
+                    f"{text!r} is no override. Type KEY=VALUE, for instance technique=mixup or optim.lr=3e-3."
+                ) from error
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"{text!r} cannot be read: {reason}. A value with special characters stands in quotes: \"KEY='VALUE'\"."
+            ) from error
+    return parsed
+
+
+def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None]) -> None:
+    """Refuse groups, options and top-level keys that do not exist.
+
+    Args:
+        overrides: as typed, without Hydra's own options.
+        folders: where options lie: ``conf`` and the user's own; ``None`` for one that cannot be read from here, which
+            turns the check of option names off.
+
+    Raises:
+        UnknownName: with the nearest names.
+        ValueError: an override cannot be read.
+    """
+    from mltricks.settings import top_level
+
+    readable = [folder for folder in folders if folder is not None]
+    groups = {
+        path.name for folder in readable for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"
+    }
+    for override in parse(overrides):
+        name = override.key_or_group
+        first = re.split(r"[./]", name)[0]
+        if first == "hydra" or override.is_delete():
+            continue
+        if name in groups or any((folder / name).is_dir() for folder in readable):
+            if len(readable) == len(folders):
+                _check_options(name, override, readable)
+        elif first not in groups | top_level().keys():
+            raise UnknownName(
+                f"{override.input_line}: {first} is no setting. {suggest(first, groups | top_level().keys())}"
+            )
+        elif "/" in name:
+            raise UnknownName(f"{override.input_line}: there is no group {name}. {suggest(name, groups)}")
+
+
+def _check_options(group: str, override: Any, folders: Sequence[Path]) -> None:
+    found = {
+        path.relative_to(folder / group).with_suffix("").as_posix()
+        for folder in folders
+        for path in (folder / group).rglob("*.y*ml")
+        if not path.name.startswith("_")
+    }
+    if override.value() is None:
+        nothing = "[]" if group == "technique" else "none" if "none" in found else "OPTION, or leave it out"
+        raise ValueError(f"{override.input_line}: null is no option of {group}. Type {group}={nothing}.")
+    for option in choices(override.value()):
+        if "${" not in option and not any((folder / group / f"{option}.yaml").is_file() for folder in folders):
+            raise UnknownName(f"{override.input_line}: {group} has no option {option}. {suggest(option, found)}")
+
+
+def choices(value: Any) -> Iterator[str]:
+    """The names of options in the value of an override: one, a list, or those of a sweep."""
+    if hasattr(value, "list"):  # a choice
+        value = value.list
+    if isinstance(value, list):
+        for item in value:
+            yield from choices(item)
+    elif hasattr(value, "text"):  # in quotes
+        yield value.text
+    elif isinstance(value, str | int | float) and not isinstance(value, bool):
+        yield str(value)
+
+
+def own_folders(overrides: Sequence[str], options: dict[str, str]) -> list[Path | None]:
+    """The user's own folders of options, from ``--config-dir`` and ``hydra.searchpath``; ``None`` for one of a package.
+
+    Raises:
+        ValueError: a folder does not exist.
+    """
+    named = [options[flag] for flag in ("--config-dir", "-cd") if flag in options]
+    for override in parse([o for o in overrides if o.startswith("hydra.searchpath=")]):
+        named += list(choices(override.value()))
+    folders: list[Path | None] = []
+    for name in named:
+        folder = Path(name.removeprefix("file://"))
+        if "://" in str(name) and not name.startswith("file://"):
+            folders.append(None)
+        elif not folder.is_dir():
+            raise ValueError(f"{name} is no folder. --config-dir and hydra.searchpath take a folder laid out as conf/.")
+        else:
+            folders.append(folder)
+    return folders
+
+
+def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) -> Exception:
+    """A better error than Hydra's, where a key does not exist in the composed configuration; else the same."""
+    found = re.search(
+        r"Could not override '([^']+)'|Could not delete from config\. '([^']+)' does not exist", str(error)
+    )
+    if found is None:
+        return error
+    key = found.group(1) or found.group(2)
+    typed = next((o for o in overrides if o.lstrip("+~").split("=")[0] == key), key)
+    outer, _, last = key.rpartition(".")
+    first, *path = key.split(".")
+    if first in STACKS and path and (first != "technique" or len(path) > 1):
+        return _explain_technique(typed, key, first, path, config_dir)
+    from omegaconf import DictConfig, OmegaConf
+
+    from mltricks.config import compose
+
+    chosen = [f"{o.key_or_group}={name}" for o in _groups_of(overrides) for name in list(choices(o.value()))[:1]]
+    node = OmegaConf.select(compose(chosen, config_dir), outer) if outer else None
+    known = [str(k) for k in node if not str(k).startswith("_")] if isinstance(node, DictConfig) else []
+    return UnknownName(f"{typed}: {key} is no setting. {suggest(last, known)}")
+
+
+def _groups_of(overrides: Sequence[str]) -> Iterable[Any]:
+    from mltricks.config import GROUPS
+
+    return [o for o in parse(overrides) if o.key_or_group in GROUPS and o.key_or_group not in (*STACKS, "experiment")]
+
+
+def _explain_technique(typed: str, key: str, group: str, path: Sequence[str], config_dir: str | None) -> Exception:
+    """What is wrong with ``technique.NAME.SETTING``: no such technique, one that is not chosen, or no such setting."""
+    from mltricks.config import compose, conf_dir
+
+    name = path[0]
+    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+    options = [p.stem for folder in folders for p in (folder / "technique").glob("[a-z]*.yaml")]
+    if group != "technique":
+        return UnknownName(
+            f"{typed}: the settings of {group} are those of its techniques. Type technique.{'.'.join(path)}=VALUE."
+        )
+    if name not in options:
+        return UnknownName(f"{typed}: there is no technique {name}. {suggest(name, options)}")
+    settings = [
+        str(k) for k in compose([f"technique={name}"], config_dir).technique[name] if not str(k).startswith("_")
+    ]
+    if path[1] in settings:
+        return ValueError(f"{typed} would have no effect: {name} is not in the stack. Add {name} to technique=[...].")
+    return UnknownName(f"{typed}: {key} is no setting. {suggest(path[1], settings)}")

@@ -71,8 +71,8 @@ def float_fields(cls: type) -> list[str]:
 def check_value(key: str, value: Any, hint: Any) -> None:
     """Refuse a value of the wrong type or out of range.
 
-    An ``int`` passes for a ``float``; a ``bool`` passes for neither; NaN and infinities pass for nothing. The members of
-    lists and tuples are checked one by one; types this module does not know are left to whoever declared them.
+    An ``int`` passes for a ``float``; a ``bool`` passes for neither; NaN and infinities pass for nothing. The members
+    of lists and tuples are checked one by one; types this module does not know are left to whoever declared them.
 
     Raises:
         ValueError: names the key, the value, what is allowed, and what to type instead.
