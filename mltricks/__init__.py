@@ -3,7 +3,9 @@
 The names below are imported when first used, so that ``import mltricks`` costs nothing.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,3 +23,13 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'mltricks' has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """Keeps ``mltricks.train`` the function: when a submodule is imported, it is set as an attribute of its package."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, getattr(value, name) if name in _HOME and isinstance(value, ModuleType) else value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -3,37 +3,59 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Any
 
 import torch
 
-from mltricks.build import Run, compose_step
+from mltricks.build import STEP, Run, compose_step
+from mltricks.state import fold, reseed
+
+WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+"""How CUDA and MPS, the CPU, the CPU on Windows, and CUDA's libraries say that an allocation failed."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that an allocation failed, on CUDA, MPS or the CPU."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in WORDS)
 
 
 def with_smaller_micro_batches(run: Run, error: Any) -> None:
     """Rebuild the run's step with twice as many micro-batches, and say so in one line.
 
+    ``accumulate`` goes to the end of the stack, next to the gradient, so that all other techniques still see the
+    gradient of the whole batch; where the stack has it already, it keeps its place. The random state is set back to
+    the start of the step, so that the step is the one that failed.
+
     Raises:
-        ValueError: a micro-batch is one sample already.
+        ValueError: a micro-batch is one sample already, or the update of the weights had begun.
     """
     from mltricks.techniques.accumulate import Accumulate
 
     batch_size = run.cfg["batch_size"]
     now = run.techniques.get("accumulate")
     num = 2 * (now.num_micro if isinstance(now, Accumulate) else 1)
+    reason = str(error).splitlines()[0]
     if num > batch_size:
         raise ValueError(
-            f"out of memory with micro-batches of one sample: {str(error).splitlines()[0]}. Type a smaller model, or precision=bf16."
+            f"out of memory with micro-batches of one sample: {reason}. Type a smaller model, or precision=bf16."
+        ) from error
+    if update_has_begun(run):
+        raise ValueError(
+            f"out of memory in the update of the weights, where smaller micro-batches do not help: {reason}. "
+            "Type a smaller model, or an optimiser with fewer tensors, such as optim=sgd."
         ) from error
     run.techniques = {**run.techniques, "accumulate": Accumulate(num_micro=num)}
-    run.state["own"].setdefault("accumulate", {})
     run.step = compose_step(run)
+    traceback.clear_frames(error.__traceback__)  # the frames of the failed step hold its tensors
     if run.device.type == "cuda":
         torch.cuda.empty_cache()
-    print(f"out of memory: now {num} micro-batches of {-(-batch_size // num)} make the batch of {batch_size}", file=sys.stderr)
+    reseed(fold(run.cfg["seed"], STEP, int(run.state["step"])))
+    pieces = f"{num} micro-batches of at most {-(-batch_size // num)}"
+    print(f"out of memory: now {pieces} make the batch of {batch_size}", file=sys.stderr)
+
+
+def update_has_begun(run: Run) -> bool:
+    """Whether the failed step has written into the state: an update in place counts itself before anything else."""
+    count = run.state["opt"].get("count")
+    return count is not None and bool(count > run.state["step"])

@@ -11,6 +11,8 @@ from torch.nn.modules.conv import _ConvNd
 from mltricks.batch import Batch
 from mltricks.technique import Aux, Ctx, LossFn, Params
 
+UNPENALISED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
+"""Layers whose weights may have two dimensions without being a linear map of their input."""
 Measure = Callable[[Tensor], Tensor]
 """A weight to the size of it that is penalised, 0-d."""
 
@@ -41,7 +43,7 @@ def weight_names(model: nn.Module) -> tuple[list[str], list[str]]:
     conv: list[str] = []
     linear: list[str] = []
     for prefix, module in model.named_modules():
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        if isinstance(module, UNPENALISED):
             continue
         for key, p in module.named_parameters(recurse=False):
             if p.ndim > 1 and "weight" in key:

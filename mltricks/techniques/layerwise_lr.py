@@ -53,8 +53,9 @@ class LayerwiseLr(Technique):
 def depths(params: dict[str, Tensor]) -> dict[str, int]:
     """How many layers stand above each parameter, in the order in which the model registers them.
 
-    A layer is what shares a name up to its first number (``blocks.3``), or else up to the parameter's own word
-    (``head``). Parameters of one dimension that stand alone, as those of a norm, belong to the layer before them.
+    A layer is what shares a name up to its first number (``blocks.3``, ``encoder_layer_3``), or else up to the
+    parameter's own word (``head``). Parameters of one dimension that stand alone, as those of a norm, belong to the
+    layer before them.
     What techniques add (names with a slash) is new and learns at the full rate.
 
     >>> names = ["stem.weight", "norm.weight", "blocks.0.up.weight", "blocks.0.down.weight", "head.weight", "head.bias"]
@@ -85,5 +86,5 @@ def layer_of(name: str) -> str:
     ('blocks.3', 'head')
     """
     words = name.split(".")
-    number = next((i for i, word in enumerate(words[:-1]) if word.isdigit()), len(words) - 2)
+    number = next((i for i, word in enumerate(words[:-1]) if word.rpartition("_")[2].isdigit()), len(words) - 2)
     return ".".join(words[: number + 1])

@@ -1,0 +1,82 @@
+"""Layer-wise learning rates against torch's parameter groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from bare import images, sgd, small_net, train
+from contract import make
+from torch import nn
+
+from mltricks.optim.adamw import AdamW
+from mltricks.techniques.layerwise_lr import LayerwiseLr, depths
+
+DEPTH = {"0.weight": 2, "0.bias": 2, "1.weight": 2, "1.bias": 2, "4.weight": 1, "4.bias": 1, "6.weight": 0, "6.bias": 0}
+
+
+def adamw(lr: float) -> AdamW:
+    return AdamW(lr=lr, weight_decay=0.3, no_decay=[], beta1=0.9, beta2=0.99, eps=1e-6)
+
+
+REFERENCES: dict[str, tuple[Any, Callable[..., torch.optim.Optimizer]]] = {
+    "sgd": (sgd(0.1, 0.9, 0.01), lambda groups: torch.optim.SGD(groups, momentum=0.9, weight_decay=0.01)),
+    "adamw": (adamw(0.01), lambda groups: torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.3)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(REFERENCES))
+def test_weights_are_those_of_parameter_groups(name: str) -> None:
+    ours, torchs = REFERENCES[name]
+    batches = [images(16, seed) for seed in range(6)]
+    for batch in batches:
+        batch["x"] = batch["x"].double()
+    state, _ = train(small_net(norm=True).double(), batches, ours, layerwise_lr=LayerwiseLr(decay=0.5))[-1]
+    module = small_net(norm=True).double()
+    optimizer = torchs([{"params": [p], "lr": ours.lr * 0.5 ** DEPTH[n]} for n, p in module.named_parameters()])
+    for batch in batches:
+        optimizer.zero_grad()
+        F.cross_entropy(module(batch["x"]), batch["y"]).backward()
+        optimizer.step()
+    for name, p in module.named_parameters():
+        torch.testing.assert_close(state["params"][name], p.detach(), rtol=1e-6, atol=1e-8)
+
+
+def test_layers_of_known_architectures() -> None:
+    from torchvision.models import resnet18, vit_b_16
+
+    with torch.device("meta"):
+        resnet, vit = resnet18(), vit_b_16()
+    found = depths(dict(resnet.named_parameters()))
+    assert found["conv1.weight"] == found["bn1.bias"] == 9
+    assert found["layer1.0.conv1.weight"] == found["layer1.0.bn2.weight"] == 8
+    assert found["layer4.1.conv2.weight"] == 1
+    assert found["fc.bias"] == 0
+    found = depths(dict(vit.named_parameters()))
+    blocks = [found[f"encoder.layers.encoder_layer_{i}.mlp.0.weight"] for i in range(12)]
+    assert blocks == list(range(12, 0, -1))
+    assert found["encoder.layers.encoder_layer_3.ln_1.weight"] == found["encoder.layers.encoder_layer_3.mlp.3.bias"]
+
+
+def test_what_techniques_add_learns_at_the_full_rate() -> None:
+    params = {
+        "features.0.weight": torch.zeros(2, 2),
+        "head.weight": torch.zeros(2, 2),
+        "simclr/0.weight": torch.zeros(2, 2),
+    }
+    assert depths(params) == {"features.0.weight": 1, "head.weight": 0, "simclr/0.weight": 0}
+
+
+def test_a_single_layer_is_refused() -> None:
+    with pytest.raises(ValueError, match="layerwise_lr has no effect"):
+        make("technique=layerwise_lr", "model=mlp", "model.depth=0")
+
+
+def test_depth_follows_the_modules_of_the_default_model() -> None:
+    run = make("technique=layerwise_lr")
+    kept = {name: float(depth) for name, depth in run.state["own"]["layerwise_lr"].items()}
+    assert kept == {"features.0.weight": 2.0, "features.0.bias": 2.0, "features.3.weight": 1.0, "features.3.bias": 1.0}
+    assert isinstance(run.model.module, nn.Module)
