@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mltricks.config import create
 from mltricks.data.source import Source
-from mltricks.data.splits import DataSplits
+from mltricks.data.splits import DataSplits, Info
 from mltricks.device import choose_device, set_determinism
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import HyperPlan
@@ -68,6 +68,7 @@ def build(cfg: dict[str, Any]) -> Run:
     techniques, drives = create_stack(cfg, allow)
     optim_node, optim_drives = extract_drives(cfg["optim"], "optim", allow)
     optim, engine = create(optim_node, "optim", allow), create(cfg["engine"], "engine", allow)
+    check_engine(engine, optim)
     objective = create(cfg["objective"], "objective", allow)
     data = load_data(cfg, allow).to(device)
     check_fit(objective, techniques, data, cfg)
@@ -126,9 +127,40 @@ def load_data(cfg: dict[str, Any], allow: list[str]) -> DataSplits:
 def create_model(cfg: dict[str, Any], data: DataSplits, seed: int, allow: list[str]) -> nn.Module:
     """The model, initialised from the run's seed."""
     reseed(fold(seed, INIT))
-    model = create(cfg["model"], "model", allow, in_shape=data.info.in_shape, num_outputs=data.info.num_outputs)
+    model = make_model(cfg["model"], data.info, allow)
     reseed(fold(seed, INIT, 1))
     create(cfg["init"], "init", allow)(model)
+    return model
+
+
+def make_model(node: dict[str, Any], info: Info, allow: list[str]) -> nn.Module:
+    """The model that a node of the configuration describes, as its constructor made it; lazy layers get their shapes.
+
+    Raises:
+        ValueError: it is no module, cannot take inputs of the data's shape, or gives outputs of another shape than wanted.
+    """
+    model = create(node, "model", allow, in_shape=info.in_shape, num_outputs=info.num_outputs)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model._target_={node['_target_']} gives a {type(model).__name__}, not a torch.nn.Module.")
+    fits = {"image": "resnet9", "tokens": "transformer", "vector": "mlp"}[info.kind]
+    shape = (2, *info.in_shape)
+    wanted = (2, *(info.in_shape if info.target == "tokens" else ()), info.num_outputs)
+    x = torch.zeros(shape, dtype=torch.int64 if info.kind == "tokens" else torch.float32)
+    try:
+        with torch.no_grad():
+            output = model.eval()(x)
+        model.train()
+    except Exception as error:  # whatever a model raises, the user's question is which model fits
+        raise ValueError(
+            f"model._target_={node['_target_']} cannot take these data ({info.kind}, a batch of shape {shape}, {x.dtype}): "
+            f"{error}. Type model={fits}, or change the model's settings."
+        ) from error
+    got = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
+    if got != wanted:
+        raise ValueError(
+            f"model._target_={node['_target_']} gives {got} for a batch of shape {shape}; (B, num_outputs) is wanted, here {wanted}. "
+            f"Let the model take num_outputs={info.num_outputs}, or type model={fits}."
+        )
     return model
 
 
@@ -154,6 +186,15 @@ def set_up(
     return model, state
 
 
+def check_engine(engine: Any, optim: Any) -> None:
+    """Refuse an engine that traces the step, where the optimiser cannot be traced."""
+    if engine.tensors and not getattr(optim, "traceable", True):
+        raise ValueError(
+            f"engine={type(engine).__name__.lower()} traces the step into one graph, and optim={type(optim).__name__.lower()} "
+            "keeps host-side state that cannot be traced. Type engine=eager, or an optimiser of ours, as optim=adamw."
+        )
+
+
 def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str, Any]) -> None:
     """Refuse combinations that cannot be right, and settings that change nothing."""
     if data.info.target not in objective.kinds:
@@ -166,6 +207,7 @@ def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str
             raise ValueError(
                 f"technique={name} works on {' or '.join(technique.kinds)} data; these are {data.info.kind}. Leave {name} out."
             )
+        technique.check(data.info)
         if "x_unlabeled" in technique.needs and data.unlabeled is None:
             raise ValueError(f"technique={name} learns from unlabelled samples and there are none. Type data.unlabeled_ratio=7 data.fraction=0.1.")
     if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):

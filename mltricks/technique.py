@@ -13,13 +13,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
 from mltricks.functional_model import FunctionalModel
 from mltricks.values import check_fields, float_fields
+
+if TYPE_CHECKING:
+    from mltricks.data.splits import Info
 
 Params = dict[str, Tensor]
 Own = dict[str, Any]
@@ -109,6 +112,16 @@ class Technique:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def check(self, info: Info) -> None:
+        """Run once, before ``setup``: refuse data that the technique cannot be right for.
+
+        Args:
+            info: what the data are: classes, shapes, statistics.
+
+        Raises:
+            ValueError: the technique cannot be right for these data.
+        """
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         """Run once before the first step: change the model, add parameters, make the technique's own tensors.

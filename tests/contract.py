@@ -18,7 +18,7 @@ SMALL = ["data.limit=320", "batch_size=16", "model.width=4", "epochs=4", "optim.
 
 NEEDS: dict[str, list[str]] = {
     "fixmatch": ["data.unlabeled_ratio=2", "data.limit=160"],
-    "stochastic_depth": ["model=resnet9"],
+    "stochastic_depth": ["model=resnet9", "model.pool=mean"],
 }
 """Overrides without which a technique is refused."""
 

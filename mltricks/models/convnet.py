@@ -23,7 +23,9 @@ class ConvNet(nn.Module):
     def __init__(self, in_shape: tuple[int, ...], num_outputs: int, width: int):
         super().__init__()
         if len(in_shape) != 3 or min(in_shape[1:]) < 4:
-            raise ValueError(f"model=convnet needs images of at least 4x4 pixels; the data have shape {in_shape}. Type model=mlp.")
+            raise ValueError(
+                f"model=convnet needs images of at least 4x4 pixels; the data have shape {in_shape}. Type model=mlp."
+            )
         self.features = nn.Sequential(
             nn.Conv2d(in_shape[0], width, 3, padding=1),
             nn.ReLU(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [math.prod(in_shape)] + [width] * depth
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
         self.hidden = nn.Sequential(*layers)
         self.head = nn.Linear(sizes[-1], num_outputs)

@@ -1,0 +1,28 @@
+"""The last linear layer of a model: its input is what is called the model's features."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def last_linear(model: nn.Module, technique: str) -> str:
+    """The name of the last linear layer, in the order of registration.
+
+    Args:
+        model: any model.
+        technique: who needs it, for the message.
+
+    Raises:
+        ValueError: the model has none.
+
+    >>> last_linear(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), "simclr")
+    '2'
+    """
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not names:
+        raise ValueError(
+            f"technique={technique} takes the input of the last linear layer as the model's features, and "
+            f"{type(model).__name__} has no linear layer. Type model=resnet9, "
+            "or give your model an nn.Linear at its end."
+        )
+    return names[-1]

@@ -1,0 +1,83 @@
+"""Models that stand in for the model of a context, so that a technique can listen to it, or send more rows through it.
+
+``replace(ctx, model=Recorded(ctx.model))`` gives the rest of the stack a model that looks like the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class WrappedModel:
+    """Passes every call on to ``model``, a ``FunctionalModel`` or another wrapped model."""
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    @property
+    def module(self) -> nn.Module:
+        """The module itself."""
+        return self.model.module
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The model's autocast."""
+        return self.model.precision()
+
+    def __call__(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, train: bool, capture: Sequence[str] = ()
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
+        """As ``FunctionalModel``."""
+        return self.model(params, buffers, x, train, capture)
+
+
+class Recorded(WrappedModel):
+    """Keeps the input and the output of the first call.
+
+    Attributes:
+        first: the pair; ``None`` before the first call.
+    """
+
+    def __init__(self, model: Any):
+        super().__init__(model)
+        self.first: tuple[Tensor, Tensor] | None = None
+
+    def __call__(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, train: bool, capture: Sequence[str] = ()
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
+        result = self.model(params, buffers, x, train, capture)
+        if self.first is None:
+            self.first = (x, result[0])
+        return result
+
+
+class WithExtraRows(WrappedModel):
+    """Sends ``extra`` along with the first call, in one forward pass, and hides its rows from the caller.
+
+    Args:
+        model: the model.
+        extra: rows as those of ``x``.
+
+    Attributes:
+        extra_output: what came out for them; ``None`` before the first call.
+    """
+
+    def __init__(self, model: Any, extra: Tensor):
+        super().__init__(model)
+        self.extra = extra
+        self.extra_output: Tensor | None = None
+
+    def __call__(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, train: bool, capture: Sequence[str] = ()
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
+        if self.extra_output is not None:
+            return self.model(params, buffers, x, train, capture)
+        rows = len(x)
+        output, buffers, captured = self.model(params, buffers, torch.cat([x, self.extra]), train, capture)
+        self.extra_output = output[rows:]
+        captured = {name: (given[:rows], made[:rows]) for name, (given, made) in captured.items()}
+        return output[:rows], buffers, captured

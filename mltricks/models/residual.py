@@ -1,0 +1,30 @@
+"""A residual connection: a shortcut plus a branch, the branch in a place where techniques find it.
+
+Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2016, arXiv:1512.03385, equation 1.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    """shortcut(x) + branch(x).
+
+    Args:
+        branch: what is added; its output has the shape of the shortcut's.
+        shortcut: the identity unless given.
+    """
+
+    residual_branches: ClassVar[tuple[str, ...]] = ("branch",)
+    """Names of the submodules whose output is added to a shortcut. Any module may say so; stochastic depth reads it."""
+
+    def __init__(self, branch: nn.Module, shortcut: nn.Module | None = None):
+        super().__init__()
+        self.branch = branch
+        self.shortcut = nn.Identity() if shortcut is None else shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + self.branch(x)

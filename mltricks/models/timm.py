@@ -1,0 +1,55 @@
+"""Any model of timm by its name.
+
+Source: Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models
+Shapes: (B, C, H, W) -> (B, K).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from mltricks.models.torchvision import check_image
+from mltricks.values import Count, check_value, suggest
+
+
+def create_timm(
+    in_shape: tuple[int, ...],
+    num_outputs: int,
+    name: str,
+    pretrained: bool,
+    img_size: int | None,
+    arguments: dict[str, Any],
+) -> nn.Module:
+    """Make a model of timm that takes the data's channels and gives the outputs wanted.
+
+    Args:
+        in_shape: (C, H, W).
+        num_outputs: K, width of the output.
+        name: as in ``timm.list_models()``.
+        pretrained: load timm's weights; the last layer is new then.
+        img_size: side of the images, for models that fix it (vision transformers); ``None`` leaves it to the model.
+        arguments: further arguments of the model's constructor.
+
+    Raises:
+        ValueError: timm is not installed, an unknown name or argument, or data that are no images.
+    """
+    check_image(in_shape, name)
+    check_value("model.pretrained", pretrained, bool)
+    check_value("model.img_size", img_size, Count | None)
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError("model=timm needs the package timm. Type: pip install mltricks[timm]") from error
+    if not timm.is_model(name):
+        raise ValueError(f"model.name={name} is no model of timm. {suggest(str(name), timm.list_models())}")
+    size = {} if img_size is None else {"img_size": img_size}
+    try:
+        return timm.create_model(
+            name, pretrained=pretrained, in_chans=in_shape[0], num_classes=num_outputs, **size, **arguments
+        )
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"model.name={name} cannot be made with img_size={img_size} and arguments={arguments}: {error}"
+        ) from error

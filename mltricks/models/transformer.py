@@ -1,0 +1,141 @@
+"""A small causal transformer for tokens.
+
+Source: Vaswani et al., "Attention Is All You Need", 2017, arXiv:1706.03762; with the norm before each branch, learned
+positions and the initialisation of Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
+Deviation: dropout after the embedding and at the end of each branch, not inside attention; linear layers of attention
+and the head have no bias.
+Shapes: (B, L) int64 -> (B, L, K). Legend: B batch, L length, H heads, D width, K vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mltricks.functional.foreach import _UNROLLED
+from mltricks.models.residual import Residual
+from mltricks.values import Count, Decay, check_value
+
+
+class Transformer(nn.Module):
+    """Embedding of token and position, ``depth`` blocks of attention and perceptron, norm, head.
+
+    Args:
+        in_shape: (L,), the longest sequence.
+        num_outputs: K, size of the vocabulary.
+        width: D, length of a token's vector; a multiple of ``heads``.
+        depth: number of blocks.
+        heads: attention heads a block.
+        dropout: share of activations set to zero in training, in [0, 1).
+        tie_weights: whether the head uses the embedding's matrix.
+
+    Raises:
+        ValueError: the input is no sequence, or a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        num_outputs: int,
+        width: int,
+        depth: int,
+        heads: int,
+        dropout: float,
+        tie_weights: bool,
+    ):
+        super().__init__()
+        check_settings(in_shape, width, depth, heads, dropout)
+        self.tokens = nn.Embedding(num_outputs, width)
+        self.positions = nn.Embedding(in_shape[0], width)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.Sequential(*[Block(width, heads, dropout) for _ in range(depth)])
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, num_outputs, bias=False)
+        if tie_weights:
+            self.head.weight = self.tokens.weight
+        self.reset(depth)
+
+    def reset(self, depth: int) -> None:
+        """Normal weights of deviation 0.02, smaller where they end a branch, so that their sum keeps its size."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                std = 0.02 / (2 * depth) ** 0.5 if name.endswith(".out") else 0.02
+                nn.init.normal_(module.weight, std=std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x_BL: Tensor) -> Tensor:
+        length, longest = x_BL.shape[1], self.positions.num_embeddings
+        if length > longest:
+            raise ValueError(
+                f"a sequence of {length} tokens is longer than the {longest} that the model was built for."
+            )
+        positions = torch.arange(length, device=x_BL.device)
+        x_BLD = self.dropout(self.tokens(x_BL) + self.positions(positions))
+        return self.head(self.norm(self.blocks(x_BLD)))
+
+
+class Block(nn.Module):
+    """x = x + attention(norm(x)); x = x + perceptron(norm(x))."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        perceptron = [
+            ("norm", nn.LayerNorm(width)),
+            ("hidden", nn.Linear(width, 4 * width)),
+            ("gelu", nn.GELU()),
+            ("out", nn.Linear(4 * width, width)),
+            ("dropout", nn.Dropout(dropout)),
+        ]
+        attention = [("norm", nn.LayerNorm(width)), ("mix", Attention(width, heads)), ("dropout", nn.Dropout(dropout))]
+        self.attention = Residual(nn.Sequential(OrderedDict(attention)))
+        self.perceptron = Residual(nn.Sequential(OrderedDict(perceptron)))
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.perceptron(self.attention(x_BLD))
+
+
+class Attention(nn.Module):
+    """Causal self-attention: every position sees itself and what stands before it."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        q, k, v = (
+            self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        )  # each (B, H, L, D/H)
+        # the fused kernels have no batching rule for their gradient, so the vectorised engine gets the arithmetic
+        mixed = (
+            causal_attention(q, k, v) if _UNROLLED.get() else F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        )
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v over the positions up to one's own; each (B, H, L, D)."""
+    position = torch.arange(q.shape[-2], device=q.device)
+    later = position > position.unsqueeze(1)
+    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+    return scores.masked_fill(later, -torch.inf).softmax(-1) @ v
+
+
+def check_settings(in_shape: tuple[int, ...], width: int, depth: int, heads: int, dropout: float) -> None:
+    """Refuse an input that is no sequence, and settings that are out of range or do not fit together."""
+    if len(in_shape) != 1:
+        raise ValueError(
+            f"model=transformer reads sequences of tokens; the data have shape {tuple(in_shape)}. "
+            "Type model=convnet for images, model=mlp for others."
+        )
+    for name, value in (("width", width), ("depth", depth), ("heads", heads)):
+        check_value(f"model.{name}", value, Count)
+    check_value("model.dropout", dropout, Decay)
+    if width % heads:
+        nearest = max(width // heads, 1) * heads
+        raise ValueError(f"model.width={width} is no multiple of model.heads={heads}. Type model.width={nearest}.")

@@ -1,0 +1,165 @@
+"""Knowledge distillation: train on the softened predictions of a teacher as well as on the labels.
+
+Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arXiv:1503.02531, section 2.
+Deviation: the soft term is the divergence from the teacher rather than the cross-entropy with it; they differ by the
+teacher's entropy, a constant.
+The teacher predicts in evaluation mode for the very inputs that the student sees, after all augmentation. Where the two
+were trained with other input statistics, the inputs are normalised anew for the teacher.
+Shapes: logits (..., K) of student and teacher.
+Cost: one forward pass of the teacher; its weights, twice in memory and once in every checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mltricks.batch import Batch
+from mltricks.data.splits import Info
+from mltricks.functional.wrapped_model import Recorded
+from mltricks.functional_model import FunctionalModel
+from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
+from mltricks.values import Positive, Probability
+
+
+@dataclass(frozen=True)
+class Distill(Technique):
+    """(1 - weight) loss + weight T^2 KL(softmax(teacher / T) || softmax(student / T)), with T the temperature.
+
+    Args:
+        teacher: output folder of the teacher's run, or its ``best.safetensors``.
+        temperature: what logits are divided by, > 0.
+        weight: share of the soft term, in [0, 1].
+        allow_modules: packages that the teacher's ``_target_`` may name besides mltricks and torch.
+
+    Attributes:
+        student: what the data are; set by ``check``, ``None`` where a technique is used without a configuration.
+        skeleton: the teacher without its weights, which are tensors of the state; set by ``setup``.
+    """
+
+    teacher: str | None
+    temperature: Positive
+    weight: Probability
+    allow_modules: Sequence[str]
+    student: Info | None = field(init=False, repr=False, compare=False)
+    skeleton: FunctionalModel = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(
+            self, "student", None
+        )  # not hyperparameters, so frozen does not mean them; ``bind`` copies both
+
+    def check(self, info: Info) -> None:
+        if info.target == "values":
+            raise ValueError(
+                "technique=distill compares class probabilities, and these data have values as targets. Leave it out."
+            )
+        object.__setattr__(self, "student", info)
+
+    def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
+        from mltricks.weights import load_weights
+
+        if self.teacher is None:
+            raise ValueError(
+                "technique.distill.teacher is missing: the output folder of the teacher's run. Train one, for instance "
+                "with python -m mltricks model=resnet9, and type technique.distill.teacher=outputs/DATE/TIME."
+            )
+        tensors, metadata = load_weights(Path(self.teacher))
+        taught = Info(**{**metadata["info"], **{k: tuple(metadata["info"][k]) for k in ("in_shape", "classes")}})
+        check_same_task(self.teacher, taught, self.student, tuple(batch["x"].shape[1:]))
+        function = FunctionalModel(make_teacher(metadata["config"], taught, batch, self.allow_modules))
+        object.__setattr__(self, "skeleton", function)
+        weights = {
+            "params": take(tensors, "params.", function.params),
+            "buffers": take(tensors, "buffers.", function.buffers),
+        }
+        return params, {**weights, **renormalization(self.student, tensors)}
+
+    def loss(self, inner: LossFn) -> LossFn:
+        def distilled(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
+            model = Recorded(ctx.model)
+            loss, aux = inner(params, batch, replace(ctx, model=model))
+            assert model.first is not None, "the rest of the stack runs the model"
+            x, student = model.first
+            soft = divergence(student, self.teach(x, ctx), self.temperature)
+            total = (1 - self.weight) * loss + self.weight * soft
+            return total, {**aux, "metrics": {**aux["metrics"], "loss": total, "distill_loss": soft}}
+
+        return distilled
+
+    @torch.no_grad()
+    def teach(self, x: Tensor, ctx: Ctx) -> Tensor:
+        """The teacher's logits."""
+        own = ctx.own
+        x = x * own["scale"] + own["shift"] if "scale" in own else x
+        with ctx.model.precision():
+            return self.skeleton(own["params"], own["buffers"], x, False)[0].float()
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), the mean over all axes but the last.
+
+    The factor keeps the size of the gradient where the temperature changes.
+
+    Args:
+        student, teacher: logits (..., K).
+        temperature: T > 0.
+    """
+    target, log_p = (teacher / temperature).log_softmax(-1), (student / temperature).log_softmax(-1)
+    return temperature * temperature * (target.exp() * (target - log_p)).sum(-1).mean()
+
+
+def check_same_task(teacher: str, taught: Info, student: Info | None, in_shape: tuple[int, ...]) -> None:
+    """Refuse a teacher of other inputs, outputs or classes."""
+    pairs: list[tuple[str, Any, Any]] = [("in_shape", taught.in_shape, in_shape)]
+    if student is not None:
+        names = ("kind", "target", "num_outputs", "classes")
+        pairs += [(name, getattr(taught, name), getattr(student, name)) for name in names]
+    for name, theirs, mine in pairs:
+        if theirs != mine:
+            raise ValueError(
+                f"technique.distill.teacher={teacher} was trained on other data: its {name} is {theirs}, "
+                f"here it is {mine}. "
+                "Give the folder of a run on the same data."
+            )
+
+
+def make_teacher(config: dict[str, Any], info: Info, batch: Batch, allow: Sequence[str]) -> nn.Module:
+    """The teacher's module, changed as its own techniques change a model, with weights that are yet to be replaced."""
+    from mltricks.build import create_stack, make_model
+
+    node = {**config["model"], **({"pretrained": False} if "pretrained" in config["model"] else {})}
+    module = make_model(node, info, list(allow)).to(batch["x"].device)
+    stack, _ = create_stack(config, list(allow))
+    params = {name: p.detach() for name, p in module.named_parameters()}
+    for technique in stack.values():
+        if not isinstance(technique, Distill):  # it changes no model, and its own teacher may be gone
+            technique.setup(module, params, batch, 0)
+    return module
+
+
+def take(tensors: dict[str, Tensor], prefix: str, places: Any) -> dict[str, Tensor]:
+    """The tensors of a weights file that a model has places for."""
+    missing = [name for name, _ in places if prefix + name not in tensors]
+    if missing:
+        raise ValueError(
+            f"the weights of technique.distill.teacher lack {prefix}{missing[0]}: "
+            "they were written by another version of mltricks or of the model. Train the teacher again."
+        )
+    return {name: tensors[prefix + name] for name, _ in places}
+
+
+def renormalization(student: Info | None, tensors: dict[str, Tensor]) -> Own:
+    """What turns inputs normalised for the student into the teacher's; nothing where both have the same statistics."""
+    if student is None or student.mean is None or student.std is None or "mean" not in tensors:
+        return {}
+    mean, std = student.mean.cpu(), student.std.cpu()
+    if torch.equal(mean, tensors["mean"]) and torch.equal(std, tensors["std"]):
+        return {}
+    return {"scale": std / tensors["std"], "shift": (mean - tensors["mean"]) / tensors["std"]}

@@ -1,0 +1,119 @@
+"""SimCLR: learn features without labels, by telling two views of a sample from the views of others.
+
+Source: Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", 2020,
+arXiv:2002.05709, section 2 and algorithm 1.
+Deviation: a view is a resized crop, a flip and a change of brightness, contrast and saturation, always applied, on
+normalised images; hue, grey and blur are left out. The projector's layers have biases. With ``probe`` the objective
+trains the model's last linear layer on unaugmented features, in evaluation mode, with the gradient stopped behind them:
+accuracy is then that of a linear probe. Without it that layer stays as it was made, and accuracy is that of chance.
+Shapes: ``x`` (B, C, H, W) float -> loss; ``y`` is read by the probe alone.
+Cost: twice the batch through the model; the probe adds one forward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mltricks.batch import Batch
+from mltricks.functional.last_linear import last_linear
+from mltricks.functional.views import color_jitter, resized_crop
+from mltricks.functional_model import FunctionalModel
+from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
+from mltricks.values import Count, Fraction, NonNegative, Positive
+
+PROJECTOR = "simclr/"
+
+
+@dataclass(frozen=True)
+class Simclr(Technique):
+    """Replaces the loss by NT-Xent between projected features of two views; features are the last linear layer's input.
+
+    Args:
+        temperature: what cosine similarities are divided by, > 0.
+        min_scale: smallest share of the image that a crop covers, in (0, 1].
+        color: strength of the change of brightness, contrast and saturation, >= 0.
+        flip: mirror half of the views left to right.
+        projection_width: length of the projected vectors, >= 1.
+        probe: let the objective train the last linear layer, and it alone.
+    """
+
+    temperature: Positive
+    min_scale: Fraction
+    color: NonNegative
+    flip: bool
+    projection_width: Count
+    probe: bool
+
+    kinds = ("image",)
+
+    def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
+        check_batch(batch)
+        width = check_features(model, params, batch["x"][:2])
+        layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, self.projection_width))
+        return {**params, **{PROJECTOR + name: p.detach().clone() for name, p in layers.named_parameters()}}, {}
+
+    def loss(self, inner: LossFn) -> LossFn:
+        def contrast(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
+            head = last_linear(ctx.model.module, "simclr")
+            views = color_jitter(resized_crop(torch.cat([batch["x"]] * 2), self.min_scale, self.flip), self.color)
+            _, captured = ctx.apply(params, views, capture=(head,))
+            loss, accuracy = nt_xent(project(params, captured[head][0].float()), self.temperature)
+            metrics = {"contrastive_loss": loss, "contrastive_accuracy": accuracy}
+            if not self.probe:
+                return loss, {"metrics": {"loss": loss, **metrics}}
+            frozen = {name: p if name.startswith(f"{head}.") else p.detach() for name, p in params.items()}
+            probe_loss, aux = inner(frozen, batch, replace(ctx, train=False))
+            total = loss + probe_loss
+            probed = {**aux["metrics"], "probe_loss": probe_loss}
+            return total, {**aux, "metrics": {**probed, "loss": total, **metrics}}
+
+        return contrast
+
+
+def project(params: Params, features_BD: Tensor) -> Tensor:
+    """W2 relu(W1 h): features to the space of the contrastive loss."""
+    hidden = F.linear(features_BD, params[PROJECTOR + "0.weight"], params[PROJECTOR + "0.bias"]).relu()
+    return F.linear(hidden, params[PROJECTOR + "2.weight"], params[PROJECTOR + "2.bias"])
+
+
+def nt_xent(z_2BD: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    """The normalised temperature-scaled cross-entropy between pairs of rows (i, i + B).
+
+    Args:
+        z_2BD: vectors of 2B views; rows i and i + B belong to the same sample.
+        temperature: > 0.
+
+    Returns:
+        The mean over all views of -log softmax(similarity / temperature) at the partner, a view itself being no
+        candidate; and the share of views whose most similar other view is the partner.
+    """
+    z_2BD = F.normalize(z_2BD, dim=1)
+    view = torch.arange(len(z_2BD), device=z_2BD.device)
+    partner = (view + len(view) // 2) % len(view)
+    similarity = (z_2BD @ z_2BD.T / temperature).masked_fill(view == view.unsqueeze(1), -torch.inf)
+    return F.cross_entropy(similarity, partner), (similarity.argmax(1) == partner).float().mean()
+
+
+def check_batch(batch: Batch) -> None:
+    """Refuse a batch without a second sample: nothing would be contrasted."""
+    if len(batch["x"]) < 2:
+        raise ValueError("batch_size=1 leaves technique=simclr nothing to tell a sample from. Type batch_size=256.")
+
+
+def check_features(model: nn.Module, params: Params, x: Tensor) -> int:
+    """The width of the features, after a check that the last linear layer turns one vector a sample into the output."""
+    head = last_linear(model, "simclr")
+    function = FunctionalModel(model)
+    buffers = {name: places[0][0][places[0][1]] for name, places in function.buffers}
+    with torch.no_grad():
+        output, _, captured = function(params, buffers, x, False, (head,))
+    if head not in captured or captured[head][0].ndim != 2 or not torch.equal(captured[head][1], output):
+        raise ValueError(
+            "technique=simclr needs a model that ends in a linear layer over one vector a sample; the last linear "
+            f"layer of {type(model).__name__} is {head}, and it does not give the model's output. Type model=resnet9."
+        )
+    return captured[head][0].shape[1]
