@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mltricks.interrupt import stop_now
+
 QUIET_JOBS = ("list", "explain")
 """Jobs that write no output folder."""
+SHORT = "MLTRICKS_SHORT_ERRORS"
+"""Set for processes that this one starts: that HYDRA_FULL_ERROR is set there was our doing and not the user's wish."""
 
 
 def main() -> None:
     """Run the command line; the exit status is that of the contract: 0, 1, 75 or 130."""
-    arguments = sys.argv[1:]
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come through to here, where they get their form
+    signal.signal(signal.SIGTERM, stop_now)
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1" and SHORT not in os.environ
+    if not wants_traceback:
+        os.environ |= {"HYDRA_FULL_ERROR": "1", SHORT: "1"}  # errors come through to here, where they get their form
+    typed = sys.argv[1:]
     try:
-        sys.argv[1:] = prepare(arguments)
+        sys.argv[1:] = prepare(typed)
         run_hydra()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         if wants_traceback:
             raise
-        print(f"error: {message_of(error)}", file=sys.stderr)
+        print(f"error: {message_of(error, typed)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -35,7 +43,23 @@ def run_hydra() -> None:
 
     from mltricks.config import conf_dir
 
-    hydra.main(config_path=str(conf_dir()), config_name="config")(run_job)()
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())  # the user's own modules, as `python -m` has them
+    failed: list[Exception] = []
+
+    def run_and_keep(cfg: Any) -> Any:
+        """Run the job; a single one hands its error over here, as Hydra would print it too."""
+        try:
+            return run_job(cfg)
+        except Exception as error:
+            if is_sweep():
+                raise
+            failed.append(error)
+            return None
+
+    hydra.main(config_path=str(conf_dir()), config_name="config")(run_and_keep)()
+    if failed:
+        raise failed[0]
 
 
 def run_job(cfg: Any) -> Any:
@@ -43,38 +67,61 @@ def run_job(cfg: Any) -> Any:
     from hydra.core.hydra_config import HydraConfig
 
     from mltricks.config import locate
+    from mltricks.values import UnknownName
 
     hydra_cfg = HydraConfig.get()
-    job = locate(cfg.job._target_, "job", cfg.allow_modules)
-    return job(cfg, Path(hydra_cfg.runtime.output_dir), list(hydra_cfg.overrides.task), str(hydra_cfg.mode.name))
+    folder, overrides = Path(hydra_cfg.runtime.output_dir), list(hydra_cfg.overrides.task)
+    try:
+        job = locate(cfg.job._target_, "job", cfg.allow_modules)
+        return job(cfg, folder, overrides, "MULTIRUN" if is_sweep() else "RUN")
+    except Exception as error:
+        if is_sweep():
+            name = f"job {hydra_cfg.job.num} ({' '.join(overrides)})"
+            print(f"error: {name} failed: {message_of(error)}", file=sys.stderr)
+        elif isinstance(error, UnknownName):
+            remove_if_unused(folder)
+        raise
+
+
+def is_sweep() -> bool:
+    """Whether the job in hand is one of a sweep."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def remove_if_unused(folder: Path) -> None:
+    """Remove an output folder that holds nothing but the record of a command that was mistyped."""
+    if {path.name for path in folder.iterdir()} <= {".hydra", "summary.json"} and folder != Path.cwd():
+        shutil.rmtree(folder)
 
 
 def prepare(arguments: Sequence[str]) -> list[str]:
-    """Check the overrides, and send the output where it belongs: into a resumed folder, or nowhere for jobs that only print."""
-    from mltricks.config import conf_dir
-    from mltricks.overrides import check_overrides
+    """Check the overrides, and send the output where it belongs: into a resumed folder, or nowhere for jobs that print.
 
-    overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
-    values = dict(a.split("=", 1) for a in overrides)
-    check_overrides(overrides, [conf_dir(), *own_folders(arguments, values)])
+    Raises:
+        ValueError: an override that cannot be right.
+    """
+    from mltricks.config import conf_dir
+    from mltricks.overrides import check_overrides, own_folders, parse, split_arguments
+
+    overrides, options = split_arguments(arguments)
+    check_overrides(overrides, [conf_dir(), *own_folders(overrides, options)])
+    chosen = {
+        o.key_or_group: o.value() for o in parse([t for t in overrides if t.startswith(("resume=", "job=", "show="))])
+    }
     extra = []
-    if values.get("resume", "null") != "null":
-        extra = [f"hydra.run.dir={quoted(values['resume'])}", "hydra.output_subdir=null"]
-    elif values.get("job") in QUIET_JOBS or values.get("show", "").lower() == "true":
+    if chosen.get("resume") is not None:
+        folder = getattr(chosen["resume"], "text", chosen["resume"])
+        if {"-m", "--multirun"} & options.keys() or not isinstance(folder, str | int | float):
+            raise ValueError("resume goes on with one run. Type it once for each, without -m.")
+        if not Path(str(folder)).is_dir():
+            raise ValueError(f"resume={folder}: there is no such folder. Give the output folder of a run.")
+        extra = [f"hydra.run.dir={quoted(str(folder))}", "hydra.output_subdir=null"]
+    elif chosen.get("job") in QUIET_JOBS or chosen.get("show") is True:
         extra = ["hydra.run.dir=.", "hydra.output_subdir=null"]
     return [*arguments, *extra]
-
-
-def own_folders(arguments: Sequence[str], values: dict[str, str]) -> list[Path]:
-    """The user's own folders of options, from ``--config-dir`` and ``hydra.searchpath``."""
-    folders = []
-    for i, argument in enumerate(arguments):
-        flag, _, value = argument.partition("=")
-        if flag in ("--config-dir", "-cd"):
-            folders.append(Path(value or (arguments[i + 1] if i + 1 < len(arguments) else ".")))
-    search = values.get("hydra.searchpath", "").strip("[]")
-    folders += [Path(item.strip().removeprefix("file://")) for item in search.split(",") if item.strip().startswith("file://")]
-    return folders
 
 
 def quoted(text: str) -> str:
@@ -82,12 +129,18 @@ def quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def message_of(error: BaseException) -> str:
-    """What a user needs to know of an error: its message, and the cause where Hydra wraps one."""
+def message_of(error: BaseException, arguments: Sequence[str] = ()) -> str:
+    """What a user needs to know of an error: its message, and more where Hydra's own says little."""
+    from mltricks.overrides import explain, split_arguments
+
+    if type(error).__module__.startswith("hydra") and isinstance(error, Exception):
+        overrides, options = split_arguments(arguments)
+        error = explain(error, overrides, options.get("--config-dir") or options.get("-cd"))
     text = str(error).strip() or type(error).__name__
-    known = isinstance(error, ValueError | OSError) or type(error).__module__.startswith(("hydra", "omegaconf", "mltricks"))
-    hint = "" if known else " (set HYDRA_FULL_ERROR=1 for the traceback)"
-    return (text if known else f"{type(error).__name__}: {text}") + hint
+    home = type(error).__module__
+    if isinstance(error, ValueError | OSError) or home.startswith(("hydra", "omegaconf", "mltricks")):
+        return text
+    return f"{type(error).__name__}: {text} (set HYDRA_FULL_ERROR=1 for the traceback)"
 
 
 if __name__ == "__main__":

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+class NotWritten(OSError):
+    """A file could not be written, most often because the disk is full; what was there before is intact."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a file beside ``path``, flush it to the disk and put it in the place of ``path``.
 
     Raises:
-        OSError: the disk is full or the folder is gone; ``path`` is as it was and nothing is left beside it.
+        NotWritten: the disk is full or the folder is gone; ``path`` is as it was and nothing is left beside it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -20,6 +24,32 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+        flush_folder(path.parent)
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        # RuntimeError is torch's word for a full disk, and safetensors has one of its own
+        if isinstance(error, OSError | RuntimeError) or type(error).__module__.startswith("safetensors"):
+            raise NotWritten(f"{path} cannot be written: {first_line(error)}") from error
         raise
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush a folder's list of files, without which a renamed file can be lost with the power."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder."""
+    for partial in folder.glob(".*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import pickle
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mltricks import __version__
-from mltricks.atomic import write_atomically
+from mltricks.atomic import first_line, write_atomically
 from mltricks.state import State, map_state
 
 FORMAT = 1
+LAST = Path("checkpoints/last.pt")
+"""Where in an output folder it lies."""
 
 
 def versions() -> dict[str, str]:
@@ -22,64 +24,84 @@ def versions() -> dict[str, str]:
     return {"mltricks": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]}
 
 
-def save(path: Path, state: State, cfg: dict[str, Any]) -> None:
+def save(path: Path, state: State, cfg: dict[str, Any], overrides: Sequence[str] = ()) -> None:
     """Write a checkpoint atomically.
 
+    Args:
+        path: the file.
+        state: every tensor of the run.
+        cfg: the resolved configuration.
+        overrides: of the command that started the run, for the record.
+
     Raises:
-        ValueError: the disk is full or the file cannot be written; the last checkpoint is intact.
+        NotWritten: the disk is full or the file cannot be written; the last checkpoint is intact.
     """
     content = {
         "format": FORMAT,
         "state": map_state(lambda t: t.detach().to("cpu", copy=True), state),
         "config": json.dumps(cfg),
+        "overrides": list(overrides),
         "versions": versions(),
     }
-    try:
-        write_atomically(path, lambda partial: torch.save(content, partial))
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"the checkpoint {path} could not be written: {error}. The last good checkpoint is intact; free some space.") from error
+    write_atomically(path, lambda partial: torch.save(content, partial))
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint: ``state``, ``config`` and ``versions``.
+def load(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """Read a checkpoint: ``state``, ``config``, ``overrides`` and ``versions``.
 
     Args:
         path: the file, or the output folder it lies in.
+        mmap: leave the tensors in the file until they are looked at.
 
     Raises:
         ValueError: there is none, it is damaged, or it was written by another version of the format.
     """
-    path = path / "checkpoints" / "last.pt" if path.is_dir() else path
+    path = path / LAST if path.is_dir() else path
     if not path.is_file():
-        raise ValueError(f"there is no checkpoint at {path}. Give the output folder of a run, which holds checkpoints/last.pt.")
+        raise ValueError(
+            f"there is no checkpoint at {path}. Give the output folder of a run, which holds checkpoints/last.pt."
+        )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise ValueError(f"the checkpoint {path} is damaged or is no checkpoint: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict) or "format" not in content:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # a damaged file can make the reader fail in any way
+        raise ValueError(f"the checkpoint {path} is damaged or is no checkpoint: {first_line(error)}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise ValueError(f"{path} is no checkpoint of mltricks.")
     if content["format"] != FORMAT:
+        author = content.get("versions", {}).get("mltricks", "unknown")
         raise ValueError(
-            f"the checkpoint {path} has format {content['format']}; this version of mltricks ({__version__}) reads format {FORMAT}. "
-            f"It was written by mltricks {content['versions'].get('mltricks')}: install that version."
+            f"the checkpoint {path} has format {content['format']}, and mltricks {__version__} reads format {FORMAT}. "
+            f"Install the version that wrote it: {author}."
         )
-    return {**content, "config": json.loads(content["config"])}
+    try:
+        config = json.loads(content["config"])
+        assert {"params", "buffers", "opt", "own", "step"} <= content["state"].keys(), "parts of the state are missing"
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise ValueError(f"the checkpoint {path} is damaged: {first_line(error)}") from error
+    return {**content, "config": config, "overrides": list(content.get("overrides", []))}
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """The configuration in a checkpoint; raises as ``load`` does."""
+    return load(path, mmap=True)["config"]
 
 
 def restore(saved: State, built: State, path: Path) -> State:
     """The saved state, moved to where the built one lies, after a check that it belongs to the same run.
 
     Raises:
-        ValueError: a tensor is missing, unknown or has another shape.
+        ValueError: a tensor is missing, unknown, or has another shape or type.
     """
     mine, theirs = dict(_named(built)), dict(_named({k: v for k, v in saved.items() if k != "host"}))
-    for name in mine.keys() ^ theirs.keys():
+    for name in sorted(mine.keys() ^ theirs.keys()):
         where = "the checkpoint" if name in theirs else "the model"
         raise ValueError(f"{path} belongs to another model or stack: only {where} has {name}.")
     for name, tensor in mine.items():
-        if tensor.shape != theirs[name].shape:
-            shapes = f"{tuple(theirs[name].shape)} in the checkpoint, {tuple(tensor.shape)} in the model"
-            raise ValueError(f"{path} belongs to another model: {name} has shape {shapes}.")
+        if (tensor.shape, tensor.dtype) != (theirs[name].shape, theirs[name].dtype):
+            there, here = (f"{tuple(t.shape)} {t.dtype}" for t in (theirs[name], tensor))
+            raise ValueError(
+                f"{path} belongs to another model: {name} is {there} in the checkpoint and {here} in the model."
+            )
     device = built["step"].device
     return map_state(lambda t: t.to(device), saved)
 

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
-EXIT_STATUS = {signal.SIGTERM: 75, signal.SIGINT: 130}
+EXIT_STATUS: dict[int, int] = {signal.SIGTERM: 75, signal.SIGINT: 130}
+
+
+class Terminated(SystemExit):
+    """SIGTERM arrived where there is nothing to save; ends the process with its exit status."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_STATUS[signal.SIGTERM])
+
+
+def stop_now(number: int, frame: FrameType | None = None) -> NoReturn:
+    """A signal handler that stops at once, as Python's own does for Ctrl-C."""
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
 class Interrupt:
@@ -16,6 +30,7 @@ class Interrupt:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
+        self._noting = True
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
@@ -23,11 +38,22 @@ class Interrupt:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside this block a signal stops at once: there is nothing that would have to be saved."""
+        self._noting = False
+        try:
+            yield
+        finally:
+            self._noting = True
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if not self._noting or (self.signal is not None and number == signal.SIGINT):
+            stop_now(number)
         self.signal = number
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mltricks.evaluate import Score
 from mltricks.hyper import HyperPlan
 from mltricks.observers.base import Observer, Record
 from mltricks.summary import Summary
@@ -25,15 +26,15 @@ class Ledger:
     Args:
         plan: of the hyperparameters, for the learning rate in a record.
         steps_per_epoch: updates an epoch.
-        objective: names the score and says which way is better.
+        score: names the validation metric that steers the run and says which way is better.
     """
 
-    def __init__(self, plan: HyperPlan, steps_per_epoch: int, objective: Any):
-        self.plan, self.steps_per_epoch, self.objective = plan, steps_per_epoch, objective
+    def __init__(self, plan: HyperPlan, steps_per_epoch: int, score: Score):
+        self.plan, self.steps_per_epoch, self.score = plan, steps_per_epoch, score
         self.window: list[dict[str, Tensor]] = []
         self.best: Record = {}
         self.last_train: Record = {}
-        self.seconds, self.seconds_at_record, self.steps_at_record = 0.0, 0.0, 0
+        self.seconds, self.seconds_at_record = 0.0, 0.0
         self.clock = time.perf_counter()
 
     def epoch(self, step: int) -> int:
@@ -71,12 +72,21 @@ class Ledger:
         self.last_train = {**record, "samples_per_s": round(speed, 1), "seconds": round(seconds, 3)}
         self.tell(self.last_train, observers)
 
-    def record_validation(self, step: int, metrics: dict[str, float], observers: Sequence[Observer]) -> tuple[Record, bool]:
-        """Tell the metrics of a validation; the record, and whether it is the best so far."""
+    def record_validation(
+        self, step: int, metrics: dict[str, float], observers: Sequence[Observer]
+    ) -> tuple[Record, bool]:
+        """Tell the metrics of a validation; the record, and whether it is the best so far.
+
+        Raises:
+            Diverged: the loss or the score is NaN or infinite, though the weights are finite.
+        """
+        for name in ("loss", self.score.score):
+            if not math.isfinite(metrics.get(name, 0.0)):
+                raise self._diverged(step, f"the validation {name} became {metrics[name]}")
         record = {"step": step, "epoch": self.epoch(step), "split": "val", **metrics, "seconds": round(self.tick(), 3)}
         self.seconds_at_record = self.seconds
-        score = self.objective.score
-        sign = 1.0 if self.objective.higher_is_better else -1.0
+        score = self.score.score
+        sign = 1.0 if self.score.higher_is_better else -1.0
         is_best = not self.best or sign * (metrics[score] - self.best[score]) > 0
         if is_best:
             self.best = record
@@ -97,13 +107,20 @@ class Ledger:
         bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
         first = step - len(self.window) + 1 + bad[0] if bad else step
         what = f"the loss became {float(losses[bad[0]])}" if bad else ""
-        if not bad and params is not None and not bool(torch.stack([p.isfinite().all() for p in params.values()]).all()):
+        if (
+            not bad
+            and params is not None
+            and not bool(torch.stack([p.isfinite().all() for p in params.values()]).all())
+        ):
             what = "a weight became NaN or infinite"
         if what:
-            raise Diverged(
-                f"diverged at step {first}: {what}. Likely knobs: a smaller optim.lr (it was {self._lr(first - 1):g}), "
-                "scheduler.warmup_frac=0.05, technique=clip_norm; with precision=fp16, try bf16."
-            )
+            raise self._diverged(first, what)
+
+    def _diverged(self, step: int, what: str) -> Diverged:
+        return Diverged(
+            f"diverged at step {step}: {what}. Likely knobs: a smaller optim.lr (it was {self._lr(step - 1):g}), "
+            "scheduler.warmup_frac=0.05, technique=clip_norm; with precision=fp16, try bf16."
+        )
 
     def remember(self, observers: Sequence[Observer]) -> dict[str, Any]:
         """What must survive a restart, as tensors."""
@@ -113,6 +130,7 @@ class Ledger:
             "best": {k: number(v) for k, v in self.best.items() if isinstance(v, int | float)},
             "last_train": {k: number(v) for k, v in self.last_train.items() if isinstance(v, int | float)},
             "seconds": number(self.tick()),
+            "seconds_at_record": number(self.seconds_at_record),
         }
         return {**kept, **{f"observer.{type(o).__name__}": o.memory() for o in observers}}
 
@@ -122,7 +140,8 @@ class Ledger:
         self.window = [{name: values[i] for name, values in kept["window"].items()} for i in range(length)]
         self.best = _record(kept["best"], "val")
         self.last_train = _record(kept["last_train"], "train")
-        self.seconds = self.seconds_at_record = float(kept["seconds"])
+        self.seconds, self.seconds_at_record = float(kept["seconds"]), float(kept["seconds_at_record"])
+        self.clock = time.perf_counter()
         for observer in observers:
             observer.recall(kept.get(f"observer.{type(observer).__name__}", {}))
 
@@ -130,7 +149,7 @@ class Ledger:
         """Write what was measured into a summary."""
         summary.steps, summary.epochs, summary.seconds = step, step // self.steps_per_epoch, round(self.tick(), 3)
         summary.train, summary.val = _metrics(self.last_train), _metrics(self.best)
-        score = self.objective.score
+        score = self.score.score
         summary.objective = {"name": f"val/{score}", "value": summary.val.get(score, math.nan)}
 
     def _stacked(self) -> dict[str, Tensor]:

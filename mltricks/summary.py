@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,15 @@ class Summary:
         write_atomically(path, lambda partial: partial.write_text(text))
 
 
+def read_summary(path: Path) -> Summary | None:
+    """The summary in a file, or ``None`` where there is none that can be read."""
+    try:
+        content = json.loads(path.read_text())
+        return Summary(**{f.name: content[f.name] for f in fields(Summary) if f.name in content})
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def json_safe(value: Any) -> Any:
     """The value with NaN and infinities replaced by ``None``, which strict JSON readers accept."""
     if isinstance(value, dict):
@@ -73,6 +82,9 @@ def git_state() -> dict[str, Any] | None:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=5).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--untracked-files=no"))}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
     except (OSError, subprocess.SubprocessError):
         return None

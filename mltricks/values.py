@@ -51,21 +51,26 @@ def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 
 
-def _parts(hint: Any) -> list[tuple[Any, Range | None]]:
+def _options(hint: Any) -> list[tuple[Any, Range | None]]:
     """The alternatives that a hint admits, each with its range."""
     if typing.get_origin(hint) is Annotated:
         hint, *extras = typing.get_args(hint)
         bounds = next((e for e in extras if isinstance(e, Range)), None)
-        return [(kind, inner or bounds) for kind, inner in _parts(hint)]
+        return [(kind, inner or bounds) for kind, inner in _options(hint)]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return [part for option in typing.get_args(hint) for part in _parts(option)]
+        return [part for option in typing.get_args(hint) for part in _options(option)]
     return [(hint, None)]
+
+
+def _parts(hint: Any) -> tuple[tuple[Any, ...], Range | None]:
+    """The plain types that a hint admits, and its range."""
+    options = _options(hint)
+    return tuple(kind for kind, _ in options), next((bounds for _, bounds in options if bounds is not None), None)
 
 
 def float_fields(cls: type) -> list[str]:
     """The fields of a dataclass that a schedule may drive: those typed ``float``, in order of declaration."""
-    kinds = {f.name: [kind for kind, _ in _parts(_hints(cls)[f.name])] for f in dataclasses.fields(cls) if f.init}
-    return [name for name, found in kinds.items() if found == [float]]
+    return [f.name for f in dataclasses.fields(cls) if f.init and _parts(_hints(cls)[f.name])[0] == (float,)]
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:
@@ -77,7 +82,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     Raises:
         ValueError: names the key, the value, what is allowed, and what to type instead.
     """
-    parts = _parts(hint)
+    parts = _options(hint)
     if not all(_is_known(kind) for kind, _ in parts):
         return
     fitting = [(kind, bounds) for kind, bounds in parts if _is_a(value, kind)]
