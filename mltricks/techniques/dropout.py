@@ -58,17 +58,18 @@ def chosen_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[nn.M
     Raises:
         ValueError: there is no linear layer, or a pattern fits no layer.
     """
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)}
+    layers: dict[str, nn.Module] = {
+        name: m for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)
+    }
     known = ", ".join(layers) or "none"
     if patterns is None:
-        linear = [m for m in layers.values() if isinstance(m, nn.Linear)]
+        linear: list[nn.Module] = [m for m in layers.values() if isinstance(m, nn.Linear)]
         if not linear:
             raise ValueError(
                 "technique=dropout stands before the last linear layer, and the model has none. "
                 f"Type technique.dropout.layers=[NAME]; layers: {known}."
             )
         return linear[-1:]
-    patterns = [patterns] if isinstance(patterns, str) else patterns
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise ValueError(

@@ -55,8 +55,7 @@ def depths(params: dict[str, Tensor]) -> dict[str, int]:
 
     A layer is what shares a name up to its first number (``blocks.3``, ``encoder_layer_3``), or else up to the
     parameter's own word (``head``). Parameters of one dimension that stand alone, as those of a norm, belong to the
-    layer before them.
-    What techniques add (names with a slash) is new and learns at the full rate.
+    layer before them. What techniques add (names with a slash) is new and learns at the full rate.
 
     >>> names = ["stem.weight", "norm.weight", "blocks.0.up.weight", "blocks.0.down.weight", "head.weight", "head.bias"]
     >>> depths({n: torch.zeros(2) if "norm" in n or "bias" in n else torch.zeros(2, 2) for n in names})
