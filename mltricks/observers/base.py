@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from mltricks.batch import Batch
 from mltricks.state import State
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ class Observer:
     def validated(self, moment: Moment) -> bool:
         """A validation was made; ``True`` asks to stop."""
         return False
+
+    def stopped(self) -> bool:
+        """Whether this observer had asked to stop before a restart; asked once, after ``start``."""
+        return False
+
+    def tested(self, batch: Batch, outputs: Tensor) -> None:
+        """A batch of the test split and the outputs of the best weights on it, in order, when training is over."""
 
     def finish(self, summary: Summary) -> None:
         """The run ended, in whatever way; ``summary`` is the content of ``summary.json``."""

@@ -1,0 +1,179 @@
+"""The pictures of a report. matplotlib is imported when the first one is drawn, without its window system.
+
+Legend: N images, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mltricks.hyper import HyperPlan
+
+COLORS = {"train": "#3b75af", "val": "#e1812c", "test": "#3a923a"}
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "text.parse_math": False,  # a class may be called $5 or a_b
+    "figure.constrained_layout.use": True,
+}
+NUM_POINTS = 500
+MAX_NUMBERS, MAX_NAMES = 12, 40
+"""Most classes with numbers in the cells, and with names at the axes, of a confusion matrix."""
+
+
+def save(draw: Callable[..., Any], path: Path, *arguments: Any) -> Path:
+    """Draw a figure and write it as a PNG."""
+    import matplotlib
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class name in a script that the font lacks is no reason to bother anyone
+        draw(*arguments).savefig(path, dpi=120)
+    return path
+
+
+def new_figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height))
+
+
+def learning_curves(records: Sequence[dict[str, Any]], steps_per_epoch: int, score: str) -> Any:
+    """Loss, and the score or else another metric, over epochs, in training and in validation."""
+    figure = new_figure(9, 3.2)
+    others = [name for name in (score, "accuracy", *records[-1]) if name != "loss" and name in records[-1]]
+    known = [name for name in others if name not in ("step", "epoch", "split", "lr", "samples_per_s", "seconds")]
+    names = ["loss", *known[:1]]
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for split in ("train", "val"):
+            points = [
+                (r["step"] / steps_per_epoch, r[name])
+                for r in records
+                if r["split"] == split and r.get(name) is not None
+            ]
+            marker = "o" if split == "val" or len(points) == 1 else ""
+            if points:
+                axes.plot(
+                    *zip(*points, strict=True),
+                    color=COLORS[split],
+                    marker=marker,
+                    markersize=3.5,
+                    linewidth=1.5,
+                    label=split,
+                )
+        values = [r[name] for r in records if r.get(name)]
+        if name == "loss" and values and min(values) > 0 and max(values) / min(values) > 30:
+            axes.set_yscale("log")
+        axes.set(xlabel="epoch", title=name)
+        axes.legend()
+    return figure
+
+
+def schedule(plan: HyperPlan) -> Any:
+    """The learning rate, and every other scheduled hyperparameter, over the steps; one panel each."""
+    paths = [("optim", "lr"), *(path for path in plan.drives if path != ("optim", "lr"))]
+    paths = [path for path in paths if path in plan.drives or path[1] in plan.constants.get(path[0], {})]
+    steps = sorted({round(i * (plan.total_steps - 1) / NUM_POINTS) for i in range(NUM_POINTS + 1)})
+    values = [plan.values(step) for step in steps]
+    columns = min(len(paths), 3)
+    rows = math.ceil(len(paths) / columns)
+    figure = new_figure(3 * columns if columns > 1 else 4.5, 2.4 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes, path in zip(panels, paths, strict=False):
+        constant = plan.constants.get(path[0], {}).get(path[1])
+        axes.plot(steps, [v.get(path, constant) for v in values], color=COLORS["train"])
+        axes.set(xlabel="step", title=".".join(path))
+    for axes in panels[len(paths) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def confusion_matrix(matrix: Tensor, classes: Sequence[str]) -> Any:
+    """Shares of every true class (row) among the predicted ones (columns), with the counts where there is room."""
+    num = len(matrix)
+    shares = matrix.double() / matrix.sum(1, keepdim=True).clamp_min(1)
+    figure = new_figure(5.4, 5)
+    axes = figure.subplots()
+    axes.grid(False)
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    for row, column in ((r, c) for r in range(num) for c in range(num) if num <= MAX_NUMBERS and matrix[r, c]):
+        color = "white" if shares[row, column] > 0.5 else "#333333"
+        axes.text(column, row, str(int(matrix[row, column])), ha="center", va="center", color=color, fontsize=8)
+    if num <= MAX_NAMES:
+        names, turn = [shorten(name) for name in classes], 90 if max(map(len, classes)) > 3 else 0
+        size = 8 if num <= 20 else 6
+        axes.set_xticks(range(num), names, rotation=turn, fontsize=size)
+        axes.set_yticks(range(num), names, fontsize=size)
+    axes.set(xlabel="predicted", ylabel="true", title="confusion matrix (test split)")
+    return figure
+
+
+def worst_examples(images: Tensor, captions: Sequence[str]) -> Any:
+    """A sheet of images, (N, H, W, 3) uint8, each with its caption."""
+    import numpy as np
+
+    num, height, width = images.shape[:3]
+    columns = min(num, 8)
+    rows = math.ceil(num / columns)
+    step_y, step_x = round(height * 1.45), round(width * 1.15)
+    sheet = np.zeros((rows * step_y, columns * step_x, 4), dtype=np.uint8)
+    figure = new_figure(1.15 * columns, 1.45 * rows + 0.1)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    for i, caption in enumerate(captions):
+        top, left = (i // columns) * step_y + step_y - height, (i % columns) * step_x
+        sheet[top : top + height, left : left + width, :3] = images[i].numpy()
+        sheet[top : top + height, left : left + width, 3] = 255
+        axes.text(
+            left + width / 2 - 0.5,
+            top - 0.5 - 0.06 * height,
+            caption,
+            ha="center",
+            va="bottom",
+            fontsize=7,
+            color="#444444",
+        )
+    axes.imshow(sheet, interpolation="nearest", aspect=1)
+    return figure
+
+
+def predictions(y: Tensor, predicted: Tensor) -> Any:
+    """Predicted against true values, and how the errors are spread; all target columns together."""
+    figure = new_figure(9, 3.6)
+    left, right = figure.subplots(1, 2)
+    y, predicted = y.flatten(), predicted.flatten()
+    low, high = float(min(y.min(), predicted.min())), float(max(y.max(), predicted.max()))
+    left.plot([low, high], [low, high], color="#999999", linewidth=1)
+    left.scatter(y.numpy(), predicted.numpy(), s=6, alpha=0.5, color=COLORS["test"], linewidths=0)
+    left.set(xlabel="true", ylabel="predicted", title="test split")
+    right.hist((predicted - y).numpy(), bins=40, color=COLORS["test"])
+    right.set(xlabel="predicted - true", ylabel="samples", title="errors")
+    return figure
+
+
+def loss_by_position(losses: Tensor) -> Any:
+    """The loss at every position of the window, (L,): how much the model gains from context."""
+    figure = new_figure(6, 3)
+    axes = figure.subplots()
+    axes.plot(range(1, len(losses) + 1), losses.numpy(), color=COLORS["test"])
+    axes.set(xlabel="position", ylabel="loss (nats per token)", title="test split")
+    return figure
+
+
+def shorten(name: str, length: int = 14) -> str:
+    """A name that fits beside an axis.
+
+    >>> shorten("a_very_long_class_name")
+    'a_very_long_c…'
+    """
+    return name if len(name) <= length else name[: length - 1] + "…"

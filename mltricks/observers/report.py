@@ -1,0 +1,193 @@
+"""The pictures and the page of a run that is over: ``plots/*.png`` and ``report.html``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from mltricks.atomic import write_atomically
+from mltricks.batch import Batch
+from mltricks.evaluate import steered_by
+from mltricks.observers import page, plots
+from mltricks.observers.base import Observer
+from mltricks.observers.console import shown_folder
+from mltricks.observers.files import read_records
+from mltricks.observers.outcome import Outcome, as_pixels, class_scores, confusion, digest, gather, worst
+
+if TYPE_CHECKING:
+    from mltricks.build import Run
+    from mltricks.summary import Summary
+
+REPORTED = ("completed", "stopped_early", "diverged")
+MAX_CLASS_ROWS = 50
+
+
+class Report(Observer):
+    """Draws what ``metrics.jsonl`` and the outputs on the test split show. Whatever fails here fails no run."""
+
+    def __init__(self) -> None:
+        self.parts: list[Outcome] = []
+        self.run: Run | None = None
+
+    def start(self, run: Run, folder: Path, resumed_at: int) -> None:
+        self.run, self.folder = run, folder
+
+    def tested(self, batch: Batch, outputs: Tensor) -> None:
+        assert self.run is not None, "the run has started"
+        part = attempt(
+            "error analysis", lambda: digest(self.run.data.info.target, self.run.objective, batch["y"], outputs)
+        )
+        self.parts.append(part or {})
+
+    def finish(self, summary: Summary) -> None:
+        if self.run is None or summary.status not in REPORTED:
+            return
+        attempt("report.html", lambda: write_report(self.run, self.folder, summary, self.parts))
+
+
+def attempt(what: str, do: Callable[[], Any]) -> Any:
+    """Call ``do``; where it fails, say so in one line on stderr and return ``None``."""
+    try:
+        return do()
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        print(f"plots: {what} could not be made ({type(error).__name__}: {reason})", file=sys.stderr)
+        return None
+
+
+def write_report(run: Run, folder: Path, summary: Summary, parts: list[Outcome]) -> None:
+    """Write the pictures, and the page around those that could be drawn."""
+    records, outcome = read_records(folder / "metrics.jsonl"), gather(parts)
+    sections = [result_section(summary), curves_section(run, folder, records), *error_sections(run, folder, outcome)]
+    closing = [schedule_section(run, folder), about_section(run, folder, summary)]
+    title = (
+        " ".join(summary.overrides)
+        or f"{type(run.model.module).__name__} on {run.cfg['data']['_target_'].rpartition('.')[2]}"
+    )
+    text = page.page(
+        title, f"mltricks {summary.versions.get('mltricks', '')} · {shown_folder(folder)}", [*sections, *closing]
+    )
+    write_atomically(folder / "report.html", lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def draw(folder: Path, draw_figure: Callable[..., Any], *arguments: Any) -> str:
+    """A picture, saved under the name of the function that draws it and shown in the page; nothing where that fails."""
+    name = draw_figure.__name__
+    path = attempt(f"plots/{name}.png", lambda: plots.save(draw_figure, folder / "plots" / f"{name}.png", *arguments))
+    return page.picture(path, wide=draw_figure in (plots.learning_curves, plots.predictions))
+
+
+def result_section(summary: Summary) -> str:
+    """The outcome in large, and every metric of every split."""
+    score = summary.objective["name"].rpartition("/")[2]
+    shown = sorted(summary.test.items(), key=lambda item: (item[0] != score, item[0] != "loss"))[:2]
+    large = {"status": summary.status.replace("_", " "), **{f"test {name}": page.shown(value) for name, value in shown}}
+    large |= {f"best {summary.objective['name'].replace('/', ' ')}": page.shown(summary.objective["value"])}
+    large |= {"steps": f"{summary.steps:,}", "seconds": f"{summary.seconds:.1f}"}
+    splits = {"train": summary.train, "val": summary.val, "test": summary.test}
+    names = list(dict.fromkeys(name for metrics in splits.values() for name in metrics))
+    rows = [[split, *(metrics.get(name) for name in names)] for split, metrics in splits.items() if metrics]
+    error = f"<p>{page.escape(summary.error)}</p>" if summary.error else ""
+    return page.cards(large, summary.status) + page.section("Result", error, page.table(["", *names], rows))
+
+
+def curves_section(run: Run, folder: Path, records: list[dict[str, Any]]) -> str:
+    known = [r for r in records if r["split"] in ("train", "val")]
+    if not known:
+        return ""
+    return page.section(
+        "Learning curves", draw(folder, plots.learning_curves, known, run.source.steps_per_epoch, steered_by(run).score)
+    )
+
+
+def schedule_section(run: Run, folder: Path) -> str:
+    return page.section("Schedule", draw(folder, plots.schedule, run.plan))
+
+
+def error_sections(run: Run, folder: Path, outcome: Outcome) -> list[str]:
+    """What goes wrong on the test split, for classes, tokens or values."""
+    if "p_true" in outcome:
+        parts = [lambda: classes_section(run, folder, outcome), lambda: worst_section(run, folder, outcome)]
+    elif "loss_sum" in outcome:
+        losses = outcome["loss_sum"].sum(0) / outcome["count"].sum()
+        parts = [lambda: page.section("Loss by position", draw(folder, plots.loss_by_position, losses))]
+    elif outcome:
+        parts = [lambda: values_section(folder, outcome)]
+    else:
+        parts = []
+    return [attempt("error analysis", part) or "" for part in parts]
+
+
+def classes_section(run: Run, folder: Path, outcome: Outcome) -> str:
+    """The confusion matrix, and the scores of every class, the weakest first."""
+    names = class_names(run)
+    matrix = confusion(outcome, len(names))
+    scores = sorted(class_scores(matrix), key=lambda row: row[4])[:MAX_CLASS_ROWS]
+    rows = [[names[k], count, precision, recall, f1] for k, count, precision, recall, f1 in scores]
+    scored = page.section(
+        "Classes, the weakest first", page.table(["class", "samples", "precision", "recall", "F1"], rows)
+    )
+    return page.pair(page.section("Confusion matrix", draw(folder, plots.confusion_matrix, matrix, names)), scored)
+
+
+def worst_section(run: Run, folder: Path, outcome: Outcome) -> str:
+    """The test samples whose true class got the least probability."""
+    order, names = worst(outcome), class_names(run)
+    true, predicted = ([names[int(i)] for i in outcome[key][order]] for key in ("y", "predicted"))
+    confidence = [f"{float(c):.0%}" for c in outcome["confidence"][order]]
+    rows = list(zip(order.tolist(), true, predicted, confidence, strict=True))
+    if run.data.info.kind != "image":
+        return page.section("Worst examples", page.table(["test sample", "true", "predicted", "confidence"], rows))
+    images = as_pixels(next(run.data.test.batches([order]))["x"])
+    captions = [f"{plots.shorten(t, 9)} → {plots.shorten(p, 9)}\n{c}" for _, t, p, c in rows]
+    draw(folder, plots.worst_examples, images, captions)
+    gallery = page.gallery(images, [(f"{t} → {p}", f"{c}, no. {i}") for i, t, p, c in rows])
+    return page.section("Worst examples: true → predicted, confidence, test sample", gallery)
+
+
+def values_section(folder: Path, outcome: Outcome) -> str:
+    order = worst(outcome)
+    rows = [
+        [int(i), *(", ".join(f"{v:.4g}" for v in outcome[key][i].tolist()) for key in ("y", "predicted"))]
+        for i in order
+    ]
+    picture = draw(folder, plots.predictions, outcome["y"], outcome["predicted"])
+    return page.section("Predictions", picture) + page.section(
+        "Worst examples", page.table(["test sample", "true", "predicted"], rows)
+    )
+
+
+def about_section(run: Run, folder: Path, summary: Summary) -> str:
+    """How to run it again, on what it ran, and the whole configuration."""
+    from omegaconf import OmegaConf
+
+    versions = {**summary.versions, "device": summary.device, "parameters": f"{run.num_params:,}"}
+    if summary.git:
+        versions["git"] = summary.git["commit"][:12] + (" (changed)" if summary.git["changed"] else "")
+    again = page.section("Run it again", page.code(command(summary, folder)))
+    text = OmegaConf.to_yaml(OmegaConf.create(run.cfg))
+    return (
+        again
+        + page.section("Versions", page.table([], versions.items()))
+        + page.folded("Configuration", page.code(text))
+    )
+
+
+def command(summary: Summary, folder: Path) -> str:
+    """The command that repeats a run; for one that was composed in Python, from the configuration it wrote."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if summary.overrides or HydraConfig.initialized():
+        return shlex.join(["python", "-m", "mltricks", *summary.overrides])
+    return f'import mltricks\nfrom omegaconf import OmegaConf\n\nmltricks.train(OmegaConf.load("{shown_folder(folder)}/config.yaml"))'
+
+
+def class_names(run: Run) -> list[str]:
+    """The names of the classes, or their numbers."""
+    info = run.data.info
+    return list(info.classes) or [str(k) for k in range(info.num_outputs)]
