@@ -21,6 +21,8 @@ GROUPS = (
 )
 TRUSTED = ("mltricks", "torch")
 """Packages whose members ``_target_`` may always name."""
+ZOOS = ("torchvision", "timm")
+"""Packages whose models our own constructors return; Hydra asks for the class of what is returned too."""
 OF_TORCH = ("torch.nn.", "torch.optim.", "torch.utils.data.")
 """Where in torch."""
 SWITCH = re.compile("_[a-z_]+_")
@@ -147,7 +149,7 @@ def create(node: dict[str, Any], key: str, allow: Sequence[str] = (), **extra: A
             raise ValueError(
                 f"{key}.{name} is missing. Type {key}.{name}=VALUE, with a + in front where the option lacks the line."
             )
-    trusted = tuple(f"{package}.*" for package in (*TRUSTED, *allow))
+    trusted = tuple(f"{package}.*" for package in (*TRUSTED, *ZOOS, *allow))
     plan = {"_target_": node["_target_"], "_recursive_": False, "_convert_": "all", **arguments}
     return instantiate(plan, **extra, _execution_whitelist_=trusted)
 
