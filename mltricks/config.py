@@ -67,12 +67,19 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
 
 
 def plain(cfg: Any) -> dict[str, Any]:
-    """A configuration as nested dicts and lists, interpolations resolved, the ``hydra`` node left out."""
-    from omegaconf import DictConfig, OmegaConf
+    """A configuration as nested dicts and lists, interpolations resolved, the ``hydra`` node left out.
+
+    Raises:
+        ValueError: a value that must be given is missing.
+    """
+    from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
     if not isinstance(cfg, DictConfig):
         return dict(cfg)
-    tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    try:
+        tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ValueError(f"{error.full_key} is missing. Type {error.full_key}=VALUE.") from error
     assert isinstance(tree, dict), "a configuration is a mapping"
     tree.pop("hydra", None)
     return {str(key): value for key, value in tree.items()}
