@@ -117,6 +117,14 @@ def test_which_weights_are_penalised() -> None:
     }
 
 
+def test_a_tied_weight_counts_once() -> None:
+    module = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    module[1].weight = module[0].weight
+    batch = {"x": torch.randn(5, 3), "y": torch.randint(3, (5,))}
+    _, aux = L1(conv=0.0, linear=2.0).loss(Classify())(params_of(module), batch, context(module))
+    torch.testing.assert_close(aux["metrics"]["penalty"], 2 * module[0].weight.abs().sum().detach())
+
+
 def test_a_model_without_such_weights_is_refused() -> None:
     for name, (technique, _, _) in PENALTIES.items():
         with pytest.raises(ValueError, match=f"technique={name} has no effect"):

@@ -27,7 +27,7 @@ def scaler(init_scale: float = 1024.0, growth_interval: int = 3) -> LossScale:
 
 @pytest.mark.parametrize("init_scale", [1024.0, 2.0**126])
 def test_scales_are_those_of_torchs_scaler(init_scale: float) -> None:
-    finite = [True, True, True, False, True, False, False] + 5 * [True] + [False] + 9 * [True]
+    finite = 7 * [True] + [False, True, False, False] + 5 * [True] + [False] + 9 * [True]
     reference = torch.amp.GradScaler("cpu", init_scale=init_scale, growth_interval=3)
     weight = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([weight], lr=0.0)
@@ -102,6 +102,18 @@ def test_one_overflow_among_several_passes_skips_the_step(order: tuple[str, ...]
     state, _ = train(small_net(), [wild], sgd(0.1), rare, **stack)[-1]
     assert_same(state["params"], before)
     assert float(state["own"]["loss_scale"]["scale"]) == scale / 2
+
+
+def test_an_overflow_at_the_perturbed_weights_alone_skips_the_step() -> None:
+    def steep(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
+        value, aux = Classify()(params, batch, ctx)
+        return value + 1e-3 * params["5.bias"].square().sum(), aux
+
+    for rho, skipped in ((1.0, False), (1e30, True)):
+        stack = {"sam": Sam(rho=rho, adaptive=False), "loss_scale": scaler(2.0**60)}
+        state, _ = train(small_net(), [images(8)], sgd(0.1), steep, **stack)[-1]
+        assert torch.equal(state["params"]["5.bias"], params_of(small_net())["5.bias"]) == skipped
+        assert float(state["own"]["loss_scale"]["scale"]) == (2.0**59 if skipped else 2.0**60)
 
 
 def test_clipping_is_the_same_on_either_side_of_the_scale() -> None:
