@@ -31,6 +31,8 @@ HINTS: dict[str, Any] = {
     "plots": bool,
 }
 """The types of the settings that the loop itself reads."""
+READ_HERE = ("precision", "tracker")
+"""Groups with options that name no class: there is no constructor to check their settings."""
 WITHOUT_NODE = ("augment", "regularizer", "experiment")
 """Groups whose options write elsewhere in the configuration, and have no place of their own."""
 
@@ -47,7 +49,7 @@ def check_settings(cfg: dict[str, Any]) -> None:
     for key, value in cfg.items():
         if key not in known:
             raise UnknownName(f"{key} is no setting. {suggest(key, known)}")
-        if key == "job" or (key in GROUPS and key != "technique" and not _has_target(value)):
+        if key in ("job", *READ_HERE, *WITHOUT_NODE) and not (key in READ_HERE and _has_target(value)):
             _check_keys(key, value, _keys_of_group(key))
         elif key not in GROUPS and isinstance(own[key], dict):
             _check_keys(key, value, set(own[key]))

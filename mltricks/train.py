@@ -89,7 +89,8 @@ def prepare(cfg: dict[str, Any], folder: Path, resume: bool, summary: Summary) -
     if saved is not None:
         run.state = checkpoint.restore(saved["state"], run.state, folder / LAST)
         ledger.recall(run.state.pop("host"), observers)
-        summary.overrides = saved["overrides"] + [o for o in summary.overrides if o not in saved["overrides"]]
+        known = saved["overrides"]
+        summary.overrides = known + [o for o in summary.overrides if o not in known and not o.startswith("resume=")]
     summary.device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else str(run.device)
     return run, ledger, observers
 
@@ -183,7 +184,7 @@ def validate(run: Run, ledger: Ledger, observers: Sequence[Observer], folder: Pa
     metrics = evaluate(run.predict, run.objective, run.state, run.data.val, run.cfg["eval_batch_size"])
     record, is_best = ledger.record_validation(step, metrics, observers)
     if is_best:
-        save_weights(folder / BEST, run, predicting_weights(run, run.state))
+        save_weights(folder / BEST, run, *predicting_weights(run, run.state))
     moment = Moment(run.state, record, is_best)
     return any([observer.validated(moment) for observer in observers])
 
@@ -197,8 +198,8 @@ def save(run: Run, ledger: Ledger, observers: Sequence[Observer], folder: Path, 
 
 def test(run: Run, folder: Path, observers: Sequence[Observer]) -> dict[str, float]:
     """The metrics of the best weights on the test split; observers see the outputs."""
-    tensors, _ = load_weights(folder / BEST)
+    weights, about = load_weights(folder / BEST)
     watch = [observer.tested for observer in observers]
     reseed(fold(run.cfg["seed"], STEP, int(run.state["step"]), AFTER + 1))
-    predict, batch_size = predict_with(run, tensors), run.cfg["eval_batch_size"]
+    predict, batch_size = predict_with(run, weights, about["own"]), run.cfg["eval_batch_size"]
     return evaluate(predict, run.objective, run.state, run.data.test, batch_size, watch)

@@ -152,16 +152,16 @@ def _items(key: str, value: Sequence[Any], kind: Any) -> list[tuple[Any, Any]]:
 def _example(bounds: Range, value: float, whole: bool) -> str:
     """An allowed number, the nearest end of the range where that is allowed."""
     low, high = bounds.low, bounds.high
-    ends = (low, high) if value <= low else (high, low)
+    near, far = (low, high) if value <= low else (high, low)
     middle = (low + high) / 2 if math.isfinite(low) and math.isfinite(high) else math.nan
-    candidates = [*ends, middle, low + 1, high - 1]
+    candidates = [near, middle, far, low + 1, high - 1]
     found = next(c for c in candidates if math.isfinite(c) and c in bounds and not (whole and c != round(c)))
     return str(round(found)) if whole else f"{found:g}"
 
 
 def check_fields(owner: Any, prefix: str = "") -> None:
     """Check every field of a dataclass instance against its annotation; ``prefix`` is put in front of the names."""
-    cls = type(owner)
+    cls: Any = type(owner)
     for field in dataclasses.fields(owner):
         if field.init:
             check_value(prefix + field.name, getattr(owner, field.name), _hints(cls)[field.name])

@@ -1,0 +1,82 @@
+"""What tests share: the real command, a short training, the folder of downloaded data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+import mltricks
+from mltricks.summary import Summary
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TINY = ("data.limit=320", "batch_size=32", "model.width=4", "plots=false", "progress=none")
+"""Ten steps an epoch, a second a run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Sums are split the same way on every machine, and tests may run side by side."""
+    torch.set_num_threads(1)
+
+
+def command_environment(**changes: str) -> dict[str, str]:
+    """The environment of a command: one thread, no wish for tracebacks, no data but what the test names."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HYDRA_", "MLTRICKS_SHORT", "WANDB_"))}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "", **changes}
+
+
+@pytest.fixture
+def run_cli(tmp_path: Path) -> Callable[..., Outcome]:
+    """``run_cli(*arguments, cwd=..., env=...)`` runs ``python -m mltricks`` and returns status and output."""
+
+    def run(
+        *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120
+    ) -> Outcome:
+        command = [sys.executable, "-m", "mltricks", *arguments]
+        environment = command_environment(**(env or {}))
+        done = subprocess.run(
+            command, cwd=cwd or tmp_path, env=environment, capture_output=True, text=True, timeout=timeout
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def train_digits(tmp_path: Path) -> Callable[..., Summary]:
+    """``train_digits(*overrides)`` trains for a second in this process; the output goes to ``tmp_path / "run"``."""
+
+    def train(*overrides: str, folder: Path | None = None, resume: bool = False) -> Summary:
+        cfg = mltricks.compose([*TINY, "epochs=2", *overrides])
+        return mltricks.train(cfg, folder or tmp_path / "run", resume)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """``real_data("MNIST")`` is the root of the downloaded data, or skips where that set is not there."""
+
+    def root(name: str) -> Path:
+        folder = Path(os.environ.get("MLTRICKS_DATA", REPOSITORY / "data")).resolve()
+        if not (folder / name).exists():
+            pytest.skip(f"{name} is not in {folder}; set MLTRICKS_DATA to the folder of downloaded data")
+        return folder
+
+    return root

@@ -1,0 +1,183 @@
+"""Composing, and which classes a configuration may name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mltricks
+from mltricks.build import build
+from mltricks.config import conf_dir, create, locate, plain
+from mltricks.settings import HINTS, check_settings, top_level
+from mltricks.values import UnknownName
+
+PACKAGE = Path(mltricks.__file__).parent
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["techniq=mixup"], ["techniq", "technique"]),
+        (["technique=mixpu"], ["mixpu", "mixup"]),
+        (["technique=[mixup,emaa]"], ["emaa", "ema"]),
+        (["optim.lrr=1"], ["optim.lrr", "Did you mean lr?"]),
+        (["optim=sgd", "optim.momentm=0.5"], ["Did you mean momentum?"]),
+        (["+foo=1"], ["foo is no setting"]),
+        (["epoch=3"], ["Did you mean epochs?"]),
+        (["early_stopping.pacience=1"], ["Did you mean patience?"]),
+        (["technique.mixup.alpha=1"], ["no effect", "Add mixup to technique"]),
+        (["technique.mixpu.alpha=1"], ["no technique mixpu"]),
+        (["technique=mixup", "technique.mixup.alhpa=1"], ["Did you mean alpha?"]),
+        (["augment=none", "augment.flip.p=1"], ["technique.flip.p=VALUE"]),
+        (["optim=sgd,adammw"], ["adammw", "adamw"]),
+        (["optim=choice(sgd,adammw)"], ["adammw", "adamw"]),
+        (["technique"], ["'technique' is no override", "KEY=VALUE"]),
+        (["optim.lr=[1,"], ["cannot be read"]),
+        (["technique=null"], ["Type technique=[]"]),
+        (["experiment=nope"], ["experiment has no option nope"]),
+        (["optim/foo=1"], ["no group optim/foo"]),
+    ],
+)
+def test_compose_refuses_unknown_names_with_the_nearest(overrides: list[str], words: list[str]) -> None:
+    with pytest.raises(ValueError) as refusal:
+        mltricks.compose(overrides)
+    for word in words:
+        assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["technique=[mixup,ema]", "technique.mixup.alpha=1"],
+        ["technique=[]"],
+        ["technique='mixup'"],
+        ["hydra.verbose=true"],
+        ["hydra/sweeper=basic"],
+        ["optim.lr=${seed}", "seed=1"],
+        ["model=custom", "model._target_=torch.nn.Linear", "+model.in_features=3", "+model.out_features=4"],
+    ],
+)
+def test_compose_accepts_what_is_right(overrides: list[str]) -> None:
+    mltricks.compose(overrides)
+
+
+def test_a_folder_of_ones_own_is_searched(tmp_path: Path) -> None:
+    (tmp_path / "optim").mkdir()
+    (tmp_path / "optim" / "mine.yaml").write_text(
+        (conf_dir() / "optim" / "sgd.yaml").read_text().replace("0.05", "0.5")
+    )
+    assert mltricks.compose(["optim=mine"], str(tmp_path)).optim.lr == 0.5
+    with pytest.raises(ValueError, match="Did you mean mine"):
+        mltricks.compose(["optim=mien"], str(tmp_path))
+    with pytest.raises(ValueError, match="is no folder"):
+        mltricks.compose([], str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+optim.foo=1"], "optim.foo is no setting"),
+        (["+model.widht=3"], "Did you mean width"),
+        (["+model._partial_=true"], "model._partial_ is no setting"),
+        (["+precision.x=1"], "precision.x is no setting"),
+        (["+tracker.project=x"], "tracker.project is no setting"),
+        (["+job.x=1"], "job.x is no setting"),
+        (["+data.x=1"], "data.x is no setting"),
+        (["optim.lr=-1"], "optim.lr=-1 is out of range. Allowed: 0 < value"),
+        (["optim.lr=nan"], "finite"),
+        (["optim.lr=inf"], "finite"),
+        (["batch_size=0"], "batch_size=0 is out of range"),
+        (["epochs=abc"], "epochs='abc' must be an integer"),
+        (["epochs=true"], "epochs=True must be an integer"),
+        (["epochs=1.5"], "must be an integer"),
+        (["seed=-1"], "0 <= value"),
+        (["plots=3"], "true or false"),
+        (["progress=barr"], "Did you mean bar"),
+        (["precision.dtype=fp8"], "fp32 | bf16 | fp16"),
+        (["technique=mixup", "technique.mixup.alpha=-1"], "technique.mixup.alpha=-1 is out of range"),
+        (["device=gpu"], "device=gpu cannot be used"),
+        (["optim._target_=null"], "optim._target_ is missing"),
+    ],
+)
+def test_build_refuses_what_is_wrong(overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build(plain(mltricks.compose(overrides)))
+
+
+def test_every_top_level_setting_of_the_loop_has_a_type() -> None:
+    not_of_the_loop = {"technique", "checkpoint", "input", "early_stopping"}
+    assert top_level().keys() - not_of_the_loop <= {name.partition(".")[0] for name in HINTS}
+    check_settings(plain(mltricks.compose()))
+
+
+DANGEROUS = [
+    "os.system",
+    "subprocess.Popen",
+    "builtins.eval",
+    "builtins.exec",
+    "torch.os.system",
+    "torch.serialization.os",
+    "torch.hub.load",
+    "torch.load",
+    "torch.utils.cpp_extension.load",
+    "torch.distributed.elastic.multiprocessing.SubprocessHandler",
+    "mltricks.train.Path",
+    "mltricks.train.signal",
+    "mltricks.summary.subprocess",
+    "mltricks.config.create",
+    "mltricks.config.import_module",
+    "mltricks.atomic.write_atomically",
+    "mltricks",
+    "nothing",
+    "",
+]
+
+
+@pytest.mark.parametrize("target", DANGEROUS)
+def test_only_what_is_there_to_be_configured_may_be_named(target: str) -> None:
+    with pytest.raises(ValueError, match=r"is refused|cannot be imported"):
+        locate(target, "model", [])
+
+
+@pytest.mark.parametrize("target", [t for t in DANGEROUS if t.startswith(("os", "subprocess", "builtins"))])
+@pytest.mark.parametrize("where", ["argument", "list", "scheduled"])
+def test_nested_targets_are_refused_too(target: str, where: str) -> None:
+    inner: Any = {"_target_": target, "command": "true"}
+    value = {
+        "argument": inner,
+        "list": [1, inner],
+        "scheduled": {"schedule": "cosine", "start": 1, "end": 0, "x": inner},
+    }[where]
+    with pytest.raises(ValueError, match="is refused"):
+        create({"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1, "bias": value}, "model")
+
+
+def test_an_alias_in_a_trusted_package_of_ones_own_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "package_of_mine.py").write_text("from os import system\n\nclass Net:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert locate("package_of_mine.Net", "model", ["package_of_mine"]).__name__ == "Net"
+    with pytest.raises(ValueError, match="allow_modules"):
+        locate("package_of_mine.Net", "model", [])
+    with pytest.raises(ValueError, match="comes from posix"):
+        locate("package_of_mine.system", "model", ["package_of_mine"])
+
+
+def test_unknown_arguments_name_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="Did you mean in_features"):
+        create({"_target_": "torch.nn.Linear", "in_featurs": 1, "out_features": 1}, "model")
+    with pytest.raises(ValueError, match=r"model\.out_features is missing"):
+        create({"_target_": "torch.nn.Linear", "in_features": 1}, "model")
+
+
+def test_checkpoints_are_only_ever_read_as_plain_tensors() -> None:
+    calls = [
+        (path.name, call)
+        for path in PACKAGE.rglob("*.py")
+        for call in re.findall(r"torch\.load\((?:[^()]|\([^()]*\))*\)", path.read_text())
+    ]
+    assert calls
+    assert all("weights_only=True" in call for _, call in calls), calls
+    assert not any(re.search(r"\bpickle\.loads?\(", path.read_text()) for path in PACKAGE.rglob("*.py"))
