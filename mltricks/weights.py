@@ -1,8 +1,19 @@
-"""The weights that predict: what is left of a run when training is over."""
+"""The weights that predict: what is left of a run when training is over.
+
+The file ``checkpoints/best.safetensors`` holds, for a prediction that runs the model with one set of weights,
+
+``params.<name>``, ``buffers.<name>``   what the model itself receives: after EMA and the like
+``own.<technique>.<name>``              other tensors of techniques that change the prediction
+``mean``, ``std``                       statistics of the inputs
+
+Where the prediction runs several sets of weights (an ensemble), ``raw.params`` and ``raw.buffers`` stand in the place
+of the first line: the weights of training, out of which and of ``own`` the techniques make their members again.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +23,113 @@ from torch import Tensor
 from mltricks.atomic import write_atomically
 from mltricks.build import Run
 from mltricks.checkpoint import versions
+from mltricks.functional_model import FunctionalModel
 from mltricks.state import State
-from mltricks.step import prediction
-from mltricks.technique import Ctx, Params
+from mltricks.step import Stack, prediction
+from mltricks.technique import Ctx, Params, defines
 
-PARAM, BUFFER = "params.", "buffers."
+PARAM, BUFFER, OWN, RAW = "params.", "buffers.", "own.", "raw."
+Weights = dict[str, Tensor]
 
 
-def predicting_weights(run: Run, state: State) -> dict[str, Tensor]:
-    """The model's parameters and buffers as the innermost prediction receives them: after EMA and the like.
+def predicting_weights(run: Run, state: State) -> tuple[Weights, dict[str, Any]]:
+    """What is needed to predict as the state does.
 
     Returns:
-        Copies on the CPU under ``params.<name>`` and ``buffers.<name>``.
+        Copies on the CPU, named as in the file, each tensor once; and the techniques' own tensors as a nested dict of
+        such names.
     """
-    seen: dict[str, Tensor] = {}
+    seen: list[Weights] = []
 
     def spy(params: Params, x: Tensor, ctx: Ctx) -> Tensor:
-        seen.update({PARAM + name: params[name] for name, _ in run.model.params})
-        seen.update({BUFFER + name: ctx.buffers[name] for name, _ in run.model.buffers})
+        seen.append(_named(run.model, params, ctx.buffers))
         return ctx.apply(params, x)
 
+    info = run.data.info
     x = next(run.data.val.batches([torch.arange(1)]))["x"]
-    prediction(run.model, run.techniques, run.data.info.normalize, run.data.info.num_outputs, spy)(state, x)
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in seen.items()}
+    prediction(run.model, run.techniques, info.normalize, info.num_outputs, spy)(state, x)
+    one_set = all(_same(seen[0], other) for other in seen)
+    raw = _named(run.model, state["params"], state["buffers"])
+    found = seen[0] if one_set else {RAW + name: tensor for name, tensor in raw.items()}
+    names = {id(tensor): name for name, tensor in found.items()}
+
+    def name_of(tree: Any, path: str) -> Any:
+        if isinstance(tree, dict):
+            return {key: name_of(branch, f"{path}.{key}") for key, branch in tree.items()}
+        name = names.setdefault(id(tree), path)
+        found[name] = tree
+        return name
+
+    shaping = [name for name, technique in run.techniques.items() if defines(technique, "evaluate")]
+    own = {name: name_of(state["own"][name], OWN + name) for name in shaping}
+    heads = {n: p for n, p in state["params"].items() if n.partition("/")[0] in shaping and "/" in n}
+    found |= {("" if one_set else RAW) + PARAM + name: p for name, p in heads.items()}
+    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in found.items()}, own
 
 
-def predict_with(run: Run, weights: dict[str, Tensor]) -> Any:
-    """The run's prediction with given weights in the place of its state's: test-time augmentation stays, averages are bypassed."""
-    params = {k.removeprefix(PARAM): v.to(run.device) for k, v in weights.items() if k.startswith(PARAM)}
-    buffers = {k.removeprefix(BUFFER): v.to(run.device) for k, v in weights.items() if k.startswith(BUFFER)}
-
-    def base(_: Params, x: Tensor, ctx: Ctx) -> Tensor:
-        return run.model(params, buffers, x, train=False)[0]
-
-    return prediction(run.model, run.techniques, run.data.info.normalize, run.data.info.num_outputs, base)
+def _named(model: FunctionalModel, params: Params, buffers: dict[str, Tensor]) -> Weights:
+    """The model's own parameters and buffers, without what techniques added."""
+    named = {PARAM + name: params[name] for name, _ in model.params}
+    return named | {BUFFER + name: buffers[name] for name, _ in model.buffers}
 
 
-def save_weights(path: Path, run: Run, weights: dict[str, Tensor]) -> None:
+def _same(a: Weights, b: Weights) -> bool:
+    """Whether two sets of weights are one: the same tensors, or equal ones that were made anew."""
+    return all(a[name] is b[name] or torch.equal(a[name], b[name]) for name in a)
+
+
+def predict_with(run: Run, weights: Weights, own: dict[str, Any]) -> Any:
+    """The run's prediction with given weights: test-time augmentation stays, averages are bypassed."""
+    info = run.data.info
+    predict = predict_from(run.model, run.techniques, info.normalize, info.num_outputs, weights, own, run.device)
+    return lambda state, x: predict(x)
+
+
+def predict_from(
+    model: FunctionalModel,
+    techniques: Stack,
+    normalize: Callable[[Tensor], Tensor],
+    num_outputs: int,
+    weights: Weights,
+    own: dict[str, Any],
+    device: torch.device,
+) -> Callable[[Tensor], Tensor]:
+    """Raw inputs (B, ...) to outputs, from what ``predicting_weights`` gave.
+
+    Args:
+        model: the model as a function; its own parameters are not used.
+        techniques: those of the run; only their ``evaluate`` is.
+        normalize: raw inputs to what the model sees.
+        num_outputs: width of the output.
+        weights: by name.
+        own: names of the techniques' own tensors.
+        device: where to compute.
+    """
+    weights = {name: tensor.to(device) for name, tensor in weights.items()}
+    raw = RAW if any(name.startswith(RAW) for name in weights) else ""
+    params, buffers = (_cut(weights, raw + kind) for kind in (PARAM, BUFFER))
+    step = torch.zeros((), dtype=torch.int64, device=device)
+    state = {"params": params, "buffers": buffers, "own": _looked_up(own, weights), "step": step}
+
+    def fixed(_: Params, x: Tensor, ctx: Ctx) -> Tensor:
+        return model(params, buffers, x, train=False)[0]
+
+    base = (lambda p, x, ctx: ctx.apply(p, x)) if raw else fixed
+    predict = prediction(model, techniques, normalize, num_outputs, base)
+    return lambda x: predict(state, x)
+
+
+def _cut(weights: Weights, prefix: str) -> Weights:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+
+
+def _looked_up(names: Any, weights: Weights) -> Any:
+    if isinstance(names, dict):
+        return {key: _looked_up(branch, weights) for key, branch in names.items()}
+    return weights[names]
+
+
+def save_weights(path: Path, run: Run, weights: Weights, own: dict[str, Any]) -> None:
     """Write weights with what is needed to use them: configuration, classes and the statistics of the inputs."""
     from safetensors.torch import save_file
 
@@ -56,14 +137,10 @@ def save_weights(path: Path, run: Run, weights: dict[str, Tensor]) -> None:
     tensors = dict(weights)
     if info.mean is not None and info.std is not None:
         tensors |= {"mean": info.mean.cpu().contiguous(), "std": info.std.cpu().contiguous()}
-    about = {
-        "kind": info.kind,
-        "target": info.target,
-        "in_shape": info.in_shape,
-        "num_outputs": info.num_outputs,
-        "classes": info.classes,
-    }
-    metadata = {"config": json.dumps(run.cfg), "info": json.dumps(about), "versions": json.dumps(versions())}
+    about = {name: getattr(info, name) for name in ("kind", "target", "in_shape", "num_outputs", "classes")}
+    dtype = str(next(run.data.val.batches([torch.arange(1)]))["x"].dtype).removeprefix("torch.")
+    content = {"config": run.cfg, "info": about, "own": own, "dtype": dtype, "versions": versions()}
+    metadata = {name: json.dumps(value) for name, value in content.items()}
     write_atomically(path, lambda partial: save_file(tensors, partial, metadata))
 
 
@@ -77,13 +154,15 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     path = path / "checkpoints" / "best.safetensors" if path.is_dir() else path
     if not path.is_file():
-        raise ValueError(f"there are no weights at {path}. Give the output folder of a run, which holds checkpoints/best.safetensors.")
+        raise ValueError(
+            f"there are no weights at {path}. Give the output folder of a run: it holds checkpoints/best.safetensors."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"the weights {path} are damaged: {error}") from error
-    if not {"config", "info"} <= metadata.keys():
+    if not {"config", "info", "own", "dtype"} <= metadata.keys():
         raise ValueError(f"{path} was not written by mltricks: it carries no configuration.")
     return tensors, metadata
