@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,12 +31,22 @@ def process(*arguments: str) -> Callable[[], None]:
     return run
 
 
+def unpacked(data: Path) -> str:
+    """A copy of MNIST with its files unpacked, as torchvision leaves them after a download."""
+    from torchvision.datasets import MNIST
+
+    root = tempfile.mkdtemp()
+    shutil.copytree(data / "MNIST", Path(root) / "MNIST")
+    MNIST(root, download=True)
+    return root
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    root = str(options.data.resolve())
+    root = unpacked(options.data)
     custom = ["tracker=custom", "tracker._target_=first_step.FirstStep", "allow_modules=[first_step]"]
     ours = ["data=mnist", f"data.root={root}", "data.fraction=0.1", "batch_size=32", "optim.lr=0.01", *custom]
     print(environment("torchvision", "lightning", "hydra-core"))
