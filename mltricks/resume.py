@@ -59,20 +59,21 @@ def resumed_config(cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def saved_config(folder: Path) -> dict[str, Any]:
-    """The configuration of the run in a folder: its checkpoint's or, where there is none yet, ``config.yaml``.
+    """The configuration of the run in a folder: its checkpoint's or, where there is none yet, the one it began with.
 
     Raises:
         ValueError: it is no folder of a run, or the checkpoint is damaged.
     """
     if (folder / LAST).is_file():
         return checkpoint.load_config(folder / LAST)
-    if not (folder / "config.yaml").is_file():
-        raise ValueError(
-            f"resume={folder}: there is no run in it. Give the output folder of a run, which holds config.yaml."
-        )
     from omegaconf import OmegaConf
 
-    return plain(OmegaConf.load(folder / "config.yaml"))
+    for name in ("config.yaml", ".hydra/config.yaml"):
+        if (folder / name).is_file():
+            return plain(OmegaConf.load(folder / name))
+    raise ValueError(
+        f"resume={folder}: there is no run in it. Give the output folder of a run, which holds config.yaml."
+    )
 
 
 def finished(folder: Path) -> Summary | None:
