@@ -31,14 +31,10 @@ class HyperPlan:
     total_steps: int
     device: torch.device | None = None
     _fixed: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
-    _tables: dict[int, dict[Any, torch.Tensor]] = field(default_factory=dict, init=False)
+    _tables: dict[int, dict[Any, tuple[torch.Tensor, ...]]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        if self.device is None:
-            owners = {"optim"} | {owner for owner, _ in self.drives}
-            fixed = {owner: self.constants.get(owner, {}) for owner in owners if owner == "optim" or owner in self.constants}
-            self._fixed = {owner: dict(values) for owner, values in fixed.items()}
-        else:
+        if self.device is not None:
             self._fixed = {
                 owner: {name: torch.tensor(v, dtype=torch.float32, device=self.device) for name, v in values.items()}
                 for owner, values in self.constants.items()
@@ -54,30 +50,31 @@ class HyperPlan:
         return {path: drive(progress) for path, drive in self.drives.items()}
 
     def at(self, step: int) -> Hyper:
-        """What the step takes as ``hyper``."""
-        if self.device is None:
-            hyper: Hyper = {**self._fixed, "progress": self.progress(step)}
-            for owner, name in self.drives:
-                hyper[owner] = dict(hyper[owner])
-            for (owner, name), value in self.values(step).items():
-                hyper[owner][name] = value
-            return hyper
-        return self._tensors_at(step)
+        """What the step takes as ``hyper``; numbers that stay as configured are left out, as their owners hold them."""
+        if self.device is not None:
+            return self._tensors_at(step)
+        progress = step / self.total_steps
+        hyper: Hyper = {"optim": {}, "progress": progress}
+        for (owner, name), drive in self.drives.items():
+            hyper.setdefault(owner, {})[name] = drive(progress)
+        return hyper
 
     def _tensors_at(self, step: int) -> Hyper:
-        """Views into tables made for a chunk of steps at a time, so that no step copies a number to the device."""
+        """Tensors of tables made for a chunk of steps at a time, so that no step copies a number to the device."""
         chunk, row = divmod(step, CHUNK)
         if chunk not in self._tables:
-            steps = range(chunk * CHUNK, (chunk + 1) * CHUNK)
-            rows: dict[Any, list[float]] = {path: [] for path in self.drives} | {"progress": []}
-            for i in steps:
-                rows["progress"].append(self.progress(i))
-                for path, value in self.values(min(i, self.total_steps - 1)).items():
-                    rows[path].append(value)
-            self._tables = {chunk: {p: torch.tensor(v, dtype=torch.float32, device=self.device) for p, v in rows.items()}}
+            self._tables = {chunk: self._table(chunk)}
         table = self._tables[chunk]
         hyper: Hyper = {owner: dict(values) for owner, values in self._fixed.items()}
         for owner, name in self.drives:
             hyper[owner][name] = table[owner, name][row]
         hyper["progress"] = table["progress"][row]
         return hyper
+
+    def _table(self, chunk: int) -> dict[Any, tuple[torch.Tensor, ...]]:
+        """Every changing value at every step of a chunk; the steps after the last repeat it."""
+        steps = [min(i, self.total_steps - 1) for i in range(chunk * CHUNK, (chunk + 1) * CHUNK)]
+        rows: dict[Any, list[float]] = {"progress": [self.progress(i) for i in steps]}
+        values = [self.values(i) for i in steps]
+        rows |= {path: [v[path] for v in values] for path in self.drives}
+        return {path: torch.tensor(row, dtype=torch.float32, device=self.device).unbind() for path, row in rows.items()}

@@ -48,9 +48,21 @@ def axpy(a: Scalar, xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
     if isinstance(a, int | float):
         if a == 0:
             return ys
-        if not _UNROLLED.get():
-            return list(torch._foreach_add(ys, xs, alpha=a))
+        return (
+            [torch.add(y, x, alpha=a) for x, y in zip(xs, ys, strict=True)]
+            if _UNROLLED.get()
+            else list(torch._foreach_add(ys, xs, alpha=a))
+        )
+    if _UNROLLED.get():
+        return [torch.addcmul(y, x, _like(a, y)) for x, y in zip(xs, ys, strict=True)]
+    if ys and ys[0].is_cpu:  # one pass over memory; elsewhere the fast kernel takes no factor of another shape
+        return list(torch._foreach_addcmul(ys, xs, [_like(a, y) for y in ys]))
     return add(mul(xs, a), ys)
+
+
+def _like(a: Tensor, x: Tensor) -> Tensor:
+    """A 0-d factor in the type of what it multiplies, which fused operations ask for."""
+    return a if a.dtype == x.dtype else a.to(x.dtype)
 
 
 def sub(xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
@@ -88,9 +100,14 @@ def shift(xs: list[Tensor], y: Scalar) -> list[Tensor]:
 
 def lerp(xs: list[Tensor], ys: list[Tensor], weight: Scalar) -> list[Tensor]:
     """x + weight * (y - x)."""
-    if isinstance(weight, int | float) and not _UNROLLED.get():
+    if _UNROLLED.get():
+        return [
+            torch.lerp(x, y, _like(weight, x) if isinstance(weight, Tensor) else weight)
+            for x, y in zip(xs, ys, strict=True)
+        ]
+    if isinstance(weight, int | float):
         return list(torch._foreach_lerp(xs, ys, weight))
-    return add(xs, mul(sub(ys, xs), weight))
+    return axpy(weight, sub(ys, xs), xs)
 
 
 def global_norm(xs: list[Tensor]) -> Tensor:

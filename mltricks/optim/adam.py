@@ -6,6 +6,7 @@ Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, arXiv
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -38,13 +39,18 @@ class Adam(Optimizer):
         """Gradients and parameters after the decay."""
         return foreach.axpy(self.weight_decay, params, grads), params
 
-    def rule(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> tuple[list[Tensor], Slots]:
+    def rule(
+        self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
+    ) -> tuple[list[Tensor], Slots]:
         grads, params = self.decayed(grads, params)
         mean = foreach.lerp(slots["mean"], grads, 1 - self.beta1)
-        square = foreach.add(foreach.mul(slots["square"], self.beta2), foreach.mul(foreach.mul(grads, grads), 1 - self.beta2))
-        root = (1 - self.beta2**count).sqrt()
-        step_size = self.lr / (1 - self.beta1**count)
-        denominator = foreach.shift(foreach.mul(foreach.sqrt(square), 1 / root), self.eps)
+        square = foreach.add(
+            foreach.mul(slots["square"], self.beta2), foreach.mul(foreach.mul(grads, grads), 1 - self.beta2)
+        )
+        # mean / share1 / (sqrt(square / share2) + eps), with the shares brought in front, as they are 0-d and cheap
+        root = missing_share(self.beta2, count).sqrt()
+        step_size = self.lr * root / missing_share(self.beta1, count)
+        denominator = foreach.shift(foreach.sqrt(square), self.eps * root)
         return foreach.axpy(-step_size, foreach.div(mean, denominator), params), {"mean": mean, "square": square}
 
     def can_fuse(self) -> bool:
@@ -66,3 +72,14 @@ class Adam(Optimizer):
             eps=self.eps,
             maximize=False,
         )
+
+
+def missing_share(beta: float | Tensor, count: Tensor) -> Tensor:
+    """1 - beta^count, the share of an average that its start at zero does not take up; exact where beta is close to 1.
+
+    >>> missing_share(0.75, torch.tensor(2.0))
+    tensor(0.4375)
+    """
+    if isinstance(beta, Tensor):
+        return -torch.expm1(count * torch.log(beta))
+    return -torch.expm1(count * (math.log(beta) if beta else -math.inf))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mltricks.technique import Params, bind
-from mltricks.values import NonNegative, Positive, check_fields
+from mltricks.values import NonNegative, Positive, check_fields, suggest
 
 Opt = dict[str, Any]
 Slots = dict[str, list[Tensor]]
@@ -22,13 +22,12 @@ class Optimizer:
     """The base: turns the dicts of the state into lists, and splits off the parameters that are not decayed.
 
     A subclass gives ``slots``, the names of its tensors per parameter, and ``rule``, its arithmetic on lists; where
-    torch has a fused kernel for the rule it gives ``fused`` too, which writes in place.
+    the same can be done in place it gives ``fused`` too.
 
     Args:
         lr: learning rate, > 0.
         weight_decay: strength of the decay, >= 0; what it multiplies is the subclass's definition.
-        no_decay: patterns of parameter names that are not decayed; the word ``norm_and_bias`` stands for every
-            parameter of one dimension or none.
+        no_decay: patterns of parameter names that are not decayed; see ``matching`` for the words it knows.
     """
 
     lr: Positive
@@ -36,13 +35,27 @@ class Optimizer:
     no_decay: Sequence[str]
 
     slots: ClassVar[tuple[str, ...]] = ()
+    traceable: ClassVar[bool] = True
+    """Whether engines may trace ``update``."""
+    learning_rates: ClassVar[tuple[str, ...]] = ("lr",)
+    """The fields that the ``scheduler`` group drives."""
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, "optim.")
+        object.__setattr__(self, "_names", {})
 
     def init(self, params: Params) -> Opt:
-        """The optimiser's tensors at the start: zeros for every slot and parameter, and the count of updates."""
-        opt: Opt = {slot: {name: torch.zeros_like(p) for name, p in params.items()} for slot in self.slots}
+        """The optimiser's tensors at the start: zeros for every slot and parameter, and the count of updates.
+
+        Raises:
+            ValueError: a pattern matches no parameter.
+        """
+        self._names.clear()  # type: ignore[attr-defined]
+        check_patterns("optim.no_decay", self.no_decay, params)
+        opt: Opt = {}
+        for names, rule in self.groups(params):
+            for slot in rule.slots:
+                opt.setdefault(slot, {}).update({name: torch.zeros_like(params[name]) for name in names})
         device = next(iter(params.values())).device
         return {**opt, "count": torch.zeros((), device=device)}
 
@@ -58,55 +71,130 @@ class Optimizer:
             New parameters and new optimiser tensors; the given ones are untouched.
         """
         new_params = dict(params)
-        new_opt: Opt = {slot: dict(opt[slot]) for slot in self.slots}
+        new_opt: Opt = {slot: dict(held) for slot, held in opt.items() if slot != "count"}
         new_opt["count"] = opt["count"] + 1
-        for names, rule in self._groups(params):
-            slots = {slot: [opt[slot][n] for n in names] for slot in self.slots}
+        for names, rule in self.groups(params):
+            slots = {slot: [opt[slot][n] for n in names] for slot in rule.slots}
             p, slots = rule.rule([grads[n] for n in names], slots, [params[n] for n in names], new_opt["count"])
             new_params.update(zip(names, p, strict=True))
-            for slot in self.slots:
+            for slot in rule.slots:
                 new_opt[slot].update(zip(names, slots[slot], strict=True))
         return new_params, new_opt
 
     def update_in_place(self, grads: Params, opt: Opt, params: Params) -> tuple[Params, Opt]:
-        """As ``update``, writing into the given tensors where there is a fused kernel and the floats are numbers."""
+        """As ``update``, writing into the given tensors where there is a way to and the floats are numbers."""
         if not self.can_fuse():
             return self.update(grads, opt, params)
-        opt["count"] += 1
-        for names, rule in self._groups(params):
-            slots = {slot: [opt[slot][n] for n in names] for slot in self.slots}
-            rule.fused([_laid_out_as(params[n], grads[n]) for n in names], slots, [params[n] for n in names], opt["count"])
+        opt["count"].add_(1)
+        for names, rule in self.groups(params):
+            ps = [params[name] for name in names]
+            strides = [p.stride() for p in ps]
+            slots = {slot: laid_out(opt[slot], names, ps, strides) for slot in rule.slots}
+            rule.fused(laid_out(dict(grads), names, ps, strides), slots, ps, opt["count"])
         return params, opt
 
     def can_fuse(self) -> bool:
         """Whether ``fused`` may be used with these hyperparameters."""
         return False
 
-    def rule(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> tuple[list[Tensor], Slots]:
-        """The arithmetic: gradients, slots and parameters to new parameters and new slots. ``count`` is 1 at the first step."""
+    def rule(
+        self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
+    ) -> tuple[list[Tensor], Slots]:
+        """The arithmetic: gradients, slots and parameters to new parameters and slots. ``count`` is 1 at the first step."""
         raise AssertionError(f"{type(self).__name__} defines no rule")
 
     def fused(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> None:
-        """The same arithmetic in place."""
+        """The same arithmetic in place, on slots and parameters; the gradients are only read."""
         raise AssertionError(f"{type(self).__name__} defines no fused kernel")
 
-    def _groups(self, params: Params) -> list[tuple[list[str], Optimizer]]:
-        """The names that are decayed and those that are not, each with the optimiser to use."""
-        if not self.no_decay:
-            return [(list(params), self)]
-        spared = {name for name, p in params.items() if self._spares(name, p)}
-        groups = [([n for n in params if n not in spared], self), (list(spared & params.keys()), bind(self, {"weight_decay": 0.0}))]
-        return [(names, rule) for names, rule in groups if names]
+    def choose(self, params: Params) -> list[list[str]]:
+        """The names of the parameters that each of ``rules`` is for."""
+        return [list(params)]
 
-    def _spares(self, name: str, p: Tensor) -> bool:
-        return any(p.ndim <= 1 if pattern == "norm_and_bias" else fnmatchcase(name, pattern) for pattern in self.no_decay)
+    def rules(self) -> Sequence[Optimizer]:
+        """The optimisers that share the parameters, with the present hyperparameters."""
+        return (self,)
+
+    def groups(self, params: Params) -> list[tuple[list[str], Optimizer]]:
+        """Lists of names, each with the optimiser to use for them; those that are not decayed stand apart."""
+        names, cache = tuple(params), self._names  # type: ignore[attr-defined]
+        if names not in cache:
+            spared = matching(self.no_decay, params)
+            cache[names] = [
+                ([n for n in part if n not in spared], [n for n in part if n in spared]) for part in self.choose(params)
+            ]
+        groups: list[tuple[list[str], Optimizer]] = []
+        for rule, (decayed, others) in zip(self.rules(), cache[names], strict=True):
+            if decayed:
+                groups.append((decayed, rule))
+            if others:
+                groups.append((others, bind(rule, {"weight_decay": 0.0})))
+        return groups
+
+
+def matching(patterns: Sequence[str], params: Params) -> set[str]:
+    """The names of the parameters that any of the patterns means.
+
+    Args:
+        patterns: names with ``* ? [ ]``, or one of these words: ``norm_and_bias``, every parameter of one dimension or
+            none; ``embedding``, those whose name contains ``emb``; ``first`` and ``head``, the first and the last
+            of the model's parameters with two dimensions or more, in the order in which its layers are declared.
+        params: parameters by name; those a technique added (their names have a slash) are never ``first`` or ``head``.
+
+    >>> params = {"a.weight": torch.ones(2, 2), "b.weight": torch.ones(2, 2), "b.bias": torch.ones(2)}
+    >>> sorted(matching(["head", "norm_and_bias"], params))
+    ['b.bias', 'b.weight']
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        word = _WORDS.get(pattern)
+        found.update(word(params) if word else (name for name in params if fnmatchcase(name, pattern)))
+    return found
+
+
+def _matrices(params: Params) -> list[str]:
+    return [name for name, p in params.items() if p.ndim >= 2 and "/" not in name]
+
+
+_WORDS: dict[str, Callable[[Params], list[str]]] = {
+    "norm_and_bias": lambda params: [name for name, p in params.items() if p.ndim <= 1],
+    "embedding": lambda params: [name for name in params if "emb" in name],
+    "first": lambda params: _matrices(params)[:1],
+    "head": lambda params: _matrices(params)[-1:],
+}
+
+
+def check_patterns(key: str, patterns: Sequence[str], params: Params) -> None:
+    """Refuse a pattern that means no parameter, as it would change nothing; words may come to nothing.
+
+    Raises:
+        ValueError: names the pattern and the nearest parameters.
+    """
+    for pattern in patterns:
+        if pattern not in _WORDS and not matching([pattern], params):
+            raise ValueError(
+                f"{key} has {pattern}, which is the name of no parameter. {suggest(pattern, [*params, *_WORDS])}"
+            )
 
 
 def numbers(*values: Any) -> bool:
     """Whether all values are plain numbers rather than tensors."""
-    return all(isinstance(v, int | float) for v in values)
+    for value in values:  # noqa: SIM110 (called at every update, and twice as fast as all())
+        if not isinstance(value, (float, int)):
+            return False
+    return True
 
 
-def _laid_out_as(p: Tensor, g: Tensor) -> Tensor:
-    """The gradient in the storage order of its parameter: the fused kernels walk both in memory order and do not look at strides."""
-    return g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+def laid_out(held: Params, names: Sequence[str], params: Sequence[Tensor], strides: Sequence[Any]) -> list[Tensor]:
+    """The named tensors in the storage order of their parameters, put back into ``held`` where they were not.
+
+    The fused kernels walk both in memory order and do not look at strides.
+    """
+    tensors = [held[name] for name in names]
+    if [t.stride() for t in tensors] != strides:
+        tensors = [
+            t if t.stride() == s else torch.empty_like(p).copy_(t)
+            for t, p, s in zip(tensors, params, strides, strict=True)
+        ]
+        held.update(zip(names, tensors, strict=True))
+    return tensors

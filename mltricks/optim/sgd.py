@@ -1,7 +1,7 @@
 """Stochastic gradient descent with momentum.
 
-Source: Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep learning", ICML 2013,
-in the form of ``torch.optim.SGD`` (momentum outside the learning rate, L2 decay added to the gradient).
+Source: Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep learning", ICML
+2013, in the form of ``torch.optim.SGD`` (momentum outside the learning rate, L2 decay added to the gradient).
 Cost: one tensor per parameter.
 """
 
@@ -24,6 +24,9 @@ class SGD(Optimizer):
     Args:
         momentum: share of the last direction that is kept, in [0, 1).
         nesterov: look ahead along the momentum.
+
+    Raises:
+        ValueError: Nesterov without momentum.
     """
 
     momentum: Decay
@@ -31,7 +34,17 @@ class SGD(Optimizer):
 
     slots = ("momentum",)
 
-    def rule(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> tuple[list[Tensor], Slots]:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(
+                "optim.nesterov=true has no effect with optim.momentum=0. "
+                "Type optim.nesterov=false, or optim.momentum=0.9."
+            )
+
+    def rule(
+        self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
+    ) -> tuple[list[Tensor], Slots]:
         d = foreach.axpy(self.weight_decay, params, grads)
         m = foreach.axpy(self.momentum, slots["momentum"], d)
         direction = foreach.axpy(self.momentum, m, d) if self.nesterov else m
@@ -41,6 +54,8 @@ class SGD(Optimizer):
         return numbers(self.lr, self.weight_decay, self.momentum)
 
     def fused(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> None:
+        if self.momentum == 0:  # the kernel would leave the slot alone, and a momentum scheduled from 0 goes on from it
+            torch._foreach_copy_(slots["momentum"], foreach.axpy(self.weight_decay, params, grads))
         torch._fused_sgd_(
             params,
             grads,

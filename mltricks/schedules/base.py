@@ -1,10 +1,17 @@
-"""What every schedule is: a function of progress in [0, 1] to a factor, with a warm-up in front."""
+"""What every schedule is: a function of progress in [0, 1] to a factor, with a warm-up in front.
+
+Update number i of n, counted from 0, has progress i / n. So the first update sees progress 0, and the last one
+(n - 1) / n: a final factor is what an update after the last would see, as in ``torch.optim.lr_scheduler``.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from mltricks.values import NonNegative, Probability, check_fields
+
+ROUNDING = 1e-9
+"""Slack for a border that i / n should hit exactly and misses by the rounding of floats."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +27,19 @@ class Schedule:
     warmup_start: NonNegative
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, "scheduler.")
 
     def __call__(self, progress: float) -> float:
         """The factor at ``progress``, the share of the run that is done."""
-        if progress < self.warmup_frac:
+        if progress < self.warmup_frac - ROUNDING:
             return self.warmup_start + (self.factor(0.0) - self.warmup_start) * progress / self.warmup_frac
+        return self.factor(self.after_warmup(progress))
+
+    def after_warmup(self, progress: float) -> float:
+        """The share that is done of what follows the warm-up; 0 during the warm-up."""
         if self.warmup_frac == 1.0:
-            return self.factor(0.0)
-        return self.factor((progress - self.warmup_frac) / (1.0 - self.warmup_frac))
+            return 0.0
+        return max(0.0, (progress - self.warmup_frac) / (1.0 - self.warmup_frac))
 
     def factor(self, progress: float) -> float:
         """The factor after the warm-up, ``progress`` counted from its end."""

@@ -1,7 +1,7 @@
 """Half a cosine from 1 to a final factor.
 
-Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, arXiv:1608.03983, equation 5,
-without restarts.
+Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, arXiv:1608.03983,
+equation 5, without restarts.
 """
 
 from __future__ import annotations

@@ -1,54 +1,83 @@
 """What drives a hyperparameter: any float may be given as a schedule instead of a number.
 
-``optim.weight_decay={schedule: cosine, start: 5e-4, end: 0}`` follows the shape of ``conf/scheduler/cosine.yaml``, whose
-factor 1 stands for ``start`` and whose factor 0 for ``end``; further keys are settings of that schedule.
+``optim.weight_decay={schedule: cosine, start: 5e-4, end: 0}`` follows the shape of ``conf/scheduler/cosine.yaml``,
+whose factor 1 stands for ``start`` and whose factor 0 for ``end``; further keys are settings of that schedule. A shape
+that rises first (a warm-up, ``onecycle``) therefore begins at or near ``end``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from types import NoneType
+from typing import Annotated, Any
 
 from mltricks.config import conf_dir, create, locate
 from mltricks.schedules.base import Schedule
 from mltricks.schedules.constant import Constant
-from mltricks.values import check_value, float_fields, suggest
+from mltricks.values import _hints, _parts, check_value, suggest
 
 Drive = Callable[[float], float]
 Drives = dict[tuple[str, str], Drive]
+CHECKED_POINTS = 1000
 
 
-def extract_drives(node: dict[str, Any], key: str, allow: list[str]) -> tuple[dict[str, Any], Drives]:
+def extract_drives(node: dict[str, Any], key: str, allow: Sequence[str]) -> tuple[dict[str, Any], Drives]:
     """Take the schedules out of a node: the node with their first values in their places, and the schedules.
 
     Raises:
-        ValueError: the value is scheduled but is no float, the schedule is unknown, or one of its ends is out of range.
+        ValueError: the value is scheduled but is no float, the schedule is unknown, or it leaves the allowed range.
     """
-    from mltricks.values import _hints
-
     node, drives = dict(node), {}
     for name, value in list(node.items()):
         if not isinstance(value, dict) or "schedule" not in value:
             continue
         target = locate(node["_target_"], key, allow)
-        if name not in float_fields(target):
-            raise ValueError(f"{key}.{name} cannot be scheduled: only {', '.join(float_fields(target))} can.")
-        drive = _drive(value, f"{key}.{name}", allow)
-        for end in ("start", "end"):
-            check_value(f"{key}.{name}.{end}", value[end], _hints(target)[name])
+        known = drivable(target)
+        if name not in known:
+            raise ValueError(
+                f"{key}.{name} cannot be scheduled: only {', '.join(known) or 'floats'} can. Type a plain value."
+            )
+        drive = _drive(value, f"{key}.{name}", known[name], allow)
         node[name], drives[key, name] = drive(0.0), drive
     return node, drives
 
 
-def _drive(value: dict[str, Any], key: str, allow: list[str]) -> Drive:
-    for end in ("start", "end"):
-        if end not in value:
-            raise ValueError(f"{key} is scheduled without {end}. Type {key}={{schedule: {value['schedule']}, start: A, end: B}}.")
+def drivable(target: Any) -> dict[str, Any]:
+    """The annotations of the fields that a schedule may drive, by name: those typed ``float``, optional or not."""
+    if not dataclasses.is_dataclass(target):
+        return {}
+    hints = _hints(target)  # type: ignore[arg-type]
+    return {
+        f.name: hints[f.name]
+        for f in dataclasses.fields(target)
+        if f.init and set(_parts(hints[f.name])[0]) - {NoneType} == {float}
+    }
+
+
+def _drive(value: dict[str, Any], key: str, hint: Any, allow: Sequence[str]) -> Drive:
+    name = value["schedule"]
+    for point in ("start", "end"):
+        if point not in value:
+            raise ValueError(f"{key} is scheduled without {point}. Type {key}={{schedule: {name}, start: A, end: B}}.")
+        check_value(f"{key}.{point}", value[point], _closed(hint))
     settings = {k: v for k, v in value.items() if k not in ("schedule", "start", "end")}
-    shape: Schedule = create({**schedule_defaults(value["schedule"], key), **settings}, key, allow)
+    shape: Schedule = create({**schedule_defaults(str(name), key), **settings}, key, allow)
     start, end = float(value["start"]), float(value["end"])
-    return lambda progress: end + (start - end) * shape(progress)
+
+    def drive(progress: float) -> float:
+        return end + (start - end) * shape(progress)
+
+    for i in range(CHECKED_POINTS):  # a run ends before progress 1, so an end may lie on the border of an open range
+        check_value(f"{key} at {i / CHECKED_POINTS:.1%} of its schedule", drive(i / CHECKED_POINTS), hint)
+    return drive
+
+
+def _closed(hint: Any) -> Any:
+    """The same hint for a plain number, with the ends of its range included."""
+    bounds = _parts(hint)[1]
+    return float if bounds is None else Annotated[float, dataclasses.replace(bounds, above=False, below=False)]
 
 
 @functools.cache
@@ -64,22 +93,41 @@ def schedule_defaults(name: str, key: str) -> dict[str, Any]:
     return {str(k): v for k, v in OmegaConf.to_container(merged, resolve=True).items() if k != "defaults"}  # type: ignore[union-attr]
 
 
-def learning_rate_drives(cfg: dict[str, Any], optim: Any, scheduled: Drives, allow: list[str]) -> Drives:
+def learning_rate_drives(cfg: dict[str, Any], optim: Any, scheduled: Drives, allow: Sequence[str]) -> Drives:
     """What the ``scheduler`` group drives: the learning rate and, where the schedule says so, the momentum.
 
     Raises:
-        ValueError: the learning rate is driven twice.
+        ValueError: the learning rate or the momentum is driven twice, or there is no momentum to drive.
     """
     schedule: Schedule = create(cfg["scheduler"], "scheduler", allow)
     if isinstance(schedule, Constant) and schedule.warmup_frac == 0:
         return {}
-    if ("optim", "lr") in scheduled:
-        raise ValueError("optim.lr is driven twice, by its own schedule and by scheduler. Type scheduler=constant.")
-    lr = optim.lr
-    drives: Drives = {("optim", "lr"): lambda progress: lr * schedule(progress)}
+    drives: Drives = {}
+    for name in getattr(type(optim), "learning_rates", ("lr",)):
+        if ("optim", name) in scheduled:
+            raise ValueError(
+                f"optim.{name} is driven twice, by its own schedule and by scheduler. Type scheduler=constant."
+            )
+        drives["optim", name] = _scaled(schedule, getattr(optim, name))
     if schedule.momentum(0.0) is not None:
-        name = next((n for n in ("momentum", "beta1") if hasattr(optim, n)), None)
-        if name is None:
-            raise ValueError(f"scheduler drives the momentum, and {type(optim).__name__} has none. Type scheduler.cycle_momentum=false.")
-        drives["optim", name] = schedule.momentum  # type: ignore[assignment]
+        drives["optim", _momentum_of(optim, scheduled)] = schedule.momentum  # type: ignore[assignment]
     return drives
+
+
+def _scaled(schedule: Schedule, peak: float) -> Drive:
+    return lambda progress: peak * schedule(progress)
+
+
+def _momentum_of(optim: Any, scheduled: Drives) -> str:
+    """The field of an optimiser that a schedule drives as its momentum."""
+    name = next((n for n in ("momentum", "beta1") if n in drivable(type(optim))), None)
+    if name is None:
+        raise ValueError(
+            f"scheduler drives the momentum, and optim={type(optim).__name__} has none. "
+            "Type scheduler.cycle_momentum=false."
+        )
+    if ("optim", name) in scheduled:
+        raise ValueError(
+            f"optim.{name} is driven twice, by its own schedule and by scheduler. Type scheduler.cycle_momentum=false."
+        )
+    return name

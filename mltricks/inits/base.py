@@ -1,0 +1,61 @@
+"""What the initialisations have in common: they redraw the weights of linear and convolutional layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mltricks.values import check_fields
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """The base: every linear and convolutional weight is drawn by ``fill``.
+
+    Embeddings, norms, recurrent layers and the packed input weights of attention stay as their constructors made them.
+
+    Args:
+        biases: what becomes of the biases of these layers: ``zero``, or ``keep`` as the constructor made them.
+    """
+
+    biases: Literal["zero", "keep"]
+
+    def __post_init__(self) -> None:
+        check_fields(self, "init.")
+
+    def __call__(self, model: nn.Module) -> None:
+        """Initialise the module in place; the global random state has been set from the run's seed.
+
+        Raises:
+            ValueError: the model has no such layer, or the shape of one is not known yet.
+        """
+        layers = [(name, m) for name, m in model.named_modules() if isinstance(m, (nn.Linear, *CONVOLUTIONS))]
+        if not layers:
+            raise ValueError(
+                "init draws the weights of linear and convolutional layers, and this model has none. Type init=default."
+            )
+        for name, layer in layers:
+            self._initialize(name, layer)
+
+    def _initialize(self, name: str, layer: nn.Module) -> None:
+        weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
+        if isinstance(weight, nn.parameter.UninitializedParameter):
+            raise ValueError(
+                f"init comes before the first batch, and the layer {name} is lazy: its shape is not known. "
+                "Type init=default, or give the layer its size."
+            )
+        if weight is None:  # computed by a parametrisation, so writing into it would be lost
+            raise ValueError(
+                f"init cannot draw the weight of the layer {name}, which is computed from others. Type init=default."
+            )
+        self.fill(weight)
+        if bias is not None and self.biases == "zero":
+            nn.init.zeros_(bias)
+
+    def fill(self, weight: Tensor) -> None:
+        """Draw one weight in place."""
+        raise AssertionError(f"{type(self).__name__} defines no fill")

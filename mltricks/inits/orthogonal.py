@@ -1,0 +1,29 @@
+"""Weights with orthogonal rows or columns, whichever are fewer.
+
+Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+networks", 2014, arXiv:1312.6120; drawn by ``torch.nn.init``.
+Shapes: a convolution counts as the matrix (out, in x height x width).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mltricks.inits.base import Initializer
+from mltricks.values import Positive
+
+
+@dataclass(frozen=True)
+class Orthogonal(Initializer):
+    """W W^T = gain^2 I, or W^T W = gain^2 I for a weight with more rows than columns.
+
+    Args:
+        gain: what every weight is multiplied with, > 0.
+    """
+
+    gain: Positive
+
+    def fill(self, weight: Tensor) -> None:
+        nn.init.orthogonal_(weight, self.gain)

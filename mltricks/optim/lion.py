@@ -1,0 +1,50 @@
+"""Lion: the sign of an interpolated momentum is the step.
+
+Source: Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023, arXiv:2302.06675, algorithm 2. The authors
+advise a learning rate 3 to 10 times smaller, and a decay as many times larger, than AdamW's.
+Cost: one tensor per parameter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mltricks.functional import foreach
+from mltricks.optim.base import Optimizer, Slots, numbers
+from mltricks.values import Decay
+
+
+@dataclass(frozen=True)
+class Lion(Optimizer):
+    """p = p - lr (sign(beta1 m + (1 - beta1) g) + weight_decay p), then m = beta2 m + (1 - beta2) g.
+
+    Args:
+        beta1: share of the momentum in the direction of the step, in [0, 1).
+        beta2: share of the momentum that is kept, in [0, 1).
+    """
+
+    beta1: Decay
+    beta2: Decay
+
+    slots = ("momentum",)
+
+    def rule(
+        self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
+    ) -> tuple[list[Tensor], Slots]:
+        direction = foreach.sign(foreach.lerp(slots["momentum"], grads, 1 - self.beta1))
+        decayed = foreach.mul(params, 1 - self.lr * self.weight_decay)
+        momentum = foreach.lerp(slots["momentum"], grads, 1 - self.beta2)
+        return foreach.axpy(-self.lr, direction, decayed), {"momentum": momentum}
+
+    def can_fuse(self) -> bool:
+        return numbers(self.lr, self.weight_decay, self.beta1, self.beta2)
+
+    def fused(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> None:
+        direction = torch._foreach_lerp(slots["momentum"], grads, 1 - self.beta1)
+        torch._foreach_sign_(direction)
+        torch._foreach_mul_(params, 1 - self.lr * self.weight_decay)
+        torch._foreach_add_(params, direction, alpha=-self.lr)
+        torch._foreach_lerp_(slots["momentum"], grads, 1 - self.beta2)
