@@ -164,7 +164,8 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
         "import os, signal\nfrom mltricks.interrupt import Interrupt\n"
         "with Interrupt() as interrupt:\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n    assert interrupt.signal == signal.SIGINT\n"
-        "    try:\n        os.kill(os.getpid(), signal.SIGINT)\n    except KeyboardInterrupt:\n        print('stopped')\n"
+        "    try:\n        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n        print('stopped')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], env=command_environment(), capture_output=True, text=True)
     assert done.stdout == "stopped\n", done.stderr

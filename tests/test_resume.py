@@ -1,0 +1,169 @@
+"""What ``resume=DIR`` takes from the folder, what may be given besides, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, Outcome
+
+import mltricks
+from mltricks import checkpoint
+from mltricks.config import plain
+from mltricks.resume import differences, resumed_config, saved_config
+from mltricks.summary import Summary, read_summary
+
+RUN = [*TINY, "epochs=2", "technique=[mixup,ema]", "optim.lr=1e-3"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that is complete."""
+    folder = tmp_path_factory.mktemp("finished")
+    mltricks.train(mltricks.compose(RUN), folder)
+    return folder
+
+
+@pytest.fixture
+def stopped(finished: Path, tmp_path: Path) -> Path:
+    """The folder of a run that was killed before it could write its result."""
+    folder = tmp_path / "stopped"
+    shutil.copytree(finished, folder)
+    (folder / "summary.json").unlink()
+    return folder
+
+
+def prints(folder: Path) -> dict[str, str]:
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
+
+
+def resumed(folder: Path, *given: str) -> dict[str, object]:
+    overrides = [f"resume={folder}", *given]
+    return resumed_config(mltricks.compose(overrides), overrides)
+
+
+def test_a_finished_run_is_left_as_it_is(run_cli: Callable[..., Outcome], finished: Path) -> None:
+    before = prints(finished)
+    done = run_cli(f"resume={finished}")
+    assert done.status == 0, done.err
+    assert "is complete" in done.out
+    assert prints(finished) == before
+
+
+def test_a_finished_run_gives_its_result_in_python_too(finished: Path) -> None:
+    summary = mltricks.train(resumed(finished), finished, True)
+    assert isinstance(summary, Summary)
+    assert summary == read_summary(finished / "summary.json")
+
+
+def test_the_configuration_is_that_of_the_folder(stopped: Path) -> None:
+    assert resumed(stopped) == checkpoint.load(stopped)["config"]
+    assert resumed(stopped) == plain(mltricks.compose(RUN))
+
+
+def test_before_the_first_checkpoint_the_configuration_is_the_one_it_began_with(stopped: Path) -> None:
+    before = resumed(stopped)
+    (stopped / "checkpoints" / "last.pt").unlink()
+    assert resumed(stopped) == before
+    (stopped / ".hydra").mkdir()
+    shutil.move(stopped / "config.yaml", stopped / ".hydra" / "config.yaml")
+    assert resumed(stopped) == before
+
+
+def test_free_settings_are_taken_over_and_the_rest_is_kept(stopped: Path) -> None:
+    given = ["device=cpu", "progress=lines", "plots=true", "data.root=/elsewhere", "data.num_workers=0", "log_every=7"]
+    cfg = resumed(stopped, *given, "engine=traced", "technique=[mixup,ema]", "optim.lr=1e-3", "epochs=2")
+    before = saved_config(stopped)
+    changed = {path: mine for path, (mine, _) in differences(cfg, before).items()}
+    assert changed == {
+        "device": "cpu",
+        "progress": "lines",
+        "plots": True,
+        "data.root": "/elsewhere",
+        "data.num_workers": 0,
+        "log_every": 7,
+        "engine._target_": "mltricks.engine.Traced",
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("epochs=3", ["epochs was 2 there, not 3", "schedules stretch"]),
+        ("max_steps=100", ["schedules stretch"]),
+        ("seed=1", ["seed was 0 there, not 1"]),
+        ("optim.lr=0.1", ["optim.lr was 0.001 there, not 0.1"]),
+        ("batch_size=64", ["batch_size"]),
+        ("optim=sgd", ["optim"]),
+        ("technique=[ema,mixup]", ["technique was ['mixup', 'ema'] there"]),
+        ("technique=[mixup]", ["technique.ema"]),
+        ("technique=[mixup,ema,sam]", ["technique.sam"]),
+        ("augment=none", ["technique"]),
+        ("data.limit=100", ["data.limit"]),
+        ("precision=bf16", ["precision.dtype"]),
+        ("eval_every_epochs=2", ["eval_every_epochs"]),
+        ("early_stopping.patience=3", ["early_stopping.patience"]),
+        ("experiment=baseline", ["experiment=baseline"]),
+    ],
+)
+def test_what_would_make_another_run_of_it_is_refused(override: str, words: list[str], stopped: Path) -> None:
+    with pytest.raises(ValueError) as refusal:
+        resumed(stopped, override)
+    for word in [override, "cannot be given with resume", *words]:
+        assert word in str(refusal.value)
+
+
+def test_another_configuration_cannot_be_put_onto_a_folder_in_python(stopped: Path) -> None:
+    with pytest.raises(ValueError, match=r"optim\.lr=0\.5 cannot go on with the run"):
+        mltricks.train(mltricks.compose([*RUN, "optim.lr=0.5"]), stopped, True)
+
+
+def test_packages_that_a_folder_allows_are_not_trusted_for_it(stopped: Path) -> None:
+    content = torch.load(stopped / "checkpoints" / "last.pt", weights_only=True)
+    evil = {
+        **checkpoint.load(stopped)["config"],
+        "allow_modules": ["os"],
+        "model": {"_target_": "os.system", "command": "true"},
+    }
+    checkpoint.save(stopped / "checkpoints" / "last.pt", content["state"], evil)
+    with pytest.raises(ValueError, match=re.escape("If you trust it, type allow_modules=[os]")):
+        resumed(stopped)
+    checkpoint.save(stopped / "checkpoints" / "last.pt", content["state"], {**evil, "allow_modules": []})
+    with pytest.raises(ValueError, match=r"model\._target_=os\.system is refused"):
+        mltricks.train(resumed(stopped), stopped, True)
+
+
+def test_a_folder_that_was_moved_goes_on_in_its_new_place(
+    run_cli: Callable[..., Outcome], finished: Path, stopped: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "a place, with [odd] = 'names'"
+    shutil.move(stopped, moved)
+    (moved / "checkpoints" / ".last.pt.1.partial").write_text("left by a writer that was killed")
+    done = run_cli("resume='" + str(moved).replace("'", "\\'") + "'", "progress=none")
+    assert done.status == 0, done.err
+    a, b = read_summary(moved / "summary.json"), read_summary(finished / "summary.json")
+    assert a is not None
+    assert b is not None
+    assert (a.status, a.test, a.val) == ("completed", b.test, b.val)
+    assert not list(moved.rglob("*.partial"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [moved.name]
+
+
+def test_refusals_of_the_command_leave_no_folder(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = run_cli("resume=nowhere")
+    assert (done.status, done.err.count("\n")) == (1, 1)
+    assert "there is no such folder" in done.err
+    done = run_cli("-m", "resume=a,b")
+    assert done.status == 1
+    assert "without -m" in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no run in it"):
+        resumed(tmp_path)
