@@ -37,7 +37,7 @@ def evaluate(
     batch_size: int,
     watch: Sequence[Watch] = (),
 ) -> dict[str, float]:
-    """The objective's metrics over a whole split, every sample with the same weight; macro F1 wherever there is an accuracy.
+    """The objective's metrics over a whole split, every sample with the same weight; macro F1 besides an accuracy.
 
     Args:
         predict: the state and raw inputs to outputs.
@@ -83,7 +83,7 @@ def class_counts(predicted: Tensor, y: Tensor, num_classes: int) -> Tensor:
 
 
 def macro_f1(counts: Tensor) -> Tensor:
-    """The mean over classes of 2 hits / (predicted + there), from ``class_counts``; classes that never occur are left out.
+    """The mean over classes of 2 hits / (predicted + there), from ``class_counts``; classes that never occur do not count.
 
     >>> macro_f1(torch.tensor([[1, 1], [1, 2], [2, 1]]))
     tensor(0.6667, dtype=torch.float64)
@@ -127,7 +127,7 @@ def steered_by(run: Run) -> Score:
         )
     if name not in known:
         raise ValueError(
-            f"objective_metric={wanted} is unknown. {suggest(f'val/{name}', [f'val/{m}' for m in known])} Known: {listed}."
+            f"objective_metric={wanted} is unknown. {suggest(wanted, [f'val/{m}' for m in known])} Known: {listed}."
         )
     lower = name in LOWER_IS_BETTER if name != objective.score else not objective.higher_is_better
     return Score(name, not lower)

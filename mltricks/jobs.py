@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,87 @@ def train(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | No
     """Train; the value a sweeper optimises."""
     from mltricks.train import train as run_training
 
-    if cfg.show:
-        return show(cfg)
     resume = cfg.resume is not None
     if resume:
         from mltricks.resume import resumed_config
 
         cfg = resumed_config(cfg, overrides)
+    if cfg["show"]:
+        show(cfg)
+        return None
     summary = run_training(cfg, folder, resume, overrides)
     if summary.signal is not None:
         sys.exit(EXIT_STATUS[summary.signal])
     return summary.objective["value"]
+
+
+def show(cfg: Any) -> None:
+    """Print the composed step instead of running it."""
+    from mltricks.build import build
+    from mltricks.config import plain
+    from mltricks.show import describe
+
+    for line in describe(build(plain(cfg))):
+        print(line)
+
+
+def evaluate(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
+    """Measure the best weights of a run on the validation and the test split."""
+    from mltricks.inference import evaluate_checkpoint
+
+    evaluate_checkpoint(cfg, folder, overrides)
+
+
+def predict(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
+    """Write what a trained model says of images, arrays or the test split."""
+    from mltricks.inference import predict_checkpoint
+
+    predict_checkpoint(cfg, folder, overrides)
+
+
+def list_options(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
+    """Print every option of every group, or of one, with what it is in a line."""
+    from mltricks.cards import listing, read_cards
+    from mltricks.values import suggest
+
+    end_with_reader()
+    cards = read_cards(option_folders())
+    group = cfg.job.group
+    if group is not None and group not in cards:
+        raise ValueError(f"job.group={group} is no group. {suggest(str(group), cards)}")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in listing(cards if group is None else {group: cards[group]}):
+        print(line if width is None else f"{line[: width - 1]}…" if len(line) > width else line)
+
+
+def explain(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
+    """Print the card of every option that the command chooses."""
+    from mltricks.cards import explanation, read_cards
+    from mltricks.overrides import choices, parse
+
+    end_with_reader()
+    cards = {(c.group, c.name): c for group in read_cards(option_folders()).values() for c in group}
+    chosen = [
+        (o.key_or_group, name) for o in parse(overrides) if o.key_or_group != "job" for name in choices(o.value())
+    ]
+    known = [cards[pair] for pair in chosen if pair in cards]
+    if not known:
+        print("Choose what to explain: python -m mltricks job=explain technique=[mixup,ema] optim=adamw")
+        print("Every option there is:  python -m mltricks job=list")
+    width = min(shutil.get_terminal_size((110, 24)).columns, 110)
+    for i, card in enumerate(known):
+        print(*([""] if i else []), *explanation(card, width), sep="\n")
+
+
+def end_with_reader() -> None:
+    """Where the output is piped into a program that stops reading, as ``head`` does, stop too."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def option_folders() -> list[Path]:
+    """Where options lie: ``conf``, and the user's own folders."""
+    from hydra.core.hydra_config import HydraConfig
+
+    sources = HydraConfig.get().runtime.config_sources
+    return [Path(source.path) for source in sources if source.schema == "file"]

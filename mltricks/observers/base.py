@@ -1,4 +1,4 @@
-"""The observer: host side, read-only. It sees metrics and state every so many steps and may ask to stop, nothing else."""
+"""The observer: host side, read-only. It sees metrics and state every so many steps and may ask to stop."""
 
 from __future__ import annotations
 

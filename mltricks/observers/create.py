@@ -19,7 +19,7 @@ def new_folder() -> Path:
 
 
 def create_observers(cfg: dict[str, Any], folder: Path) -> list[Observer]:
-    """The observers that the configuration asks for, in the order in which they are told: plots before who uploads them.
+    """The observers that the configuration asks for, in the order in which they are told: plots come before uploads.
 
     Raises:
         ValueError: a setting is wrong or has no effect, or a tracker is not installed.

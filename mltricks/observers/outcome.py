@@ -56,10 +56,8 @@ def confusion(outcome: Outcome, num_classes: int) -> Tensor:
 
 def worst(outcome: Outcome) -> Tensor:
     """The positions of the samples whose true class got the least probability, or whose value is farthest off."""
-    if "p_true" in outcome:
-        badness = -outcome["p_true"]
-    else:
-        badness = (outcome["predicted"] - outcome["y"]).square().sum(1)
+    known = "p_true" in outcome
+    badness = -outcome["p_true"] if known else (outcome["predicted"] - outcome["y"]).square().sum(1)
     return badness.argsort(descending=True, stable=True)[:NUM_WORST]
 
 

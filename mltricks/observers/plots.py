@@ -16,7 +16,7 @@ from torch import Tensor
 from mltricks.hyper import HyperPlan
 
 COLORS = {"train": "#3b75af", "val": "#e1812c", "test": "#3a923a"}
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

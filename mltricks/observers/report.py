@@ -39,15 +39,14 @@ class Report(Observer):
 
     def tested(self, batch: Batch, outputs: Tensor) -> None:
         assert self.run is not None, "the run has started"
-        part = attempt(
-            "error analysis", lambda: digest(self.run.data.info.target, self.run.objective, batch["y"], outputs)
-        )
+        target, objective = self.run.data.info.target, self.run.objective
+        part = attempt("error analysis", lambda: digest(target, objective, batch["y"], outputs))
         self.parts.append(part or {})
 
     def finish(self, summary: Summary) -> None:
-        if self.run is None or summary.status not in REPORTED:
-            return
-        attempt("report.html", lambda: write_report(self.run, self.folder, summary, self.parts))
+        run = self.run
+        if run is not None and summary.status in REPORTED:
+            attempt("report.html", lambda: write_report(run, self.folder, summary, self.parts))
 
 
 def attempt(what: str, do: Callable[[], Any]) -> Any:
@@ -184,7 +183,8 @@ def command(summary: Summary, folder: Path) -> str:
 
     if summary.overrides or HydraConfig.initialized():
         return shlex.join(["python", "-m", "mltricks", *summary.overrides])
-    return f'import mltricks\nfrom omegaconf import OmegaConf\n\nmltricks.train(OmegaConf.load("{shown_folder(folder)}/config.yaml"))'
+    path = f"{shown_folder(folder)}/config.yaml"
+    return f"import mltricks\nfrom omegaconf import OmegaConf\n\nmltricks.train(OmegaConf.load({path!r}))"
 
 
 def class_names(run: Run) -> list[str]:

@@ -1,0 +1,118 @@
+"""What ``show=true`` prints: the composed step, in the order in which it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mltricks.build import Run
+from mltricks.step import split_at_normalize
+from mltricks.technique import defines, floats_of
+
+NUM_POINTS = 5
+
+
+def describe(run: Run) -> Iterator[str]:
+    """The lines of the description of a run."""
+    cfg = run.cfg
+    yield from section("step", verbs(run))
+    yield from section("settings", settings(run))
+    yield from section("schedules", schedules(run))
+    engine = type(run.engine).__name__.lower()
+    yield from section(
+        "run",
+        {"engine": engine, "precision": cfg["precision"]["dtype"], "device": str(run.device), "seed": cfg["seed"]},
+    )
+    yield from section("model", model(run))
+    yield from section("data", data(run))
+
+
+def section(title: str, rows: dict[str, Any]) -> Iterator[str]:
+    """A title, and a line for every row."""
+    if rows:
+        yield title
+        wide = max(map(len, rows))
+        yield from (f"  {name:<{wide}}  {text}" for name, text in rows.items())
+
+
+def verbs(run: Run) -> dict[str, str]:
+    """Who acts where: pipes from left to right, onions from outside to inside."""
+    stack = run.techniques
+    raw, ready = split_at_normalize(stack)
+    acting = {
+        verb: [name for name, t in stack.items() if defines(t, verb)]
+        for verb in ("setup", "loss", "grads", "after", "evaluate")
+    }
+    return {
+        "stack": " -> ".join(stack) or "no techniques",
+        "setup": ", ".join(acting["setup"]) or "-",
+        "batch": " -> ".join([*raw, "normalize", *ready]),
+        "loss": onion(acting["loss"], called(run.objective)),
+        "grads": onion(acting["grads"], "gradient"),
+        "update": called(run.optim),
+        "after": " -> ".join(acting["after"]) or "-",
+        "evaluate": onion(acting["evaluate"], "model"),
+    }
+
+
+def onion(names: list[str], core: str) -> str:
+    """Nested calls, the first name outermost.
+
+    >>> onion(["accumulate", "sam"], "gradient")
+    'accumulate(sam(gradient))'
+    """
+    return "(".join([*names, core]) + ")" * len(names)
+
+
+def called(thing: Any) -> str:
+    """The name of a thing's option: that of its module, or for a user's own that of its class."""
+    cls = type(thing)
+    return cls.__module__.rpartition(".")[2] if cls.__module__.startswith("mltricks.") else cls.__name__
+
+
+def settings(run: Run) -> dict[str, str]:
+    """The settings of the optimiser and of every technique."""
+    nodes = {"optim": run.cfg["optim"], **{f"technique.{name}": node for name, node in run.cfg["technique"].items()}}
+    texts = {
+        key: "  ".join(f"{k}={shown(v)}" for k, v in node.items() if k != "_target_") for key, node in nodes.items()
+    }
+    return {key: text for key, text in texts.items() if text}
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def schedules(run: Run) -> dict[str, str]:
+    """Every scheduled hyperparameter at a few points of the run."""
+    plan, rows = run.plan, {}
+    steps = sorted({round(i * (plan.total_steps - 1) / (NUM_POINTS - 1)) for i in range(NUM_POINTS)})
+    for owner, name in plan.drives:
+        key = f"{owner}.{name}" if owner == "optim" else f"technique.{owner}.{name}"
+        rows[key] = "  ".join(f"{plan.values(step)[owner, name]:.4g} (step {step})" for step in steps)
+    return rows or {"optim.lr": f"{floats_of(run.optim).get('lr', 0.0):.4g} throughout"}
+
+
+def model(run: Run) -> dict[str, str]:
+    """The model's class and sizes."""
+    own = sum(run.state["params"][name].numel() for name, _ in run.model.params)
+    rows = {"class": type(run.model.module).__name__, "parameters": f"{own:,}"}
+    if run.num_params != own:
+        rows["added by techniques"] = f"{run.num_params - own:,}"
+    return rows
+
+
+def data(run: Run) -> dict[str, str]:
+    """Kinds, sizes, and how long the run is."""
+    info, splits = run.data.info, run.data
+    sizes = {"train": splits.train, "val": splits.val, "test": splits.test, "unlabeled": splits.unlabeled}
+    return {
+        "samples": ", ".join(f"{name} {len(split):,}" for name, split in sizes.items() if split is not None),
+        "inputs": f"{info.kind} {'x'.join(map(str, info.in_shape))}",
+        "outputs": f"{info.num_outputs} {info.target}",
+        "batch": f"{run.cfg['batch_size']} samples",
+        "updates": f"{run.total_steps:,}, {run.source.steps_per_epoch} an epoch",
+    }
