@@ -1,4 +1,4 @@
-"""Initialisations: the variance of the source's formula on real layers, orthogonality, and a clear refusal elsewhere."""
+"""Initialisations: the variance of the source's formula on real layers, orthogonality, a clear refusal elsewhere."""
 
 from __future__ import annotations
 
@@ -130,13 +130,14 @@ def small(*overrides: str) -> Run:
 
 @pytest.mark.parametrize("name", INITS)
 def test_a_run_starts_from_these_weights(name: str) -> None:
-    def head(*overrides: str) -> Tensor:
-        return small(f"init={name}", *overrides).state["params"]["head.weight"]
+    def params(*overrides: str) -> dict[str, Tensor]:
+        return small(*overrides).state["params"]
 
-    assert torch.equal(head("seed=5"), head("seed=5"))
-    assert not torch.equal(head("seed=5"), head("seed=6"))
-    assert not torch.equal(head("seed=5"), small("seed=5").state["params"]["head.weight"])
-    assert not small(f"init={name}").state["params"]["head.bias"].any()
+    first, again, other = (params(f"init={name}", f"seed={seed}") for seed in (5, 5, 6))
+    assert torch.equal(first["head.weight"], again["head.weight"])
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+    assert params("seed=5")["head.bias"].any(), "torch's default draws it"
+    assert not first["head.bias"].any()
 
 
 def test_a_lazy_layer_is_refused_by_name() -> None:

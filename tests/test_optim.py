@@ -160,12 +160,18 @@ def assert_close(ours: Params, theirs: Params, rtol: float = 1e-4, atol: float =
         )
 
 
-@pytest.mark.parametrize("channels_last", [False, True], ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize("way", ["pure", "in place", "tensors", "unrolled"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_weights_are_those_of_torch(case: str, way: str, channels_last: bool) -> None:
+def test_the_weights_are_those_of_torch(case: str, way: str) -> None:
     ours, theirs = CASES[case]
-    assert_close(train_ours(ours(), way, channels_last), train_torch(theirs, channels_last))
+    assert_close(train_ours(ours(), way), train_torch(theirs))
+
+
+@pytest.mark.parametrize("way", ["pure", "in place"])
+@pytest.mark.parametrize("case", ["sgd nesterov", "adamw", "lion"])
+def test_the_weights_are_those_of_torch_in_channels_last_order(case: str, way: str) -> None:
+    ours, theirs = CASES[case]
+    assert_close(train_ours(ours(), way, channels_last=True), train_torch(theirs, channels_last=True))
 
 
 def random_gradients(params: Params, steps: int = STEPS) -> list[Params]:

@@ -38,7 +38,7 @@ class Kaiming(Initializer):
         super().__post_init__()
         if self.negative_slope and self.nonlinearity != "leaky_relu":
             raise ValueError(
-                f"init.negative_slope={self.negative_slope:g} has no effect with init.nonlinearity={self.nonlinearity}. "
+                f"init.negative_slope={self.negative_slope:g} has no effect with nonlinearity={self.nonlinearity}. "
                 "Type init.nonlinearity=leaky_relu."
             )
 

@@ -100,7 +100,7 @@ class Optimizer:
     def rule(
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
     ) -> tuple[list[Tensor], Slots]:
-        """The arithmetic: gradients, slots and parameters to new parameters and slots. ``count`` is 1 at the first step."""
+        """The arithmetic: gradients, slots and parameters to new parameters and slots; ``count`` starts at 1."""
         raise AssertionError(f"{type(self).__name__} defines no rule")
 
     def fused(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> None:

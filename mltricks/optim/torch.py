@@ -179,6 +179,6 @@ def _state(live: Any, params: Params) -> Opt:
                 opt.setdefault(slot, {})[name] = value
             elif value is not None:
                 raise ValueError(
-                    f"optim.name={type(live).__name__} keeps {slot}={value!r}, which is no tensor, so it could not resume."
+                    f"optim.name={type(live).__name__} keeps {slot}={value!r}, no tensor, so it could not resume."
                 )
     return opt
