@@ -1,0 +1,175 @@
+"""The command: what is refused and how, what a sweep does, and what starting up costs."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import TINY, Outcome, command_environment
+
+SHORT = (*TINY, "epochs=1")
+
+
+def summaries(sweep: Path) -> dict[str, Any]:
+    """The result of every job of a sweep, by its number."""
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(sweep.glob("*/summary.json"))}
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["techniq=mixup"], ["techniq", "technique"]),
+        (["technique=[mixup,emaa]"], ["emaa", "ema"]),
+        (["optim.lrr=1"], ["optim.lrr", "Did you mean lr"]),
+        (["+optim.foo=1"], ["optim.foo"]),
+        (["-m", "technique=mixup,cutmx"], ["cutmx", "cutmix"]),
+        (["--config-dir", "nowhere"], ["nowhere is no folder"]),
+    ],
+)
+def test_a_slip_is_answered_with_the_nearest_and_leaves_nothing(
+    typed: list[str], words: list[str], run_cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    done = run_cli(*typed)
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith("error: ")
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in done.err
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_a_value_out_of_range_is_refused_and_recorded(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = run_cli("technique=mixup", "technique.mixup.alpha=-1", "hydra.run.dir=run")
+    message = "technique.mixup.alpha=-1 is out of range. Allowed: 0 < value; for instance technique.mixup.alpha=1."
+    assert (done.status, done.err) == (1, f"error: {message}\n")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["error"], summary["steps"]) == ("failed", message, 0)
+
+
+def test_hydra_full_error_shows_where(run_cli: Callable[..., Outcome]) -> None:
+    done = run_cli("optim.lr=-1", env={"HYDRA_FULL_ERROR": "1"})
+    assert done.status == 1
+    assert "Traceback" in done.err
+    assert "check_value" in done.err
+
+
+def test_an_error_of_ones_own_module_keeps_its_kind(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n\nclass Net(torch.nn.Module):\n    def __init__(self, hidden):\n        1 / 0\n"
+    )
+    own = ["model=custom", "model._target_=mine.Net", "+model.hidden=64"]
+    done = run_cli(*own)
+    assert done.status == 1
+    assert "type allow_modules=[mine]" in done.err
+    done = run_cli(*own, "allow_modules=[mine]")
+    assert done.status == 1
+    assert "division by zero" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_model_of_ones_own_trains(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import math\nfrom torch import nn\n\n\nclass Net(nn.Sequential):\n"
+        "    def __init__(self, in_shape, num_outputs, hidden):\n"
+        "        size = math.prod(in_shape)\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, num_outputs))\n"
+    )
+    tiny = [o for o in SHORT if not o.startswith("model")]
+    own = ["model=custom", "model._target_=mine.Net", "+model.hidden=64", "allow_modules=[mine]", "hydra.run.dir=run"]
+    done = run_cli(*tiny, *own)
+    assert done.status == 0, done.err
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "completed"
+
+
+def test_a_sweep_runs_every_job_although_some_fail(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = run_cli("-m", *SHORT, "technique=mixup,cutmix", "seed=0,-1", "hydra.sweep.dir=sweep")
+    assert done.status == 1
+    found = summaries(tmp_path / "sweep")
+    assert [found[str(i)]["status"] for i in range(4)] == ["completed", "failed", "completed", "failed"]
+    assert "technique=mixup" in found["0"]["overrides"]
+    assert "technique=cutmix" in found["2"]["overrides"]
+    for i, technique in ((1, "mixup"), (3, "cutmix")):
+        assert re.search(rf"job {i} \(.*technique={technique} seed=-1\) failed: seed=-1 is out of range", done.err)
+    assert "Traceback" not in done.err
+
+
+def test_a_sweep_that_goes_well(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = run_cli("-m", *SHORT, "technique=[mixup,ema],[cutmix]", "hydra.sweep.dir=sweep")
+    assert done.status == 0, done.err
+    assert {s["status"] for s in summaries(tmp_path / "sweep").values()} == {"completed"}
+
+
+def test_optuna_receives_what_it_optimises(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    sweeper = [
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.n_jobs=1",
+        "hydra.sweeper.direction=maximize",
+    ]
+    done = run_cli("-m", *SHORT, *sweeper, "optim.lr=tag(log,interval(1e-4,1e-2))", "hydra.sweep.dir=sweep")
+    assert done.status == 0, done.err
+    best = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
+    values = [s["objective"]["value"] for s in summaries(tmp_path / "sweep").values()]
+    assert len(values) == 2
+    assert best["best_value"] == max(values)
+
+
+def test_sigterm_ends_a_sweep_after_saving(tmp_path: Path) -> None:
+    long = ["-m", *TINY, "epochs=10000", "seed=0,1", "hydra.sweep.dir=sweep"]
+    process = subprocess.Popen([sys.executable, "-m", "mltricks", *long], env=command_environment(), cwd=tmp_path)
+    while not (tmp_path / "sweep" / "0" / "checkpoints" / "last.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 75
+    found = summaries(tmp_path / "sweep")
+    assert {number: s["status"] for number, s in found.items()} == {"0": "interrupted"}
+
+
+def run_python(script: str, tmp_path: Path) -> str:
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=command_environment(), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
+    out = run_python("import sys, mltricks; print(*sorted(m.partition('.')[0] for m in sys.modules))", tmp_path)
+    assert not {"torch", "numpy", "hydra", "omegaconf", "yaml"} & set(out.split())
+
+
+def test_the_default_run_imports_little_before_its_first_step(tmp_path: Path) -> None:
+    script = (
+        "import sys, mltricks\nfrom mltricks.build import build\nfrom mltricks.config import plain\n"
+        "from mltricks.observers.create import create_observers\nfrom pathlib import Path\n"
+        "import mltricks.__main__, mltricks.jobs, mltricks.train\n"
+        "cfg = plain(mltricks.compose())\nrun = build(cfg)\n"
+        "for observer in create_observers(cfg, Path('run')):\n    observer.start(run, Path('run'), 0)\n"
+        "run.step(run.state, next(run.source.stream(0)), run.plan.at(0))\nprint(*sys.modules)\n"
+    )
+    loaded = set(run_python(script, tmp_path).split())
+    heavy = {"wandb", "optuna", "matplotlib", "sklearn", "scipy", "pandas", "torchvision", "timm", "PIL", "rich"}
+    heavy |= {"torch._dynamo", "torch.optim", "torch._inductor", "torch.utils.tensorboard", "safetensors"}
+    assert not heavy & loaded, sorted(heavy & loaded)
+
+
+def test_errors_are_short_in_processes_that_a_run_starts(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import subprocess, sys\nfrom mltricks.observers.base import Observer\n\n\nclass Starts(Observer):\n"
+        "    def finish(self, summary):\n"
+        "        subprocess.run([sys.executable, '-m', 'mltricks', 'epochs=0'])\n"
+    )
+    tracker = ["tracker=custom", "tracker._target_=mine.Starts", "allow_modules=[mine]"]
+    done = run_cli(*SHORT, *tracker, env={"PYTHONPATH": str(tmp_path)})
+    assert done.status == 0, done.err
+    assert "epochs=0 is out of range" in done.err
+    assert "Traceback" not in done.err
