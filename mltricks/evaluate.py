@@ -83,7 +83,7 @@ def class_counts(predicted: Tensor, y: Tensor, num_classes: int) -> Tensor:
 
 
 def macro_f1(counts: Tensor) -> Tensor:
-    """The mean over classes of 2 hits / (predicted + there), from ``class_counts``; classes that never occur do not count.
+    """The mean over classes of 2 hits / (predicted + there), of ``class_counts``; absent classes do not count.
 
     >>> macro_f1(torch.tensor([[1, 1], [1, 2], [2, 1]]))
     tensor(0.6667, dtype=torch.float64)

@@ -37,6 +37,10 @@ class Ledger:
         self.seconds, self.seconds_at_record = 0.0, 0.0
         self.clock = time.perf_counter()
 
+    def begin(self) -> None:
+        """Start the clock: what came before was no training."""
+        self.clock = time.perf_counter()
+
     def epoch(self, step: int) -> int:
         """The epoch that the update number ``step`` belongs to, both counted from 1."""
         return -(-step // self.steps_per_epoch)

@@ -199,7 +199,7 @@ def is_images(x: Any) -> bool:
 
 
 def from_images(x: Any, shape: tuple[int, ...]) -> Tensor:
-    """PIL images as (N, H, W, C) uint8: the shorter side scaled to fit (bilinear), the middle cut out of the longer one.
+    """PIL images as (N, H, W, C) uint8: the shorter side scaled to fit (bilinear), the longer one cropped.
 
     Raises:
         ValueError: the model takes no images of one or three channels.

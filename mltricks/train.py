@@ -138,6 +138,7 @@ def fit(
         observer.start(run, folder, start)
     stop = any([observer.stopped() for observer in observers])
     asked = None
+    ledger.begin()
     for step, batch in zip(range(start, start if stop else run.total_steps), run.source.stream(start), strict=False):
         reseed(fold(seed, STEP, step))
         metrics = advance(run, batch, step)
