@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mltricks.values import Count, check_value
+
 
 class ConvNet(nn.Module):
     """Twice convolution 3x3, ReLU, max-pooling 2x2; then a linear head on what is left.
@@ -14,17 +16,19 @@ class ConvNet(nn.Module):
     Args:
         in_shape: (C, H, W); H and W at least 4.
         num_outputs: width of the output.
-        width: channels of the first convolution; the second has twice as many.
+        width: channels of the first convolution, >= 1; the second has twice as many.
 
     Raises:
-        ValueError: the input is no image or is too small.
+        ValueError: the input is no image or is too small, or the width is out of range.
     """
 
     def __init__(self, in_shape: tuple[int, ...], num_outputs: int, width: int):
         super().__init__()
+        check_value("model.width", width, Count)
         if len(in_shape) != 3 or min(in_shape[1:]) < 4:
             raise ValueError(
-                f"model=convnet needs images of at least 4x4 pixels; the data have shape {in_shape}. Type model=mlp."
+                f"model=convnet needs images of at least 4x4 pixels; the data have shape {tuple(in_shape)}. "
+                "Type model=mlp, or model=transformer for tokens."
             )
         self.features = nn.Sequential(
             nn.Conv2d(in_shape[0], width, 3, padding=1),

@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from mltricks.values import Count, Size, check_value
+
 
 class MLP(nn.Module):
     """Flatten, then ``depth`` hidden layers with ReLU, then the head.
@@ -16,12 +18,17 @@ class MLP(nn.Module):
     Args:
         in_shape: shape of one input.
         num_outputs: width of the output.
-        width: units of every hidden layer.
-        depth: number of hidden layers.
+        width: units of every hidden layer, >= 1.
+        depth: number of hidden layers, >= 0.
+
+    Raises:
+        ValueError: a setting is out of range.
     """
 
     def __init__(self, in_shape: tuple[int, ...], num_outputs: int, width: int, depth: int):
         super().__init__()
+        check_value("model.width", width, Count)
+        check_value("model.depth", depth, Size)
         sizes = [math.prod(in_shape)] + [width] * depth
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(sizes):

@@ -40,7 +40,7 @@ class ResNet9(nn.Module):
         if len(in_shape) != 3 or min(in_shape[1:]) < 8:
             raise ValueError(
                 f"model=resnet9 needs images of at least 8x8 pixels; the data have shape {tuple(in_shape)}. "
-                "Type model=mlp."
+                "Type model=mlp, or model=transformer for tokens."
             )
         self.logit_scale = logit_scale
         self.prep = convolution(in_shape[0], width)

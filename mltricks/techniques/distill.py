@@ -3,8 +3,9 @@
 Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arXiv:1503.02531, section 2.
 Deviation: the soft term is the divergence from the teacher rather than the cross-entropy with it; they differ by the
 teacher's entropy, a constant.
-The teacher predicts in evaluation mode for the very inputs that the student sees, after all augmentation. Where the two
-were trained with other input statistics, the inputs are normalised anew for the teacher.
+The teacher predicts in evaluation mode, with the weights that its run predicts with (an average, where it has one) and
+without test-time augmentation, for the very inputs that the student sees, after all augmentation. Where the two were
+trained with other input statistics, the inputs are normalised anew for the teacher.
 Shapes: logits (..., K) of student and teacher.
 Cost: one forward pass of the teacher; its weights, twice in memory and once in every checkpoint.
 """
@@ -63,7 +64,8 @@ class Distill(Technique):
         object.__setattr__(self, "student", info)
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        from mltricks.weights import load_weights
+        from mltricks.predictor import rebuild
+        from mltricks.weights import BUFFER, PARAM, RAW, load_weights
 
         if self.teacher is None:
             raise ValueError(
@@ -73,11 +75,20 @@ class Distill(Technique):
         tensors, metadata = load_weights(Path(self.teacher))
         taught = Info(**{**metadata["info"], **{k: tuple(metadata["info"][k]) for k in ("in_shape", "classes")}})
         check_same_task(self.teacher, taught, self.student, tuple(batch["x"].shape[1:]))
-        function = FunctionalModel(make_teacher(metadata["config"], taught, batch, self.allow_modules))
+        if any(name.startswith(RAW) for name in tensors):
+            raise ValueError(
+                f"technique.distill.teacher={self.teacher} predicts with several sets of weights, an ensemble; "
+                "distill takes a teacher of one set. Give the folder of such a run."
+            )
+        config = {
+            **metadata["config"],
+            "precision": {"dtype": "fp32"},
+        }  # the precision is the student's, given in ``teach``
+        function, _ = rebuild(config, taught, list(self.allow_modules), tensors, batch["x"].device)
         object.__setattr__(self, "skeleton", function)
         weights = {
-            "params": take(tensors, "params.", function.params),
-            "buffers": take(tensors, "buffers.", function.buffers),
+            "params": {name: tensors[PARAM + name] for name, _ in function.params},
+            "buffers": {name: tensors[BUFFER + name] for name, _ in function.buffers},
         }
         return params, {**weights, **renormalization(self.student, tensors)}
 
@@ -128,31 +139,6 @@ def check_same_task(teacher: str, taught: Info, student: Info | None, in_shape: 
                 f"here it is {mine}. "
                 "Give the folder of a run on the same data."
             )
-
-
-def make_teacher(config: dict[str, Any], info: Info, batch: Batch, allow: Sequence[str]) -> nn.Module:
-    """The teacher's module, changed as its own techniques change a model, with weights that are yet to be replaced."""
-    from mltricks.build import create_stack, make_model
-
-    node = {**config["model"], **({"pretrained": False} if "pretrained" in config["model"] else {})}
-    module = make_model(node, info, list(allow)).to(batch["x"].device)
-    stack, _ = create_stack(config, list(allow))
-    params = {name: p.detach() for name, p in module.named_parameters()}
-    for technique in stack.values():
-        if not isinstance(technique, Distill):  # it changes no model, and its own teacher may be gone
-            technique.setup(module, params, batch, 0)
-    return module
-
-
-def take(tensors: dict[str, Tensor], prefix: str, places: Any) -> dict[str, Tensor]:
-    """The tensors of a weights file that a model has places for."""
-    missing = [name for name, _ in places if prefix + name not in tensors]
-    if missing:
-        raise ValueError(
-            f"the weights of technique.distill.teacher lack {prefix}{missing[0]}: "
-            "they were written by another version of mltricks or of the model. Train the teacher again."
-        )
-    return {name: tensors[prefix + name] for name, _ in places}
 
 
 def renormalization(student: Info | None, tensors: dict[str, Tensor]) -> Own:
