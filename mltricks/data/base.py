@@ -67,7 +67,7 @@ class DataOption:
         return train, val, aside
 
     def keep(self, labels: Tensor | None, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Which of the training samples at ``positions`` are used, by ``fraction`` and ``limit``, and which are set aside.
+        """The training samples among ``positions`` that ``fraction`` and ``limit`` keep, and those set aside.
 
         Raises:
             ValueError: no sample, or none of a class, is left for training.
@@ -83,14 +83,15 @@ class DataOption:
         num_classes = int(labels.max()) + 1
         if count < num_classes:
             raise ValueError(
-                f"{setting} keeps {count} training samples, fewer than the {num_classes} classes. Type data.limit={num_classes} or more."
+                f"{setting} keeps {count} training samples, fewer than the {num_classes} classes. "
+                f"Type data.limit={num_classes} or more."
             )
         kept, aside = stratified(labels[positions], len(positions), count, self.split_seed + 1)
         empty = (torch.bincount(labels[positions[kept]], minlength=num_classes) == 0).nonzero().flatten().tolist()
         if empty:
             raise ValueError(
-                f"class number {empty[0]} has no training sample: it is too rare for data.val_frac={self.val_frac} with {setting}. "
-                "Give more samples of it, or type another share."
+                f"class number {empty[0]} has no training sample: it is too rare for data.val_frac={self.val_frac} "
+                f"with {setting}. Give more samples of it, or type another share."
             )
         return positions[kept], positions[aside]
 
@@ -144,6 +145,8 @@ def pixel_statistics(sums: Tensor, num_pixels: int) -> tuple[Tensor, Tensor]:
     """
     count = len(sums) * num_pixels
     total, squares = sums.sum(0).tolist()
-    spread = [count * q - s * s for s, q in zip(total, squares, strict=True)]  # whole numbers of any size: nothing rounds
+    spread = [
+        count * q - s * s for s, q in zip(total, squares, strict=True)
+    ]  # whole numbers of any size: nothing rounds
     std = [(v**0.5) / count if v > 0 else 1.0 for v in spread]
     return tuple(torch.tensor(v).view(-1, 1, 1) for v in ([s / count for s in total], std))  # type: ignore[return-value]

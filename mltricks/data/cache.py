@@ -84,4 +84,6 @@ def _write(path: Path, key: str, made: Decoded) -> None:
     try:
         write_atomically(path, write)
     except OSError as error:
-        print(f"note: {path} cannot be written ({error.strerror or error}), so every start decodes anew", file=sys.stderr)
+        print(
+            f"note: {path} cannot be written ({error.strerror or error}), so every start decodes anew", file=sys.stderr
+        )

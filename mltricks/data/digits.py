@@ -32,7 +32,7 @@ class Digits(DataOption):
 
 
 def _table() -> np.ndarray:
-    """(1797, 65) uint8: 64 pixels of 0 to 16 and the class; read without importing scikit-learn, which takes a second."""
+    """(1797, 65) uint8: 64 pixels of 0 to 16 and the class; scikit-learn is not imported, which would take a second."""
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         raise ValueError("data=digits needs scikit-learn. Type: pip install scikit-learn")

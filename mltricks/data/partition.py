@@ -22,10 +22,7 @@ def stratified(labels: Tensor | None, size: int, count: int, seed: int) -> tuple
     """
     generator = torch.Generator().manual_seed(fold(seed, size))
     order = torch.randperm(size, generator=generator)
-    if labels is None:
-        chosen = order[:count]
-    else:
-        chosen = _by_class(labels[order], order, count)
+    chosen = order[:count] if labels is None else _by_class(labels[order], order, count)
     mask = torch.zeros(size, dtype=torch.bool)
     mask[chosen] = True
     return mask.nonzero().flatten(), (~mask).nonzero().flatten()

@@ -40,7 +40,13 @@ class Source:
         unlabeled: Split | None = None,
         unlabeled_ratio: int = 0,
     ):
-        self.split, self.sampler, self.batch_size, self.seed, self.drop_last = split, sampler, batch_size, seed, drop_last
+        self.split, self.sampler, self.batch_size, self.seed, self.drop_last = (
+            split,
+            sampler,
+            batch_size,
+            seed,
+            drop_last,
+        )
         self.unlabeled, self.num_unlabeled = unlabeled, unlabeled_ratio * batch_size
         num = len(self.order(0))
         self.steps_per_epoch = num // batch_size if drop_last else -(-num // batch_size)
@@ -63,7 +69,7 @@ class Source:
                 yield order[i * self.batch_size : (i + 1) * self.batch_size]
 
     def unlabeled_indices(self, start: int) -> Iterator[Tensor]:
-        """The positions of the unlabelled part of every batch: permutations one after another, cut into equal pieces."""
+        """The positions of the unlabelled part of every batch: one permutation after another, cut into equal pieces."""
         assert self.unlabeled is not None, "there are unlabelled samples"
         epoch, skip = divmod(start * self.num_unlabeled, len(self.unlabeled))
         rest = self._permutation(epoch)[skip:]

@@ -39,7 +39,7 @@ class Info:
         return replace(self, mean=self.mean.to(device), std=self.std.to(device))
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Raw inputs to zero mean and unit variance; tokens pass unchanged, and so does what is normalised already (float images)."""
+        """Raw inputs to zero mean and unit variance; tokens and float images, which are normalised already, pass."""
         if self.mean is None or self.std is None:
             return x
         if self.kind != "image":
@@ -77,7 +77,7 @@ class MemorySplit:
     """A split that lies in memory as two tensors; a batch is an index.
 
     Args:
-        x: (N, H, W, C) uint8 images, or (N, ...) anything else. Images come out as (B, C, H, W) in channels-last storage.
+        x: (N, H, W, C) uint8 images, or (N, ...) anything else. Images come out as (B, C, H, W), channels-last.
         y: (N, ...) targets.
         image: whether ``x`` holds images.
         positions: position of every sample in the data set's training part; 0, 1, ... by default.
@@ -108,7 +108,7 @@ class MemorySplit:
 
 @dataclass(frozen=True)
 class DataSplits:
-    """Everything a data option gives. ``unlabeled`` holds the training samples whose labels were set aside, or is ``None``."""
+    """Everything a data option gives. ``unlabeled``: all training samples, for their ``x`` alone, or ``None``."""
 
     train: Any
     val: Any

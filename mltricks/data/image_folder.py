@@ -1,0 +1,195 @@
+"""A folder of class folders with images of any size, decoded by worker processes.
+
+Two layouts: ``path/CLASS/*.jpg``, which is divided into three parts, or ``path/train/CLASS/*.jpg`` with ``val`` and
+``test`` beside ``train`` or divided from it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mltricks.data.base import DataOption, Share, pixel_statistics, pixel_sums
+from mltricks.data.cache import Decoded, cached, stamp
+from mltricks.data.partition import stratified
+from mltricks.data.splits import DataSplits, Info
+from mltricks.data.streamed import Reader, StreamedSplit, Workers
+from mltricks.values import Count
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+PARTS = ("train", "val", "test")
+NUM_STATISTICS = 1024
+"""Mean and deviation are estimated from so many training images, chosen at random; from all where there are fewer."""
+
+
+@dataclass(frozen=True)
+class ImageFolder(DataOption):
+    """Images in folders named for their classes.
+
+    Args:
+        path: the folder.
+        size: pixels a side: the shorter side is scaled to it, and the middle is cut out of the longer one.
+        test_frac: share of the images set aside as the test split, in (0, 1), where there is no folder ``test``.
+    """
+
+    path: str
+    size: Count
+    test_frac: Share
+
+    def load(self) -> DataSplits:
+        folder = Path(self.path)
+        parts, classes = scan(folder)
+        paths, labels, positions = join(parts, classes)
+        train, val, test, aside = self._parts(labels, positions)
+        reader = Reader(paths, labels, functools.partial(decode_image, size=self.size))
+        workers = Workers(reader, self.num_workers)
+        mean, std = self._statistics(workers, torch.cat([train, aside]).sort().values)
+        info = Info("image", "classes", (3, self.size, self.size), len(classes), classes, mean, std)
+        split = functools.partial(StreamedSplit, workers)
+        unlabeled = split(torch.cat([train, aside])) if self.unlabeled_ratio else None
+        return DataSplits(split(train), split(val), split(test), info, unlabeled)
+
+    def _parts(self, labels: Tensor, positions: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Positions of the training, validation, test and set-aside images."""
+        rest, test = positions["train"], positions.get("test")
+        if test is None:
+            count = min(max(1, round(self.test_frac * len(rest))), len(rest) - 1)
+            chosen, other = stratified(labels[rest], len(rest), count, self.split_seed + 2)
+            rest, test = rest[other], rest[chosen]
+        if "val" in positions:
+            train, aside = self.keep(labels, rest)
+            return train, positions["val"], test, aside
+        train, val, aside = self.divide(labels[rest], len(rest))
+        return rest[train], rest[val], test, rest[aside]
+
+    def _statistics(self, workers: Workers, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Estimate the statistics of the training images once; afterwards they are read from the cache."""
+        generator = torch.Generator().manual_seed(self.split_seed)
+        chosen = positions[torch.randperm(len(positions), generator=generator)[:NUM_STATISTICS]].tolist()
+        files = [workers.reader.paths[i] for i in chosen]
+        digest = hashlib.sha256(repr([(os.path.abspath(f), *stamp(Path(f))) for f in files]).encode()).hexdigest()
+        name = f"image_folder-{hashlib.sha256(os.path.abspath(self.path).encode()).hexdigest()[:12]}-{self.size}"
+
+        def make() -> Decoded:
+            pieces = [chosen[i : i + 32] for i in range(0, len(chosen), 32)]
+            return Decoded({"sums": torch.cat([pixel_sums(batch["x"]) for batch in workers.stream(pieces)])})
+
+        return pixel_statistics(cached(self.root, name, {"files": digest}, make).tensors["sums"], self.size**2)
+
+
+def scan(folder: Path) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]]:
+    """Find the images.
+
+    Returns:
+        The paths by part (``train``, and ``val`` and ``test`` where they are folders) and class; the sorted classes.
+
+    Raises:
+        ValueError: the folder is missing, is none, holds no class folders, or one of them holds no image.
+    """
+    if not folder.exists():
+        raise ValueError(f"data.path={folder} does not exist. Type data.path=FOLDER, a folder of class folders.")
+    if not folder.is_dir():
+        raise ValueError(f"data.path={folder} is a file. Type data.path={folder.parent} if it holds the class folders.")
+    names = _folders(folder)
+    if "train" in names and _folders(folder / "train"):
+        other = sorted(set(names) - set(PARTS))
+        if other:
+            raise ValueError(
+                f"data.path={folder} holds {other[0]}/ beside train/. Allowed there: val/ and test/. Rename or move it."
+            )
+        parts = {part: _classes(folder / part) for part in PARTS if part in names}
+    else:
+        parts = {"train": _classes(folder)}
+    classes = tuple(parts["train"])
+    for part, found in parts.items():
+        unknown = sorted(set(found) - set(classes))
+        if unknown:
+            raise ValueError(f"data.path={folder}: {part}/{unknown[0]}/ is a class that train/ does not have.")
+    return parts, classes
+
+
+def join(
+    parts: dict[str, dict[str, list[str]]], classes: tuple[str, ...]
+) -> tuple[list[str], Tensor, dict[str, Tensor]]:
+    """All paths and classes in one list, and the positions of every part in it."""
+    paths: list[str] = []
+    labels: list[int] = []
+    positions = {}
+    for part, found in parts.items():
+        first = len(paths)
+        for name, files in found.items():
+            paths += files
+            labels += [classes.index(name)] * len(files)
+        positions[part] = torch.arange(first, len(paths))
+    return paths, torch.tensor(labels), positions
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _classes(folder: Path) -> dict[str, list[str]]:
+    found = {name: _images(folder / name) for name in _folders(folder)}
+    if len(found) < 2:
+        raise ValueError(
+            f"data.path: {folder} holds {len(found)} class folders, at least 2 are needed. "
+            "Put the images of every class into a folder of its name."
+        )
+    for name, files in found.items():
+        if not files:
+            raise ValueError(f"data.path: the class folder {folder / name} holds no image ({' '.join(SUFFIXES)}).")
+    return found
+
+
+def _images(folder: Path) -> list[str]:
+    """Every image in a folder and the folders below it, in a fixed order."""
+    found = [
+        os.path.join(place, name)
+        for place, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+    ]
+    return sorted(found)
+
+
+def decode_image(path: str, size: int) -> Tensor:
+    """Read an image as (size, size, 3) uint8: RGB, upright, shorter side scaled to ``size`` (bilinear), middle cut out.
+
+    JPEG files much larger than ``size`` are decoded at a half, a quarter or an eighth of their resolution, as far as
+    that stays above ``size``.
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as file:
+            file.draft("RGB", (size, size))
+            image = _to_rgb(ImageOps.exif_transpose(file))
+    except Exception as error:  # decoders raise anything: OSError, SyntaxError, EOFError, struct.error ...
+        raise ValueError(f"{path} cannot be decoded: {error}. Delete or replace it.") from error
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    long = int(size * long / short)
+    image = image.resize((size, long) if width <= height else (long, size), Image.Resampling.BILINEAR)
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    return torch.from_numpy(np.array(image.crop((left, top, left + size, top + size))))
+
+
+def _to_rgb(image):  # type: ignore[no-untyped-def]
+    """Any mode to RGB: 16 bits are scaled to 8, and what is transparent becomes black."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")

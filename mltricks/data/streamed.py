@@ -1,0 +1,139 @@
+"""Splits whose samples are read from files by worker processes, batch by batch and in a given order."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mltricks.batch import Batch
+
+
+class Reader(Dataset):  # type: ignore[type-arg]
+    """Reads whole batches of files.
+
+    Args:
+        paths: of all samples.
+        labels: their classes, (N,) int64.
+        decode: one path to one tensor, all of the same shape; raises ``ValueError`` where a file is damaged.
+    """
+
+    def __init__(self, paths: list[str], labels: Tensor, decode: Callable[[str], Tensor]):
+        self.paths, self.labels, self.decode = paths, labels, decode
+
+    def __getitem__(self, positions: list[int]) -> Batch | str:
+        """A batch, or what is wrong with it.
+
+        A message crosses from a worker process as it is; an exception would drag the worker's traceback along.
+        """
+        try:
+            return {"x": torch.stack([self.decode(self.paths[i]) for i in positions]), "y": self.labels[positions]}
+        except ValueError as error:
+            return str(error)
+
+
+class Order:
+    """What a loader goes through: replaced at every use, so that the loader and its workers can be kept."""
+
+    def __init__(self) -> None:
+        self.keys: Iterable[list[int]] = ()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.keys)
+
+
+class Workers:
+    """Processes that read for one reader; they stay alive from one stream to the next.
+
+    A stream takes an idle loader or starts another one, so that streams may run beside each other (validation in the
+    midst of training).
+
+    Args:
+        reader: what reads.
+        num_workers: processes a stream; 0 reads in this process.
+    """
+
+    def __init__(self, reader: Reader, num_workers: int):
+        self.reader, self.num_workers = reader, num_workers
+        self.idle: list[tuple[DataLoader[Any], Order]] = []
+        self.closing = multiprocessing.RawValue("b", 0)
+        atexit.register(setattr, self.closing, "value", 1)
+
+    def stream(self, keys: Iterable[list[int]]) -> Iterator[Batch]:
+        """A batch for every list of positions, in order.
+
+        Raises:
+            ValueError: a file cannot be decoded.
+        """
+        loader, order = self.idle.pop() if self.idle else self._start()
+        order.keys = keys
+        try:
+            for batch in loader:
+                if isinstance(batch, str):
+                    raise ValueError(batch)
+                yield batch
+        finally:
+            self.idle.append((loader, order))
+
+    def _start(self) -> tuple[DataLoader[Any], Order]:
+        order = Order()
+        loader = DataLoader(
+            self.reader,
+            batch_size=None,  # a key is a whole batch
+            sampler=order,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=_as_read,
+            worker_init_fn=functools.partial(_leave_signals_to_the_run, self.closing),
+            generator=torch.Generator(),  # of its own: a loader would else draw from the run's random state
+        )
+        return loader, order
+
+
+def _as_read(batch: Any) -> Any:
+    return batch
+
+
+def _leave_signals_to_the_run(closing: Any, _: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach the whole group: a worker stays until the run has saved and is closing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if closing.value else None)
+
+
+class StreamedSplit:
+    """A part of what a reader can read.
+
+    Args:
+        workers: read the files.
+        positions: of this part's samples among the reader's, (N,) int64.
+        device: where batches go.
+    """
+
+    def __init__(self, workers: Workers, positions: Tensor, device: torch.device | str = "cpu"):
+        self.workers, self.positions, self.device = workers, positions, torch.device(device)
+        self.labels = workers.reader.labels[positions]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def to(self, device: torch.device) -> StreamedSplit:
+        """The same samples, with batches on the device."""
+        return StreamedSplit(self.workers, self.positions, device)
+
+    def select(self, indices: Tensor) -> StreamedSplit:
+        """The samples at the given positions, in that order."""
+        return StreamedSplit(self.workers, self.positions[indices], self.device)
+
+    def batches(self, indices: Iterable[Tensor]) -> Iterator[Batch]:
+        """Images come out as (B, C, H, W) in channels-last storage."""
+        for batch in self.workers.stream(self.positions[index].tolist() for index in indices):
+            moved = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+            yield {**moved, "x": moved["x"].permute(0, 3, 1, 2)}

@@ -1,0 +1,132 @@
+"""A text file, character by character: windows to predict the next character in.
+
+The file is cut into three contiguous parts, training, validation, test, so that no window reaches from one to another.
+Shapes: ``x`` (B, L) int64 characters, ``y`` (B, L) the characters one further. Legend: B batch, L ``length``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mltricks.batch import Batch
+from mltricks.data.base import DataOption, Share
+from mltricks.data.splits import DataSplits, Info
+from mltricks.values import Count
+
+
+@dataclass(frozen=True)
+class Text(DataOption):
+    """Windows of a text. The vocabulary is that of the whole file, sorted, so that no part holds an unknown character.
+
+    ``val_frac`` and ``test_frac`` are shares of the characters; ``fraction`` and ``limit`` choose among the training
+    windows at random.
+
+    Args:
+        path: the file, UTF-8.
+        length: characters a window.
+        stride: characters from the start of one training window to the next; ``None`` for ``length``, so that they do
+            not overlap. Validation and test windows never do.
+        test_frac: share of the file's end that is the test split, in (0, 1).
+    """
+
+    path: str
+    length: Count
+    stride: Count | None
+    test_frac: Share
+
+    def load(self) -> DataSplits:
+        tokens, vocabulary = tokenize(read_text(Path(self.path)))
+        num_val, num_test = (round(share * len(tokens)) for share in (self.val_frac, self.test_frac))
+        num_train = len(tokens) - num_val - num_test
+        starts = {
+            "train": self._starts(0, num_train, self.stride or self.length),
+            "val": self._starts(num_train, num_val, self.length),
+            "test": self._starts(num_train + num_val, num_test, self.length),
+        }
+        for part, found in starts.items():
+            if len(found) == 0:
+                raise ValueError(
+                    f"data.path={self.path} is too short: of its {len(tokens)} characters the {part} part (by "
+                    f"data.val_frac={self.val_frac} and data.test_frac={self.test_frac}) has no window of "
+                    f"data.length={self.length} and one character more. Type a smaller data.length, or give more text."
+                )
+        info = Info("tokens", "tokens", (self.length,), len(vocabulary), vocabulary)
+        kept, _ = self.keep(None, starts["train"])
+        windows = {part: WindowSplit(tokens, found, self.length) for part, found in {**starts, "train": kept}.items()}
+        unlabeled = WindowSplit(tokens, starts["train"], self.length) if self.unlabeled_ratio else None
+        return DataSplits(**windows, info=info, unlabeled=unlabeled)
+
+    def _starts(self, first: int, size: int, stride: int) -> Tensor:
+        """Where the windows of a part begin: each has ``length`` characters and one to predict after the last."""
+        return torch.arange(first, max(first, first + size - self.length), stride)
+
+
+class WindowSplit:
+    """Windows of one sequence; a batch is gathered from it, so that overlapping windows cost no memory.
+
+    Args:
+        tokens: the whole sequence, (T,) int64.
+        starts: where each window begins, (N,) int64 on the CPU.
+        length: of a window.
+    """
+
+    labels: Tensor | None = None
+
+    def __init__(self, tokens: Tensor, starts: Tensor, length: int):
+        self.tokens, self.starts, self.length = tokens, starts, length
+        self.windows = tokens.unfold(0, length, 1)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def to(self, device: torch.device) -> WindowSplit:
+        return WindowSplit(self.tokens.to(device), self.starts, self.length)
+
+    def select(self, indices: Tensor) -> WindowSplit:
+        """The windows at the given positions, in that order."""
+        return WindowSplit(self.tokens, self.starts[indices], self.length)
+
+    def batches(self, indices: Iterable[Tensor]) -> Iterator[Batch]:
+        for index in indices:
+            start = self.starts[index].to(self.tokens.device, non_blocking=True)
+            yield {"x": self.windows.index_select(0, start), "y": self.windows.index_select(0, start + 1)}
+
+
+def read_text(path: Path) -> str:
+    """The content of a UTF-8 file, line ends as they are.
+
+    Raises:
+        ValueError: it is missing, a folder, empty or not UTF-8.
+    """
+    if path.is_dir():
+        raise ValueError(f"data.path={path} is a folder. Type data.path=FILE, a text file in UTF-8.")
+    if not path.is_file():
+        raise ValueError(f"data.path={path} does not exist. Type data.path=FILE, a text file in UTF-8.")
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"data.path={path} is not UTF-8: byte {error.object[error.start]:#04x} at position {error.start}. "
+            "Convert it, for instance with iconv -t utf-8."
+        ) from error
+    if not text:
+        raise ValueError(f"data.path={path} is empty. Give a text file in UTF-8.")
+    return text
+
+
+def tokenize(text: str) -> tuple[Tensor, tuple[str, ...]]:
+    """Characters to their places in the sorted vocabulary, (T,) int64, and the vocabulary.
+
+    >>> tokenize("abca")
+    (tensor([0, 1, 2, 0]), ('a', 'b', 'c'))
+    """
+    codes = torch.from_numpy(np.frombuffer(text.encode("utf-32-le"), np.int32).copy()).long()
+    present = torch.bincount(codes) > 0
+    place = present.long().cumsum(0) - 1
+    return place[codes], tuple(chr(code) for code in present.nonzero().flatten().tolist())

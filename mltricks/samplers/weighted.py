@@ -1,0 +1,75 @@
+"""Draw classes with given probabilities, and a sample of the class with equal ones, with replacement.
+
+Source: ``torch.utils.data.WeightedRandomSampler``, with the weight of a sample being that of its class over its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mltricks.data.splits import Split
+from mltricks.values import NonNegative
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A class is drawn with probability proportional to its weight, however many samples it has.
+
+    An epoch draws as many samples as the training split has.
+
+    Args:
+        class_weights: one relative probability a class, >= 0; 0 leaves a class out.
+
+    Raises:
+        ValueError: a weight is negative or all are 0; where it is used: their number is not that of the classes, or
+            the data have no classes.
+    """
+
+    class_weights: Sequence[NonNegative]
+
+    def __post_init__(self) -> None:
+        wrong = [w for w in self.class_weights if isinstance(w, bool) or not isinstance(w, int | float) or not w >= 0]
+        if wrong or not 0 < sum(self.class_weights) < float("inf"):
+            raise ValueError(
+                f"sampler.class_weights={list(self.class_weights)} must be numbers >= 0, at least one of them above 0; "
+                "for instance sampler.class_weights=[1,1,0.5]."
+            )
+
+    def order(self, split: Split, seed: int) -> Tensor:
+        """The positions of one epoch, (N,) int64."""
+        labels = class_labels(split, "weighted")
+        num_classes = int(labels.max()) + 1
+        if len(self.class_weights) != num_classes:
+            raise ValueError(
+                f"sampler.class_weights has {len(self.class_weights)} weights for {num_classes} classes. "
+                f"Type one for each, for instance sampler.class_weights=[{','.join(['1'] * min(num_classes, 10))}]."
+            )
+        return draw(labels, torch.tensor(self.class_weights, dtype=torch.float64), seed)
+
+
+def class_labels(split: Split, sampler: str) -> Tensor:
+    """The class of every sample.
+
+    Raises:
+        ValueError: there are no classes.
+    """
+    if split.labels is None:
+        raise ValueError(f"sampler={sampler} draws by class, and these data have none. Type sampler=shuffle.")
+    return split.labels
+
+
+def draw(labels: Tensor, weights: Tensor, seed: int) -> Tensor:
+    """As many samples as there are, with replacement.
+
+    Args:
+        labels: (N,) int64 classes.
+        weights: (K,) float64 relative probabilities of the classes.
+        seed: of the draws.
+    """
+    sizes = torch.bincount(labels, minlength=len(weights))
+    generator = torch.Generator().manual_seed(seed)
+    return torch.multinomial((weights / sizes)[labels], len(labels), replacement=True, generator=generator)
