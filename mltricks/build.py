@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.config import create
+from mltricks.data import custom
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits, Info
 from mltricks.device import choose_device, set_determinism
@@ -120,8 +121,7 @@ def create_stack(cfg: dict[str, Any], allow: list[str]) -> tuple[Stack, dict[tup
 
 def load_data(cfg: dict[str, Any], allow: list[str]) -> DataSplits:
     """The data splits that ``cfg.data`` describes."""
-    option = create(cfg["data"], "data", allow)
-    return option.load() if hasattr(option, "load") else option
+    return custom.load_data(cfg["data"], allow)
 
 
 def create_model(cfg: dict[str, Any], data: DataSplits, seed: int, allow: list[str]) -> nn.Module:
