@@ -141,7 +141,8 @@ def make_model(node: dict[str, Any], info: Info, allow: list[str]) -> nn.Module:
     """
     model = create(node, "model", allow, in_shape=info.in_shape, num_outputs=info.num_outputs)
     if not isinstance(model, nn.Module):
-        raise ValueError(f"model._target_={node['_target_']} gives a {type(model).__name__}, not a torch.nn.Module.")
+        raise ValueError(f"model._target_={node['_target_']} gives a {type(model).__name__}, no torch.nn.Module.")
+    what = f"model.name={node['name']}" if "name" in node else f"model._target_={node['_target_']}"
     fits = {"image": "resnet9", "tokens": "transformer", "vector": "mlp"}[info.kind]
     shape = (2, *info.in_shape)
     wanted = (2, *(info.in_shape if info.target == "tokens" else ()), info.num_outputs)
@@ -152,13 +153,13 @@ def make_model(node: dict[str, Any], info: Info, allow: list[str]) -> nn.Module:
         model.train()
     except Exception as error:  # whatever a model raises, the user's question is which model fits
         raise ValueError(
-            f"model._target_={node['_target_']} cannot take these data ({info.kind}, a batch of shape {shape}, {x.dtype}): "
+            f"{what} cannot take these data ({info.kind}, a batch of shape {shape}, {x.dtype}): "
             f"{error}. Type model={fits}, or change the model's settings."
         ) from error
     got = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
     if got != wanted:
         raise ValueError(
-            f"model._target_={node['_target_']} gives {got} for a batch of shape {shape}; (B, num_outputs) is wanted, here {wanted}. "
+            f"{what} gives {got} for a batch of shape {shape}; (B, num_outputs) is wanted, here {wanted}. "
             f"Let the model take num_outputs={info.num_outputs}, or type model={fits}."
         )
     return model
