@@ -158,7 +158,7 @@ def test_the_default_run_imports_little_before_its_first_step(tmp_path: Path) ->
     )
     loaded = set(run_python(script, tmp_path).split())
     heavy = {"wandb", "optuna", "matplotlib", "sklearn", "scipy", "pandas", "torchvision", "timm", "PIL", "rich"}
-    heavy |= {"torch._dynamo", "torch.optim", "torch._inductor", "torch.utils.tensorboard", "safetensors"}
+    heavy |= {"torch._dynamo", "torch._inductor", "torch.distributed.tensor", "torch.utils.tensorboard", "safetensors"}
     assert not heavy & loaded, sorted(heavy & loaded)
 
 

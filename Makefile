@@ -1,0 +1,42 @@
+# make train   train on the embedded default; everything needed is installed into $(VENV) first
+# make test    the whole suite
+# make lint    style and types
+# Pass options as ARGS="technique=mixup", another interpreter as PYTHON=python3.12.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+WORKERS ?= 2
+
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+RUN = $(VENV)/bin/python -m
+
+.PHONY: train test lint
+.DELETE_ON_ERROR:
+
+train: $(VENV)/.installed
+	$(RUN) mltricks $(ARGS)
+
+# one thread a worker: two workers on two cores, and sums that do not depend on the machine
+test: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# a stamp is newer than what it was made from, so that a second call installs nothing
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e ".[test]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e ".[test,dev]"
+	touch $@ $(VENV)/.installed $(VENV)/.installed-test
