@@ -1,4 +1,9 @@
-"""The command: ``python -m mltricks``."""
+"""The command: ``python -m mltricks``.
+
+Exit status: 0 done, also stopped early, and where a signal came after the last step; 1 failed or refused; 75 stopped by
+SIGTERM and 130 by Ctrl-C. A run that is stopped in the midst of training saves first; one that is stopped while it is
+built has nothing to save, and ``resume=`` begins it anew. A second Ctrl-C stops at once, with the checkpoint before.
+"""
 
 from __future__ import annotations
 
