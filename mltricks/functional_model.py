@@ -37,7 +37,10 @@ class FunctionalModel:
     def __call__(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, train: bool, capture: Sequence[str] = ()
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
-        """The output, the buffers after the call, and what was captured. Given tensors are never written to."""
+        """The output, the buffers after the call, and what was captured, which keeps the type of autocast.
+
+        Given tensors are never written to.
+        """
         if self.module.training != train:
             self.module.train(train)
         buffers = {name: buffers[name].clone() if train else buffers[name] for name, _ in self.buffers}

@@ -6,32 +6,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from mltricks.functional_model import FunctionalModel
 
 
-class WrappedModel:
-    """Passes every call on to ``model``, a ``FunctionalModel`` or another wrapped model."""
+class WrappedModel(FunctionalModel):
+    """Has all of ``model``, which may be wrapped itself, and passes every call on to it."""
 
-    def __init__(self, model: Any):
+    def __init__(self, model: FunctionalModel):
+        self.__dict__.update(model.__dict__)
         self.model = model
-
-    @property
-    def module(self) -> nn.Module:
-        """The module itself."""
-        return self.model.module
-
-    def precision(self) -> AbstractContextManager[Any]:
-        """The model's autocast."""
-        return self.model.precision()
 
     def __call__(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, train: bool, capture: Sequence[str] = ()
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
-        """As ``FunctionalModel``."""
         return self.model(params, buffers, x, train, capture)
 
 
@@ -42,7 +34,7 @@ class Recorded(WrappedModel):
         first: the pair; ``None`` before the first call.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: FunctionalModel):
         super().__init__(model)
         self.first: tuple[Tensor, Tensor] | None = None
 
@@ -66,7 +58,7 @@ class WithExtraRows(WrappedModel):
         extra_output: what came out for them; ``None`` before the first call.
     """
 
-    def __init__(self, model: Any, extra: Tensor):
+    def __init__(self, model: FunctionalModel, extra: Tensor):
         super().__init__(model)
         self.extra = extra
         self.extra_output: Tensor | None = None

@@ -44,7 +44,7 @@ def create_timm(
         raise ValueError("model=timm needs the package timm. Type: pip install mltricks[timm]") from error
     if not timm.is_model(name):
         raise ValueError(f"model.name={name} is no model of timm. {suggest(str(name), timm.list_models())}")
-    size = {} if img_size is None else {"img_size": img_size}
+    size: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
     try:
         return timm.create_model(
             name, pretrained=pretrained, in_chans=in_shape[0], num_classes=num_outputs, **size, **arguments

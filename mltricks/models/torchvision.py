@@ -7,7 +7,7 @@ Shapes: (B, C, H, W) -> (B, K).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -82,7 +82,7 @@ def make(name: str, arguments: dict[str, Any], pretrained: bool, num_outputs: in
         raise ValueError(f"model.arguments={arguments} do not fit {name}: {error}") from error
 
 
-def drop_auxiliary(model: nn.Module) -> None:
+def drop_auxiliary(model: Any) -> None:
     """Leave out auxiliary classifiers, which would make the output a tuple in training."""
     if getattr(model, "aux_logits", False):
         model.aux_logits = False
@@ -97,7 +97,7 @@ def replace_head(model: nn.Module, num_outputs: int) -> None:
     if isinstance(layer, nn.Linear):
         new: nn.Module = nn.Linear(layer.in_features, num_outputs, layer.bias is not None)
     else:
-        new = nn.Conv2d(layer.in_channels, num_outputs, layer.kernel_size, bias=layer.bias is not None)
+        new = nn.Conv2d(layer.in_channels, num_outputs, cast(Any, layer.kernel_size), bias=layer.bias is not None)
     model.set_submodule(name, new)
 
 
@@ -119,10 +119,8 @@ def adapt_channels(model: nn.Module, name: str, channels: int) -> None:
             f"model.name={name} has no first convolution that could take {channels} channels. "
             "Choose another model.name."
         )
-    bias = first.bias is not None
-    new = nn.Conv2d(
-        channels, first.out_channels, first.kernel_size, first.stride, first.padding, first.dilation, bias=bias
-    )  # type: ignore[arg-type]
+    same = {name: getattr(first, name) for name in ("out_channels", "kernel_size", "stride", "padding", "dilation")}
+    new = nn.Conv2d(channels, **same, bias=first.bias is not None)
     with torch.no_grad():
         new.weight.copy_(first.weight.mean(1, keepdim=True).expand_as(new.weight) * (3 / channels))
         if new.bias is not None and first.bias is not None:
