@@ -67,7 +67,7 @@ def train(cfg: Any, folder: str | Path | None = None, resume: bool = False, over
             fit(run, ledger, observers, folder, summary, interrupt)
         except BaseException as error:
             note_failure(summary, error)
-            with suppress(OSError):  # where the disk is full, this was said already
+            with suppress(Exception):  # a full disk fails here again; the first error is the one to tell
                 conclude(run, ledger, observers, folder, summary)
             if isinstance(error, NotWritten):
                 raise ValueError(
@@ -86,6 +86,9 @@ def prepare(cfg: dict[str, Any], folder: Path, resume: bool, summary: Summary) -
     run = build(cfg)
     ledger = Ledger(run.plan, run.source.steps_per_epoch, steered_by(run))
     observers = create_observers(cfg, folder)
+    if not resume:
+        for stale in ("summary.json", LAST, BEST):  # of an earlier run in this folder: it must not pass for this one
+            (folder / stale).unlink(missing_ok=True)
     if saved is not None:
         run.state = checkpoint.restore(saved["state"], run.state, folder / LAST)
         ledger.recall(run.state.pop("host"), observers)

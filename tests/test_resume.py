@@ -167,3 +167,15 @@ def test_refusals_of_the_command_leave_no_folder(run_cli: Callable[..., Outcome]
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no run in it"):
         resumed(tmp_path)
+
+
+def test_a_new_run_in_an_old_folder_is_not_taken_for_the_old_one(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(finished, folder)
+    with pytest.raises(Exception, match="diverged"):
+        mltricks.train(mltricks.compose([*RUN, "model=mlp", "optim=sgd", "optim.lr=1e30"]), folder)
+    assert resumed(folder)["optim"]["lr"] == 1e30  # type: ignore[index]
+    assert not (folder / "checkpoints" / "best.safetensors").exists()
+    summary = read_summary(folder / "summary.json")
+    assert summary is not None
+    assert summary.status == "diverged"
