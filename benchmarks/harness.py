@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 
 
-def race(contestants: dict[str, Callable[[], None]], rounds: int = 7, clock: Callable[[], float] = time.perf_counter) -> dict[str, list[float]]:
+def race(
+    contestants: dict[str, Callable[[], None]], rounds: int = 7, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of every contestant in every round, after one round that is not counted."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):
@@ -24,7 +26,7 @@ def race(contestants: dict[str, Callable[[], None]], rounds: int = 7, clock: Cal
 
 
 def report(title: str, times: dict[str, list[float]], ours: list[str], unit: float = 1.0) -> None:
-    """Print medians, and the ratio of every one of ours to every peer, round by round, as minimum, median and maximum."""
+    """Print medians, and the ratio of every one of ours to every peer, round by round."""
     print(f"\n## {title}\n")
     for name, seconds in times.items():
         print(f"{name:>28}: median {statistics.median(seconds) * unit:10.4g}")
@@ -32,7 +34,8 @@ def report(title: str, times: dict[str, list[float]], ours: list[str], unit: flo
         for peer in times:
             if peer not in ours:
                 ratios = [a / b for a, b in zip(times[name], times[peer], strict=True)]
-                print(f"{name} / {peer}: median {statistics.median(ratios):.3f} (min {min(ratios):.3f}, max {max(ratios):.3f}, n={len(ratios)})")
+                spread = f"min {min(ratios):.3f}, max {max(ratios):.3f}, n={len(ratios)}"
+                print(f"{name} / {peer}: median {statistics.median(ratios):.3f} ({spread})")
 
 
 def environment(*packages: str) -> str:

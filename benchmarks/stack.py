@@ -21,7 +21,14 @@ STEPS = 30
 
 
 def configurations(model: str, width: int, batch_size: int, trials: int) -> list[dict]:
-    shared = [f"model={model}", f"model.width={width}", f"batch_size={batch_size}", "optim=sgd", "engine=traced", "epochs=100"]
+    shared = [
+        f"model={model}",
+        f"model.width={width}",
+        f"batch_size={batch_size}",
+        "optim=sgd",
+        "engine=traced",
+        "epochs=100",
+    ]
     return [plain(mltricks.compose([*shared, f"optim.lr={0.01 * 1.05**k:.6f}", f"seed={k}"])) for k in range(trials)]
 
 
@@ -48,7 +55,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(environment())
-    for model, width, batch_size, trials in (("mlp", 16, 16, 64), ("mlp", 32, 32, 32), ("mlp", 128, 32, 16), ("convnet", 4, 16, 16)):
+    for model, width, batch_size, trials in (
+        ("mlp", 16, 16, 64),
+        ("mlp", 32, 32, 32),
+        ("mlp", 128, 32, 16),
+        ("convnet", 4, 16, 16),
+    ):
         cfgs = configurations(model, width, batch_size, trials)
         times = race({"stack": stacked(cfgs), "one by one": one_by_one(cfgs)}, options.rounds)
         title = f"{model}, width {width}, batch {batch_size}, K={trials}: microseconds a trial-step"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from mltricks.compatibility import check_engine, check_fit
 from mltricks.config import create
 from mltricks.data import custom
 from mltricks.data.source import Source
@@ -16,10 +16,10 @@ from mltricks.data.splits import DataSplits, Info
 from mltricks.device import choose_device, set_determinism
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import HyperPlan
-from mltricks.schedules.drives import extract_drives, learning_rate_drives
+from mltricks.schedules.drives import Drives, extract_drives, learning_rate_drives
 from mltricks.settings import check_settings
 from mltricks.state import State, fold, map_state, reseed
-from mltricks.step import Stack, Step, build_predict, build_step
+from mltricks.step import Predict, Stack, Step, build_predict, build_step
 from mltricks.technique import floats_of
 
 INIT, SETUP, STEP, ORDER = range(4)
@@ -42,7 +42,7 @@ class Run:
     engine: Any
     plan: HyperPlan
     source: Source
-    predict: Callable[[State, Tensor], Tensor]
+    predict: Predict
     state: State
     total_steps: int
     step: Step = None  # type: ignore[assignment]
@@ -107,12 +107,16 @@ def compose_step(run: Run) -> Step:
     return run.engine(step, run.device)
 
 
-def create_stack(cfg: dict[str, Any], allow: list[str]) -> tuple[Stack, dict[tuple[str, str], Any]]:
+def create_stack(cfg: dict[str, Any], allow: list[str]) -> tuple[Stack, Drives]:
     """The techniques in order, and what drives their scheduled floats."""
-    stack, drives = {}, {}
+    stack: Stack = {}
+    drives: Drives = {}
     for name, node in cfg["technique"].items():
         if not isinstance(node, dict) or "_target_" not in node:
-            raise ValueError(f"technique.{name} is set, but technique={name} is not chosen, so it has no effect. Add {name} to technique=[...].")
+            raise ValueError(
+                f"technique.{name} is set, but technique={name} is not chosen, so it has no effect. "
+                f"Add {name} to technique=[...]."
+            )
         node, own = extract_drives(node, f"technique.{name}", allow)
         stack[name] = create(node, f"technique.{name}", allow)
         drives |= {(name, field): drive for (_, field), drive in own.items()}
@@ -137,7 +141,7 @@ def make_model(node: dict[str, Any], info: Info, allow: list[str]) -> nn.Module:
     """The model that a node of the configuration describes, as its constructor made it; lazy layers get their shapes.
 
     Raises:
-        ValueError: it is no module, cannot take inputs of the data's shape, or gives outputs of another shape than wanted.
+        ValueError: it is no module, cannot take inputs of the data's shape, or gives outputs of another shape.
     """
     model = create(node, "model", allow, in_shape=info.in_shape, num_outputs=info.num_outputs)
     if not isinstance(model, nn.Module):
@@ -166,7 +170,13 @@ def make_model(node: dict[str, Any], info: Info, allow: list[str]) -> nn.Module:
 
 
 def set_up(
-    module: nn.Module, techniques: Stack, optim: Any, source: Source, data: DataSplits, device: torch.device, cfg: dict[str, Any]
+    module: nn.Module,
+    techniques: Stack,
+    optim: Any,
+    source: Source,
+    data: DataSplits,
+    device: torch.device,
+    cfg: dict[str, Any],
 ) -> tuple[FunctionalModel, State]:
     """Run every technique's ``setup`` and lay out the state."""
     module.to(device)
@@ -185,34 +195,3 @@ def set_up(
     state = map_state(lambda t: t.to(device), state)
     state["step"] = torch.zeros((), dtype=torch.int64, device=device)
     return model, state
-
-
-def check_engine(engine: Any, optim: Any) -> None:
-    """Refuse an engine that traces the step, where the optimiser cannot be traced."""
-    if engine.tensors and not getattr(optim, "traceable", True):
-        raise ValueError(
-            f"engine={type(engine).__name__.lower()} traces the step into one graph, and optim={type(optim).__name__.lower()} "
-            "keeps host-side state that cannot be traced. Type engine=eager, or an optimiser of ours, as optim=adamw."
-        )
-
-
-def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str, Any]) -> None:
-    """Refuse combinations that cannot be right, and settings that change nothing."""
-    if data.info.target not in objective.kinds:
-        raise ValueError(
-            f"objective={type(objective).__name__} does not fit these data, whose targets are {data.info.target}. "
-            f"Type objective={ {'classes': 'classify', 'values': 'regress', 'tokens': 'next_token'}[data.info.target] }."
-        )
-    for name, technique in techniques.items():
-        if technique.kinds and data.info.kind not in technique.kinds:
-            raise ValueError(
-                f"technique={name} works on {' or '.join(technique.kinds)} data; these are {data.info.kind}. Leave {name} out."
-            )
-        technique.check(data.info)
-        if "x_unlabeled" in technique.needs and data.unlabeled is None:
-            raise ValueError(f"technique={name} learns from unlabelled samples and there are none. Type data.unlabeled_ratio=7 data.fraction=0.1.")
-    if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):
-        raise ValueError(
-            f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: no technique uses unlabelled samples. "
-            "Type data.unlabeled_ratio=0, or add one, for instance technique=fixmatch."
-        )

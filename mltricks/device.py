@@ -27,10 +27,12 @@ def choose_device(name: str) -> torch.device:
 def set_determinism(deterministic: bool) -> None:
     """Refuse operations without a deterministic implementation on CUDA, or let cuDNN choose the fastest kernels.
 
-    The CPU is deterministic either way. cuBLAS reads its setting when it starts, so this comes before the first CUDA call.
+    The CPU is deterministic either way. cuBLAS reads its setting when it starts, so this comes before any CUDA call.
     """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if deterministic != torch.are_deterministic_algorithms_enabled():  # only where needed: setting it imports the compiler, a second
+    if (
+        deterministic != torch.are_deterministic_algorithms_enabled()
+    ):  # only where needed: setting it imports the compiler, a second
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic

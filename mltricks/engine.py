@@ -87,5 +87,7 @@ class Graph:
         from mltricks.cuda_graph import CapturedStep
 
         if device.type != "cuda":
-            raise ValueError(f"engine=graph captures CUDA graphs, and the device is {device}. Type engine=traced or engine=compile.")
+            raise ValueError(
+                f"engine=graph captures CUDA graphs, and the device is {device}. Type engine=traced or engine=compile."
+            )
         return CapturedStep(step, self.warmup_steps)

@@ -35,8 +35,8 @@ def cut(graph: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule, int]:
     """Cut a functional ATen graph at its random nodes.
 
     Returns:
-        ``draw(*inputs) -> list of draws``, in the order in which the graph makes them; ``rest(*inputs, *draws)``, the graph
-        without randomness; and the number of draws.
+        ``draw(*inputs) -> list of draws``, in the order in which the graph makes them; ``rest(*inputs, *draws)``, the
+        graph without randomness; and the number of draws.
     """
     random = [node for node in graph.graph.nodes if is_random(node)]
     return _draws(graph, random), _rest(graph, random), len(random)

@@ -65,9 +65,9 @@ class StackedStep:
     def _trace(self, state: State, batch: Batch, hyper: Hyper, inputs: list[Tensor]) -> tuple[Any, ...]:
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        one = [map_state(lambda t: t[0], tree) for tree in (state, batch, hyper)]
+        one_state, one_batch, one_hyper = (map_state(lambda t: t[0], tree) for tree in (state, batch, hyper))
         with torch.random.fork_rng(), foreach.unrolled():
-            graph, shape = trace(self.step, *one, functional=True)
+            graph, shape = trace(self.step, one_state, one_batch, one_hyper, functional=True)
             draw, rest, num_draws = cut(graph)
             draws = self._draw(draw.forward, inputs, range(self.num_trials)) if num_draws else []
             rows = torch.vmap(rest)
@@ -160,15 +160,19 @@ def stack(trees: Sequence[Any]) -> Any:
 
 
 def check_stackable(runs: Sequence[Run]) -> None:
-    """Refuse configurations that differ in more than floats and seeds."""
+    """Refuse configurations that differ in more than floats and seeds, and optimisers that cannot be traced."""
+    if not getattr(runs[0].optim, "traceable", True):
+        raise ValueError(
+            f"optim={type(runs[0].optim).__name__.lower()} cannot be stacked: it cannot be traced. Type optim=adamw."
+        )
     mine = structure(runs[0].cfg)
     for k, run in enumerate(runs[1:], 1):
         theirs = structure(run.cfg)
         for key in sorted(mine.keys() | theirs.keys()):
             if mine.get(key) != theirs.get(key):
                 raise ValueError(
-                    f"these runs cannot be stacked: {key} is {mine.get(key)} in the first and {theirs.get(key)} in number {k}. "
-                    "Only floats and the seed may differ."
+                    f"these runs cannot be stacked: {key} is {mine.get(key)} in the first "
+                    f"and {theirs.get(key)} in number {k}. Only floats and the seed may differ."
                 )
 
 

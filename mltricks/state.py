@@ -33,7 +33,7 @@ def rebuild(like: Any, tensors: Iterator[Any]) -> Any:
     return next(tensors)
 
 
-def map_state(fn: Callable[[Tensor], Tensor], tree: Any) -> Any:
+def map_state(fn: Callable[[Tensor], Any], tree: Any) -> Any:
     """Apply ``fn`` to every tensor of a nested dict."""
     if isinstance(tree, dict):
         return {key: map_state(fn, branch) for key, branch in tree.items()}
@@ -55,7 +55,7 @@ def fold(*parts: int) -> int:
 
 
 def reseed(seed: int) -> None:
-    """Set the random state of the CPU and of CUDA, when it is in use: the randomness of a step is a function of this seed alone."""
+    """Set the random state of the CPU and, when it is in use, of CUDA: all the randomness of a step."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)

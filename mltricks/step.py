@@ -137,19 +137,28 @@ def keep_where(flag: Tensor, new: Any, old: Any) -> Any:
     return torch.where(flag, new, old)
 
 
-def build_predict(model: FunctionalModel, techniques: Stack, normalize: Callable[[Tensor], Tensor], num_outputs: int) -> PredFn:
-    """Compose the prediction: raw inputs (B, ...) to outputs (B, K) through every ``evaluate`` verb.
+Predict = Callable[[State, Tensor], Tensor]
+"""The state and raw inputs (B, ...) to outputs (B, K)."""
 
-    The result is called with the state instead of a context: ``predict(state, x)``.
+
+def apply_model(params: Params, x: Tensor, ctx: Ctx) -> Tensor:
+    """The base of the prediction onion: the model itself."""
+    return ctx.apply(params, x)
+
+
+def build_predict(
+    model: FunctionalModel,
+    techniques: Stack,
+    normalize: Callable[[Tensor], Tensor],
+    num_outputs: int,
+    base: PredFn = apply_model,
+) -> Predict:
+    """Compose the prediction through every ``evaluate`` verb.
+
+    Args:
+        model, techniques, normalize, num_outputs: as for ``build_step``.
+        base: what stands innermost; it receives the parameters that predict.
     """
-    base: PredFn = lambda params, x, ctx: ctx.apply(params, x)  # noqa: E731
-    return prediction(model, techniques, normalize, num_outputs, base)
-
-
-def prediction(
-    model: FunctionalModel, techniques: Stack, normalize: Callable[[Tensor], Tensor], num_outputs: int, base: PredFn
-) -> Any:
-    """As ``build_predict``, with ``base`` in the place of the model: it receives the parameters that predict."""
     predict = onion(techniques, "evaluate", base)
 
     @torch.no_grad()

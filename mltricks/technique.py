@@ -133,7 +133,8 @@ class Technique:
             seed: for whatever is drawn; the global random state has been set from it.
 
         Returns:
-            The parameters, changed or added to (under names that begin with the technique's and a slash), and its own tensors.
+            The parameters, changed or added to (under names that begin with the technique's and a slash), and its own
+            tensors.
 
         Raises:
             ValueError: the technique cannot be right for this model or batch.

@@ -25,7 +25,7 @@ from mltricks.build import Run
 from mltricks.checkpoint import versions
 from mltricks.functional_model import FunctionalModel
 from mltricks.state import State
-from mltricks.step import Stack, prediction
+from mltricks.step import Stack, build_predict
 from mltricks.technique import Ctx, Params, defines
 
 PARAM, BUFFER, OWN, RAW = "params.", "buffers.", "own.", "raw."
@@ -47,7 +47,7 @@ def predicting_weights(run: Run, state: State) -> tuple[Weights, dict[str, Any]]
 
     info = run.data.info
     x = next(run.data.val.batches([torch.arange(1)]))["x"]
-    prediction(run.model, run.techniques, info.normalize, info.num_outputs, spy)(state, x)
+    build_predict(run.model, run.techniques, info.normalize, info.num_outputs, spy)(state, x)
     one_set = all(_same(seen[0], other) for other in seen)
     raw = _named(run.model, state["params"], state["buffers"])
     found = seen[0] if one_set else {RAW + name: tensor for name, tensor in raw.items()}
@@ -115,7 +115,7 @@ def predict_from(
         return model(params, buffers, x, train=False)[0]
 
     base = (lambda p, x, ctx: ctx.apply(p, x)) if raw else fixed
-    predict = prediction(model, techniques, normalize, num_outputs, base)
+    predict = build_predict(model, techniques, normalize, num_outputs, base)
     return lambda x: predict(state, x)
 
 

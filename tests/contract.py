@@ -1,4 +1,4 @@
-"""What the contract tests know about each technique: what it needs to run, and the setting at which it changes nothing."""
+"""What the contract tests know about each technique: what it needs, and the setting at which it changes nothing."""
 
 from __future__ import annotations
 

@@ -59,11 +59,7 @@ def test_resumed_run_is_the_uninterrupted_one(name: str, stop: int, teacher: Pat
 @pytest.mark.parametrize("names", pairs(12), ids="+".join)
 def test_pairs_resume_and_trace(names: tuple[str, ...], teacher: Path, tmp_path: Path) -> None:
     overrides = [stacked_as(names), *needs(names, teacher)]
-    try:
-        eager = make(*overrides)
-    except ValueError as refusal:
-        assert any(name in str(refusal) for name in names), "a refused pair says which technique and why"
-        return
+    eager = make(*overrides)
     through_a_file(names, teacher, tmp_path, 3, 6)
     traced = make(*overrides, "engine=traced")
     assert advance(eager, 4) == pytest.approx(advance(traced, 4), rel=1e-4)
@@ -92,9 +88,11 @@ def test_row_of_a_stack_is_the_run_alone(name: str, teacher: Path) -> None:
 class Watch(TorchDispatchMode):
     """Fails where an operation makes the host wait for the device."""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         assert func is not torch.ops.aten._local_scalar_dense.default, "a tensor was read back inside the step"
-        assert func not in (torch.ops.aten.nonzero.default, torch.ops.aten.masked_select.default), "a shape depends on data"
+        assert func not in (torch.ops.aten.nonzero.default, torch.ops.aten.masked_select.default), (
+            "a shape depends on data"
+        )
         return func(*args, **(kwargs or {}))
 
 

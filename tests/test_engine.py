@@ -62,7 +62,7 @@ def test_cut_takes_every_draw_out() -> None:
     state, batch, hyper = run.state, next(run.source.stream(0)), run.plan.at(0)
     graph, _ = trace(run.step.step, state, batch, hyper, functional=True)
     draw, rest, count = cut(graph)
-    assert count == 1
+    assert count == 2, "the weight of mixup is made of a gamma and a uniform draw"
     assert len(draw.graph.nodes) < len(graph.graph.nodes) / 4
     assert not [n for n in rest.graph.nodes if "gamma" in str(n.target)]
 

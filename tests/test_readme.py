@@ -1,4 +1,4 @@
-"""Everything in the README and the docs is run: its files are written, its commands executed, in order, in one folder."""
+"""Everything in the README and the docs is run: files are written and commands executed, in order, in one folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def test_readme_names_every_option() -> None:
     text = (ROOT / "README.md").read_text()
     for group in (ROOT / "conf").iterdir():
         for option in group.glob("[a-z]*.yaml") if group.is_dir() else []:
-            assert f"`{option.stem}`" in text or option.stem == "loss_scale", f"{group.name}={option.stem} is not in the README"
+            assert f"`{option.stem}`" in text or option.stem == "loss_scale", (
+                f"{group.name}={option.stem} is not in the README"
+            )
 
 
 def test_pictures_of_the_readme_exist() -> None:

@@ -176,7 +176,7 @@ def test_raw_techniques_behind_float_ones_run_on_normalised_images() -> None:
     run = make("technique=mixup")
     mixup = run.techniques["mixup"]
     run.techniques = {"before": Look(), "mixup": mixup, "behind": Look()}
-    run.state["own"] = dict.fromkeys(run.techniques, {})
+    run.state["own"] = {name: {} for name in run.techniques}
     run.step = compose_step(run)
     advance(run, 1)
     assert seen == [torch.uint8, torch.float32]

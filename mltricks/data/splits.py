@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -46,8 +47,18 @@ class Info:
             return (x.float() - self.mean) * (1.0 / self.std)
         if x.is_floating_point():
             return x
-        mean, scale = (as_row(v, x.shape[-1]) for v in (self.mean, 1.0 / self.std))
+        mean, scale = self.rows if x.shape[-1] == self.in_shape[-1] else self.rows_of(x.shape[-1])
         return x.float().sub_(mean).mul_(scale)  # in the one new tensor: fresh memory costs more than the arithmetic
+
+    @cached_property
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Mean and reciprocal standard deviation for images of the usual width: made once, as every step needs them."""
+        return self.rows_of(self.in_shape[-1])
+
+    def rows_of(self, width: int) -> tuple[Tensor, Tensor]:
+        assert self.mean is not None, "images have statistics"
+        assert self.std is not None, "images have statistics"
+        return as_row(self.mean, width), as_row(1.0 / self.std, width)
 
 
 def as_row(v: Tensor, width: int) -> Tensor:

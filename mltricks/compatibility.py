@@ -1,0 +1,44 @@
+"""Refusing what does not go together: combinations that cannot be right, and settings that change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mltricks.data.splits import DataSplits
+from mltricks.step import Stack
+
+OBJECTIVES = {"classes": "classify", "values": "regress", "tokens": "next_token"}
+"""The objective for each kind of target."""
+
+
+def check_engine(engine: Any, optim: Any) -> None:
+    """Refuse an engine that traces the step, where the optimiser cannot be traced."""
+    if engine.tensors and not getattr(optim, "traceable", True):
+        names = f"engine={type(engine).__name__.lower()} traces the step, and optim={type(optim).__name__.lower()}"
+        raise ValueError(
+            f"{names} keeps state that cannot be traced. Type engine=eager, or an optimiser of ours, as optim=adamw."
+        )
+
+
+def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str, Any]) -> None:
+    """Refuse combinations that cannot be right, and settings that change nothing."""
+    if data.info.target not in objective.kinds:
+        raise ValueError(
+            f"objective={type(objective).__name__} does not fit these data, whose targets are {data.info.target}. "
+            f"Type objective={OBJECTIVES[data.info.target]}."
+        )
+    for name, technique in techniques.items():
+        if technique.kinds and data.info.kind not in technique.kinds:
+            kinds = " or ".join(technique.kinds)
+            raise ValueError(f"technique={name} works on {kinds} data; these are {data.info.kind}. Leave {name} out.")
+        technique.check(data.info)
+        if "x_unlabeled" in technique.needs and data.unlabeled is None:
+            raise ValueError(
+                f"technique={name} learns from unlabelled samples and there are none. "
+                "Type data.unlabeled_ratio=7 data.fraction=0.1."
+            )
+    if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):
+        raise ValueError(
+            f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: "
+            "no technique uses unlabelled samples. Type data.unlabeled_ratio=0, or add one, for instance technique=fixmatch."
+        )
