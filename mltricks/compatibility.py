@@ -40,5 +40,5 @@ def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str
     if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):
         raise ValueError(
             f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: "
-            "no technique uses unlabelled samples. Type data.unlabeled_ratio=0, or add one, for instance technique=fixmatch."
+            "no technique uses unlabelled samples. Type data.unlabeled_ratio=0, or add technique=fixmatch."
         )
