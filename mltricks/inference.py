@@ -92,7 +92,7 @@ def load_checkpoint(cfg: Any, overrides: Sequence[str], job: str) -> tuple[Predi
     if given["checkpoint"] is None:
         raise ValueError(f"job={job} needs a trained model. Type job={job} checkpoint=DIR, the output folder of a run.")
     predictor = load(given["checkpoint"], given["allow_modules"], given["device"])
-    merged = {**predictor.cfg, "checkpoint": given["checkpoint"], "input": given["input"]}
+    merged = {**predictor.cfg, **{key: given[key] for key in ("checkpoint", "input", "allow_modules")}}
     for override in parse(overrides):
         key = override.key_or_group
         first = key.partition(".")[0].partition("/")[0]

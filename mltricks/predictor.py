@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.build import DTYPES, SETUP, create_stack, make_model
-from mltricks.config import create
+from mltricks.config import TRUSTED, create
 from mltricks.data.splits import Info
 from mltricks.device import choose_device
 from mltricks.functional_model import FunctionalModel
@@ -40,7 +40,8 @@ def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "aut
     """
     weights, about = load_weights(Path(path))
     cfg, allow = about["config"], list(allow_modules)
-    unknown = [package for package in cfg["allow_modules"] if package not in allow]
+    used = {key: cfg[key] for key in ("model", "objective", "technique")}
+    unknown = sorted(packages(used) - {*TRUSTED, *allow})
     if unknown:
         raise ValueError(
             f"{path} names classes of {', '.join(unknown)}: their code would be run. If you trust it, pass "
@@ -55,6 +56,14 @@ def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "aut
     objective = create(cfg["objective"], "objective", allow)
     forward = predict_from(model, techniques, info.normalize, info.num_outputs, weights, about["own"], where)
     return Predictor(cfg, info, objective, model, forward, getattr(torch, about["dtype"]), where)
+
+
+def packages(tree: Any) -> set[str]:
+    """The packages of all classes that a nested dict names."""
+    if isinstance(tree, dict):
+        named = {tree["_target_"].partition(".")[0]} if isinstance(tree.get("_target_"), str) else set()
+        return named.union(*map(packages, tree.values()))
+    return set().union(*map(packages, tree)) if isinstance(tree, list) else set()
 
 
 def rebuild(
@@ -168,7 +177,8 @@ class Predictor:
             if tuple(x.shape) == candidate:
                 x = x[None]
             if tuple(x.shape[1:]) == candidate:
-                return self._typed(x.permute(0, 3, 1, 2) if is_last(candidate, shape) else x.reshape(-1, *shape))
+                x = self._typed(x.permute(0, 3, 1, 2) if is_last(candidate, shape) else x.reshape(-1, *shape))
+                return as_stored(x) if self.info.kind == "image" else x
         listed = " or ".join(f"(N, {', '.join(map(str, candidate))})" for candidate in allowed)
         raise ValueError(f"inputs have shape {tuple(x.shape)}; this model takes {listed}.")
 
@@ -185,6 +195,11 @@ class Predictor:
         if self.info.kind == "tokens" and (x.min() < 0 or x.max() >= self.info.num_outputs):
             raise ValueError(f"inputs go from {x.min()} to {x.max()}; tokens are 0 to {self.info.num_outputs - 1}.")
         return x.to(self.dtype)
+
+
+def as_stored(x: Tensor) -> Tensor:
+    """Images (N, C, H, W) in the storage that a split gives them, (N, H, W, C): another one is rounded otherwise."""
+    return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
 
 
 def is_last(candidate: tuple[int, ...], shape: tuple[int, ...]) -> bool:

@@ -113,6 +113,6 @@ def data(run: Run) -> dict[str, str]:
         "samples": ", ".join(f"{name} {len(split):,}" for name, split in sizes.items() if split is not None),
         "inputs": f"{info.kind} {'x'.join(map(str, info.in_shape))}",
         "outputs": f"{info.num_outputs} {info.target}",
-        "batch": f"{run.cfg['batch_size']} samples",
+        "batch_size": f"{run.cfg['batch_size']} samples",
         "updates": f"{run.total_steps:,}, {run.source.steps_per_epoch} an epoch",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 import time
 from pathlib import Path
@@ -97,6 +98,7 @@ class Bar(Lines):
         self.steps_per_epoch = run.source.steps_per_epoch
         self.bar = progress_bar(self)
         self.bar.start()
+        atexit.register(self.bar.stop)  # however the run ends, the cursor comes back
 
     def step(self, step: int) -> None:
         self.done = step
@@ -110,6 +112,7 @@ class Bar(Lines):
             return
         self.bar.refresh()
         self.bar.stop()
+        atexit.unregister(self.bar.stop)
         super().finish(summary)
 
     def fields(self) -> dict[str, str]:

@@ -1,0 +1,202 @@
+"""What a run says, when it stops early, and which metric steers it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, Outcome, command_environment
+
+import mltricks
+from mltricks.build import build
+from mltricks.config import plain
+from mltricks.evaluate import class_counts, macro_f1, steered_by
+from mltricks.ledger import Ledger
+from mltricks.observers.base import Moment
+from mltricks.observers.console import Bar, clock, progress_bar
+from mltricks.observers.early_stopping import EarlyStopping
+from mltricks.observers.files import read_records
+from mltricks.summary import Summary
+
+
+def test_lines_say_what_was_measured(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    done = run_cli(*TINY, "progress=auto", "epochs=3", f"hydra.run.dir={folder}")
+    assert done.status == 0, done.err
+    *validations, result, where = done.out.splitlines()
+    records = [r for r in read_records(folder / "metrics.jsonl") if r["split"] == "val"]
+    for line, record in zip(validations, records, strict=True):
+        found = re.match(
+            r"epoch (\d)/3  step +(\d+)/30  train loss [\d.]+  val loss ([\d.]+)  val accuracy ([\d.]+)", line
+        )
+        assert found, line
+        assert (int(found[1]), int(found[2])) == (record["epoch"], record["step"])
+        assert found[3] == f"{record['loss']:.4f}"
+        assert found[4] == f"{record['accuracy']:.4f}"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert result.startswith("completed: test loss")
+    assert f"accuracy {summary['test']['accuracy']:.4f}" in result
+    assert where == "run"
+
+
+def test_nothing_is_said_where_nothing_is_wanted(run_cli: Callable[..., Outcome]) -> None:
+    done = run_cli(*TINY, "max_steps=2")
+    assert (done.status, done.out, done.err) == (0, "", "")
+
+
+def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
+    """The real command on a pseudo terminal: it draws, and leaves lines and the cursor behind."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "mltricks", *TINY, "progress=auto", "epochs=2"]
+    environment = command_environment(TERM="xterm-256color", COLUMNS="120", LINES="40")
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        pieces = []
+        while True:
+            try:
+                pieces.append(os.read(master, 65536))
+            except OSError:  # the other side is closed
+                break
+            if not pieces[-1]:
+                break
+    os.close(master)
+    text = b"".join(pieces).decode()
+    assert process.returncode == 0, text
+    assert "epoch 1/2" in text
+    assert "━" in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "the cursor is shown again"
+    plain_text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    assert "completed: test loss" in plain_text
+
+
+def test_the_bar_looks_its_numbers_up_when_it_is_drawn() -> None:
+    from rich.console import Console
+
+    source = Bar()
+    source.num_epochs, source.num_steps, source.steps_per_epoch, source.batch_size = 5, 50, 10, 32
+    source.resumed_at, source.begun = 0, -1e9
+    source.train = {"loss": 0.25, "accuracy": 0.75}
+    console = Console(record=True, width=110, file=open(os.devnull, "w"))  # noqa: SIM115
+    bar = progress_bar(source, console)
+    for step in range(1, 24):
+        source.step(step)
+    console.print(*bar.get_renderables())
+    console.file.close()
+    text = console.export_text()
+    for shown in ("epoch 3/5", "23/50", "loss 0.250", "accuracy 0.750"):
+        assert shown in text
+
+
+def test_a_clock_has_hours_only_where_there_are_some() -> None:
+    assert [clock(s) for s in (5.2, 59.7, 3725.0)] == ["0:05", "1:00", "1:02:05"]
+
+
+SCORES = [0.5, 0.6, 0.61, 0.62, 0.58, 0.63, 0.7, 0.7, 0.69, 0.2, 0.9]
+
+
+def stops_after(scores: Sequence[float], patience: int, min_delta: float, higher: bool) -> int | None:
+    """The rule from its definition: no score of the last ``patience`` beats the best before each by min_delta."""
+    sign, best, waited = (1 if higher else -1), None, 0
+    for i, score in enumerate(scores):
+        if best is None or sign * score > sign * best + min_delta:
+            best, waited = score, 0
+        else:
+            waited += 1
+        if waited == patience:
+            return i
+    return None
+
+
+def observed(stopping: EarlyStopping, scores: Sequence[float], first: int = 0) -> int | None:
+    for i, score in enumerate(scores[first:], first):
+        if stopping.validated(Moment({}, {"split": "val", "accuracy": score}, False)):
+            return i
+    return None
+
+
+def early_stopping(patience: int, min_delta: float, higher: bool) -> EarlyStopping:
+    stopping = EarlyStopping(patience, min_delta)
+    stopping.score, stopping.sign = "accuracy", 1.0 if higher else -1.0
+    return stopping
+
+
+@pytest.mark.parametrize("higher", [True, False])
+@pytest.mark.parametrize(("patience", "min_delta"), [(1, 0.0), (2, 0.0), (3, 0.0), (2, 0.05), (3, 0.015), (9, 0.0)])
+def test_early_stopping_follows_its_rule(patience: int, min_delta: float, higher: bool) -> None:
+    scores = SCORES if higher else [-s for s in SCORES]
+    expected = stops_after(scores, patience, min_delta, higher)
+    assert observed(early_stopping(patience, min_delta, higher), scores) == expected
+
+
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_early_stopping_remembers_over_a_restart(cut: int) -> None:
+    expected = stops_after(SCORES, 3, 0.0, True)
+    before = early_stopping(3, 0.0, True)
+    found = observed(before, SCORES[:cut])
+    after = early_stopping(3, 0.0, True)
+    after.recall({name: tensor.clone() for name, tensor in before.memory().items()})
+    assert after.stopped() == (found is not None)
+    assert (found if found is not None else observed(after, SCORES, cut)) == expected
+
+
+def test_a_run_without_improvement_stops(train_digits: Callable[..., Summary], tmp_path: Path) -> None:
+    frozen = ("optim.lr=1e-30", "optim.weight_decay=0", "epochs=9", "early_stopping.patience=2")
+    summary = train_digits(*frozen)
+    assert (summary.status, summary.steps) == ("stopped_early", 30)
+    (tmp_path / "run" / "summary.json").unlink()  # as if it had been killed before the test
+    again = train_digits(*frozen, resume=True)
+    assert (again.status, again.steps, again.test) == ("stopped_early", 30, summary.test)
+
+
+def test_a_tolerance_without_patience_is_refused(train_digits: Callable[..., Summary]) -> None:
+    with pytest.raises(ValueError, match=r"early_stopping\.min_delta has no effect.*patience=5"):
+        train_digits("early_stopping.min_delta=0.1")
+
+
+@pytest.mark.parametrize(("metric", "best"), [("f1", max), ("loss", min), ("accuracy", max)])
+def test_another_metric_steers(train_digits: Callable[..., Summary], tmp_path: Path, metric: str, best: Any) -> None:
+    summary = train_digits(f"objective_metric=val/{metric}", "optim.lr=0.1", "epochs=4")
+    values = [r[metric] for r in read_records(tmp_path / "run" / "metrics.jsonl") if r["split"] == "val"]
+    assert summary.objective == {"name": f"val/{metric}", "value": best(values)}
+    assert summary.val[metric] == best(values)
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"), [("val/f2", "Did you mean val/f1"), ("test/accuracy", "only the validation"), ("f1", "val/f1")]
+)
+def test_a_metric_that_cannot_steer_is_refused(train_digits: Callable[..., Summary], metric: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as error:
+        train_digits(f"objective_metric={metric}")
+    assert "Known: val/loss, val/accuracy, val/f1" in str(error.value)
+
+
+def test_macro_f1_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import f1_score
+
+    generator = np.random.default_rng(0)
+    for num_classes, size in ((3, 50), (10, 40), (10, 7)):
+        y, predicted = generator.integers(0, num_classes, (2, size))
+        y[y == 1] = 0  # a class that never occurs
+        counts = sum(class_counts(torch.tensor(predicted[i::2]), torch.tensor(y[i::2]), num_classes) for i in range(2))
+        expected = f1_score(y, predicted, average="macro", zero_division=0)
+        assert float(macro_f1(counts)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_ledger_remembers_observers_by_their_class() -> None:
+    cfg = plain(mltricks.compose([*TINY]))
+    run = build(cfg)
+    ledger = Ledger(run.plan, run.source.steps_per_epoch, steered_by(run))
+    before, after = early_stopping(3, 0.0, True), early_stopping(3, 0.0, True)
+    observed(before, SCORES[:9])
+    ledger.recall(ledger.remember([before, Bar()]), [after])
+    assert (after.best, after.waited) == (before.best, before.waited) == (0.7, 2)

@@ -1,0 +1,200 @@
+"""Plots and the page: what they show is what was measured, and nothing in them can hurt."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, Outcome
+from PIL import Image
+
+import mltricks
+from mltricks.build import build
+from mltricks.config import plain
+from mltricks.observers import outcome, page, plots
+from mltricks.observers.report import Report, write_report
+from mltricks.summary import Summary
+
+EVIL = '<script>alert("1")</script>'
+NAMES = ("confusion_matrix", "learning_curves", "schedule", "worst_examples")
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would see."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.words)
+
+
+@pytest.fixture
+def reported(train_digits: Callable[..., Summary], tmp_path: Path) -> tuple[Summary, Path]:
+    return train_digits("plots=true", "scheduler=cosine", "technique=mixup"), tmp_path / "run"
+
+
+def test_a_run_leaves_pictures_and_a_page(reported: tuple[Summary, Path]) -> None:
+    summary, folder = reported
+    for name in NAMES:
+        with Image.open(folder / "plots" / f"{name}.png") as image:
+            assert min(image.size) > 100
+            assert len(image.convert("L").getcolors(256) or range(300)) > 10, f"{name} is empty"
+    seen = Reader((folder / "report.html").read_text())
+    for value in (*summary.test.values(), *summary.val.values()):
+        assert f"{value:.4f}" in seen.text
+    assert summary.versions["torch"] in seen.text
+    assert "_target_: mltricks.techniques.mixup.Mixup" in seen.text
+
+
+def test_the_page_loads_nothing(reported: tuple[Summary, Path]) -> None:
+    seen = Reader((reported[1] / "report.html").read_text())
+    sources = [attributes["src"] or "" for tag, attributes in seen.tags if tag == "img"]
+    assert len(sources) == 3 + outcome.NUM_WORST
+    for source in sources:
+        head, _, data = source.partition(",")
+        assert head == "data:image/png;base64"
+        Image.open(io.BytesIO(base64.b64decode(data))).verify()
+    assert not {tag for tag, _ in seen.tags} & {"script", "link", "iframe", "object", "form"}
+    metas = [attributes for tag, attributes in seen.tags if tag == "meta"]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in metas
+    assert "prefers-color-scheme: dark" in (reported[1] / "report.html").read_text()
+
+
+def tampered_run(tmp_path: Path, classes: tuple[str, ...]) -> Any:
+    import dataclasses
+
+    run = build(plain(mltricks.compose([*TINY])))
+    run.data = dataclasses.replace(run.data, info=dataclasses.replace(run.data.info, classes=classes))
+    return run
+
+
+def test_names_cannot_smuggle_html(tmp_path: Path) -> None:
+    run = tampered_run(tmp_path, (EVIL, "<img src=x onerror=alert(1)>", "$a_{", "&amp;", "日本", *"56789"))
+    y = torch.arange(10)
+    scores = torch.full((10,), 0.1)
+    part = {"y": y, "predicted": y.roll(1), "confidence": scores, "p_true": scores}
+    summary = Summary("diverged", overrides=[f"+x={EVIL}"], error=EVIL, versions={"torch": EVIL}, device=EVIL)
+    summary.objective, summary.test = {"name": f"val/{EVIL}", "value": 0.5}, {EVIL: 0.5}
+    run.cfg["technique"][EVIL] = EVIL
+    write_report(run, tmp_path, summary, [part])
+    seen = Reader((tmp_path / "report.html").read_text())
+    assert "script" not in {tag for tag, _ in seen.tags}
+    assert all("onerror" not in attributes for _, attributes in seen.tags)
+    assert EVIL in seen.text
+    for name in ("confusion_matrix", "worst_examples"):
+        assert (tmp_path / "plots" / f"{name}.png").is_file(), "odd names can be drawn"
+
+
+def test_plots_that_fail_fail_no_run(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "plots").write_text("in the way")
+    done = run_cli(*TINY, "plots=true", "epochs=1", f"hydra.run.dir={folder}")
+    assert done.status == 0
+    lines = done.err.strip().splitlines()
+    assert [line.partition(" could")[0] for line in lines] == [
+        f"plots: plots/{name}.png" for name in ("learning_curves", "confusion_matrix", "worst_examples", "schedule")
+    ]
+    assert "completed" in Reader((folder / "report.html").read_text()).text
+
+
+def test_a_diverged_run_shows_how(train_digits: Callable[..., Summary], tmp_path: Path) -> None:
+    from mltricks.ledger import Diverged
+
+    with pytest.raises(Diverged):
+        train_digits("plots=true", "optim=sgd", "optim.lr=1e30", "epochs=2", "log_every=1")
+    assert "diverged" in Reader((tmp_path / "run" / "report.html").read_text()).text
+
+
+def test_what_is_shown_of_errors_is_what_the_model_predicts(
+    train_digits: Callable[..., Summary], tmp_path: Path
+) -> None:
+    """The digests of the test during a run, against predictions of the saved weights."""
+    summary = train_digits()
+    model = mltricks.load(tmp_path / "run")
+    run = build(model.cfg)
+    report = Report()
+    report.start(run, tmp_path, 0)
+    batches = list(run.data.test.batches(torch.arange(len(run.data.test)).split(100)))
+    for batch in batches:
+        report.tested(batch, model.forward(batch["x"]))
+    found = outcome.gather(report.parts)
+    probabilities = model.predict(run.data.test.x)
+    y = torch.cat([batch["y"] for batch in batches])
+    matrix = outcome.confusion(found, 10)
+    expected = torch.zeros(10, 10, dtype=torch.int64)
+    for true, predicted in zip(y.tolist(), probabilities.argmax(1).tolist(), strict=True):
+        expected[true, predicted] += 1
+    assert torch.equal(matrix, expected)
+    assert float(matrix.diagonal().sum() / matrix.sum()) == pytest.approx(summary.test["accuracy"], abs=1e-7)
+    p_true = [probabilities[i, int(y[i])] for i in outcome.worst(found)]
+    assert p_true == sorted(p_true)
+    assert p_true[-1] <= sorted(probabilities.gather(1, y[:, None])[:, 0])[outcome.NUM_WORST - 1]
+
+
+def test_class_scores_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    y = torch.randint(4, (60,), generator=torch.Generator().manual_seed(0))
+    predicted = torch.randint(4, (60,), generator=torch.Generator().manual_seed(1))
+    matrix = outcome.confusion({"y": y, "predicted": predicted}, 4)
+    assert matrix.tolist() == confusion_matrix(y, predicted).tolist()
+    expected = zip(*precision_recall_fscore_support(y, predicted), strict=True)
+    for (_, count, *scores), (*others, support) in zip(outcome.class_scores(matrix), expected, strict=True):
+        assert count == support
+        assert scores == pytest.approx([float(v) for v in others])
+
+
+def test_values_and_tokens_have_pictures_of_their_own(tmp_path: Path) -> None:
+    from mltricks.objectives.next_token import NextToken
+    from mltricks.objectives.regress import Regress
+
+    generator = torch.Generator().manual_seed(0)
+    y, outputs = torch.randn(30, generator=generator), torch.randn(30, 1, generator=generator)
+    values = outcome.gather(
+        [outcome.digest("values", Regress(), y[i : i + 10], outputs[i : i + 10]) for i in (0, 10, 20)]
+    )
+    assert int(outcome.worst(values)[0]) == int((y - outputs[:, 0]).abs().argmax())
+    tokens, logits = torch.randint(5, (6, 7), generator=generator), torch.randn(6, 7, 5, generator=generator)
+    parts = [outcome.digest("tokens", NextToken(), tokens[i : i + 3], logits[i : i + 3]) for i in (0, 3)]
+    found = outcome.gather(parts)
+    losses = found["loss_sum"].sum(0) / found["count"].sum()
+    expected = -logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0].mean(0)
+    torch.testing.assert_close(losses.float(), expected)
+    for draw, arguments in (
+        (plots.predictions, (values["y"], values["predicted"])),
+        (plots.loss_by_position, (losses,)),
+    ):
+        with Image.open(plots.save(draw, tmp_path / f"{draw.__name__}.png", *arguments)) as image:
+            assert min(image.size) > 100
+
+
+def test_images_of_any_range_become_pixels() -> None:
+    dim = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
+    assert outcome.as_pixels(dim)[0, 3, 3].tolist() == [255, 255, 255]
+    normalised = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    pixels = outcome.as_pixels(normalised)
+    assert (pixels.shape, int(pixels.min()), int(pixels.max())) == ((2, 4, 4, 3), 0, 255)
+    assert outcome.as_pixels(torch.rand(1, 5, 4, 4)).shape == (1, 4, 4, 3)
+
+
+def test_a_page_without_anything_is_still_one() -> None:
+    assert page.section("empty", "", "") == ""
+    assert page.picture(None) == ""

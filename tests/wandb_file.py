@@ -1,0 +1,69 @@
+"""A reader of ``run-*.wandb``: records of protobuf in blocks of 32 KiB, as LevelDB writes its log.
+
+Source: https://github.com/google/leveldb/blob/main/doc/log_format.md; wandb puts 7 bytes in front, ``:W&B``, magic and
+version.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BLOCK, HEADER = 32768, 7
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+
+
+def payloads(data: bytes) -> Iterator[bytes]:
+    """The records' bytes: a piece has checksum (4), length (2) and kind (1) in front, and never crosses a block."""
+    assert data[:4] == b":W&B", "this is no file of wandb's"
+    at, parts = HEADER, []
+    while at + HEADER <= len(data):
+        if BLOCK - at % BLOCK < HEADER:
+            at += BLOCK - at % BLOCK
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + HEADER])
+        parts.append(data[at + HEADER : at + HEADER + length])
+        at += HEADER + length
+        if kind in (FULL, LAST):
+            yield b"".join(parts)
+            parts = []
+
+
+@dataclass
+class Logged:
+    """What a run logged."""
+
+    run: Any = None
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+
+
+def read_wandb(folder: Path) -> Logged:
+    """The one offline run below an output folder."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    logged = Logged()
+    for payload in payloads(path.read_bytes()):
+        record = Record()
+        record.ParseFromString(payload)
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            logged.run = record.run
+            logged.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+        elif kind == "history":
+            row = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            logged.history.append({"_step": record.history.step.num, **row})
+        elif kind == "summary":
+            logged.summary |= {
+                item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.summary.update
+            }
+        elif kind == "exit":
+            logged.exit_code = record.exit.exit_code
+    return logged
