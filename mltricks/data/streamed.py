@@ -7,6 +7,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -64,6 +65,10 @@ class Workers:
     def __init__(self, reader: Reader, num_workers: int):
         self.reader, self.num_workers = reader, num_workers
         self.idle: list[tuple[DataLoader[Any], Order]] = []
+        # the loaders outlive this object by a moment: collected together with it, their pipes could be closed first,
+        # and a worker that hears nothing is waited for
+        self.loaders: list[DataLoader[Any]] = []
+        weakref.finalize(self, self.loaders.clear)
         self.closing = multiprocessing.RawValue("b", 0)
         atexit.register(setattr, self.closing, "value", 1)
 
@@ -81,6 +86,7 @@ class Workers:
                     raise ValueError(batch)
                 yield batch
         finally:
+            order.keys = ()
             self.idle.append((loader, order))
 
     def _start(self) -> tuple[DataLoader[Any], Order]:
@@ -95,6 +101,7 @@ class Workers:
             worker_init_fn=functools.partial(_leave_signals_to_the_run, self.closing),
             generator=torch.Generator(),  # of its own: a loader would else draw from the run's random state
         )
+        self.loaders.append(loader)
         return loader, order
 
 
