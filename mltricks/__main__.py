@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mltricks.interrupt import stop_now
+from mltricks.interrupt import EXIT_STATUS, stop_now, stopped_by
 
 QUIET_JOBS = ("list", "explain")
 """Jobs that write no output folder."""
@@ -25,7 +25,8 @@ SHORT = "MLTRICKS_SHORT_ERRORS"
 
 def main() -> None:
     """Run the command line; the exit status is that of the contract: 0, 1, 75 or 130."""
-    signal.signal(signal.SIGTERM, stop_now)
+    for number in EXIT_STATUS:
+        signal.signal(number, stop_now)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1" and SHORT not in os.environ
     if not wants_traceback:
         os.environ |= {"HYDRA_FULL_ERROR": "1", SHORT: "1"}  # errors come through to here, where they get their form
@@ -33,13 +34,18 @@ def main() -> None:
     try:
         sys.argv[1:] = prepare(typed)
         run_hydra()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        exit_if_stopped()
         if wants_traceback:
             raise
         print(f"error: {message_of(error, typed)}", file=sys.stderr)
         sys.exit(1)
+
+
+def exit_if_stopped() -> None:
+    """End with the status of the signal that stopped this process, whatever error has become of it."""
+    if (number := stopped_by()) is not None:
+        sys.exit(EXIT_STATUS[number])
 
 
 def run_hydra() -> None:
@@ -54,9 +60,11 @@ def run_hydra() -> None:
 
     def run_and_keep(cfg: Any) -> Any:
         """Run the job; a single one hands its error over here, as Hydra would print it too."""
+        exit_if_stopped()
         try:
             return run_job(cfg)
         except Exception as error:
+            exit_if_stopped()
             if is_sweep():
                 raise
             failed.append(error)

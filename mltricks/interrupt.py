@@ -19,9 +19,21 @@ class Terminated(SystemExit):
         super().__init__(EXIT_STATUS[signal.SIGTERM])
 
 
+class _Last:
+    """The signal that stopped something at once, if any: libraries turn what a handler raises into errors of theirs."""
+
+    signal: int | None = None
+
+
 def stop_now(number: int, frame: FrameType | None = None) -> NoReturn:
     """A signal handler that stops at once, as Python's own does for Ctrl-C."""
+    _Last.signal = number
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def stopped_by() -> int | None:
+    """The signal that ``stop_now`` has met, whatever error has become of it since."""
+    return _Last.signal
 
 
 class Interrupt:
@@ -33,6 +45,7 @@ class Interrupt:
         self._noting = True
 
     def __enter__(self) -> Interrupt:
+        _Last.signal = None
         if threading.current_thread() is threading.main_thread():
             for number in EXIT_STATUS:
                 self._before[number] = signal.signal(number, self._note)
@@ -44,6 +57,8 @@ class Interrupt:
         self._noting = False
         try:
             yield
+            if _Last.signal is not None:  # swallowed on its way, by a finaliser or a bare except
+                stop_now(_Last.signal)
         finally:
             self._noting = True
 

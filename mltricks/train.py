@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from mltricks.build import STEP, Run, build
 from mltricks.checkpoint import LAST
 from mltricks.config import plain
 from mltricks.evaluate import evaluate, steered_by
-from mltricks.interrupt import Interrupt, Terminated
+from mltricks.interrupt import Interrupt, stopped_by
 from mltricks.ledger import Diverged, Ledger
 from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
 from mltricks.observers.base import Moment, Observer
@@ -118,9 +117,8 @@ def note_failure(summary: Summary, error: BaseException) -> None:
     """Write into a summary how a run ended that did not end well."""
     summary.status = "diverged" if isinstance(error, Diverged) else "failed"
     summary.error = str(error)
-    if isinstance(error, KeyboardInterrupt | Terminated):
-        summary.status, summary.error = "interrupted", None
-        summary.signal = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+    if stopped_by() is not None:
+        summary.status, summary.error, summary.signal = "interrupted", None, stopped_by()
 
 
 def conclude(run: Run, ledger: Ledger, observers: Sequence[Observer], folder: Path, summary: Summary) -> None:

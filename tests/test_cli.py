@@ -135,6 +135,24 @@ def test_sigterm_ends_a_sweep_after_saving(tmp_path: Path) -> None:
     assert {number: s["status"] for number, s in found.items()} == {"0": "interrupted"}
 
 
+@pytest.mark.parametrize(
+    ("how", "number", "status"), [("turned into another error", signal.SIGTERM, 75), ("swallowed", signal.SIGINT, 130)]
+)
+def test_a_signal_counts_whatever_a_library_makes_of_it(how: str, number: int, status: int, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os\nimport torch\n\n\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        f"        try:\n            os.kill(os.getpid(), {int(number)})\n        except BaseException as error:\n"
+        + ("            raise ValueError('odd') from error\n" if how != "swallowed" else "            pass\n")
+    )
+    own = ["model=custom", "model._target_=mine.Net", "allow_modules=[mine]", "hydra.sweep.dir=sweep", "-m", "seed=0,1"]
+    command = [sys.executable, "-m", "mltricks", "epochs=1", *own]
+    done = subprocess.run(command, env=command_environment(), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    found = summaries(tmp_path / "sweep")
+    assert {n: (s["status"], s["signal"]) for n, s in found.items()} == {"0": ("interrupted", number)}
+
+
 def run_python(script: str, tmp_path: Path) -> str:
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=command_environment(), cwd=tmp_path, capture_output=True, text=True)
