@@ -59,7 +59,7 @@ class Lines(Observer):
             f"step {record['step']:>{wider}}/{self.num_steps}",
         ]
         parts += [f"train loss {self.train['loss']:.4f}"] if "loss" in self.train else []
-        parts += [f"val {name} {record[name]:.4f}" for name in dict.fromkeys(("loss", self.score)) if name in record]
+        parts += [f"val {self.score} {record[self.score]:.4f}"]
         parts += [f"{self.train['samples_per_s']:,.0f} samples/s"] if "samples_per_s" in self.train else []
         return "  ".join(parts) + ("  best" if is_best else "")
 
