@@ -679,3 +679,10 @@ def test_memory_splits_select_and_move() -> None:
     batch = next(part.batches([torch.tensor([1, 0, 1])]))
     assert torch.equal(batch["x"], IMAGES[[2, 5, 2]].permute(0, 3, 1, 2))
     assert batch["y"].tolist() == [LABELS[2], LABELS[5], LABELS[2]]
+
+
+def test_text_chooses_its_model_and_objective_and_the_command_wins() -> None:
+    alone, named = compose(["data=text"]), compose(["data=text", "model=mlp"])
+    assert alone.objective._target_.endswith("NextToken")
+    assert alone.model._target_.endswith("Transformer")
+    assert named.model._target_.endswith("MLP")
