@@ -52,9 +52,8 @@ class Distill(Technique):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(
-            self, "student", None
-        )  # not hyperparameters, so frozen does not mean them; ``bind`` copies both
+        # neither this nor the skeleton is a hyperparameter, so frozen does not mean them; ``bind`` copies both
+        object.__setattr__(self, "student", None)
 
     def check(self, info: Info) -> None:
         if info.target == "values":
@@ -80,10 +79,7 @@ class Distill(Technique):
                 f"technique.distill.teacher={self.teacher} predicts with several sets of weights, an ensemble; "
                 "distill takes a teacher of one set. Give the folder of such a run."
             )
-        config = {
-            **metadata["config"],
-            "precision": {"dtype": "fp32"},
-        }  # the precision is the student's, given in ``teach``
+        config = {**metadata["config"], "precision": {"dtype": "fp32"}}  # ``teach`` gives it the student's
         function, _ = rebuild(config, taught, list(self.allow_modules), tensors, batch["x"].device)
         object.__setattr__(self, "skeleton", function)
         weights = {
@@ -136,8 +132,7 @@ def check_same_task(teacher: str, taught: Info, student: Info | None, in_shape: 
         if theirs != mine:
             raise ValueError(
                 f"technique.distill.teacher={teacher} was trained on other data: its {name} is {theirs}, "
-                f"here it is {mine}. "
-                "Give the folder of a run on the same data."
+                f"here it is {mine}. Give the folder of a run on the same data."
             )
 
 
