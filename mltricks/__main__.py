@@ -52,7 +52,7 @@ def run_hydra() -> None:
     """Compose the configuration and run the job, or the sweep."""
     import hydra
 
-    from mltricks.config import conf_dir
+    from mltricks.options import conf_dir
 
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # the user's own modules, as `python -m` has them
@@ -79,7 +79,7 @@ def run_job(cfg: Any) -> Any:
     """Run the job that the configuration names; what a sweeper optimises comes back."""
     from hydra.core.hydra_config import HydraConfig
 
-    from mltricks.config import locate
+    from mltricks.create import locate
     from mltricks.values import UnknownName
 
     hydra_cfg = HydraConfig.get()
@@ -116,7 +116,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     Raises:
         ValueError: an override that cannot be right.
     """
-    from mltricks.config import conf_dir
+    from mltricks.options import conf_dir
     from mltricks.overrides import check_overrides, own_folders, parse, split_arguments
 
     overrides, options = split_arguments(arguments)
@@ -144,7 +144,8 @@ def quoted(text: str) -> str:
 
 def message_of(error: BaseException, arguments: Sequence[str] = ()) -> str:
     """What a user needs to know of an error: its message, and more where Hydra's own says little."""
-    from mltricks.overrides import explain, split_arguments
+    from mltricks.config import explain
+    from mltricks.overrides import split_arguments
 
     if type(error).__module__.startswith("hydra") and isinstance(error, Exception):
         overrides, options = split_arguments(arguments)

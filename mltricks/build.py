@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mltricks.compatibility import check_engine, check_fit
-from mltricks.config import create
+from mltricks.create import create
 from mltricks.data import custom
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits, Info

@@ -1,40 +1,18 @@
-"""Composing the configuration and turning its nodes into objects."""
+"""Composing the configuration of a run, and saying what went wrong where that fails."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mltricks.values import UnknownName, check_value, suggest
+from mltricks.options import GROUPS, conf_dir
+from mltricks.overrides import STACKS, check_overrides, choices, own_folders, parse
+from mltricks.values import UnknownName, suggest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-GROUPS = (
-    *("data", "model", "objective", "optim", "scheduler", "sampler", "init", "engine", "precision", "tracker", "job"),
-    *("augment", "regularizer", "technique", "experiment"),
-)
-TRUSTED = ("mltricks", "torch")
-"""Packages whose members ``_target_`` may always name."""
-ZOOS = ("torchvision", "timm")
-"""Packages whose models our own constructors return; Hydra asks for the class of what is returned too."""
-OF_TORCH = ("torch.nn.", "torch.optim.", "torch.utils.data.")
-"""Where in torch."""
-SWITCH = re.compile("_[a-z_]+_")
-"""Names that Hydra reads as orders about how to make an object."""
-VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
-def conf_dir() -> Path:
-    """The folder of the configuration: inside the installed package, or beside it in a clone."""
-    here = Path(__file__).resolve().parent
-    inside = here / "conf"
-    return inside if inside.is_dir() else here.parent / "conf"
 
 
 def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> DictConfig:
@@ -51,8 +29,6 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
-
-    from mltricks.overrides import check_overrides, explain, own_folders
 
     own = {"--config-dir": config_dir} if config_dir else {}
     check_overrides(overrides, [conf_dir(), *own_folders(overrides, own)])
@@ -85,127 +61,45 @@ def plain(cfg: Any) -> dict[str, Any]:
     return {str(key): value for key, value in tree.items()}
 
 
-def locate(target: str, key: str, allow: Sequence[str]) -> Any:
-    """The class or function that ``_target_`` names.
+def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) -> Exception:
+    """A better error than Hydra's, where a key does not exist in the composed configuration; else the same."""
+    found = re.search(
+        r"Could not override '([^']+)'|Could not delete from config\. '([^']+)' does not exist", str(error)
+    )
+    if found is None:
+        return error
+    key = found.group(1) or found.group(2)
+    typed = next((o for o in overrides if o.lstrip("+~").split("=")[0] == key), key)
+    outer, _, last = key.rpartition(".")
+    first, *path = key.split(".")
+    if first in STACKS and path and (first != "technique" or len(path) > 1):
+        return _explain_technique(typed, key, first, path, config_dir)
+    from omegaconf import DictConfig, OmegaConf
 
-    A package re-exports much that is not its own (``torch.os``), so what counts is where the object was defined. Of
-    torch only classes may be named that are there to be configured, and of mltricks only what belongs to a group: some
-    of the rest runs other programs.
+    chosen = [f"{o.key_or_group}={name}" for o in _groups_of(overrides) for name in list(choices(o.value()))[:1]]
+    node = OmegaConf.select(compose(chosen, config_dir), outer) if outer else None
+    known = [str(k) for k in node if not str(k).startswith("_")] if isinstance(node, DictConfig) else []
+    return UnknownName(f"{typed}: {key} is no setting. {suggest(last, known)}")
 
-    Raises:
-        ValueError: its package is not trusted, or there is no such thing.
-    """
-    package = target.partition(".")[0]
-    if package not in (*TRUSTED, *allow):
-        raise ValueError(
-            f"{key}._target_={target} is refused: only {', '.join((*TRUSTED, *allow))} may be named. "
-            f"If you trust it, type allow_modules=[{package}]."
+
+def _groups_of(overrides: Sequence[str]) -> Iterable[Any]:
+    return [o for o in parse(overrides) if o.key_or_group in GROUPS and o.key_or_group not in (*STACKS, "experiment")]
+
+
+def _explain_technique(typed: str, key: str, group: str, path: Sequence[str], config_dir: str | None) -> Exception:
+    """What is wrong with ``technique.NAME.SETTING``: no such technique, one that is not chosen, or no such setting."""
+    name = path[0]
+    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+    options = [p.stem for folder in folders for p in (folder / "technique").glob("[a-z]*.yaml")]
+    if group != "technique":
+        return UnknownName(
+            f"{typed}: the settings of {group} are those of its techniques. Type technique.{'.'.join(path)}=VALUE."
         )
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{key}._target_={target} cannot be imported: {error}") from error
-    if not _may_be_named(found, allow):
-        home = getattr(found, "__module__", None) or type(found).__name__
-        raise ValueError(f"{key}._target_={target} is refused: it is no class to be configured, and comes from {home}.")
-    return found
-
-
-def _may_be_named(found: Any, allow: Sequence[str]) -> bool:
-    home = getattr(found, "__module__", None) or ""
-    package = home.partition(".")[0]
-    if not callable(found) or inspect.ismodule(found):
-        return False
-    if package in allow:
-        return True
-    if package == "mltricks":
-        in_group = home.count(".") > 1 or home in ("mltricks.jobs", "mltricks.engine")
-        return in_group and (inspect.isclass(found) or inspect.isfunction(found))
-    return package == "torch" and inspect.isclass(found) and f"{home}.".startswith(OF_TORCH)
-
-
-def create(node: dict[str, Any], key: str, allow: Sequence[str] = (), **extra: Any) -> Any:
-    """Make the object that a node of the configuration describes: the one place that instantiates.
-
-    Args:
-        node: ``_target_`` and its arguments.
-        key: where the node stands in the configuration, for messages.
-        allow: packages besides mltricks and torch that may be named.
-        extra: arguments the program knows; given where the constructor names them, and an error nowhere.
-
-    Raises:
-        ValueError: an unknown argument, a value of the wrong type or out of range, a target that is not trusted.
-    """
-    from hydra.utils import instantiate
-
-    target = locate(given_target(node, key), key, allow)
-    parameters = inspect.signature(target).parameters
-    arguments = {k: v for k, v in node.items() if k != "_target_"}
-    refuse_unknown(key, node["_target_"], arguments, parameters)
-    check_nested(arguments, key, allow)
-    if dataclasses.is_dataclass(target):
-        _check(target, arguments, key)
-    extra = {name: value for name, value in extra.items() if name in parameters and name not in arguments}
-    for name, parameter in parameters.items():
-        if (
-            parameter.default is parameter.empty
-            and parameter.kind not in VARIADIC
-            and name not in {**arguments, **extra}
-        ):
-            raise ValueError(
-                f"{key}.{name} is missing. Type {key}.{name}=VALUE, with a + in front where the option lacks the line."
-            )
-    trusted = tuple(f"{package}.*" for package in (*TRUSTED, *ZOOS, *allow))
-    plan = {"_target_": node["_target_"], "_recursive_": False, "_convert_": "all", **arguments}
-    return instantiate(plan, **extra, _execution_whitelist_=trusted)
-
-
-def given_target(node: Any, key: str) -> str:
-    """The ``_target_`` of a node.
-
-    Raises:
-        ValueError: it has none.
-    """
-    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
-        raise ValueError(
-            f"{key} names nothing to be made: {key}._target_ is missing. Type {key}=OPTION, or {key}._target_=CLASS."
-        )
-    return node["_target_"]
-
-
-def refuse_unknown(
-    key: str, target: str, arguments: Iterable[str], parameters: Mapping[str, inspect.Parameter]
-) -> None:
-    """Refuse arguments that a constructor does not name, and Hydra's own switches such as ``_partial_``.
-
-    Raises:
-        UnknownName: with the nearest names.
-    """
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for name in arguments:
-        if (name not in parameters and not takes_any) or SWITCH.fullmatch(name):
-            raise UnknownName(f"{key}.{name} is no setting of {target}. {suggest(name, parameters)}")
-
-
-def check_nested(value: Any, key: str, allow: Sequence[str]) -> None:
-    """Refuse a ``_target_`` that is not trusted anywhere inside a value, whoever may come to read it.
-
-    Raises:
-        ValueError: names the key.
-    """
-    if isinstance(value, dict):
-        if isinstance(value.get("_target_"), str):
-            locate(value["_target_"], key, allow)
-        for name, inner in value.items():
-            check_nested(inner, f"{key}.{name}", allow)
-    elif isinstance(value, list | tuple):
-        for i, inner in enumerate(value):
-            check_nested(inner, f"{key}[{i}]", allow)
-
-
-def _check(target: Any, arguments: dict[str, Any], key: str) -> None:
-    from mltricks.values import _hints
-
-    for name, value in arguments.items():
-        check_value(f"{key}.{name}", value, _hints(target)[name])
+    if name not in options:
+        return UnknownName(f"{typed}: there is no technique {name}. {suggest(name, options)}")
+    settings = [
+        str(k) for k in compose([f"technique={name}"], config_dir).technique[name] if not str(k).startswith("_")
+    ]
+    if path[1] in settings:
+        return ValueError(f"{typed} would have no effect: {name} is not in the stack. Add {name} to technique=[...].")
+    return UnknownName(f"{typed}: {key} is no setting. {suggest(path[1], settings)}")

@@ -7,7 +7,7 @@ the keyboard is answered with the nearest names, and before there is an output f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,53 +138,3 @@ def own_folders(overrides: Sequence[str], options: dict[str, str]) -> list[Path 
         else:
             folders.append(folder)
     return folders
-
-
-def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) -> Exception:
-    """A better error than Hydra's, where a key does not exist in the composed configuration; else the same."""
-    found = re.search(
-        r"Could not override '([^']+)'|Could not delete from config\. '([^']+)' does not exist", str(error)
-    )
-    if found is None:
-        return error
-    key = found.group(1) or found.group(2)
-    typed = next((o for o in overrides if o.lstrip("+~").split("=")[0] == key), key)
-    outer, _, last = key.rpartition(".")
-    first, *path = key.split(".")
-    if first in STACKS and path and (first != "technique" or len(path) > 1):
-        return _explain_technique(typed, key, first, path, config_dir)
-    from omegaconf import DictConfig, OmegaConf
-
-    from mltricks.config import compose
-
-    chosen = [f"{o.key_or_group}={name}" for o in _groups_of(overrides) for name in list(choices(o.value()))[:1]]
-    node = OmegaConf.select(compose(chosen, config_dir), outer) if outer else None
-    known = [str(k) for k in node if not str(k).startswith("_")] if isinstance(node, DictConfig) else []
-    return UnknownName(f"{typed}: {key} is no setting. {suggest(last, known)}")
-
-
-def _groups_of(overrides: Sequence[str]) -> Iterable[Any]:
-    from mltricks.config import GROUPS
-
-    return [o for o in parse(overrides) if o.key_or_group in GROUPS and o.key_or_group not in (*STACKS, "experiment")]
-
-
-def _explain_technique(typed: str, key: str, group: str, path: Sequence[str], config_dir: str | None) -> Exception:
-    """What is wrong with ``technique.NAME.SETTING``: no such technique, one that is not chosen, or no such setting."""
-    from mltricks.config import compose, conf_dir
-
-    name = path[0]
-    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
-    options = [p.stem for folder in folders for p in (folder / "technique").glob("[a-z]*.yaml")]
-    if group != "technique":
-        return UnknownName(
-            f"{typed}: the settings of {group} are those of its techniques. Type technique.{'.'.join(path)}=VALUE."
-        )
-    if name not in options:
-        return UnknownName(f"{typed}: there is no technique {name}. {suggest(name, options)}")
-    settings = [
-        str(k) for k in compose([f"technique={name}"], config_dir).technique[name] if not str(k).startswith("_")
-    ]
-    if path[1] in settings:
-        return ValueError(f"{typed} would have no effect: {name} is not in the stack. Add {name} to technique=[...].")
-    return UnknownName(f"{typed}: {key} is no setting. {suggest(path[1], settings)}")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.build import DTYPES, SETUP, create_stack, make_model
-from mltricks.config import TRUSTED, create
+from mltricks.create import TRUSTED, create
 from mltricks.data.splits import Info
 from mltricks.device import choose_device
 from mltricks.functional_model import FunctionalModel

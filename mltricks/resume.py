@@ -14,7 +14,8 @@ from typing import Any
 
 from mltricks import checkpoint
 from mltricks.checkpoint import LAST
-from mltricks.config import GROUPS, plain
+from mltricks.config import plain
+from mltricks.options import GROUPS
 from mltricks.overrides import STACKS, parse
 from mltricks.summary import Summary, read_summary
 

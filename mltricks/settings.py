@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any, Literal
 
-from mltricks.config import GROUPS, conf_dir
+from mltricks.options import GROUPS, conf_dir
 from mltricks.values import Count, NonNegative, Size, UnknownName, check_value, suggest
 
 HINTS: dict[str, Any] = {

@@ -10,7 +10,9 @@ import pytest
 
 import mltricks
 from mltricks.build import build
-from mltricks.config import conf_dir, create, locate, plain
+from mltricks.config import plain
+from mltricks.create import create, locate
+from mltricks.options import conf_dir
 from mltricks.settings import HINTS, check_settings, top_level
 from mltricks.values import UnknownName
 

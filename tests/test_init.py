@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import mltricks
 from mltricks.build import Run, build
-from mltricks.config import create, plain
+from mltricks.config import plain
+from mltricks.create import create
 
 INITS = ["xavier", "kaiming", "orthogonal"]
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import mltricks
 from mltricks import checkpoint
 from mltricks.build import STEP, Run, build
-from mltricks.config import create, plain
+from mltricks.config import plain
+from mltricks.create import create
 from mltricks.data.splits import DataSplits
 from mltricks.engine import Traced
 from mltricks.functional import foreach

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mltricks.config import create
+from mltricks.create import create
 from mltricks.observers.base import Observer
 from mltricks.observers.console import create_console
 from mltricks.observers.early_stopping import EarlyStopping

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from types import NoneType
 from typing import Annotated, Any
 
-from mltricks.config import conf_dir, create, locate
+from mltricks.create import create, locate
+from mltricks.options import conf_dir
 from mltricks.schedules.base import Schedule
 from mltricks.schedules.constant import Constant
 from mltricks.values import _hints, _parts, check_value, suggest
