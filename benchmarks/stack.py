@@ -18,6 +18,8 @@ from mltricks.stack import StackedRun
 from mltricks.state import fold, reseed
 
 STEPS = 30
+CASES = [("convnet", 4, 16, 16), ("mlp", 16, 16, 64), ("mlp", 32, 32, 32), ("mlp", 128, 32, 16)]
+"""Model, width, batch size and number of trials."""
 
 
 def configurations(model: str, width: int, batch_size: int, trials: int) -> list[dict]:
@@ -52,15 +54,11 @@ def stacked(cfgs: list[dict]) -> Callable[[], None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cases", type=int, default=len(CASES), help="how many of the cases")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(environment())
-    for model, width, batch_size, trials in (
-        ("mlp", 16, 16, 64),
-        ("mlp", 32, 32, 32),
-        ("mlp", 128, 32, 16),
-        ("convnet", 4, 16, 16),
-    ):
+    for model, width, batch_size, trials in CASES[: options.cases]:
         cfgs = configurations(model, width, batch_size, trials)
         times = race({"stack": stacked(cfgs), "one by one": one_by_one(cfgs)}, options.rounds)
         title = f"{model}, width {width}, batch {batch_size}, K={trials}: microseconds a trial-step"

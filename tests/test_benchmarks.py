@@ -1,0 +1,36 @@
+"""The benchmarks run: a figure in the docs has a command, and the command works. Nothing is timed here."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHORT = {
+    "step_overhead": ["--rounds", "1", "--steps", "3", "--no-lightning"],
+    "augment": ["--rounds", "1", "--images", "256"],
+    "stack": ["--rounds", "1", "--cases", "1"],
+    "kill_resume": ["--trials", "1", "epochs=8"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHORT)
+def test_benchmark_runs(name: str, tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *SHORT[name]]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"(median|bit for bit)", done.stdout)
+
+
+def test_every_command_of_the_docs_names_a_script_and_options_it_has() -> None:
+    commands = re.findall(r"^python benchmarks/(\w+)\.py(.*)$", (ROOT / "docs" / "benchmarks.md").read_text(), re.M)
+    assert len(commands) == 5
+    for name, options in commands:
+        source = (ROOT / "benchmarks" / f"{name}.py").read_text()
+        for option in re.findall(r"--[\w-]+", options):
+            assert f'"{option}"' in source, f"{name}.py has no {option}"
