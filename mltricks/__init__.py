@@ -1,4 +1,4 @@
-"""Every training technique one override away, proven, with sweeps that need few GPUs.
+"""Every technique for training neural networks one override away, proven on real data.
 
 The names below are imported when first used, so that ``import mltricks`` costs nothing.
 """

@@ -13,8 +13,7 @@ y             (B,)                   int64              class index
               (B, K)                 float32            class probabilities (after mixup, cutmix, label smoothing)
               (B, L)                 int64              next token at every position
               (B,) or (B, D)         float32            regression target
-x_unlabeled   (U, C, H, W)           as x               samples whose labels were set aside by data.limit/fraction
-index         (B,)                   int64              position of the sample in the training split
+x_unlabeled   (U, C, H, W)           as x               training samples without their labels
 ============  =====================  =================  ==========================================================
 """
 
@@ -22,5 +21,4 @@ from torch import Tensor
 
 Batch = dict[str, Tensor]
 
-KEYS = ("x", "y", "x_unlabeled", "index")
 INPUTS = ("x", "x_unlabeled")

@@ -103,7 +103,11 @@ def restore(saved: State, built: State, path: Path) -> State:
                 f"{path} belongs to another model: {name} is {there} in the checkpoint and {here} in the model."
             )
     device = built["step"].device
-    return map_state(lambda t: t.to(device), saved)
+    moved = map_state(lambda t: t.to(device), {key: value for key, value in saved.items() if key != "host"})
+    if "host" in saved:  # numbers of the host are float64, which not every device has; the window is the device's own
+        window = map_state(lambda t: t.to(device), saved["host"]["window"])
+        moved["host"] = {**saved["host"], "window": window}
+    return moved
 
 
 def _named(tree: Any, prefix: str = "") -> Any:

@@ -27,6 +27,8 @@ def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str
             f"objective={type(objective).__name__} does not fit these data, whose targets are {data.info.target}. "
             f"Type objective={OBJECTIVES[data.info.target]}."
         )
+    if cfg["precision"]["dtype"] == "fp16" and "loss_scale" not in techniques:
+        raise ValueError("precision.dtype=fp16 without loss scaling loses small gradients. Type precision=fp16.")
     for name, technique in techniques.items():
         if technique.kinds and data.info.kind not in technique.kinds:
             kinds = " or ".join(technique.kinds)

@@ -142,7 +142,7 @@ def check_nested(value: Any, key: str, allow: Sequence[str]) -> None:
 
 
 def _check(target: Any, arguments: dict[str, Any], key: str) -> None:
-    from mltricks.values import _hints
+    from mltricks.values import field_hints
 
     for name, value in arguments.items():
-        check_value(f"{key}.{name}", value, _hints(target)[name])
+        check_value(f"{key}.{name}", value, field_hints(target)[name])

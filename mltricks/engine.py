@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from mltricks.step import Step
 from mltricks.tracing import TracedStep
-from mltricks.values import check_fields
+from mltricks.values import Count, check_fields
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,13 @@ class Graph:
         ValueError: the device is not CUDA.
     """
 
-    warmup_steps: int
+    warmup_steps: Count
 
     tensors: ClassVar[bool] = True
     donate: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, "engine.")
 
     def __call__(self, step: Step, device: torch.device) -> Step:
         from mltricks.cuda_graph import CapturedStep

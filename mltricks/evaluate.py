@@ -46,9 +46,6 @@ def evaluate(
         split: samples to measure on.
         batch_size: samples a forward pass.
         watch: who else wants to see the outputs.
-
-    Raises:
-        ValueError: a label is outside the model's outputs.
     """
     totals: dict[str, Tensor] = {}
     counts: Tensor | None = None
@@ -56,7 +53,7 @@ def evaluate(
         outputs, y = predict(state, batch["x"]), batch["y"]
         metrics = objective.judge(outputs, y)[1]["metrics"]
         for name, value in metrics.items():
-            totals[name] = totals.get(name, 0.0) + value.double() * len(y)
+            totals[name] = totals.get(name, 0.0) + value.cpu().double() * len(y)
         if has_classes(metrics, outputs, y):
             found = class_counts(outputs.argmax(1), y, outputs.shape[1])
             counts = found if counts is None else counts + found
@@ -88,7 +85,7 @@ def macro_f1(counts: Tensor) -> Tensor:
     >>> macro_f1(torch.tensor([[1, 1], [1, 2], [2, 1]]))
     tensor(0.6667, dtype=torch.float64)
     """
-    hits, predicted, there = counts.double()
+    hits, predicted, there = counts.cpu().double()
     occurs = predicted + there > 0
     return (2 * hits / (predicted + there).clamp_min(1)).sum() / occurs.sum()
 

@@ -68,7 +68,7 @@ class Ledger:
             Diverged: the loss of one of these steps is NaN or infinite.
         """
         self.check_finite(step)
-        means = {name: float(values.double().mean()) for name, values in self._stacked().items()}
+        means = {name: float(values.cpu().double().mean()) for name, values in self._stacked().items()}
         seconds = self.tick()
         speed = len(self.window) * batch_size / max(seconds - self.seconds_at_record, 1e-9)
         record = {"step": step, "epoch": self.epoch(step), "split": "train", **means, "lr": self._lr(step - 1)}

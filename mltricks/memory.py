@@ -33,6 +33,12 @@ def with_smaller_micro_batches(run: Run, error: Any) -> None:
     from mltricks.techniques.accumulate import Accumulate
 
     batch_size = run.cfg["batch_size"]
+    whole = [name for name, t in run.techniques.items() if t.needs_whole_batch]
+    if whole:
+        raise ValueError(
+            f"out of memory, and technique={whole[0]} compares the samples of a batch, so it cannot be cut into pieces: "
+            f"{str(error).splitlines()[0]}. Type a smaller batch_size, a smaller model, or precision=bf16."
+        ) from error
     now = run.techniques.get("accumulate")
     num = 2 * (now.num_micro if isinstance(now, Accumulate) else 1)
     reason = str(error).splitlines()[0]

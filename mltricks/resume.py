@@ -89,12 +89,19 @@ def trust(saved: dict[str, Any], allow: Sequence[str], what: str) -> None:
     Raises:
         ValueError: says what to type where they are trusted.
     """
-    unknown = [package for package in saved.get("allow_modules", []) if package not in allow]
+    unknown = sorted(allowed_anywhere(saved) - set(allow))
     if unknown:
         listed = ",".join([*allow, *unknown])
         raise ValueError(
             f"{what} names classes of {', '.join(unknown)}. If you trust it, type allow_modules=[{listed}]."
         )
+
+
+def allowed_anywhere(tree: Any) -> set[str]:
+    """The packages in every ``allow_modules`` of a configuration: techniques may have one of their own."""
+    if not isinstance(tree, dict):
+        return set()
+    return set(tree.get("allow_modules") or []).union(*map(allowed_anywhere, tree.values()))
 
 
 def touched(override: Any, mine: dict[str, Any], saved: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -172,12 +172,16 @@ def check_stackable(runs: Sequence[Run]) -> None:
             if mine.get(key) != theirs.get(key):
                 raise ValueError(
                     f"these runs cannot be stacked: {key} is {mine.get(key)} in the first "
-                    f"and {theirs.get(key)} in number {k}. Only floats and the seed may differ."
+                    f"and {theirs.get(key)} in number {k}. Only the seed and floats of optim, technique, scheduler and init may differ."
                 )
 
 
+PER_TRIAL = ("optim.", "technique.", "scheduler.", "init.")
+"""Where floats belong to a trial: what the step is fed, and what makes its first weights. The rest is built once."""
+
+
 def structure(cfg: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Everything in a configuration but floats and the seed, by dotted key.
+    """Everything in a configuration that the trials of a stack must share, by dotted key.
 
     >>> structure({"seed": 1, "optim": {"lr": 0.1, "nesterov": True}})
     {'optim.nesterov': True}
@@ -186,6 +190,6 @@ def structure(cfg: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in cfg.items():
         if isinstance(value, dict):
             flat |= structure(value, f"{prefix}{key}.")
-        elif not isinstance(value, float) and f"{prefix}{key}" != "seed":
+        elif f"{prefix}{key}" != "seed" and not (isinstance(value, float) and prefix.startswith(PER_TRIAL)):
             flat[f"{prefix}{key}"] = value
     return flat

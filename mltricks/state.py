@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 State = dict[str, Any]
+HAS_MPS = torch.backends.mps.is_available()
+"""Asked once: a step has no microsecond for it."""
 
 
 def leaves(tree: Any) -> Iterator[Tensor]:
@@ -55,7 +57,9 @@ def fold(*parts: int) -> int:
 
 
 def reseed(seed: int) -> None:
-    """Set the random state of the CPU and, when it is in use, of CUDA: all the randomness of a step."""
+    """Set the random state of the CPU and of the accelerator in use: all the randomness of a step."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
+    if HAS_MPS:
+        torch.mps.manual_seed(seed)

@@ -107,6 +107,8 @@ class Technique:
     """Keys of the batch without which the technique has no effect."""
     kinds: ClassVar[tuple[str, ...]] = ()
     """Kinds of input (``image``, ``tokens``, ``vector``) it is right for; empty for all."""
+    needs_whole_batch: ClassVar[bool] = False
+    """Whether its loss compares the samples of a batch, so that micro-batches would change what it means."""
     needs_previous: ClassVar[bool] = False
     """Whether ``after`` wants ``aux["previous"]``, the parameters before the update."""
 

@@ -27,6 +27,7 @@ def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool
         A graph module from the flat list of input tensors to the flat list of outputs, and a pair shaped as the
         step's result, whose leaves say how to rebuild it.
     """
+    from torch._decomp import get_decompositions
     from torch.fx.experimental.proxy_tensor import make_fx
 
     example = {"state": state, "batch": batch, "hyper": hyper}
@@ -38,7 +39,9 @@ def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool
         result[:] = [{"state": new_state, "metrics": metrics}]
         return list(leaves(result[0]))
 
-    graph = make_fx(flat)(*[leaf.clone() for leaf in leaves(example)])
+    # CUDA's dropout is one operation that draws and multiplies; ``vmap`` needs the draw by itself
+    table: Any = get_decompositions([torch.ops.aten.native_dropout]) if functional else {}
+    graph = make_fx(flat, decomposition_table=table)(*[leaf.clone() for leaf in leaves(example)])
     if functional:  # in a second pass: functorch transforms refuse requires_grad_ inside
         pure = torch.func.functionalize(graph)
         graph = make_fx(lambda *inputs: pure(*inputs))(*[leaf.clone() for leaf in leaves(example)])

@@ -173,7 +173,7 @@ def advance(run: Run, batch: Any, step: int) -> dict[str, torch.Tensor]:
         try:
             run.state, metrics = run.step(run.state, batch, run.plan.at(step))
             return metrics
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             with_smaller_micro_batches(run, error)

@@ -47,7 +47,7 @@ Size = Annotated[int, Range(0)]
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def field_hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 
 
@@ -62,7 +62,7 @@ def _options(hint: Any) -> list[tuple[Any, Range | None]]:
     return [(hint, None)]
 
 
-def _parts(hint: Any) -> tuple[tuple[Any, ...], Range | None]:
+def kinds_and_range(hint: Any) -> tuple[tuple[Any, ...], Range | None]:
     """The plain types that a hint admits, and its range."""
     options = _options(hint)
     return tuple(kind for kind, _ in options), next((bounds for _, bounds in options if bounds is not None), None)
@@ -70,7 +70,9 @@ def _parts(hint: Any) -> tuple[tuple[Any, ...], Range | None]:
 
 def float_fields(cls: type) -> list[str]:
     """The fields of a dataclass that a schedule may drive: those typed ``float``, in order of declaration."""
-    return [f.name for f in dataclasses.fields(cls) if f.init and _parts(_hints(cls)[f.name])[0] == (float,)]
+    return [
+        f.name for f in dataclasses.fields(cls) if f.init and kinds_and_range(field_hints(cls)[f.name])[0] == (float,)
+    ]
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:
@@ -164,7 +166,7 @@ def check_fields(owner: Any, prefix: str = "") -> None:
     cls: Any = type(owner)
     for field in dataclasses.fields(owner):
         if field.init:
-            check_value(prefix + field.name, getattr(owner, field.name), _hints(cls)[field.name])
+            check_value(prefix + field.name, getattr(owner, field.name), field_hints(cls)[field.name])
 
 
 class UnknownName(ValueError):

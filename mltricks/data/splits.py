@@ -91,24 +91,22 @@ class MemorySplit:
         x: (N, H, W, C) uint8 images, or (N, ...) anything else. Images come out as (B, C, H, W), channels-last.
         y: (N, ...) targets.
         image: whether ``x`` holds images.
-        positions: position of every sample in the data set's training part; 0, 1, ... by default.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, image: bool = False, positions: Tensor | None = None):
+    def __init__(self, x: Tensor, y: Tensor, image: bool = False):
         assert len(x) == len(y), "every sample has a target"
         self.x, self.y, self.image = x, y, image
-        self.positions = torch.arange(len(x)) if positions is None else positions
         self.labels = y.cpu() if y.ndim == 1 and not y.is_floating_point() else None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def to(self, device: torch.device) -> MemorySplit:
-        return MemorySplit(self.x.to(device), self.y.to(device), self.image, self.positions)
+        return MemorySplit(self.x.to(device), self.y.to(device), self.image)
 
     def select(self, indices: Tensor) -> MemorySplit:
         """The samples at the given positions, in that order."""
-        return MemorySplit(self.x[indices], self.y[indices], self.image, self.positions[indices])
+        return MemorySplit(self.x[indices], self.y[indices], self.image)
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[Batch]:
         for index in indices:

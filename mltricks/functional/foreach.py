@@ -27,9 +27,14 @@ def unrolled() -> Iterator[None]:
         _UNROLLED.reset(token)
 
 
+def is_unrolled() -> bool:
+    """Whether arithmetic is to be written out for ``vmap``."""
+    return _UNROLLED.get()
+
+
 def mul(xs: list[Tensor], y: Scalar | list[Tensor]) -> list[Tensor]:
     """x * y."""
-    if _UNROLLED.get():
+    if is_unrolled():
         return [x * s for x, s in zip(xs, y if isinstance(y, list) else [y] * len(xs), strict=True)]
     if isinstance(y, Tensor):  # the overload is named because a 0-d tensor would be read back as a number
         return list(torch.ops.aten._foreach_mul.Tensor(xs, y))
@@ -38,7 +43,7 @@ def mul(xs: list[Tensor], y: Scalar | list[Tensor]) -> list[Tensor]:
 
 def add(xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
     """x + y."""
-    if _UNROLLED.get():
+    if is_unrolled():
         return [x + y for x, y in zip(xs, ys, strict=True)]
     return list(torch._foreach_add(xs, ys))
 
@@ -50,10 +55,10 @@ def axpy(a: Scalar, xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
             return ys
         return (
             [torch.add(y, x, alpha=a) for x, y in zip(xs, ys, strict=True)]
-            if _UNROLLED.get()
+            if is_unrolled()
             else list(torch._foreach_add(ys, xs, alpha=a))
         )
-    if _UNROLLED.get():
+    if is_unrolled():
         return [torch.addcmul(y, x, _like(a, y)) for x, y in zip(xs, ys, strict=True)]
     if ys and ys[0].is_cpu:  # one pass over memory; elsewhere the fast kernel takes no factor of another shape
         return list(torch._foreach_addcmul(ys, xs, [_like(a, y) for y in ys]))
@@ -67,31 +72,31 @@ def _like(a: Tensor, x: Tensor) -> Tensor:
 
 def sub(xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
     """x - y."""
-    if _UNROLLED.get():
+    if is_unrolled():
         return [x - y for x, y in zip(xs, ys, strict=True)]
     return list(torch._foreach_sub(xs, ys))
 
 
 def div(xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
     """x / y."""
-    if _UNROLLED.get():
+    if is_unrolled():
         return [x / y for x, y in zip(xs, ys, strict=True)]
     return list(torch._foreach_div(xs, ys))
 
 
 def sqrt(xs: list[Tensor]) -> list[Tensor]:
     """The square root of every element."""
-    return [x.sqrt() for x in xs] if _UNROLLED.get() else list(torch._foreach_sqrt(xs))
+    return [x.sqrt() for x in xs] if is_unrolled() else list(torch._foreach_sqrt(xs))
 
 
 def sign(xs: list[Tensor]) -> list[Tensor]:
     """The sign of every element."""
-    return [x.sign() for x in xs] if _UNROLLED.get() else list(torch._foreach_sign(xs))
+    return [x.sign() for x in xs] if is_unrolled() else list(torch._foreach_sign(xs))
 
 
 def shift(xs: list[Tensor], y: Scalar) -> list[Tensor]:
     """x + y for one number y."""
-    if _UNROLLED.get():
+    if is_unrolled():
         return [x + y for x in xs]
     if isinstance(y, Tensor):
         return list(torch.ops.aten._foreach_add.Tensor(xs, y))
@@ -100,7 +105,7 @@ def shift(xs: list[Tensor], y: Scalar) -> list[Tensor]:
 
 def lerp(xs: list[Tensor], ys: list[Tensor], weight: Scalar) -> list[Tensor]:
     """x + weight * (y - x)."""
-    if _UNROLLED.get():
+    if is_unrolled():
         return [
             torch.lerp(x, y, _like(weight, x) if isinstance(weight, Tensor) else weight)
             for x, y in zip(xs, ys, strict=True)
@@ -112,5 +117,5 @@ def lerp(xs: list[Tensor], ys: list[Tensor], weight: Scalar) -> list[Tensor]:
 
 def global_norm(xs: list[Tensor]) -> Tensor:
     """The 2-norm of all elements together, 0-d float32."""
-    norms = [torch.linalg.vector_norm(x) for x in xs] if _UNROLLED.get() else torch._foreach_norm(xs)
+    norms = [torch.linalg.vector_norm(x) for x in xs] if is_unrolled() else torch._foreach_norm(xs)
     return torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))

@@ -79,7 +79,9 @@ def penalised(inner: LossFn, measure: Measure, conv: float | Tensor, linear: flo
         value, aux = inner(params, batch, ctx)
         penalty = value.new_zeros(())
         for strength, names in zip((conv, linear), weight_names(ctx.model.module), strict=True):
-            sizes = [measure(params[name]) for name in names if name in params]  # a tied weight counts once
+            sizes = [
+                measure(params[name]) for name in names if name in params
+            ]  # one tied to an embedding is the embedding's
             penalty = penalty + strength * torch.stack(sizes).sum() if sizes else penalty
         metrics = aux["metrics"]
         metrics = {**metrics, "penalty": metrics.get("penalty", 0.0) + penalty}

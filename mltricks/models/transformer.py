@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mltricks.functional.foreach import _UNROLLED
+from mltricks.functional.foreach import is_unrolled
 from mltricks.models.residual import Residual
 from mltricks.values import Count, Decay, check_value
 
@@ -48,14 +48,14 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         check_settings(in_shape, width, depth, heads, dropout)
-        self.tokens = nn.Embedding(num_outputs, width)
-        self.positions = nn.Embedding(in_shape[0], width)
+        self.token_embedding = nn.Embedding(num_outputs, width)
+        self.position_embedding = nn.Embedding(in_shape[0], width)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.Sequential(*[Block(width, heads, dropout) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, num_outputs, bias=False)
         if tie_weights:
-            self.head.weight = self.tokens.weight
+            self.head.weight = self.token_embedding.weight
         self.reset(depth)
 
     def reset(self, depth: int) -> None:
@@ -68,13 +68,13 @@ class Transformer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x_BL: Tensor) -> Tensor:
-        length, longest = x_BL.shape[1], self.positions.num_embeddings
+        length, longest = x_BL.shape[1], self.position_embedding.num_embeddings
         if length > longest:
             raise ValueError(
                 f"a sequence of {length} tokens is longer than the {longest} that the model was built for."
             )
         positions = torch.arange(length, device=x_BL.device)
-        x_BLD = self.dropout(self.tokens(x_BL) + self.positions(positions))
+        x_BLD = self.dropout(self.token_embedding(x_BL) + self.position_embedding(positions))
         return self.head(self.norm(self.blocks(x_BLD)))
 
 
@@ -112,9 +112,7 @@ class Attention(nn.Module):
             self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         )  # each (B, H, L, D/H)
         # the fused kernels have no batching rule for their gradient, so the vectorised engine gets the arithmetic
-        mixed = (
-            causal_attention(q, k, v) if _UNROLLED.get() else F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        )
+        mixed = causal_attention(q, k, v) if is_unrolled() else F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 

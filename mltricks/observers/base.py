@@ -21,16 +21,16 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Moment:
-    """What an observer sees after a validation or when a checkpoint is due.
+    """What an observer sees after a validation.
 
     Attributes:
         state: the state, to be read and not written; its tensors may change at the next step.
-        record: the record of the validation, or ``None``.
+        record: the record of the validation.
         is_best: whether this validation is the best so far.
     """
 
     state: State
-    record: Record | None
+    record: Record
     is_best: bool
 
 

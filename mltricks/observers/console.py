@@ -40,8 +40,7 @@ class Lines(Observer):
             self.train = record
 
     def validated(self, moment: Moment) -> bool:
-        if moment.record is not None:
-            self.say(self.line(moment.record, moment.is_best))
+        self.say(self.line(moment.record, moment.is_best))
         return False
 
     def finish(self, summary: Summary) -> None:

@@ -36,7 +36,6 @@ class EarlyStopping(Observer):
         self.score, self.sign = score.score, 1.0 if score.higher_is_better else -1.0
 
     def validated(self, moment: Moment) -> bool:
-        assert moment.record is not None, "a validation has a record"
         value = moment.record[self.score]
         first = math.isnan(self.best) and not math.isnan(value)
         if first or self.sign * (value - self.best) > self.min_delta:

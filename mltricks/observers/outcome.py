@@ -35,7 +35,7 @@ def digest(target: str, objective: Any, y: Tensor, outputs: Tensor) -> Outcome:
         }
     if target == "tokens" and outputs.ndim == 3 and y.ndim == 2:
         loss = F.cross_entropy(outputs.transpose(1, 2), y, reduction="none")
-        return {"loss_sum": loss.double().sum(0)[None], "count": torch.full((1,), len(y))}
+        return {"loss_sum": loss.cpu().double().sum(0)[None], "count": torch.full((1,), len(y))}
     if target == "values" and y.is_floating_point():
         return {"y": y.reshape(len(y), -1), "predicted": objective.predict(outputs).reshape(len(y), -1)}
     return {}

@@ -138,7 +138,8 @@ def matching(patterns: Sequence[str], params: Params) -> set[str]:
     Args:
         patterns: names with ``* ? [ ]``, or one of these words: ``norm_and_bias``, every parameter of one dimension or
             none; ``embedding``, those whose name contains ``emb``; ``first`` and ``head``, the first and the last
-            of the model's parameters with two dimensions or more, in the order in which its layers are declared.
+            of the model's parameters with two dimensions or more, in the order in which its layers are declared; a
+            model with embeddings and nothing called ``head`` ties the two, and ``embedding`` means both.
         params: parameters by name; those a technique added (their names have a slash) are never ``first`` or ``head``.
 
     >>> params = {"a.weight": torch.ones(2, 2), "b.weight": torch.ones(2, 2), "b.bias": torch.ones(2)}
@@ -156,11 +157,17 @@ def _matrices(params: Params) -> list[str]:
     return [name for name, p in params.items() if p.ndim >= 2 and "/" not in name]
 
 
+def _tied(params: Params) -> bool:
+    """Whether the output is made with the embedding's weight: then the last matrix is one of a hidden layer."""
+    matrices = _matrices(params)
+    return any("emb" in name for name in matrices) and "head" not in matrices[-1]
+
+
 _WORDS: dict[str, Callable[[Params], list[str]]] = {
     "norm_and_bias": lambda params: [name for name, p in params.items() if p.ndim <= 1],
     "embedding": lambda params: [name for name in params if "emb" in name],
     "first": lambda params: _matrices(params)[:1],
-    "head": lambda params: _matrices(params)[-1:],
+    "head": lambda params: [] if _tied(params) else _matrices(params)[-1:],
 }
 
 

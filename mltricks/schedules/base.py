@@ -28,6 +28,11 @@ class Schedule:
 
     def __post_init__(self) -> None:
         check_fields(self, "scheduler.")
+        if self.warmup_start and not self.warmup_frac:
+            raise ValueError(
+                f"scheduler.warmup_start={self.warmup_start} has no effect without a warm-up. "
+                "Type scheduler.warmup_frac=0.05 with it."
+            )
 
     def __call__(self, progress: float) -> float:
         """The factor at ``progress``, the share of the run that is done."""

@@ -17,7 +17,7 @@ from mltricks.create import create, locate
 from mltricks.options import conf_dir
 from mltricks.schedules.base import Schedule
 from mltricks.schedules.constant import Constant
-from mltricks.values import _hints, _parts, check_value, suggest
+from mltricks.values import check_value, field_hints, kinds_and_range, suggest
 
 Drive = Callable[[float], float]
 Drives = dict[tuple[str, str], Drive]
@@ -49,11 +49,11 @@ def drivable(target: Any) -> dict[str, Any]:
     """The annotations of the fields that a schedule may drive, by name: those typed ``float``, optional or not."""
     if not dataclasses.is_dataclass(target):
         return {}
-    hints = _hints(target)  # type: ignore[arg-type]
+    hints = field_hints(target)  # type: ignore[arg-type]
     return {
         f.name: hints[f.name]
         for f in dataclasses.fields(target)
-        if f.init and set(_parts(hints[f.name])[0]) - {NoneType} == {float}
+        if f.init and set(kinds_and_range(hints[f.name])[0]) - {NoneType} == {float}
     }
 
 
@@ -77,7 +77,7 @@ def _drive(value: dict[str, Any], key: str, hint: Any, allow: Sequence[str]) -> 
 
 def _closed(hint: Any) -> Any:
     """The same hint for a plain number, with the ends of its range included."""
-    bounds = _parts(hint)[1]
+    bounds = kinds_and_range(hint)[1]
     return float if bounds is None else Annotated[float, dataclasses.replace(bounds, above=False, below=False)]
 
 

@@ -2,8 +2,9 @@
 
 Source: Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence", 2020,
 arXiv:2001.07685, equations 3 and 4 and algorithm 1.
-Deviation: the labelled samples are augmented by the rest of the stack alone (``augment=...``), not here; the strong
-operations are those of ``mltricks.functional.strong_augment``.
+Deviation: labelled samples are not augmented here but by the rest of the stack (``augment=...``), which changes the
+unlabelled ones too, before their weak and strong views are made. The strong operations are those of
+``mltricks.functional.strong_augment``.
 Shapes: ``x`` (B, C, H, W), ``x_unlabeled`` (U, C, H, W) float; logits (U, K).
 Cost: B + 2U samples through the model in one forward pass, in place of B.
 """

@@ -3,7 +3,7 @@
 Source: Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018, arXiv:1801.06146,
 section 3.2 (a factor of 1 / 2.6 a layer); Clark et al., "ELECTRA", 2020, arXiv:2003.10555, appendix A (0.8 or 0.9).
 Deviation: the step is scaled instead of the learning rate. That is the same for every optimiser whose step is
-proportional to it: ``sgd``, ``adam``, ``adamw`` with its decay, ``lion``, ``lamb``; not ``schedule_free``.
+proportional to it: ``sgd``, ``adam``, ``adamw`` with its decay, ``lion``, ``muon``.
 Cost: a copy of the weights, and one blend of them an update.
 """
 

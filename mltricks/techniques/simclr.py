@@ -49,6 +49,7 @@ class Simclr(Technique):
     probe: bool
 
     kinds = ("image",)
+    needs_whole_batch = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         check_batch(batch)

@@ -1,0 +1,79 @@
+"""What does not go together is refused, with the reason."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from contract import advance, make
+
+import mltricks
+from mltricks.engine import Graph
+from mltricks.optim.base import matching
+from mltricks.resume import saved_config, trust
+from mltricks.stack import StackedRun, structure
+
+
+def test_half_precision_without_loss_scaling_is_refused() -> None:
+    with pytest.raises(ValueError, match="precision=fp16"):
+        make("precision.dtype=fp16")
+
+
+def test_a_start_of_the_warmup_without_a_warmup_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"scheduler\.warmup_frac=0\.05"):
+        make("scheduler=cosine", "scheduler.warmup_start=0.5")
+
+
+def test_a_graph_that_never_warms_up_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"engine\.warmup_steps=0"):
+        Graph(warmup_steps=0)
+
+
+def test_a_folder_cannot_allow_modules_through_a_technique() -> None:
+    saved = {"allow_modules": [], "technique": {"distill": {"allow_modules": ["strange"]}}}
+    with pytest.raises(ValueError, match=r"allow_modules=\[strange\]"):
+        trust(saved, [], "the run")
+    trust(saved, ["strange"], "the run")
+
+
+def test_floats_that_the_model_is_built_with_do_not_stack() -> None:
+    assert "model.logit_scale" in structure({"model": {"logit_scale": 0.5}})
+    with pytest.raises(ValueError, match=r"model\.logit_scale is 0\.125 in the first and 5\.0 in number 1"):
+        StackedRun([make("model=resnet9"), make("model=resnet9", "model.logit_scale=5.0")])
+
+
+def test_the_words_for_embedding_and_head_mean_the_transformers_own() -> None:
+    names = ["token_embedding.weight", "position_embedding.weight", "perceptron.branch.out.weight"]
+    params = {name: torch.zeros(2, 2) for name in names}
+    assert matching(["embedding"], params) == set(names[:2])
+    assert matching(["head"], params) == set()
+    assert matching(["head"], {**params, "head.weight": torch.zeros(2, 2)}) == {"head.weight"}
+
+
+@pytest.mark.parametrize("overrides", [["model=resnet9", "batch_size=1"], ["technique=simclr", "batch_size=319"]])
+def test_a_batch_of_one_sample_is_refused_where_a_second_is_needed(overrides: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"one sample.*data\.drop_last=true"):
+        make("data.drop_last=false", *overrides)
+
+
+def test_an_option_named_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        make("technique=[mixup,mixup]")
+
+
+def test_augmentation_is_measured_in_shares_of_the_image() -> None:
+    padded = make("technique=crop", "technique.crop.padding=1")
+    assert advance(make("technique=crop"), 3) == advance(padded, 3)
+    assert advance(make("technique=cutout"), 3) == advance(make("technique=cutout", "technique.cutout.size=2"), 3)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    for name, lr in (("mine", 0.01), ("other", 0.02)):
+        cfg = mltricks.compose(["epochs=1", f"optim.lr={lr}", "plots=false", "progress=none"])
+        mltricks.train(cfg, tmp_path / name)
+    last = "checkpoints/last.pt"
+    shutil.copy(tmp_path / "other" / last, tmp_path / "mine" / last)
+    with pytest.raises(ValueError, match=r"another run: optim\.lr is 0\.02"):
+        saved_config(tmp_path / "mine")
