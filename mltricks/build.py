@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mltricks.compatibility import check_engine, check_fit
+from mltricks.compatibility import check_batches, check_engine, check_fit
 from mltricks.create import create
 from mltricks.data import custom
 from mltricks.data.source import Source
@@ -88,6 +88,7 @@ def build(cfg: dict[str, Any]) -> Run:
     total_steps = min(total_steps, cfg["max_steps"] or total_steps)
 
     module = create_model(cfg, data, seed, allow)
+    check_batches(source, module, techniques)
     model, state = set_up(module, techniques, optim, source, data, device, cfg)
     drives |= optim_drives | learning_rate_drives(cfg, optim, optim_drives, allow)
     constants = {"optim": floats_of(optim)} | {name: floats_of(t) for name, t in techniques.items()}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
+from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
 from mltricks.step import Stack
 
@@ -43,4 +46,17 @@ def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str
         raise ValueError(
             f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: "
             "no technique uses unlabelled samples. Type data.unlabeled_ratio=0, or add technique=fixmatch."
+        )
+
+
+def check_batches(source: Source, module: nn.Module, techniques: Stack) -> None:
+    """Refuse batches of one sample where a layer or a loss needs a second to compare it with."""
+    if source.smallest_batch > 1:
+        return
+    norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
+    losses = [f"technique={name}" for name, t in techniques.items() if t.needs_whole_batch]
+    for who in [*(["the model's batch norm"] if norms else []), *losses]:
+        raise ValueError(
+            f"{who} cannot work on a batch of one sample, and batch_size={source.batch_size} makes one. "
+            "Type another batch_size, or data.drop_last=true."
         )

@@ -15,6 +15,9 @@ def train(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | No
     """Train; the value a sweeper optimises."""
     from mltricks.train import train as run_training
 
+    for name in ("checkpoint", "input"):
+        if cfg[name] is not None:
+            raise ValueError(f"{name}={cfg[name]} has no effect on training. Type job=evaluate or job=predict with it.")
     resume = cfg.resume is not None
     if resume:
         from mltricks.resume import resumed_config

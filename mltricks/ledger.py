@@ -123,7 +123,7 @@ class Ledger:
     def _diverged(self, step: int, what: str) -> Diverged:
         return Diverged(
             f"diverged at step {step}: {what}. Likely knobs: a smaller optim.lr (it was {self._lr(step - 1):g}), "
-            "scheduler.warmup_frac=0.05, technique=clip_norm; with precision=fp16, try bf16."
+            "scheduler.warmup_frac=0.05, technique=clip_norm."
         )
 
     def remember(self, observers: Sequence[Observer]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def with_smaller_micro_batches(run: Run, error: Any) -> None:
     whole = [name for name, t in run.techniques.items() if t.needs_whole_batch]
     if whole:
         raise ValueError(
-            f"out of memory, and technique={whole[0]} compares the samples of a batch, so it cannot be cut into pieces: "
+            f"out of memory, and technique={whole[0]} compares the samples of a batch, which cannot be cut: "
             f"{str(error).splitlines()[0]}. Type a smaller batch_size, a smaller model, or precision=bf16."
         ) from error
     now = run.techniques.get("accumulate")

@@ -92,6 +92,11 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None]) ->
 
 
 def _check_options(group: str, override: Any, folders: Sequence[Path]) -> None:
+    stack = override.value()
+    if isinstance(stack, list) and len(set(map(str, stack))) < len(stack):
+        raise ValueError(
+            f"{override.input_line}: an option stands in the list twice, and would act once. Name it once."
+        )
     found = {
         path.relative_to(folder / group).with_suffix("").as_posix()
         for folder in folders

@@ -65,9 +65,18 @@ def saved_config(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is no folder of a run, or the checkpoint is damaged.
     """
-    if (folder / LAST).is_file():
-        return checkpoint.load_config(folder / LAST)
     from omegaconf import OmegaConf
+
+    if (folder / LAST).is_file():
+        saved, record = checkpoint.load_config(folder / LAST), folder / "config.yaml"
+        other = differences(plain(OmegaConf.load(record)), saved) if record.is_file() else {}
+        for path, (mine, theirs) in other.items():
+            if not is_free(path):
+                raise ValueError(
+                    f"{folder / LAST} belongs to another run: {path} is {theirs} in it and {mine} in {record}. "
+                    "Put the run's own checkpoint back."
+                )
+        return saved
 
     for name in ("config.yaml", ".hydra/config.yaml"):
         if (folder / name).is_file():

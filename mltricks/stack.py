@@ -172,7 +172,8 @@ def check_stackable(runs: Sequence[Run]) -> None:
             if mine.get(key) != theirs.get(key):
                 raise ValueError(
                     f"these runs cannot be stacked: {key} is {mine.get(key)} in the first "
-                    f"and {theirs.get(key)} in number {k}. Only the seed and floats of optim, technique, scheduler and init may differ."
+                    f"and {theirs.get(key)} in number {k}. "
+                    "Only the seed and floats of optim, technique, scheduler and init may differ."
                 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -86,7 +87,13 @@ def prepare(cfg: dict[str, Any], folder: Path, resume: bool, summary: Summary) -
     ledger = Ledger(run.plan, run.source.steps_per_epoch, steered_by(run))
     observers = create_observers(cfg, folder)
     if not resume:
-        for stale in ("summary.json", LAST, BEST):  # of an earlier run in this folder: it must not pass for this one
+        shutil.rmtree(folder / "plots", ignore_errors=True)
+        for stale in (
+            "summary.json",
+            "report.html",
+            LAST,
+            BEST,
+        ):  # of an earlier run in this folder: it must not pass for this one
             (folder / stale).unlink(missing_ok=True)
     if saved is not None:
         run.state = checkpoint.restore(saved["state"], run.state, folder / LAST)

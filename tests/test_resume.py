@@ -130,6 +130,7 @@ def test_packages_that_a_folder_allows_are_not_trusted_for_it(stopped: Path) -> 
         "allow_modules": ["os"],
         "model": {"_target_": "os.system", "command": "true"},
     }
+    (stopped / "config.yaml").unlink()  # whoever made the folder made all of its files
     checkpoint.save(stopped / "checkpoints" / "last.pt", content["state"], evil)
     with pytest.raises(ValueError, match=re.escape("If you trust it, type allow_modules=[os]")):
         resumed(stopped)

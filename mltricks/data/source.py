@@ -50,6 +50,7 @@ class Source:
         self.unlabeled, self.num_unlabeled = unlabeled, unlabeled_ratio * batch_size
         num = len(self.order(0))
         self.steps_per_epoch = num // batch_size if drop_last else -(-num // batch_size)
+        self.smallest_batch = batch_size if drop_last or num % batch_size == 0 else num % batch_size
         if self.steps_per_epoch == 0:
             raise ValueError(
                 f"batch_size={batch_size} is larger than the {num} training samples: no batch is full. "

@@ -27,12 +27,12 @@ class Crop(Technique):
     """Pad every side by ``padding`` pixels and cut out a window of the old size.
 
     Args:
-        padding: pixels, >= 0: the largest shift in each direction.
+        padding: pixels, >= 0: the largest shift in each direction; ``None`` for an eighth of the shorter side.
         fill: ``reflect``: the image mirrored at its border pixels; ``zero``: zeros, which are black before the images
             are normalised and the mean colour after.
     """
 
-    padding: Size
+    padding: Size | None
     fill: Literal["reflect", "zero"]
 
     on_raw = True
@@ -40,7 +40,7 @@ class Crop(Technique):
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         side = min(batch["x"].shape[2:])
-        if self.padding >= side:
+        if self.padding is not None and self.padding >= side:
             raise ValueError(
                 f"technique.crop.padding={self.padding} is no smaller than the image, whose shorter side has {side} "
                 f"pixels. Type technique.crop.padding={max(1, side // 8)}."
@@ -53,8 +53,9 @@ class Crop(Technique):
         return {**batch, **{key: self._shifted(batch[key]) for key in INPUTS if key in batch}}
 
     def _shifted(self, x: Tensor) -> Tensor:
-        top, left = torch.randint(0, 2 * self.padding + 1, (2, len(x)), device=x.device)
-        return crop(x, top, left, self.padding, self.fill)
+        padding = min(x.shape[2:]) // 8 if self.padding is None else self.padding
+        top, left = torch.randint(0, 2 * padding + 1, (2, len(x)), device=x.device)
+        return crop(x, top, left, padding, self.fill)
 
 
 def crop(x: Tensor, top: Tensor, left: Tensor, padding: int, fill: str) -> Tensor:

@@ -24,16 +24,16 @@ class Cutout(Technique):
     """Zero a square of ``size`` pixels a side; after normalisation zero is the mean colour.
 
     Args:
-        size: pixels, >= 1 and at most the image's shorter side.
+        size: pixels, >= 1 and at most the image's shorter side; ``None`` for a quarter of it.
     """
 
-    size: Count
+    size: Count | None
 
     kinds = ("image",)
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         side = min(batch["x"].shape[2:])
-        if self.size > side:
+        if self.size is not None and self.size > side:
             raise ValueError(
                 f"technique.cutout.size={self.size} is larger than the image, whose shorter side has {side} pixels. "
                 f"Type technique.cutout.size={max(1, side // 2)}."
@@ -45,7 +45,8 @@ class Cutout(Technique):
 
     def _blanked(self, x: Tensor) -> Tensor:
         rows, columns = (torch.randint(0, side, (len(x),), device=x.device) for side in x.shape[2:])
-        return torch.where(square(x, rows, columns, self.size), 0.0, x)
+        size = max(1, min(x.shape[2:]) // 4) if self.size is None else self.size
+        return torch.where(square(x, rows, columns, size), 0.0, x)
 
 
 def square(x: Tensor, rows: Tensor, columns: Tensor, size: int) -> Tensor:
