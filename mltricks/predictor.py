@@ -77,8 +77,7 @@ def rebuild(
     Raises:
         ValueError: the weights are not those of this model.
     """
-    node = cfg["model"]
-    node = {**node, "pretrained": False} if "pretrained" in node else node
+    node = without_first_weights(cfg["model"])
     module = make_model(node, info, allow).to(device)
     techniques, _ = create_stack(cfg, allow)
     params: dict[str, Tensor] = {name: p.detach().clone() for name, p in module.named_parameters()}
@@ -91,6 +90,15 @@ def rebuild(
     model = FunctionalModel(module, DTYPES[cfg["precision"]["dtype"]], device.type)
     check_weights(model, module, weights)
     return model, techniques
+
+
+def without_first_weights(node: dict[str, Any]) -> dict[str, Any]:
+    """A model's node without what would fetch or read other weights: those that were saved take their place."""
+    fetching = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "weights", "weights_backbone")
+    node = {**node, "pretrained": False} if "pretrained" in node else dict(node)
+    if isinstance(node.get("arguments"), dict):
+        node["arguments"] = {key: value for key, value in node["arguments"].items() if key not in fetching}
+    return node
 
 
 def noise(info: Info, device: torch.device, size: int) -> dict[str, Tensor]:

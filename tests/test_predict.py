@@ -25,7 +25,7 @@ from mltricks.build import build
 from mltricks.config import plain
 from mltricks.data.splits import DataSplits, Info, MemorySplit
 from mltricks.evaluate import evaluate
-from mltricks.predictor import Predictor, from_images
+from mltricks.predictor import Predictor, from_images, without_first_weights
 from mltricks.summary import Summary
 from mltricks.technique import Aux, Ctx, Own, Params, PredFn, Technique
 from mltricks.weights import load_weights, predict_with, predicting_weights, save_weights
@@ -288,3 +288,8 @@ def test_tokens(tmp_path: Path) -> None:
     assert (tmp_path / "run/plots/loss_by_position.png").is_file()
     with pytest.raises(ValueError, match="tokens are 0 to"):
         model.predict(torch.full((1, 8), 99))
+
+
+def test_a_saved_model_reads_no_other_weights() -> None:
+    node = {"name": "resnet18", "pretrained": True, "arguments": {"checkpoint_path": "evil.pt", "drop_rate": 0.1}}
+    assert without_first_weights(node) == {"name": "resnet18", "pretrained": False, "arguments": {"drop_rate": 0.1}}
