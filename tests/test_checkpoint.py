@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, Outcome, command_environment
+from omegaconf import OmegaConf
 
 import mltricks
 from mltricks import checkpoint
@@ -127,6 +128,7 @@ def interrupted(folder: Path) -> Path:
     mltricks.train({**cfg, "max_steps": 18}, folder)
     saved = checkpoint.load(folder)
     checkpoint.save(folder / "checkpoints" / "last.pt", saved["state"], cfg)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(cfg)))
     (folder / "summary.json").unlink()
     return folder
 

@@ -145,7 +145,7 @@ def test_it_needs_a_last_linear_layer_that_gives_the_output() -> None:
 
 
 def test_one_sample_is_refused() -> None:
-    with pytest.raises(ValueError, match="batch_size=1 leaves technique=simclr nothing"):
+    with pytest.raises(ValueError, match="technique=simclr cannot work on a batch of one sample, and batch_size=1"):
         make("technique=simclr", "batch_size=1")
 
 

@@ -52,7 +52,6 @@ class Simclr(Technique):
     needs_whole_batch = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        check_batch(batch)
         width = check_features(model, params, batch["x"][:2])
         layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, self.projection_width))
         return {**params, **{PROJECTOR + name: p.detach().clone() for name, p in layers.named_parameters()}}, {}
@@ -97,12 +96,6 @@ def nt_xent(z_2BD: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]
     partner = (view + len(view) // 2) % len(view)
     similarity = (z_2BD @ z_2BD.T / temperature).masked_fill(view == view.unsqueeze(1), -torch.inf)
     return F.cross_entropy(similarity, partner), (similarity.argmax(1) == partner).float().mean()
-
-
-def check_batch(batch: Batch) -> None:
-    """Refuse a batch without a second sample: nothing would be contrasted."""
-    if len(batch["x"]) < 2:
-        raise ValueError("batch_size=1 leaves technique=simclr nothing to tell a sample from. Type batch_size=256.")
 
 
 def check_features(model: nn.Module, params: Params, x: Tensor) -> int:
