@@ -87,17 +87,15 @@ def judge(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return F.cross_entropy(logits, y), (logits.detach().argmax(1) == y).float().mean()
 
 
-def hand_written(model: str, optim: str, batch_size: int, steps: int, **options: Any) -> Callable[[], None]:
-    bare = Bare(model, optim, batch_size)
-    optimizer = bare.optimizer(**options)
-    schedule = bare.schedule(optimizer)
+def loop(bare: Bare, module: Any, optimizer: Any, schedule: Any, backward: Any, steps: int) -> Callable[[], None]:
+    """The loop that the hand-written contestants and Fabric share; they differ in how the gradient is taken."""
 
     def train() -> None:
         losses, accuracies = [], []
         for x, y in islice(bare.batches(), steps):
-            loss, accuracy = judge(bare.module(x), y)
+            loss, accuracy = judge(module(x), y)
             optimizer.zero_grad()
-            loss.backward()
+            backward(loss)
             optimizer.step()
             schedule.step()
             losses.append(loss.detach())
@@ -105,6 +103,12 @@ def hand_written(model: str, optim: str, batch_size: int, steps: int, **options:
         assert torch.stack(losses).isfinite().all()
 
     return train
+
+
+def hand_written(model: str, optim: str, batch_size: int, steps: int, **options: Any) -> Callable[[], None]:
+    bare = Bare(model, optim, batch_size)
+    optimizer = bare.optimizer(**options)
+    return loop(bare, bare.module, optimizer, bare.schedule(optimizer), Tensor.backward, steps)
 
 
 def fabric(model: str, optim: str, batch_size: int, steps: int) -> Callable[[], None]:
@@ -115,20 +119,7 @@ def fabric(model: str, optim: str, batch_size: int, steps: int) -> Callable[[], 
     plain_optimizer = bare.optimizer()
     schedule = bare.schedule(plain_optimizer)
     module, optimizer = runner.setup(bare.module, plain_optimizer)
-
-    def train() -> None:
-        losses, accuracies = [], []
-        for x, y in islice(bare.batches(), steps):
-            loss, accuracy = judge(module(x), y)
-            optimizer.zero_grad()
-            runner.backward(loss)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.detach())
-            accuracies.append(accuracy)
-        assert torch.stack(losses).isfinite().all()
-
-    return train
+    return loop(bare, module, optimizer, schedule, runner.backward, steps)
 
 
 def lightning(model: str, optim: str, batch_size: int, steps: int) -> Callable[[], None]:

@@ -36,7 +36,7 @@ def test_loss_falls(name: str, teacher: Path) -> None:
     assert sum(losses[-10:]) < sum(losses[:10])
 
 
-def through_a_file(names: tuple[str, ...], teacher: Path, tmp_path: Path, stop: int, total: int) -> None:
+def assert_resumes_exactly(names: tuple[str, ...], teacher: Path, tmp_path: Path, stop: int, total: int) -> None:
     overrides = [stacked_as(names), *needs(names, teacher), "optim=sgd", "optim.lr=0.01"]
     whole = make(*overrides)
     advance(whole, total)
@@ -53,14 +53,14 @@ def through_a_file(names: tuple[str, ...], teacher: Path, tmp_path: Path, stop: 
 @pytest.mark.parametrize("stop", [3, STEPS_PER_EPOCH], ids=["within an epoch", "between epochs"])
 @pytest.mark.parametrize("name", techniques())
 def test_resumed_run_is_the_uninterrupted_one(name: str, stop: int, teacher: Path, tmp_path: Path) -> None:
-    through_a_file((name,), teacher, tmp_path, stop, stop + 4)
+    assert_resumes_exactly((name,), teacher, tmp_path, stop, stop + 4)
 
 
 @pytest.mark.parametrize("names", pairs(12), ids="+".join)
 def test_pairs_resume_and_trace(names: tuple[str, ...], teacher: Path, tmp_path: Path) -> None:
     overrides = [stacked_as(names), *needs(names, teacher)]
     eager = make(*overrides)
-    through_a_file(names, teacher, tmp_path, 3, 6)
+    assert_resumes_exactly(names, teacher, tmp_path, 3, 6)
     traced = make(*overrides, "engine=traced")
     assert advance(eager, 4) == pytest.approx(advance(traced, 4), rel=1e-4)
 
