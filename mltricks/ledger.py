@@ -154,7 +154,8 @@ class Ledger:
         summary.steps, summary.epochs, summary.seconds = step, step // self.steps_per_epoch, round(self.tick(), 3)
         summary.train, summary.val = _metrics(self.last_train), _metrics(self.best)
         score = self.score.score
-        summary.objective = {"name": f"val/{score}", "value": summary.val.get(score, math.nan)}
+        direction = "maximize" if self.score.higher_is_better else "minimize"
+        summary.objective = {"name": f"val/{score}", "value": summary.val.get(score, math.nan), "direction": direction}
 
     def _stacked(self) -> dict[str, Tensor]:
         names = self.window[0] if self.window else {}

@@ -24,7 +24,7 @@ class Summary:
         train: the last training record's metrics.
         val: metrics of the weights that were kept, the best on validation.
         test: metrics of the same weights on the test split, read once; empty where the run did not end.
-        objective: ``{"name", "value"}``: what a sweep optimises.
+        objective: ``{"name", "value", "direction"}``: what a sweep optimises, by ``maximize`` or ``minimize``.
         overrides: the command's.
         versions: of mltricks, torch and python.
         device: what it ran on.
