@@ -164,7 +164,8 @@ def test_a_tolerance_without_patience_is_refused(train_digits: Callable[..., Sum
 def test_another_metric_steers(train_digits: Callable[..., Summary], tmp_path: Path, metric: str, best: Any) -> None:
     summary = train_digits(f"objective_metric=val/{metric}", "optim.lr=0.1", "epochs=4")
     values = [r[metric] for r in read_records(tmp_path / "run" / "metrics.jsonl") if r["split"] == "val"]
-    assert summary.objective == {"name": f"val/{metric}", "value": best(values)}
+    direction = "minimize" if metric == "loss" else "maximize"
+    assert summary.objective == {"name": f"val/{metric}", "value": best(values), "direction": direction}
     assert summary.val[metric] == best(values)
 
 
