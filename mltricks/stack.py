@@ -84,6 +84,7 @@ class StackedRun:
 
     Attributes:
         state: the stacked state; ``row`` takes one trial's out of it.
+        metrics: of every step of the last ``advance``, by name, each (K, steps).
 
     Raises:
         ValueError: the configurations differ in structure; the message names the first difference.
@@ -98,17 +99,19 @@ class StackedRun:
         self.step = StackedStep(step, len(runs))
         self.plans = [HyperPlan(r.plan.constants, r.plan.drives, r.total_steps, r.device) for r in runs]
         self.state = stack([r.state for r in runs])
+        self.metrics: dict[str, Tensor] = {}
 
     def advance(self, steps: int, start: int = 0) -> Tensor:
         """Make updates number ``start`` to ``start + steps``; the training losses, (K, steps)."""
         streams = [run.source.stream(start) for run in self.runs]
-        losses = []
+        made: list[Metrics] = []
         for i in range(start, start + steps):
             batch, hyper = stack([next(s) for s in streams]), stack([plan.at(i) for plan in self.plans])
             seeds = [fold(run.cfg["seed"], STEP, i) for run in self.runs]
             self.state, metrics = self.step(self.state, batch, hyper, seeds)
-            losses.append(metrics["loss"])
-        return torch.stack(losses, 1)
+            made.append(metrics)
+        self.metrics = {name: torch.stack([m[name] for m in made], 1) for name in made[0]}
+        return self.metrics["loss"]
 
     def row(self, k: int) -> State:
         """The state of trial ``k``, as it would have been alone."""
