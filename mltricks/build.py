@@ -53,11 +53,12 @@ class Run:
         return sum(p.numel() for p in self.state["params"].values())
 
 
-def build(cfg: dict[str, Any]) -> Run:
+def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     """Build a run.
 
     Args:
         cfg: the resolved configuration as nested dicts.
+        data: what another run of the same ``cfg["data"]`` and device has loaded (its ``run.data``); ``None`` to load.
 
     Raises:
         ValueError: a value is wrong, a combination cannot be right, or a setting would have no effect.
@@ -71,7 +72,7 @@ def build(cfg: dict[str, Any]) -> Run:
     optim, engine = create(optim_node, "optim", allow), create(cfg["engine"], "engine", allow)
     check_engine(engine, optim)
     objective = create(cfg["objective"], "objective", allow)
-    data = load_data(cfg, allow).to(device)
+    data = load_data(cfg, allow).to(device) if data is None else data
     check_fit(objective, techniques, data, cfg)
 
     sampler = create(cfg["sampler"], "sampler", allow)

@@ -95,14 +95,23 @@ class StackedRun:
         first = runs[0]
         info = first.data.info
         step = build_step(first.model, first.objective, first.techniques, first.optim, info.normalize, info.num_outputs)
-        self.runs = runs
+        self.runs = list(runs)
         self.step = StackedStep(step, len(runs))
         self.plans = [HyperPlan(r.plan.constants, r.plan.drives, r.total_steps, r.device) for r in runs]
         self.state = stack([r.state for r in runs])
         self.metrics: dict[str, Tensor] = {}
 
-    def advance(self, steps: int, start: int = 0) -> Tensor:
-        """Make updates number ``start`` to ``start + steps``; the training losses, (K, steps)."""
+    @property
+    def num_trials(self) -> int:
+        """K, how many go on."""
+        return len(self.runs)
+
+    def advance(self, steps: int, start: int = 0) -> dict[str, Tensor]:
+        """Make updates number ``start`` to ``start + steps``.
+
+        Returns:
+            The training metrics by name, each (K, steps), on the device: nothing here waits for it.
+        """
         streams = [run.source.stream(start) for run in self.runs]
         made: list[Metrics] = []
         for i in range(start, start + steps):
@@ -111,7 +120,19 @@ class StackedRun:
             self.state, metrics = self.step(self.state, batch, hyper, seeds)
             made.append(metrics)
         self.metrics = {name: torch.stack([m[name] for m in made], 1) for name in made[0]}
-        return self.metrics["loss"]
+        return self.metrics
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Let only some trials go on; what was row ``rows[k]`` is row ``k`` from then on.
+
+        Args:
+            rows: positions of those that stay, rising, at least one.
+        """
+        assert len(rows) > 0, "somebody goes on"
+        index = torch.tensor(rows, device=self.runs[0].device)
+        self.state = map_state(lambda t: t.index_select(0, index), self.state)
+        self.runs, self.plans = [self.runs[k] for k in rows], [self.plans[k] for k in rows]
+        self.step = StackedStep(self.step.step, len(rows))
 
     def row(self, k: int) -> State:
         """The state of trial ``k``, as it would have been alone."""
@@ -145,15 +166,26 @@ def train_stacked(cfgs: Sequence[dict[str, Any]]) -> list[Trial]:
     Raises:
         ValueError: the configurations differ in structure; the message names the first difference.
     """
-    runs = [build(cfg) for cfg in cfgs]
+    runs = build_all(cfgs)
     stacked = StackedRun(runs)
-    losses = stacked.advance(runs[0].total_steps)
+    losses = stacked.advance(runs[0].total_steps)["loss"]
     trials = []
     for k, run in enumerate(runs):
         state = stacked.row(k)
         val = evaluate(run.predict, run.objective, state, run.data.val, run.cfg["eval_batch_size"])
         trials.append(Trial(state, losses[k], val))
     return trials
+
+
+def build_all(cfgs: Sequence[dict[str, Any]]) -> list[Run]:
+    """A run for every configuration; data that several describe alike are loaded once."""
+    loaded: dict[str, Run] = {}
+    runs = []
+    for cfg in cfgs:
+        same = loaded.get(key := repr((cfg["data"], cfg["device"])))
+        runs.append(build(cfg, same.data if same else None))
+        loaded.setdefault(key, runs[-1])
+    return runs
 
 
 def stack(trees: Sequence[Any]) -> Any:

@@ -78,7 +78,7 @@ def test_row_of_a_stack_is_the_run_alone(name: str, teacher: Path) -> None:
     shared = [stacked_as((name,)), *needs((name,), teacher), "optim=sgd"]
     overrides = [[*shared, f"seed={seed}", f"optim.lr={lr}"] for seed, lr in ((0, 0.01), (7, 0.003))]
     stacked = StackedRun([make(*o) for o in overrides])
-    losses = stacked.advance(5)
+    losses = stacked.advance(5)["loss"]
     for k, o in enumerate(overrides):
         alone = make(*o)
         assert losses[k].tolist() == pytest.approx(advance(alone, 5), rel=1e-5)

@@ -217,7 +217,7 @@ def test_transformer_learns_and_traces(text: list[str]) -> None:
 def test_stacked_transformers_are_the_runs_alone(text: list[str]) -> None:
     overrides = [[*text, "optim=sgd", "optim.lr=0.1", f"seed={seed}"] for seed in (0, 1)]
     stacked = StackedRun([make(*o) for o in overrides])
-    losses = stacked.advance(3)
+    losses = stacked.advance(3)["loss"]
     for k, o in enumerate(overrides):
         alone = make(*o)
         assert advance(alone, 3) == pytest.approx(losses[k].tolist(), rel=1e-5)
