@@ -1,0 +1,136 @@
+"""Means of repeated runs, how well they are known, and how many more runs would tell.
+
+Source: Student 1908, Biometrika 6(1); paired differences, Dietterich 1998, Neural Computation 10(7).
+Deviation: intervals are those of one comparison; nothing is corrected for many of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+MOST_SEEDS = 1_000_000
+"""Where counting seeds ends: what needs more than these is nothing that runs can show."""
+
+
+class Interval(NamedTuple):
+    """A mean and its confidence interval.
+
+    Attributes:
+        mean: of the values.
+        low, high: ends of the interval; -inf and inf where one value alone says nothing of the spread.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def half(self) -> float:
+        """Half the width of the interval."""
+        return (self.high - self.low) / 2
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside."""
+        return self.low > 0 or self.high < 0
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean of independent values and Student's t-interval.
+
+    Args:
+        values: at least one, finite.
+        level: of confidence, in (0, 1).
+
+    Raises:
+        ValueError: there is no value, one is not finite, or the level is out of range.
+
+    >>> i = mean_interval([1.0, 2.0, 3.0])
+    >>> round(i.mean, 3), round(i.low, 3), round(i.high, 3)
+    (2.0, -0.484, 4.484)
+    """
+    _check(values, level)
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Interval(mean, -math.inf, math.inf)
+    half = quantile(n - 1, level) * deviation(values) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half)
+
+
+def paired_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean of ``a[i] - b[i]`` and its t-interval: what the pairs share, as a seed, drops out.
+
+    Args:
+        a, b: values of the same pairs in the same order.
+        level: of confidence, in (0, 1).
+
+    Raises:
+        ValueError: they are not of the same length, or as in ``mean_interval``.
+
+    >>> paired_interval([2.0, 3.0, 4.0], [1.0, 2.0, 3.0])
+    Interval(mean=1.0, low=1.0, high=1.0)
+    """
+    if len(a) != len(b):
+        raise ValueError(f"pairs are needed, and there are {len(a)} values and {len(b)}.")
+    return mean_interval([x - y for x, y in zip(a, b, strict=True)], level)
+
+
+def seeds_to_settle(differences: Sequence[float], level: float = 0.95) -> int | None:
+    """How many paired seeds would make the interval exclude zero, were their mean and spread those seen so far.
+
+    Args:
+        differences: of pairs, at least two, finite.
+        level: of confidence, in (0, 1).
+
+    Returns:
+        the number of pairs in all, >= 2; ``None`` where the mean is zero, or more than a million would be needed.
+
+    Raises:
+        ValueError: fewer than two differences, or as in ``mean_interval``.
+
+    >>> seeds_to_settle([0.5, 1.5])
+    5
+    """
+    _check(differences, level)
+    if len(differences) < 2:
+        raise ValueError("one difference has no spread: two seeds are the least.")
+    mean, spread = abs(math.fsum(differences) / len(differences)), deviation(differences)
+    low, high = 1, 2
+    while high <= MOST_SEEDS and not _settled(mean, spread, high, level):
+        low, high = high, 2 * high
+    while high - low > 1:  # the interval narrows with every seed, so halving finds the first that is enough
+        middle = (low + high) // 2
+        low, high = (low, middle) if _settled(mean, spread, middle, level) else (middle, high)
+    return high if high <= MOST_SEEDS else None
+
+
+def _settled(mean: float, spread: float, n: int, level: float) -> bool:
+    return mean > quantile(n - 1, level) * spread / math.sqrt(n)
+
+
+def quantile(freedom: int, level: float) -> float:
+    """How many standard errors the interval reaches to either side.
+
+    Args:
+        freedom: degrees of freedom, >= 1.
+        level: of confidence, in (0, 1).
+    """
+    from scipy.special import stdtrit  # scipy.stats takes a second to import
+
+    return float(stdtrit(freedom, (1 + level) / 2))
+
+
+def deviation(values: Sequence[float]) -> float:
+    """The standard deviation of at least two values, with n - 1 in the denominator."""
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
+def _check(values: Sequence[float], level: float) -> None:
+    if not values or not all(math.isfinite(v) for v in values):
+        raise ValueError(f"finite values are needed, at least one, and these are {list(values)}.")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must satisfy 0 < level < 1, as 0.95.")
