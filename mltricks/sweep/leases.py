@@ -1,0 +1,143 @@
+"""What a worker is lent: a GPU and a number of threads, such that no two workers fight for the same cores."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+START_S = 2.0
+"""Seconds until the first worker computes: importing torch, once for all of them."""
+FORK_S = 0.03
+"""Seconds for each further worker: forked from the process that has imported torch."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one worker at a time computes.
+
+    Attributes:
+        num: its number, from 0.
+        threads: that torch and the libraries beside it may use, >= 1.
+        gpu: what its workers find in ``CUDA_VISIBLE_DEVICES``; ``None``: what the sweep's own process has there.
+        cores: the cores its workers are bound to; empty: all.
+        fresh: whether every unit gets a new worker.
+    """
+
+    num: int
+    threads: int
+    gpu: str | None = None
+    cores: tuple[int, ...] = ()
+    fresh: bool = False
+
+
+def choose_workers(
+    setting: str | int, units: int, device: str, seconds: float | None = None, pin: bool = False
+) -> list[Slot]:
+    """The slots that a sweep gets; none: its units run one after another in the sweep's own process.
+
+    Args:
+        setting: ``hydra.launcher.workers``: ``auto``, or a number >= 1. 1 is the sweep's own process.
+        units: how many there are to run, >= 0.
+        device: ``device=`` of the jobs: ``auto``, ``cpu``, ``cuda``, ``mps``, ``cuda:1``.
+        seconds: that a unit is expected to take in the sweep's own process; ``None``: not known, taken for long.
+        pin: bind each slot to cores of its own, where the system can.
+
+    Raises:
+        ValueError: ``workers`` is neither ``auto`` nor a number >= 1, or several workers are asked for on a GPU that
+            ``device`` names by its number.
+    """
+    if setting != "auto" and (isinstance(setting, bool) or not isinstance(setting, int) or setting < 1):
+        raise ValueError(f"hydra.launcher.workers={setting}: type auto or a number of worker processes, 1 or more.")
+    gpus = visible_gpus() if device in ("auto", "cuda") else []
+    if setting == "auto":
+        num = automatic(units, device, len(gpus), seconds)
+    else:
+        num = int(setting)
+        if num > 1 and ":" in device:
+            raise ValueError(
+                f"device={device} puts all {num} workers on one GPU. Type device=cuda, which deals out the GPUs of "
+                "CUDA_VISIBLE_DEVICES, or hydra.launcher.workers=1."
+            )
+    num = min(num, units)
+    return deal(num, gpus, pin) if num > 1 else []
+
+
+def automatic(units: int, device: str, gpus: int, seconds: float | None = None) -> int:
+    """How many workers ``workers=auto`` is: one a GPU, or one a core where the units are long enough for it.
+
+    Two workers with a core each do more than one process with two threads, because a small model keeps the second
+    thread waiting; but they cost their start.
+
+    >>> automatic(8, "cuda", 4), automatic(8, "mps", 0), automatic(8, "cpu", 0, seconds=0.01)
+    (4, 1, 1)
+    """
+    if gpus or device not in ("auto", "cpu"):
+        return max(gpus, 1)
+    num = min(num_cores(), units)
+    if num < 2 or seconds is None:
+        return max(num, 1)
+    alone = units * seconds
+    shared = START_S + math.ceil(units / num) * (seconds + FORK_S)
+    return num if shared < alone else 1
+
+
+def deal(num: int, gpus: list[str], pin: bool = False) -> list[Slot]:
+    """That many slots: the GPUs in turn, the cores in equal shares."""
+    cores = usable_cores()
+    share = max(num_cores() // num, 1)
+    most = os.environ.get("OMP_NUM_THREADS", "")
+    threads = min(share, int(most)) if most.isdecimal() and int(most) > 0 else share
+    own = pin and len(cores) >= num * share
+    return [
+        Slot(
+            i,
+            threads,
+            gpus[i % len(gpus)] if gpus else None,
+            tuple(cores[i * share : (i + 1) * share]) if own else (),
+            fresh=bool(gpus),
+        )
+        for i in range(num)
+    ]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this process, as ``CUDA_VISIBLE_DEVICES`` names them: numbers, UUIDs or MIG instances.
+
+    CUDA is not initialised: it is the driver's library that counts.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = named.split(",") if named is not None else [str(i) for i in range(count)]
+    return [name.strip() for name in names][:count]
+
+
+def usable_cores() -> list[int]:
+    """The numbers of the cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def num_cores() -> int:
+    """How many cores there are to use: those of the affinity mask, or fewer where a container's quota is below."""
+    quota = cgroup_quota(Path("/sys/fs/cgroup"))
+    return max(1, min(len(usable_cores()), math.ceil(quota) if quota is not None else len(usable_cores())))
+
+
+def cgroup_quota(root: Path) -> float | None:
+    """The cores' worth of time that a container may use, or ``None`` where nothing bounds it.
+
+    Args:
+        root: where control groups are mounted; version 2, and version 1 as containers see it, are understood.
+    """
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
+            period = (root / "cpu/cpu.cfs_period_us").read_text()
+        return float(quota) / float(period) if quota != "max" and float(quota) > 0 else None
+    except (OSError, ValueError):
+        return None
