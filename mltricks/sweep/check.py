@@ -1,0 +1,94 @@
+"""Checking jobs before the first of a sweep begins: what their classes refuse is refused here, and costs no trial."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from typing import Any
+
+
+def check_jobs(jobs: Sequence[tuple[list[str], dict[str, Any]]]) -> None:
+    """Refuse the sweep where one of its jobs cannot be right.
+
+    Settings and classes are checked for every job. Where jobs differ in model, data or stack, it is checked too that
+    these fit each other, for which the data are loaded. What only ``setup`` of a technique can know, its trial tells.
+
+    Args:
+        jobs: overrides and configuration of each.
+
+    Raises:
+        ValueError: names the key and the value, and the overrides of the job.
+    """
+    ours = [(job, cfg) for job, cfg in jobs if cfg["job"].get("_target_", "").startswith("mltricks.")]
+    shapes = {shape_of(cfg) for _, cfg in ours}
+    unseen = shapes if len(shapes) > 1 else set()
+    loaded: dict[str, Any] = {}
+    for job, cfg in ours:
+        try:
+            parts = check_parts(cfg)
+            if shape_of(cfg) in unseen:
+                unseen.discard(shape_of(cfg))
+                check_whole(cfg, parts, loaded)
+        except ValueError as error:
+            hint = " For integers type KEY=int(interval(LOW,HIGH))." if "must be an integer" in str(error) else ""
+            raise type(error)(f"{error}{hint}\n(in the job {' '.join(job)}; no trial was started)") from error
+
+
+def shape_of(cfg: dict[str, Any]) -> str:
+    """What decides whether model, data and techniques fit each other."""
+    names = {name: node.get("_target_") for name, node in cfg["technique"].items() if isinstance(node, dict)}
+    return json.dumps([cfg["model"], cfg["data"], cfg["objective"], list(names.items())], sort_keys=True, default=str)
+
+
+def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
+    """Make everything that needs no data, so that each class checks its own values; the objective and the stack."""
+    from mltricks.build import create_stack
+    from mltricks.compatibility import check_engine
+    from mltricks.create import create, given_target, locate
+    from mltricks.data.base import DataOption
+    from mltricks.schedules.drives import extract_drives, learning_rate_drives
+    from mltricks.settings import check_settings
+
+    check_settings(cfg)
+    allow = cfg["allow_modules"]
+    stack, _ = create_stack(cfg, allow)
+    node, drives = extract_drives(cfg["optim"], "optim", allow)
+    optim = create(node, "optim", allow)
+    learning_rate_drives(cfg, optim, drives, allow)
+    check_engine(create(cfg["engine"], "engine", allow), optim)
+    create(cfg["sampler"], "sampler", allow)
+    create(cfg["init"], "init", allow)
+    check_names(cfg, "model", allow)
+    data = locate(given_target(cfg["data"], "data"), "data", allow)
+    if isinstance(data, type) and issubclass(data, DataOption):  # which loads nothing yet
+        create(cfg["data"], "data", allow)
+    return create(cfg["objective"], "objective", allow), stack
+
+
+def check_names(cfg: dict[str, Any], key: str, allow: Sequence[str]) -> None:
+    """Refuse settings that a class does not take, without making one."""
+    from mltricks.create import given_target, locate, refuse_unknown
+
+    target = given_target(cfg[key], key)
+    settings = [name for name in cfg[key] if name != "_target_"]
+    refuse_unknown(key, target, settings, inspect.signature(locate(target, key, allow)).parameters)
+
+
+def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, Any]) -> None:
+    """Check that model, objective and techniques fit the data.
+
+    Args:
+        cfg: of the job.
+        parts: its objective and its stack.
+        loaded: data splits by their settings; what is loaded here is added.
+    """
+    from mltricks.build import create_model, load_data
+    from mltricks.compatibility import check_fit
+
+    name = json.dumps(cfg["data"], sort_keys=True, default=str)
+    if name not in loaded:
+        loaded.clear()  # one at a time: they may fill the memory
+        loaded[name] = load_data(cfg, cfg["allow_modules"])
+    check_fit(*parts, loaded[name], cfg)
+    create_model(cfg, loaded[name], cfg["seed"], cfg["allow_modules"])

@@ -1,0 +1,135 @@
+"""What a set of options amounts to: which settings there are, and over which ranges their own files search them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mltricks.options import GROUPS
+from mltricks.sweep.ranges import Domain, parse_comment
+
+
+@dataclass
+class Composed:
+    """The configuration under a set of options.
+
+    Attributes:
+        tree: the configuration, interpolations as they stand.
+        options: the option chosen in every group.
+        ranges: for every setting whose comment says ``search:``, its domain and the option that says so.
+    """
+
+    tree: dict[str, Any]
+    options: dict[str, str]
+    ranges: dict[str, tuple[Domain, str]]
+
+    def has(self, key: str) -> bool:
+        """Whether there is such a setting."""
+        node: Any = self.tree
+        for part in key.split("."):
+            if not isinstance(node, dict) or part not in node:
+                return False
+            node = node[part]
+        return True
+
+    def range_of(self, key: str) -> tuple[Domain, str]:
+        """The domain of a setting, and the option whose file gives it.
+
+        Raises:
+            ValueError: its comment names no range; with the keys that have one.
+        """
+        if key not in self.ranges:
+            group = key.partition(".")[0]
+            owner = f" under {group}={self.options[group]}" if isinstance(self.options.get(group), str) else ""
+            raise ValueError(
+                f"tune=[{key}]: {key} has no range of its own{owner}. Give one: {key}=interval(LOW,HIGH). "
+                f"With a range: {', '.join(sorted(self.ranges))}."
+            )
+        return self.ranges[key]
+
+
+@dataclass
+class Compositions:
+    """Configurations by the overrides that choose their options; each is composed once.
+
+    Args:
+        loader: Hydra's loader of configurations.
+        config: of the sweep.
+    """
+
+    loader: Any
+    config: Any
+    _known: dict[tuple[str, ...], Composed] = field(default_factory=dict)
+
+    def __getitem__(self, overrides: tuple[str, ...]) -> Composed:
+        if overrides not in self._known:
+            self._known[overrides] = self._compose(overrides)
+        return self._known[overrides]
+
+    def plain(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The configuration of a job as nested dicts, interpolations resolved."""
+        from mltricks.config import plain
+
+        return plain(self._load(overrides)[0])
+
+    def _compose(self, overrides: Sequence[str]) -> Composed:
+        from omegaconf import OmegaConf
+
+        cfg, choices = self._load(overrides)
+        tree = OmegaConf.to_container(cfg, resolve=False)
+        assert isinstance(tree, dict), "a configuration is a mapping"
+        options = {str(group): option for group, option in choices.items() if option is not None}
+        return Composed({str(k): v for k, v in tree.items()}, options, read_ranges(self.folders(), options, tree))
+
+    def _load(self, overrides: Sequence[str]) -> tuple[Any, Any]:
+        from omegaconf import open_dict
+
+        cfg = self.loader.load_sweep_config(self.config, list(overrides))
+        choices = cfg.hydra.runtime.choices
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return cfg, choices
+
+    def folders(self) -> list[Path]:
+        """Where options lie: ``conf``, and the user's own folders."""
+        sources = self.config.hydra.runtime.config_sources
+        return [Path(source.path) for source in sources if source.schema == "file"]
+
+
+def read_ranges(folders: Sequence[Path], options: dict[str, str], tree: Any) -> dict[str, tuple[Domain, str]]:
+    """The ranges that the files of the chosen options name for the settings there are.
+
+    Args:
+        folders: where options lie.
+        options: the option chosen in every group.
+        tree: the configuration.
+    """
+    chosen = [(group, option) for group, option in options.items() if group in GROUPS and group != "technique"]
+    chosen += [("technique", name) for name in tree.get("technique", {})]
+    found: dict[str, tuple[Domain, str]] = {}
+    for group, option in chosen:
+        for key, domain in ranges_of_file(folders, group, option).items():
+            found[key] = (domain, option)
+    return {key: pair for key, pair in found.items() if key.split(".")[0] in tree} | _top_level(folders)
+
+
+def ranges_of_file(folders: Sequence[Path], group: str, option: str) -> dict[str, Domain]:
+    """The ranges that an option's file names, by full key."""
+    from mltricks.cards import read_card
+
+    path = next((p for folder in folders if (p := folder / group / f"{option}.yaml").is_file()), None)
+    if path is None:
+        return {}
+    found = [(key, parse_comment(meaning)) for key, _, meaning in read_card(path, folders).values]
+    return {key: domain for key, domain in found if domain is not None}
+
+
+def _top_level(folders: Sequence[Path]) -> dict[str, tuple[Domain, str]]:
+    from mltricks.cards import read_values
+
+    path = next((p for folder in folders if (p := folder / "config.yaml").is_file()), None)
+    lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    found = [(key, parse_comment(meaning)) for key, _, meaning in read_values(lines, "") if not key.startswith("hydra")]
+    return {key: (domain, "config") for key, domain in found if domain is not None}

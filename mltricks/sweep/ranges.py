@@ -1,0 +1,192 @@
+"""What a swept setting may be: choices, steps or an interval; read from an override, or from an option's own comment.
+
+A comment says ``search: 1e-4 to 1e-2``, or ``search: choices 16, 32, 64``. Numbers without a point are integers. Where
+the range spans a decade or more it is searched on a log scale.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+INTERVAL = re.compile(rf"search: ({NUMBER}) to ({NUMBER})\s*(?:;|$)")
+CHOICES = re.compile(r"search: choices ([^;]+)")
+DECADE = 10.0
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of several values.
+
+    Args:
+        values: as a study keeps them: numbers, words, true and false, ``None``; of lists their text.
+        texts: the same as Hydra's grammar reads them.
+    """
+
+    values: tuple[Any, ...]
+    texts: tuple[str, ...]
+
+    def suggest(self, trial: Any, name: str) -> str:
+        """The text of the value that a trial takes."""
+        return self.text(trial.suggest_categorical(name, self.values))
+
+    def text(self, value: Any) -> str:
+        """A value as Hydra's grammar reads it."""
+        return self.texts[self.values.index(value)]
+
+    def describe(self) -> dict[str, Any]:
+        """What two commands must share to be the same study."""
+        return {"choices": list(self.texts)}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Numbers at equal distances, from the lowest on; ``range(1,10,2)``."""
+
+    values: tuple[int, ...] | tuple[float, ...]
+
+    @property
+    def step(self) -> int | float:
+        """The distance of two neighbours; 1 where there is but one value."""
+        gap = Decimal(repr(self.values[1])) - Decimal(repr(self.values[0])) if len(self.values) > 1 else Decimal(1)
+        return int(gap) if isinstance(self.values[0], int) else float(gap)
+
+    def suggest(self, trial: Any, name: str) -> str:
+        """The text of the value that a trial takes."""
+        low, high = self.values[0], self.values[-1]
+        if isinstance(low, int):
+            return self.text(trial.suggest_int(name, low, high, step=self.step))
+        return self.text(trial.suggest_float(name, low, high, step=self.step))
+
+    def text(self, value: float) -> str:
+        """The nearest of the values, without the rounding error of low + i * step."""
+        return repr(min(self.values, key=lambda v: abs(v - value)))
+
+    def describe(self) -> dict[str, Any]:
+        """What two commands must share to be the same study."""
+        return {"values": list(self.values)}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Every number between two, both included.
+
+    Args:
+        low, high: the ends; integers for a whole interval.
+        log: equal shares for equal ratios; ``low`` > 0 then.
+        whole: integers only.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    def suggest(self, trial: Any, name: str) -> str:
+        """The text of the value that a trial takes."""
+        draw = trial.suggest_int if self.whole else trial.suggest_float
+        return self.text(draw(name, self.low, self.high, log=self.log))
+
+    def text(self, value: float) -> str:
+        """A value as Hydra's grammar reads it."""
+        return repr(value)
+
+    def describe(self) -> dict[str, Any]:
+        """What two commands must share to be the same study."""
+        return {"low": self.low, "high": self.high, "log": self.log, "whole": self.whole}
+
+
+Domain = Choices | Steps | Interval
+
+
+def ends(domain: Domain) -> list[Any]:
+    """The values that are tried before a sweep begins: every word, and the ends of a range and of several numbers."""
+    if isinstance(domain, Choices):
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in domain.values)
+        return sorted({min(domain.values), max(domain.values)}) if numbers else list(domain.values)
+    return [domain.low, domain.high] if isinstance(domain, Interval) else [domain.values[0], domain.values[-1]]
+
+
+def parse_comment(meaning: str) -> Domain | None:
+    """The range that the comment beside a setting names, if it does.
+
+    >>> parse_comment("learning rate, > 0; search: 1e-4 to 1e-2")
+    Interval(low=0.0001, high=0.01, log=True, whole=False)
+    >>> parse_comment("pixels; search: 1 to 4")
+    Interval(low=1, high=4, log=False, whole=True)
+    """
+    if found := INTERVAL.search(meaning):
+        whole = all(re.fullmatch(r"[+-]?\d+", text) for text in found.groups())
+        low, high = (int(text) if whole else float(text) for text in found.groups())
+        return Interval(low, high, log=low > 0 and high / low >= DECADE, whole=whole)
+    if listed := CHOICES.search(meaning):
+        return domain_of_text(listed.group(1).strip())
+    return None
+
+
+def domain_of_text(text: str) -> Domain:
+    """The domain that values typed behind a key make: ``16,32,64``."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return domain_of(OverridesParser.create().parse_override(f"key=choice({text})"))
+
+
+def domain_of(override: Any) -> Domain:
+    """The domain of an override that sweeps.
+
+    Args:
+        override: as Hydra parsed it, with its loader of configurations where it may hold ``glob(*)``.
+
+    Raises:
+        ValueError: there is nothing to choose from, or a value stands twice.
+    """
+    if override.is_interval_sweep():
+        return _interval(override)
+    values = [v for v in override.sweep_iterator() if not (_is_glob(override) and v.startswith("_"))]
+    if not values:
+        raise ValueError(f"{override.input_line}: nothing to choose from. Give at least one value.")
+    if override.is_range_sweep() and len(set(values)) == len(values):
+        ordered = sorted(values)
+        gaps = [b - a for a, b in itertools.pairwise(ordered)]
+        if all(math.isclose(gap, gaps[0]) for gap in gaps):
+            return Steps(tuple(ordered))
+    return _choices(values, override)
+
+
+def _interval(override: Any) -> Interval:
+    sweep, line, key = override.value(), override.input_line, override.get_key_element()
+    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    if others := sweep.tags - {"log"}:
+        raise ValueError(f"{line}: the tag {', '.join(sorted(others))} means nothing here. Known: log.")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"{line}: the ends must be numbers, the lower one first. Type {key}=interval(0.1,1).")
+    if log and low <= 0:
+        raise ValueError(f"{line}: a log scale has no {low:g}. Type {key}=tag(log,interval({high / 1000:g},{high:g})).")
+    return Interval(low, high, log, isinstance(low, int) and isinstance(high, int))
+
+
+def _choices(values: list[Any], override: Any) -> Choices:
+    from hydra.core.override_parser.types import Transformer
+
+    texts = tuple(str(Transformer.str(value)) for value in values)
+    if len(set(texts)) < len(texts):
+        raise ValueError(f"{override.input_line}: a value stands twice. Give each once.")
+    plain = tuple(_plain(v, text) for v, text in zip(values, texts, strict=True))
+    return Choices(plain if len(set(plain)) == len(plain) else texts, texts)  # 1 and true are equal to Python
+
+
+def _is_glob(override: Any) -> bool:
+    """Whether a pattern chooses options: parts of options, whose names begin with an underscore, are not meant."""
+    return override.value_type.name == "GLOB_CHOICE_SWEEP"
+
+
+def _plain(value: Any, text: str) -> Any:
+    """A value as a study keeps it; its text where that cannot be kept."""
+    value = getattr(value, "text", value)  # in quotes
+    fits = value is None or isinstance(value, str | int | bool) or (isinstance(value, float) and math.isfinite(value))
+    return value if fits else text

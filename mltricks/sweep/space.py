@@ -1,0 +1,247 @@
+"""The search space of a command: what is fixed, what is swept, and what is swept only beside certain options.
+
+The overrides are read by Hydra's own grammar. A setting that exists only under some of the options chosen, as
+``technique.mixup.alpha`` only where mixup is in the stack, is left out of the trials without them. Which settings exist
+is asked of Hydra: every set of options is composed once, when a trial first draws it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mltricks.sweep.composed import Composed, Compositions
+from mltricks.sweep.ranges import DECADE, Domain, Interval, domain_of, ends
+
+MAX_SETS = 16
+"""Where there are no more sets of options than so many, all are checked before the start; else each option once."""
+Pick = Callable[[str, Domain], str]
+"""From the name of a parameter and its domain to the text of a value."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An override of the command.
+
+    Attributes:
+        key: what stands in front of the ``=``.
+        text: the override, where it is fixed; else empty.
+        domain: what it may be, where it is swept.
+        structural: it chooses options, or adds or deletes a key: settings depend on it.
+    """
+
+    key: str
+    text: str
+    domain: Domain | None
+    structural: bool
+
+    @property
+    def name(self) -> str:
+        """The key without a ``+``: the name of the parameter in a study."""
+        return bare(self.key)
+
+
+@dataclass
+class Space:
+    """What the trials of a sweep choose from.
+
+    Args:
+        entries: the overrides, in the order typed.
+        tune: keys whose ranges are those of their options' comments.
+        compositions: the configuration for every set of options.
+    """
+
+    entries: list[Entry]
+    tune: list[str]
+    compositions: Compositions
+
+    def suggest(self, trial: Any) -> list[str]:
+        """The overrides of the job that a trial of Optuna chooses, fixed ones included."""
+        return self.overrides(lambda name, domain: domain.suggest(trial, name))
+
+    def job_of(self, point: dict[str, Any]) -> list[str]:
+        """The overrides of the job that a point of the grid, or the parameters of a trial, stand for."""
+        return self.overrides(lambda name, domain: domain.text(point[name]))
+
+    def overrides(self, pick: Pick) -> list[str]:
+        """The overrides of a job, every free value taken by ``pick``: options first, then what exists under them."""
+        chosen = {key: pick(bare(key), domain) for key, domain in self._options().items()}
+        composed = self._composed(chosen)
+        job = []
+        for entry in self.entries:
+            if entry.key in chosen:
+                job.append(f"{entry.key}={chosen[entry.key]}")
+            elif self._acts(entry, composed):
+                job.append(entry.text if entry.domain is None else f"{entry.key}={pick(entry.name, entry.domain)}")
+        tuned = [(key, self._tuned(key, composed)) for key in self.tune if composed.has(key)]
+        return [*job, *(f"{key}={pick(*found)}" for key, found in tuned)]
+
+    def points(self) -> list[dict[str, Any]]:
+        """Every combination, as the parameters of a trial; the last setting typed changes fastest.
+
+        Raises:
+            ValueError: an interval, which has no list of values.
+        """
+        options, points = self._options(), []
+        for values in itertools.product(*[_listed(key, domain) for key, domain in options.items()]):
+            first = dict(zip(options, values, strict=True))
+            settings = self._settings(self._composed({key: options[key].text(value) for key, value in first.items()}))
+            rows = itertools.product(*[_listed(name, domain) for name, domain in settings.items()])
+            named = {bare(key): value for key, value in first.items()}
+            points += [named | dict(zip(settings, row, strict=True)) for row in rows]
+        return points
+
+    def domains(self) -> dict[str, Domain]:
+        """Every parameter that a trial may have, with what it may be; those of options come first."""
+        found = {bare(key): domain for key, domain in self._options().items()}
+        for chosen in self._sets():
+            found |= self._settings(self._composed(chosen))
+        return found
+
+    def conditional(self) -> set[str]:
+        """The parameters that only some trials have."""
+        every = [set(self._settings(self._composed(chosen))) for chosen in self._sets()]
+        return {name for names in every for name in names if not all(name in others for others in every)}
+
+    def describe(self) -> dict[str, Any]:
+        """What two commands must share to be the same study, for JSON."""
+        fixed = [entry.text for entry in self.entries if entry.domain is None]
+        return {"fixed": fixed, "space": {name: domain.describe() for name, domain in sorted(self.domains().items())}}
+
+    def examples(self) -> Iterator[list[str]]:
+        """Jobs that show every choice once and every range at both ends: what is checked before a sweep begins."""
+        for chosen in self._sets():
+            options = {bare(key): text for key, text in chosen.items()}
+            tried = {name: (domain, ends(domain)) for name, domain in self._settings(self._composed(chosen)).items()}
+            for i in range(max([len(values) for _, values in tried.values()], default=1)):
+                row = {name: domain.text(values[min(i, len(values) - 1)]) for name, (domain, values) in tried.items()}
+                yield self.overrides(functools.partial(_given, options | row))
+
+    def notes(self) -> list[str]:
+        """What a user may not have meant, a line each."""
+        lines = []
+        for name in sorted(n for n in self.conditional() if "@" not in n):
+            lines.append(f"{name} is chosen only in trials whose options have it")
+        for entry in self.entries:
+            d = entry.domain
+            if isinstance(d, Interval) and not d.log and d.low > 0 and d.high / d.low > DECADE:
+                lines.append(
+                    f"{entry.key} is drawn evenly from {d.low:g} to {d.high:g}: nine in ten values lie in the last "
+                    f"decade. For a log scale type {entry.key}=tag(log,interval({d.low:g},{d.high:g}))"
+                )
+        return lines
+
+    def _options(self) -> dict[str, Domain]:
+        return {e.key: e.domain for e in self.entries if e.structural and e.domain is not None}
+
+    def _composed(self, chosen: dict[str, str]) -> Composed:
+        """The configuration under a set of options, without the settings."""
+        structural = [entry for entry in self.entries if entry.structural]
+        return self.compositions[tuple(f"{e.key}={chosen[e.key]}" if e.key in chosen else e.text for e in structural)]
+
+    def _sets(self) -> list[dict[str, str]]:
+        """Sets of options that show every option: all there are, or those that differ from the first in one place."""
+        texts = {key: [domain.text(v) for v in ends(domain)] for key, domain in self._options().items()}
+        if math.prod(map(len, texts.values())) <= MAX_SETS:
+            return [dict(zip(texts, row, strict=True)) for row in itertools.product(*texts.values())]
+        first = {key: options[0] for key, options in texts.items()}
+        return [first, *(first | {key: option} for key, options in texts.items() for option in options[1:])]
+
+    def _acts(self, entry: Entry, composed: Composed) -> bool:
+        """Whether an override belongs into a job with these options; one that fits none is left for Hydra to refuse."""
+        return entry.structural or composed.has(entry.key) or not self._fits_some(entry.key)
+
+    def _fits_some(self, key: str) -> bool:
+        return any(self._composed(chosen).has(key) for chosen in self._sets())
+
+    def _settings(self, composed: Composed) -> dict[str, Domain]:
+        """The parameters that are no options, under a set of options."""
+        settings = [e for e in self.entries if not e.structural and self._acts(e, composed)]
+        tuned = [self._tuned(key, composed) for key in self.tune if composed.has(key)]
+        return {e.name: e.domain for e in settings if e.domain is not None} | dict(tuned)
+
+    def _tuned(self, key: str, composed: Composed) -> tuple[str, Domain]:
+        """Name and domain of a tuned setting: where the options differ in its range, the name says whose it is."""
+        domain, option = composed.range_of(key)
+        owners = {self._composed(chosen).range_of(key)[1] for chosen in self._sets() if self._composed(chosen).has(key)}
+        return key if owners == {option} else f"{key}@{option}", domain
+
+
+def bare(key: str) -> str:
+    """A key without the ``+`` that appends it."""
+    return key.lstrip("+~")
+
+
+def _given(values: dict[str, str], name: str, domain: Domain) -> str:
+    return values[name]
+
+
+def _listed(name: str, domain: Domain) -> Sequence[Any]:
+    if isinstance(domain, Interval):
+        raise ValueError(
+            f"{name}: a grid needs values, and an interval has none. Type {name}={domain.text(domain.low)},"
+            f"{domain.text(domain.high)}, or another sampler: hydra.sweeper.sampler=random."
+        )
+    return domain.values
+
+
+def read_space(arguments: Sequence[str], place: Any, tune: Sequence[str] | None = None) -> Space:
+    """The search space of a command, read and checked: every option composed, every range tried at both ends.
+
+    Args:
+        arguments: the overrides, without those of ``hydra.*``.
+        place: where the sweep happens; its loader composes configurations.
+        tune: keys to search over the ranges that stand beside them in their options' files.
+
+    Raises:
+        ValueError: an option, a key or a value that cannot be right, or a key without a range.
+    """
+    from mltricks.sweep.check import check_jobs
+
+    loader = place.context.config_loader
+    entries = [_entry(override, loader) for override in _parsed(arguments, loader)]
+    compositions = Compositions(loader, place.config)
+    space = Space(entries, list(tune or ()), compositions)
+    _check_tune(space)
+    check_jobs([(job, compositions.plain(job)) for job in space.examples()])
+    return space
+
+
+def _parsed(arguments: Sequence[str], loader: Any) -> list[Any]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    last = {
+        o.get_key_element(): o for o in OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
+    }
+    return list(last.values())
+
+
+def _entry(override: Any, loader: Any) -> Entry:
+    key = override.get_key_element()
+    swept = override.is_sweep_override()
+    is_group = bool(loader.get_group_options(override.key_or_group))
+    structural = is_group or override.is_delete() or (key.startswith("+") and not swept)
+    if swept and is_group and not override.is_choice_sweep():
+        raise ValueError(f"{override.input_line}: {override.key_or_group} has options, no numbers. Name them.")
+    if swept:
+        return Entry(key, "", domain_of(override), structural)
+    text = override.input_line if override.is_delete() else f"{key}={override.get_value_element_as_str()}"
+    return Entry(key, text, None, structural)
+
+
+def _check_tune(space: Space) -> None:
+    typed = {entry.name for entry in space.entries}
+    for key in space.tune:
+        if key in typed:
+            raise ValueError(f"tune=[{key}] and {key}=... are both given. Leave one of them out.")
+        composed = [space._composed(chosen) for chosen in space._sets()]
+        ranges = sorted({known for c in composed for known in c.ranges})
+        if not any(c.has(key) for c in composed):
+            raise ValueError(f"tune=[{key}]: {key} is no setting of what is chosen. With a range: {', '.join(ranges)}.")
+        for c in composed:
+            if c.has(key):
+                c.range_of(key)
