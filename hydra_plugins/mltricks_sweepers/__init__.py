@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
+from omegaconf import OmegaConf
 
 
 class _Delegate(Sweeper):
@@ -14,7 +15,7 @@ class _Delegate(Sweeper):
     module: str
 
     def __init__(self, **settings: Any):
-        self.settings = settings
+        self.settings = {key: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for key, v in settings.items()}
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         self.given = (config, hydra_context, task_function)

@@ -1,0 +1,121 @@
+"""What a difference between two arms proves: paired over seeds, with its interval and its price."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from mltricks.ablation.arms import Arm, Comparison, arm_name
+from mltricks.sweep.runner import Outcome
+from mltricks.sweep.statistics import mean_interval, paired_interval, seeds_to_settle
+
+Results = Mapping[Arm, Mapping[int, Outcome]]
+"""Of every arm, by seed."""
+DONE = ("completed", "stopped_early")
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One comparison; numbers are in units of the metric, treated minus control.
+
+    Attributes:
+        name: what is compared.
+        overrides: of the treated arm.
+        n: seeds that both arms finished.
+        lost: seeds that only one arm finished, or none.
+        mean, interval: of the treated arm.
+        difference, difference_interval: paired; ``None`` under two pairs.
+        cost_ratio: seconds of the treated arm a run, over those of the control; ``None`` where they were not run in
+            the same way.
+        verdict: ``helps``, ``hurts``, ``no evidence at n=...``, or ``too few pairs``.
+        seeds_to_settle: pairs that would make the interval exclude zero if mean and spread stayed as they are;
+            ``None`` where it does already, or never would.
+    """
+
+    name: str
+    treated: str
+    control: str
+    overrides: list[str]
+    n: int
+    lost: int
+    mean: float | None
+    interval: tuple[float, float] | None
+    difference: float | None
+    difference_interval: tuple[float, float] | None
+    cost_ratio: float | None
+    verdict: str
+    seeds_to_settle: int | None
+
+
+def effect(
+    compared: Comparison, overrides: list[str], results: Results, higher_is_better: bool, level: float
+) -> Effect:
+    """Judge one comparison.
+
+    Args:
+        compared: the two arms.
+        overrides: of the treated arm, for the record.
+        results: the outcomes of all arms.
+        higher_is_better: which way of the metric is better.
+        level: confidence of the intervals.
+    """
+    treated, control = values(results[compared.treated]), values(results[compared.control])
+    seeds = sorted(treated.keys() & control.keys())
+    lost = len(results[compared.treated].keys() | results[compared.control].keys()) - len(seeds)
+    a, b = [treated[s] for s in seeds], [control[s] for s in seeds]
+    settle, between = None, None
+    if len(seeds) > 1:
+        found = paired_interval(a, b, level)
+        between = (found.low, found.high)
+        settle = seeds_to_settle([x - y for x, y in zip(a, b, strict=True)], level) if spans_zero(between) else None
+    own = mean_interval(list(treated.values()), level) if treated else None
+    return Effect(
+        compared.name,
+        arm_name(compared.treated),
+        arm_name(compared.control),
+        overrides,
+        len(seeds),
+        lost,
+        own.mean if own else None,
+        (own.low, own.high) if own and len(treated) > 1 else None,
+        fmean(a) - fmean(b) if seeds else None,
+        between,
+        cost_ratio(results[compared.treated], results[compared.control], seeds),
+        verdict(between, len(seeds), higher_is_better),
+        settle,
+    )
+
+
+def values(outcomes: Mapping[int, Outcome]) -> dict[int, float]:
+    """The objective of every seed that was run to its end."""
+    found = {seed: o.summary.objective.get("value") for seed, o in outcomes.items() if o.summary.status in DONE}
+    return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def spans_zero(interval: tuple[float, float]) -> bool:
+    return interval[0] <= 0 <= interval[1]
+
+
+def verdict(interval: tuple[float, float] | None, n: int, higher_is_better: bool) -> str:
+    """What an interval of differences says.
+
+    >>> verdict((0.01, 0.02), 5, True), verdict((0.01, 0.02), 5, False), verdict((-0.1, 0.2), 5, True)
+    ('helps', 'hurts', 'no evidence at n=5')
+    """
+    if interval is None:
+        return "too few pairs"
+    if spans_zero(interval):
+        return f"no evidence at n={n}"
+    return "helps" if (interval[0] > 0) == higher_is_better else "hurts"
+
+
+def cost_ratio(treated: Mapping[int, Outcome], control: Mapping[int, Outcome], seeds: list[int]) -> float | None:
+    """Mean seconds a run over mean seconds a run, where both arms were trained in stacks of one size, or singly."""
+    if not seeds:
+        return None
+    sides = [[arm[seed].summary for seed in seeds] for arm in (treated, control)]
+    ways = {getattr(summary, "fused", None) for side in sides for summary in side}
+    below = fmean(summary.seconds for summary in sides[1])
+    return fmean(summary.seconds for summary in sides[0]) / below if len(ways) == 1 and below > 0 else None

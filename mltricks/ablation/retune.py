@@ -1,0 +1,78 @@
+"""The values that are tried for the retuned settings of an arm.
+
+Source: Sobol 1967; one setting is spread evenly, several by a scrambled Sobol sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mltricks.ablation.arms import Arm, Plan, is_setting_of
+from mltricks.sweep.ranges import Domain, Interval
+from mltricks.sweep.space import read_space
+
+Points = Callable[[Arm], list[list[str]]]
+"""The points of an arm, each a list of overrides."""
+
+
+def points_of(plan: Plan, retune: Sequence[str], count: int, place: Any) -> Points:
+    """What is tried for each arm: ``count`` points over the ranges of the options' own files, and what is configured.
+
+    Args:
+        plan: the command, taken apart.
+        retune: keys of the settings.
+        count: points, besides the configured one.
+        place: where the sweep happens.
+
+    Returns:
+        A function of the arm; one that has none of the settings has one point, its own.
+    """
+
+    def points(arm: Arm) -> list[list[str]]:
+        keys = [key for key in retune if not is_setting_of(key, plan.missing(arm))]
+        job = [text for text in plan.overrides(arm) if key_of(text) not in keys]
+        space = read_space(job, place, keys)
+        domains = space.domains()
+        found: list[list[str]] = [[]]
+        for row in spread(len(domains), count):
+            at = dict(zip(domains, row, strict=True))
+            texts = space.overrides(lambda name, domain, at=at: value_at(domain, at[name]))
+            found.append([text for text in texts if key_of(text) in keys])
+        return found
+
+    return points if retune else lambda arm: [[]]
+
+
+def key_of(text: str) -> str:
+    """The key of an override."""
+    return text.partition("=")[0].lstrip("+")
+
+
+def spread(num_settings: int, count: int) -> list[list[float]]:
+    """Points in the unit cube, each a list of ``num_settings`` shares: both ends and even steps for one setting.
+
+    >>> spread(1, 3)
+    [[0.0], [0.5], [1.0]]
+    """
+    if num_settings == 0:
+        return []
+    if num_settings == 1:
+        return [[i / (count - 1)] for i in range(count)]
+    import torch
+
+    return torch.quasirandom.SobolEngine(num_settings, scramble=True, seed=0).draw(count).tolist()
+
+
+def value_at(domain: Domain, share: float) -> str:
+    """The value that stands at a share of the way through a domain.
+
+    >>> value_at(Interval(0.01, 1.0, log=True), 0.5)
+    '0.1'
+    """
+    if not isinstance(domain, Interval):
+        values = domain.values
+        return domain.text(values[min(int(share * len(values)), len(values) - 1)])
+    low, high = domain.low, domain.high
+    value = low * (high / low) ** share if domain.log else low + (high - low) * share
+    return domain.text(round(value) if domain.whole else float(f"{value:.6g}"))

@@ -1,0 +1,28 @@
+"""Checking the settings of the sweeper ``ablation``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from mltricks.ablation.arms import Mode
+from mltricks.values import Range, check_value
+
+AtLeastTwo = Annotated[int, Range(2)]
+HINTS: dict[str, Any] = {
+    "mode": Mode,
+    "seeds": AtLeastTwo,
+    "retune": list[str],
+    "retune_trials": AtLeastTwo,
+    "first_seeds": AtLeastTwo,
+    "level": Annotated[float, Range(0.0, 1.0, above=True, below=True)],
+}
+
+
+def check(settings: dict[str, Any]) -> None:
+    """Refuse values of the wrong type or out of range.
+
+    Raises:
+        ValueError: naming the setting, its value and what it may be.
+    """
+    for name, hint in HINTS.items():
+        check_value(f"hydra.sweeper.{name}", settings[name], hint)

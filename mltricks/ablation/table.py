@@ -1,0 +1,43 @@
+"""What an ablation says on the terminal."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mltricks.ablation.arms import Arm, arm_name
+from mltricks.ablation.effects import Effect
+from mltricks.ablation.trials import Trials
+
+
+def say(
+    effects: Sequence[Effect], trials: Trials, settings: dict[str, Any], rounds: Sequence[dict[str, Any]], folder: Path
+) -> None:
+    """Print a line a comparison, and the command that follows from them."""
+    percent = f"{100 * settings['level']:g} %"
+    print(f"{'':24} {'difference':>11}  {percent + ' interval':22} {'cost':>6}  verdict")
+    for found in effects:
+        print(line(found))
+    if len(effects) > 1:
+        print(
+            f"Each interval stands for itself: of {len(effects)} without any effect, some may exclude zero by chance."
+        )
+    if rounds:
+        chosen: Arm = tuple(rounds[-1]["chosen"])
+        print(f"selected: {arm_name(chosen)}")
+        print(shlex.join(["python", "-m", "mltricks", *trials.overrides(chosen)]))
+    print(folder)
+
+
+def line(found: Effect) -> str:
+    """One comparison as a line of the table."""
+    difference = "" if found.difference is None else f"{found.difference:+.4g}"
+    between = ""
+    if found.difference_interval is not None:
+        between = f"[{found.difference_interval[0]:+.4g}, {found.difference_interval[1]:+.4g}]"
+    cost = "" if found.cost_ratio is None else f"x{found.cost_ratio:.2f}"
+    remark = f"; about {found.seeds_to_settle} seeds would settle it" if found.seeds_to_settle else ""
+    remark += f"; {found.lost} pairs lost" if found.lost else ""
+    return f"{found.name:24} {difference:>11}  {between:22} {cost:>6}  {found.verdict}{remark}"

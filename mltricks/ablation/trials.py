@@ -1,0 +1,75 @@
+"""Running the arms: numbered jobs for every arm and seed, each run once, and settings searched anew for every arm."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from mltricks.ablation.arms import Arm, Plan
+from mltricks.ablation.effects import values
+from mltricks.ablation.retune import Points
+from mltricks.sweep.runner import Outcome, Sweep
+
+
+class Trials:
+    """Launches arms and remembers their outcomes.
+
+    Args:
+        sweep: launches jobs.
+        plan: the command, taken apart.
+        points: what is tried for an arm, each point a list of overrides; a single point is not searched.
+        tuning_seed: of the search; none of the paired seeds, so that no arm is judged by the luck it was chosen for.
+    """
+
+    def __init__(self, sweep: Sweep, plan: Plan, points: Points, tuning_seed: int):
+        self.sweep, self.plan, self.points, self.tuning_seed = sweep, plan, points, tuning_seed
+        self.count = 0
+        self.tuned: dict[Arm, list[str]] = {}
+        self.searched: dict[Arm, list[Outcome]] = {}
+        self.results: dict[Arm, dict[int, Outcome]] = {}
+
+    def overrides(self, arm: Arm) -> list[str]:
+        """The overrides of an arm with what was found for it, without its seed."""
+        return [*self.plan.overrides(arm), *self.tuned.get(arm, [])]
+
+    def tune(self, arms: Sequence[Arm]) -> None:
+        """Search the settings of arms that have not been searched; all of them in one launch."""
+        new = [arm for arm in arms if arm not in self.tuned]
+        points = {arm: self.points(arm) for arm in new}
+        pairs = [(arm, point) for arm in new for point in points[arm] if len(points[arm]) > 1]
+        jobs = [[*self.plan.overrides(arm), *point, f"seed={self.tuning_seed}"] for arm, point in pairs]
+        outcomes = self._run(jobs)
+        for arm in new:
+            tried = [(point, o) for (of, point), o in zip(pairs, outcomes, strict=True) if of == arm]
+            self.searched[arm] = [o for _, o in tried]
+            self.tuned[arm] = list(best_point(tried)) if tried else []
+
+    def measure(self, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
+        """Run arms with seeds, in one launch; what has been run is not run again."""
+        pairs = [(a, s) for a, s in itertools.product(arms, seeds) if s not in self.results.get(a, {})]
+        jobs = [[*self.overrides(arm), f"seed={seed}"] for arm, seed in pairs]
+        for (arm, seed), outcome in zip(pairs, self._run(jobs), strict=True):
+            self.results.setdefault(arm, {})[seed] = outcome
+
+    def _run(self, jobs: list[list[str]]) -> list[Outcome]:
+        start, self.count = self.count, self.count + len(jobs)
+        return self.sweep.run(jobs, start) if jobs else []
+
+
+def best_point(tried: Sequence[tuple[Sequence[str], Outcome]]) -> Sequence[str]:
+    """The point with the best objective; the first of equals.
+
+    Raises:
+        ValueError: no run of an arm came to its end.
+    """
+    found = [(values({0: outcome}).get(0), outcome.summary.objective, point) for point, outcome in tried]
+    done: list[Any] = [entry for entry in found if entry[0] is not None]
+    if not done:
+        first = tried[0][1]
+        raise ValueError(
+            f"none of the {len(tried)} points tried came to its end; {first.folder}: "
+            f"{first.summary.error or first.summary.status}. Mend that, or type another range with retune."
+        )
+    sign = 1 if done[0][1].get("direction") == "maximize" else -1
+    return max(done, key=lambda entry: sign * entry[0])[2]

@@ -1,0 +1,195 @@
+"""Ablations: which arms are run, what their differences prove, and that a race ends where it should."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY
+from conftest import Outcome as Ran
+from scipy import stats
+
+from mltricks.ablation.arms import Arm, Comparison, arm_name, comparisons, distinct, read_plan
+from mltricks.ablation.effects import effect
+from mltricks.ablation.select import grow
+from mltricks.ablation.trials import Trials
+from mltricks.options import conf_dir
+from mltricks.summary import Summary
+from mltricks.sweep.runner import Outcome
+
+MLP = (*(o for o in TINY if not o.startswith("model")), "model=mlp", "model.width=8", "epochs=1")
+
+
+def plan_of(*arguments: str) -> Any:
+    return read_plan(arguments, [conf_dir()])
+
+
+def test_the_arms_of_every_mode() -> None:
+    parts = ("mixup", "ema", "sam")
+    assert distinct(comparisons("drop", parts)) == [("ema", "sam"), parts, ("mixup", "sam"), ("mixup", "ema")]
+    assert distinct(comparisons("add", parts)) == [(), ("mixup",), ("ema",), ("sam",)]
+    every = comparisons("all", parts)
+    assert every[-1] == Comparison("the full stack", parts, ())
+    assert len(distinct(every)) == 1 + 3 + 3 + 1
+    assert distinct(comparisons("all", ("ema",))) == [(), ("ema",)], "one part: alone and left out are the same"
+
+
+def test_an_arm_has_no_settings_of_what_it_leaves_out() -> None:
+    plan = plan_of("technique=[mixup,ema]", "technique.mixup.alpha=0.4", "augment=standard", "technique.crop.padding=1")
+    assert plan.parts == ("mixup", "ema", "augment=standard")
+    whole = ["augment=standard", "technique=[mixup,ema]", "technique.mixup.alpha=0.4", "technique.crop.padding=1"]
+    assert plan.overrides(plan.parts) == whole
+    assert plan.overrides(("ema", "augment=standard")) == [
+        "augment=standard",
+        "technique=[ema]",
+        "technique.crop.padding=1",
+    ]
+    assert plan.overrides(("mixup",)) == ["technique=[mixup]", "technique.mixup.alpha=0.4"]
+    assert plan.overrides(()) == ["technique=[]"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["technique=[mixup]", "optim.lr=0.1,0.2"], r"optim\.lr=0\.1,0\.2: .*one value of optim\.lr"),
+        (["optim.lr=0.1"], r"nothing|something to leave out.*technique=\[mixup,ema\]"),
+    ],
+)
+def test_what_cannot_be_ablated_is_refused(arguments: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        plan_of(*arguments)
+
+
+def outcome(
+    value: float | None, seconds: float = 1.0, direction: str = "maximize", status: str = "completed"
+) -> Outcome:
+    objective = {"name": "val/accuracy", "value": value, "direction": direction}
+    return Outcome(0, [], Path("nowhere"), Summary(status, seconds=seconds, objective=objective))
+
+
+def judged(treated: Sequence[float | None], control: Sequence[float | None], higher: bool = True) -> Any:
+    arms: dict[Arm, Sequence[float | None]] = {("mixup",): treated, (): control}
+    results = {
+        arm: {
+            s: outcome(v, 1.5 if arm else 1.0, status="completed" if v is not None else "diverged")
+            for s, v in enumerate(vs)
+        }
+        for arm, vs in arms.items()
+    }
+    return effect(Comparison("mixup, alone", ("mixup",), ()), [], results, higher, 0.95)
+
+
+def test_a_difference_has_the_paired_interval_of_scipy() -> None:
+    treated, control = [0.91, 0.93, 0.90, 0.95, 0.92], [0.90, 0.91, 0.90, 0.93, 0.905]
+    found = judged(treated, control)
+    expected = stats.ttest_rel(treated, control).confidence_interval(0.95)
+    assert found.difference_interval == pytest.approx((expected.low, expected.high))
+    assert found.difference == pytest.approx(0.013)
+    assert (found.verdict, found.seeds_to_settle, found.cost_ratio) == ("helps", None, 1.5)
+    assert judged(control, treated).verdict == "hurts"
+    assert judged(treated, control, higher=False).verdict == "hurts"
+
+
+def test_noise_is_no_evidence_and_says_how_many_seeds_would_settle_it() -> None:
+    found = judged([0.91, 0.89, 0.93, 0.90], [0.90, 0.90, 0.91, 0.91])
+    assert found.verdict == "no evidence at n=4"
+    differences = [0.01, -0.01, 0.02, -0.01]
+    mean, spread = sum(differences) / 4, stats.tstd(differences)
+    enough = lambda n: stats.t.ppf(0.975, n - 1) * spread / n**0.5 < mean  # noqa: E731
+    assert enough(found.seeds_to_settle)
+    assert not enough(found.seeds_to_settle - 1)
+
+
+def test_a_pair_with_a_diverged_run_is_lost_and_counted() -> None:
+    found = judged([0.9, None, 0.92], [0.8, 0.8, 0.81])
+    assert (found.n, found.lost, found.verdict) == (2, 1, "helps")
+    assert judged([0.9, None], [0.8, 0.8]).verdict == "too few pairs"
+
+
+class Formula:
+    """Stands for training: the objective is what the parts are worth, with the noise of the seed and of the run."""
+
+    def __init__(self, worth: dict[str, float], noise: float):
+        self.worth, self.noise, self.launched = worth, noise, 0
+
+    def run(self, jobs: Sequence[Sequence[str]], start: int) -> list[Outcome]:
+        assert start == self.launched, "jobs are numbered in the order in which they are launched"
+        self.launched += len(jobs)
+        return [outcome(self.value(job)) for job in jobs]
+
+    def value(self, job: Sequence[str]) -> float:
+        seed = next(o for o in job if o.startswith("seed="))
+        common = random.Random(seed).gauss(0, 10 * self.noise)
+        own = random.Random(" ".join(job)).gauss(0, self.noise)
+        return common + own + sum(w for part, w in self.worth.items() if any(part in o for o in job))
+
+
+def test_selection_takes_what_helps_and_leaves_what_does_not() -> None:
+    formula = Formula({"mixup": 0.05, "ema": 0.03, "sam": -0.05, "cutmix": 0.0}, noise=0.002)
+    plan = plan_of("technique=[mixup,ema,sam,cutmix]")
+    trials = Trials(formula, plan, lambda arm: [[]], tuning_seed=100)  # type: ignore[arg-type]
+    rounds = grow(trials, plan.parts, range(10), first=3, level=0.95)
+    assert rounds[-1]["chosen"] == ["mixup", "ema"]
+    assert len(rounds) == 3, "two that helped, and a round in which nothing did"
+    raced = rounds[0]["candidates"]
+    assert raced["mixup"] < 10, "the race was decided before the seeds were used up"
+    assert raced["sam"] == 3, "what is proven worse is not run again"
+
+
+def test_every_arm_is_searched_and_judged_by_other_seeds() -> None:
+    class LikesItsOwnRate(Formula):
+        def value(self, job: Sequence[str]) -> float:
+            rate = float(next(o for o in job if o.startswith("optim.lr=")).partition("=")[2])
+            best = 0.1 if any("mixup" in o for o in job) else 0.01
+            return super().value(job) - abs(rate - best)
+
+    points = [["optim.lr=0.01"], ["optim.lr=0.1"]]
+    formula = LikesItsOwnRate({}, noise=1e-4)
+    trials = Trials(formula, plan_of("technique=[mixup]"), lambda arm: points, 7)  # type: ignore[arg-type]
+    arms = distinct(comparisons("add", ("mixup",)))
+    trials.tune(arms)
+    trials.measure(arms, range(3))
+    assert trials.tuned == {(): ["optim.lr=0.01"], ("mixup",): ["optim.lr=0.1"]}
+    assert formula.launched == 2 * 2 + 2 * 3
+    assert 7 not in trials.results[()]
+
+
+def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
+    command = ["-m", "hydra/sweeper=ablation", "technique=[label_smoothing,clip_norm]", "hydra.sweeper.mode=all", *MLP]
+    command += ["hydra.sweeper.seeds=2", "hydra.sweeper.retune=[optim.lr]", "hydra.sweeper.retune_trials=2"]
+    command += ["hydra.sweep.dir=sweep", "seed=5"]
+    ran = run_cli(*command)
+    assert ran.status == 0, ran.err
+    found = json.loads((tmp_path / "sweep/ablation.json").read_text())
+    arms = {arm["name"]: arm for arm in found["arms"]}
+    assert list(arms) == [
+        "label_smoothing, alone",
+        "clip_norm, alone",
+        "label_smoothing, left out",
+        "clip_norm, left out",
+        "the full stack",
+    ]
+    summaries = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("sweep/*/summary.json"))]
+    seeds = [o for s in summaries for o in s["overrides"] if o.startswith("seed=")]
+    assert seeds.count("seed=5") == seeds.count("seed=6") == 4, "four arms, each with the paired seeds"
+    assert seeds.count("seed=7") == 4 * 3, "two points of the range and the configured rate, for each arm"
+
+    def mean_of(stack: str) -> float:
+        rate = found["retuned"].get(arm_name(tuple(filter(None, stack.split(",")))), [])
+        own = [
+            s["objective"]["value"]
+            for s in summaries
+            if {f"technique=[{stack}]", *rate} <= set(s["overrides"]) and {"seed=5", "seed=6"} & set(s["overrides"])
+        ]
+        return sum(own) / 2
+
+    both = arms["the full stack"]
+    assert both["difference"] == pytest.approx(mean_of("label_smoothing,clip_norm") - mean_of(""))
+    assert (both["n"], both["mean"]) == (2, pytest.approx(mean_of("label_smoothing,clip_norm")))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/summary.json")}
+    assert run_cli(*command).status == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/summary.json")} == before
