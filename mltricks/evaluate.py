@@ -47,20 +47,47 @@ def evaluate(
         batch_size: samples a forward pass.
         watch: who else wants to see the outputs.
     """
-    totals: dict[str, Tensor] = {}
-    counts: Tensor | None = None
+    tally = Tally()
     for batch in in_order(split, batch_size):
-        outputs, y = predict(state, batch["x"]), batch["y"]
-        metrics = objective.judge(outputs, y)[1]["metrics"]
-        for name, value in metrics.items():
-            totals[name] = totals.get(name, 0.0) + value.cpu().double() * len(y)
-        if has_classes(metrics, outputs, y):
-            found = class_counts(outputs.argmax(1), y, outputs.shape[1])
-            counts = found if counts is None else counts + found
+        outputs = predict(state, batch["x"])
+        tally.add(judge(objective, outputs, batch["y"]), len(batch["y"]))
         for see in watch:
             see(batch, outputs)
-    means = {name: float(total) / len(split) for name, total in totals.items()}
-    return means if counts is None or "f1" in means else {**means, "f1": float(macro_f1(counts))}
+    return {name: float(value) for name, value in tally.means().items()}
+
+
+COUNTS = "class counts"
+"""What ``judge`` gives besides the metrics where the outputs choose classes: sums, no means."""
+
+
+def judge(objective: Any, outputs: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """The objective's metrics of a batch, 0-d, and of classes what macro F1 is made of; works under ``vmap``."""
+    metrics = dict(objective.judge(outputs, y)[1]["metrics"])
+    if has_classes(metrics, outputs, y):
+        metrics[COUNTS] = class_counts(outputs.argmax(1), y, outputs.shape[1])
+    return metrics
+
+
+class Tally:
+    """Adds up what ``judge`` gives of the batches of a split, of one run or, with a leading axis, of several."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor] = {}
+        self.num_samples = 0
+
+    def add(self, judged: dict[str, Tensor], num_samples: int) -> None:
+        """Add a batch."""
+        self.num_samples += num_samples
+        for name, value in judged.items():
+            weighted = value if name == COUNTS else value.cpu().double() * num_samples
+            self.totals[name] = self.totals[name] + weighted if name in self.totals else weighted
+
+    def means(self) -> dict[str, Tensor]:
+        """The metrics over all samples, float64 on the CPU."""
+        means = {name: total / self.num_samples for name, total in self.totals.items() if name != COUNTS}
+        if COUNTS in self.totals and "f1" not in means:
+            means["f1"] = macro_f1(self.totals[COUNTS])
+        return means
 
 
 def has_classes(metrics: dict[str, Tensor], outputs: Tensor, y: Tensor) -> bool:
@@ -73,7 +100,7 @@ def class_counts(predicted: Tensor, y: Tensor, num_classes: int) -> Tensor:
     hits = torch.where(predicted == y, y, num_classes)
     one = torch.ones_like(y)
     rows = [
-        torch.zeros(num_classes + 1, dtype=torch.int64, device=y.device).scatter_add_(0, c, one)
+        torch.zeros(num_classes + 1, dtype=torch.int64, device=y.device).scatter_add(0, c, one)
         for c in (hits, predicted, y)
     ]
     return torch.stack(rows)[:, :num_classes]
@@ -82,12 +109,15 @@ def class_counts(predicted: Tensor, y: Tensor, num_classes: int) -> Tensor:
 def macro_f1(counts: Tensor) -> Tensor:
     """The mean over classes of 2 hits / (predicted + there), of ``class_counts``; absent classes do not count.
 
+    Args:
+        counts: (..., 3, K).
+
     >>> macro_f1(torch.tensor([[1, 1], [1, 2], [2, 1]]))
     tensor(0.6667, dtype=torch.float64)
     """
-    hits, predicted, there = counts.cpu().double()
+    hits, predicted, there = counts.cpu().double().unbind(-2)
     occurs = predicted + there > 0
-    return (2 * hits / (predicted + there).clamp_min(1)).sum() / occurs.sum()
+    return (2 * hits / (predicted + there).clamp_min(1)).sum(-1) / occurs.sum(-1)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -13,6 +14,7 @@ from mltricks.interrupt import EXIT_STATUS
 
 def train(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | None:
     """Train; the value a sweeper optimises."""
+    from mltricks.observers.create import InSweep
     from mltricks.train import train as run_training
 
     for name in ("checkpoint", "input"):
@@ -26,7 +28,8 @@ def train(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | No
     if cfg["show"]:
         show(cfg)
         return None
-    summary = run_training(cfg, folder, resume, overrides)
+    in_sweep = InSweep(os.environ.get("MLTRICKS_TRIAL", "")) if mode == "MULTIRUN" else None
+    summary = run_training(cfg, folder, resume, overrides, in_sweep)
     if summary.signal is not None:
         sys.exit(EXIT_STATUS[summary.signal])
     return summary.objective["value"]

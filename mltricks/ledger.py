@@ -31,7 +31,7 @@ class Ledger:
 
     def __init__(self, plan: HyperPlan, steps_per_epoch: int, score: Score):
         self.plan, self.steps_per_epoch, self.score = plan, steps_per_epoch, score
-        self.window: list[dict[str, Tensor]] = []
+        self.window: list[dict[str, Tensor]] = []  # of one step each, or of several in a row
         self.best: Record = {}
         self.last_train: Record = {}
         self.seconds, self.seconds_at_record = 0.0, 0.0
@@ -52,7 +52,7 @@ class Ledger:
         return self.seconds
 
     def add(self, metrics: dict[str, Tensor]) -> None:
-        """Note the metrics of a step."""
+        """Note the metrics of a step, 0-d, or of several, each (steps,)."""
         self.window.append(metrics)
 
     def record_due(self, step: int, every: int, total: int) -> bool:
@@ -68,9 +68,10 @@ class Ledger:
             Diverged: the loss of one of these steps is NaN or infinite.
         """
         self.check_finite(step)
-        means = {name: float(values.cpu().double().mean()) for name, values in self._stacked().items()}
+        window = self._stacked()
+        means = {name: float(values.cpu().double().mean()) for name, values in window.items()}
         seconds = self.tick()
-        speed = len(self.window) * batch_size / max(seconds - self.seconds_at_record, 1e-9)
+        speed = _length(window) * batch_size / max(seconds - self.seconds_at_record, 1e-9)
         record = {"step": step, "epoch": self.epoch(step), "split": "train", **means, "lr": self._lr(step - 1)}
         self.window, self.seconds_at_record = [], seconds
         self.last_train = {**record, "samples_per_s": round(speed, 1), "seconds": round(seconds, 3)}
@@ -107,9 +108,10 @@ class Ledger:
         Raises:
             Diverged: one of them is NaN or infinite.
         """
-        losses = self._stacked().get("loss", torch.zeros(0))
+        window = self._stacked()
+        losses = window.get("loss", torch.zeros(0))
         bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
-        first = step - len(self.window) + 1 + bad[0] if bad else step
+        first = step - _length(window) + 1 + bad[0] if bad else step
         what = f"the loss became {float(losses[bad[0]])}" if bad else ""
         if (
             not bad
@@ -140,8 +142,7 @@ class Ledger:
 
     def recall(self, kept: dict[str, Any], observers: Sequence[Observer]) -> None:
         """Take back what ``remember`` gave."""
-        length = len(next(iter(kept["window"].values()))) if kept["window"] else 0
-        self.window = [{name: values[i] for name, values in kept["window"].items()} for i in range(length)]
+        self.window = [kept["window"]] if kept["window"] else []
         self.best = _record(kept["best"], "val")
         self.last_train = _record(kept["last_train"], "train")
         self.seconds, self.seconds_at_record = float(kept["seconds"]), float(kept["seconds_at_record"])
@@ -159,10 +160,14 @@ class Ledger:
 
     def _stacked(self) -> dict[str, Tensor]:
         names = self.window[0] if self.window else {}
-        return {name: torch.stack([metrics[name] for metrics in self.window]) for name in names}
+        return {name: torch.cat([metrics[name].reshape(-1) for metrics in self.window]) for name in names}
 
     def _lr(self, step: int) -> float:
         return self.plan.values(step).get(("optim", "lr"), self.plan.constants["optim"]["lr"])
+
+
+def _length(window: dict[str, Tensor]) -> int:
+    return len(next(iter(window.values()))) if window else 0
 
 
 def _record(kept: dict[str, Tensor], split: str) -> Record:

@@ -28,7 +28,7 @@ HINTS: dict[str, Any] = {
     "early_stopping.patience": Size,
     "early_stopping.min_delta": NonNegative,
     "progress": Literal["auto", "bar", "lines", "none"],
-    "plots": bool,
+    "plots": bool | Literal["auto"],
 }
 """The types of the settings that the loop itself reads."""
 READ_HERE = ("precision", "tracker")

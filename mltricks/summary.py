@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import subprocess
@@ -31,7 +32,10 @@ class Summary:
         git: commit of the working directory, and whether it was changed; ``null`` outside a repository.
         folder: the output folder.
         error: the message, where the run failed or diverged.
+        out_of_memory: whether it failed because the device's memory was too small.
         signal: number of the signal that interrupted the run.
+        fused: ``{"trials"}``, how many were trained at once, for one of a stack: its sums are rounded otherwise than
+            alone, and its seconds are those of all; ``null`` for a run that was trained alone.
     """
 
     status: str
@@ -48,7 +52,9 @@ class Summary:
     git: dict[str, Any] | None = None
     folder: str = ""
     error: str | None = None
+    out_of_memory: bool = False
     signal: int | None = None
+    fused: dict[str, Any] | None = None
 
     def write(self, path: Path) -> None:
         """Write the summary as JSON, atomically; what is not a finite number becomes ``null``."""
@@ -77,10 +83,16 @@ def json_safe(value: Any) -> Any:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the working directory and whether it was changed, or ``None`` outside a repository."""
+    """Commit of the working directory and whether it was changed, or ``None`` outside a repository; asked for once."""
+    return _git_state(Path.cwd())
 
+
+@functools.cache
+def _git_state(folder: Path) -> dict[str, Any] | None:
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=5, cwd=folder
+        ).stdout.strip()
 
     try:
         return {

@@ -50,6 +50,10 @@ class Observer:
         """A validation was made; ``True`` asks to stop."""
         return False
 
+    def hopeless(self) -> bool:
+        """Whether the run is to be given up; asked after a validation, when all runs that train together were told."""
+        return False
+
     def stopped(self) -> bool:
         """Whether this observer had asked to stop before a restart; asked once, after ``start``."""
         return False

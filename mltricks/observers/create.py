@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,29 +14,55 @@ from mltricks.observers.early_stopping import EarlyStopping
 from mltricks.observers.files import Files
 
 
+@dataclass(frozen=True)
+class InSweep:
+    """How a run is observed that is a trial of a sweep.
+
+    Args:
+        trial: token by which it reports to a study; empty: none listens.
+        quiet: whether somebody else says how it goes.
+    """
+
+    trial: str = ""
+    quiet: bool = False
+
+
 def new_folder() -> Path:
     """A fresh output folder under ``outputs/``, named by date and time."""
     return Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
 
 
-def create_observers(cfg: dict[str, Any], folder: Path) -> list[Observer]:
+def create_observers(cfg: dict[str, Any], folder: Path, in_sweep: InSweep | None = None) -> list[Observer]:
     """The observers that the configuration asks for, in the order in which they are told: plots come before uploads.
 
     Raises:
         ValueError: a setting is wrong or has no effect, or a tracker is not installed.
     """
-    stopping, console = cfg["early_stopping"], create_console(cfg["progress"])
+    stopping = cfg["early_stopping"]
     if stopping["min_delta"] and not stopping["patience"]:
         raise ValueError("early_stopping.min_delta has no effect without patience. Type early_stopping.patience=5.")
+    console = create_console("none" if in_sweep and in_sweep.quiet else cfg["progress"])
     observers: list[Observer] = [Files()]
     if console is not None:
         observers.append(console)
     if stopping["patience"]:
         observers.append(EarlyStopping(stopping["patience"], stopping["min_delta"]))
-    if cfg["plots"]:
+    observers += trial_observers(in_sweep.trial if in_sweep else "")
+    if cfg["plots"] is True or (cfg["plots"] == "auto" and not in_sweep):
         from mltricks.observers.report import Report
 
         observers.append(Report())
     if cfg["tracker"].get("_target_"):
         observers.append(create(cfg["tracker"], "tracker", cfg["allow_modules"]))
     return observers
+
+
+def trial_observers(token: str) -> list[Observer]:
+    """The observer that reports to the study which the token names, if it names one."""
+    if not token:
+        return []
+    from mltricks.observers.trial import TrialObserver
+    from mltricks.sweep.trial import attached
+
+    reporter = attached(token)
+    return [TrialObserver(reporter)] if reporter is not None else []

@@ -1,0 +1,193 @@
+"""A run with all that stands beside it: what has been measured, who watches, where it is written, how it ended.
+
+A run that trains alone and one that trains in a stack with others go through the same functions here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mltricks import checkpoint
+from mltricks.atomic import remove_partial
+from mltricks.build import STEP, Run, build
+from mltricks.checkpoint import LAST
+from mltricks.data.splits import DataSplits
+from mltricks.evaluate import steered_by
+from mltricks.interrupt import stopped_by
+from mltricks.ledger import Diverged, Ledger
+from mltricks.memory import is_out_of_memory
+from mltricks.observers.base import Moment, Observer
+from mltricks.observers.create import InSweep, create_observers
+from mltricks.state import State, fold, reseed
+from mltricks.summary import Summary, git_state
+
+BEST = Path("checkpoints/best.safetensors")
+AFTER = 1
+"""Folded into a step's seed for what happens after it: validation, and then the test."""
+
+
+@dataclass
+class Session:
+    """A run and what stands beside it.
+
+    Attributes:
+        run: what is trained.
+        ledger: what has been measured.
+        observers: who watches.
+        folder: where the output goes.
+        summary: takes the outcome.
+    """
+
+    run: Run
+    ledger: Ledger
+    observers: list[Observer]
+    folder: Path
+    summary: Summary
+
+    @property
+    def step(self) -> int:
+        """Updates made."""
+        return int(self.run.state["step"])
+
+    def start(self) -> bool:
+        """Let the observers begin, and the clock; whether one had asked to stop before a restart."""
+        for observer in self.observers:
+            observer.start(self.run, self.folder, self.step)
+        self.ledger.begin()
+        return any([observer.stopped() for observer in self.observers])
+
+    def reseed(self, step: int, purpose: int) -> None:
+        """Set the random state for what follows an update: whatever was done before, a restart does the same."""
+        reseed(fold(self.run.cfg["seed"], STEP, step, purpose))
+
+    def record_due(self, step: int) -> bool:
+        return self.ledger.record_due(step, self.run.cfg["log_every"], self.run.total_steps)
+
+    def validation_due(self, step: int) -> bool:
+        return self.ledger.validation_due(step, self.run.cfg["eval_every_epochs"], self.run.total_steps)
+
+    def record_training(self, step: int) -> None:
+        """Tell the metrics since the last record; raises ``Diverged`` where one is not finite."""
+        self.ledger.record_training(step, self.run.cfg["batch_size"], self.observers)
+
+    def record_validation(self, step: int, metrics: dict[str, float], keep: Callable[[State], None]) -> bool:
+        """Tell the metrics of a validation; whether an observer asks to stop.
+
+        Args:
+            step: updates made.
+            metrics: of the validation split.
+            keep: keeps the weights of a state that is the best so far.
+
+        Raises:
+            Diverged: a metric that steers is not finite.
+        """
+        record, is_best = self.ledger.record_validation(step, metrics, self.observers)
+        if is_best:
+            keep(self.run.state)
+        moment = Moment(self.run.state, record, is_best)
+        return any([observer.validated(moment) for observer in self.observers])
+
+    def hopeless(self) -> bool:
+        """Whether an observer gives the run up; asked when those of all runs that train together have been told."""
+        return any([observer.hopeless() for observer in self.observers])
+
+    def save(self) -> None:
+        """Write the checkpoint; raises ``Diverged`` instead where the run has."""
+        self.ledger.check_finite(self.step, self.run.state["params"])
+        state = {**self.run.state, "host": self.ledger.remember(self.observers)}
+        checkpoint.save(self.folder / LAST, state, self.run.cfg, self.summary.overrides)
+
+    def record_test(self, metrics: dict[str, float], status: str) -> None:
+        """Note the metrics of the test split: the run is over."""
+        step, self.summary.test, self.summary.status = self.step, metrics, status
+        self.ledger.tell({"step": step, "epoch": self.ledger.epoch(step), "split": "test", **metrics}, self.observers)
+
+    def fail(self, error: BaseException) -> None:
+        """Note how a run ended that did not end well, and write what can be written."""
+        note_failure(self.summary, error)
+        with suppress(Exception):  # a full disk fails here again; the first error is the one to tell
+            self.conclude()
+
+    def conclude(self) -> None:
+        """Write the summary, and let the observers finish."""
+        self.ledger.describe(self.summary, self.step)
+        self.summary.write(self.folder / "summary.json")
+        for observer in self.observers:
+            observer.finish(self.summary)
+
+
+def new_summary(folder: Path, overrides: Sequence[str]) -> Summary:
+    """What is said of a run before it has begun: that it failed."""
+    return Summary("failed", overrides=list(overrides), versions=checkpoint.versions(), folder=str(folder))
+
+
+def note_failure(summary: Summary, error: BaseException) -> None:
+    """Write into a summary how a run ended that did not end well."""
+    summary.status = "diverged" if isinstance(error, Diverged) else "failed"
+    summary.error, summary.out_of_memory = str(error), is_out_of_memory(error)
+    if stopped_by() is not None:
+        summary.status, summary.error, summary.signal = "interrupted", None, stopped_by()
+
+
+def prepare(
+    cfg: dict[str, Any],
+    folder: Path,
+    resume: bool,
+    summary: Summary,
+    in_sweep: InSweep | None = None,
+    data: DataSplits | None = None,
+) -> Session:
+    """Build the run and what stands beside it; where it goes on, take back what was saved.
+
+    Args:
+        cfg: the resolved configuration.
+        folder: output folder.
+        resume: go on where the checkpoint in ``folder`` stopped.
+        summary: takes the outcome.
+        in_sweep: how it is observed as a trial of a sweep; ``None`` where it is none.
+        data: of another run with the same ``cfg["data"]``; ``None`` to load.
+    """
+    saved = load_saved(cfg, folder) if resume else None
+    summary.git = git_state()
+    run = build(cfg, data)
+    ledger = Ledger(run.plan, run.source.steps_per_epoch, steered_by(run))
+    observers = create_observers(cfg, folder, in_sweep)
+    if not resume:
+        remove_stale(folder)
+    if saved is not None:
+        run.state = checkpoint.restore(saved["state"], run.state, folder / LAST)
+        ledger.recall(run.state.pop("host"), observers)
+        known = saved["overrides"]
+        summary.overrides = known + [o for o in summary.overrides if o not in known and not o.startswith("resume=")]
+    summary.device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else str(run.device)
+    return Session(run, ledger, observers, folder, summary)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what an earlier run has left in a folder: it must not pass for this one's."""
+    shutil.rmtree(folder / "plots", ignore_errors=True)
+    for stale in ("summary.json", "report.html", LAST, BEST):
+        (folder / stale).unlink(missing_ok=True)
+
+
+def load_saved(cfg: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+    """The checkpoint of the run in a folder, or ``None`` where it was stopped before its first: it then begins anew.
+
+    Raises:
+        ValueError: the configuration would not go on with that run but make another.
+    """
+    from mltricks.resume import differences, is_free, saved_config
+
+    for path, (mine, theirs) in differences(cfg, saved_config(folder)).items():
+        if not is_free(path):
+            raise ValueError(f"{path}={mine} cannot go on with the run in {folder}, where it was {theirs}.")
+    for place in (folder, (folder / LAST).parent):
+        remove_partial(place)
+    return checkpoint.load(folder / LAST) if (folder / LAST).exists() else None
