@@ -117,16 +117,20 @@ def remove_if_unused(folder: Path) -> None:
 
 
 def prepare(arguments: Sequence[str]) -> list[str]:
-    """Check the overrides, and send the output where it belongs: into a resumed folder, or nowhere for jobs that print.
+    """Write out short forms, check the overrides, and send the output where it belongs.
+
+    That is into a resumed folder, or nowhere for jobs that print.
 
     Raises:
         ValueError: an override that cannot be right.
     """
     from mltricks.options import conf_dir
     from mltricks.overrides import check_overrides, own_folders, parse, split_arguments
+    from mltricks.sweep.shorthand import bare_settings, expand
 
+    arguments = expand(arguments)
     overrides, options = split_arguments(arguments)
-    check_overrides(overrides, [conf_dir(), *own_folders(overrides, options)])
+    check_overrides(overrides, [conf_dir(), *own_folders(overrides, options)], bare_settings(overrides, options))
     chosen = {
         o.key_or_group: o.value() for o in parse([t for t in overrides if t.startswith(("resume=", "job=", "show="))])
     }

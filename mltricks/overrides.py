@@ -7,7 +7,7 @@ the keyboard is answered with the nearest names, and before there is an output f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,14 @@ def parse(overrides: Sequence[str]) -> list[Any]:
     return parsed
 
 
-def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None]) -> None:
+def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None], others: Collection[str] = ()) -> None:
     """Refuse groups, options and top-level keys that do not exist.
 
     Args:
         overrides: as typed, without Hydra's own options.
         folders: where options lie: ``conf`` and the user's own; ``None`` for one that cannot be read from here, which
             turns the check of option names off.
+        others: what else a key that does not exist may have been meant to be.
 
     Raises:
         UnknownName: with the nearest names.
@@ -84,9 +85,8 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None]) ->
             if len(readable) == len(folders):
                 _check_options(name, override, readable)
         elif first not in groups | top_level().keys():
-            raise UnknownName(
-                f"{override.input_line}: {first} is no setting. {suggest(first, groups | top_level().keys())}"
-            )
+            known = groups | top_level().keys() | set(others)
+            raise UnknownName(f"{override.input_line}: {first} is no setting. {suggest(first, known)}")
         elif "/" in name:
             raise UnknownName(f"{override.input_line}: there is no group {name}. {suggest(name, groups)}")
 
