@@ -5,6 +5,7 @@ Source: Sobol 1967; one setting is spread evenly, several by a scrambled Sobol s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,11 +38,16 @@ def points_of(plan: Plan, retune: Sequence[str], count: int, place: Any) -> Poin
         found: list[list[str]] = [[]]
         for row in spread(len(domains), count):
             at = dict(zip(domains, row, strict=True))
-            texts = space.overrides(lambda name, domain, at=at: value_at(domain, at[name]))
+            texts = space.overrides(functools.partial(pick, at))
             found.append([text for text in texts if key_of(text) in keys])
         return found
 
     return points if retune else lambda arm: [[]]
+
+
+def pick(at: dict[str, float], name: str, domain: Domain) -> str:
+    """The value of a setting at its share."""
+    return value_at(domain, at[name])
 
 
 def key_of(text: str) -> str:

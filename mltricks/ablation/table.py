@@ -17,9 +17,10 @@ def say(
 ) -> None:
     """Print a line a comparison, and the command that follows from them."""
     percent = f"{100 * settings['level']:g} %"
-    print(f"{'':24} {'difference':>11}  {percent + ' interval':22} {'cost':>6}  verdict")
+    width = max(len(found.name) for found in effects)
+    print(f"{'':{width}} {'difference':>11}  {percent + ' interval':22} {'cost':>6}  verdict")
     for found in effects:
-        print(line(found))
+        print(line(found, width))
     if len(effects) > 1:
         print(
             f"Each interval stands for itself: of {len(effects)} without any effect, some may exclude zero by chance."
@@ -31,8 +32,8 @@ def say(
     print(folder)
 
 
-def line(found: Effect) -> str:
-    """One comparison as a line of the table."""
+def line(found: Effect, width: int) -> str:
+    """One comparison as a line of the table, its name padded to ``width`` characters."""
     difference = "" if found.difference is None else f"{found.difference:+.4g}"
     between = ""
     if found.difference_interval is not None:
@@ -40,4 +41,4 @@ def line(found: Effect) -> str:
     cost = "" if found.cost_ratio is None else f"x{found.cost_ratio:.2f}"
     remark = f"; about {found.seeds_to_settle} seeds would settle it" if found.seeds_to_settle else ""
     remark += f"; {found.lost} pairs lost" if found.lost else ""
-    return f"{found.name:24} {difference:>11}  {between:22} {cost:>6}  {found.verdict}{remark}"
+    return f"{found.name:{width}} {difference:>11}  {between:22} {cost:>6}  {found.verdict}{remark}"
