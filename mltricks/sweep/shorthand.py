@@ -1,8 +1,8 @@
 """Short forms of the command: a sweeper's settings typed bare, as ``n_trials=20`` for ``hydra.sweeper.n_trials=20``.
 
 With ``-m`` a key that is a setting of the chosen sweeper, and nothing at the top of the configuration, is that setting.
-``study.sampler=gp`` names the sweeper too, which serves where the configuration has a key of the same name. The settings of
-sweepers that are not ours are typed in full.
+``study.sampler=gp`` names the sweeper too, which serves where the configuration has a key of the same name. Settings
+of sweepers that are not ours are typed in full.
 """
 
 from __future__ import annotations
