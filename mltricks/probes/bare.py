@@ -1,0 +1,43 @@
+"""A run with everything off that keeps a model from fitting: techniques, weight decay, dropout of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from mltricks.build import Run, build
+
+NEEDED = ("loss_scale",)
+"""Techniques that belong to the arithmetic of a precision and regularise nothing."""
+
+
+def bare_config(cfg: dict[str, Any]) -> dict[str, Any]:
+    """The same configuration without augmentation, regularisation, technique, weight decay and schedule.
+
+    Args:
+        cfg: the resolved configuration as nested dicts; it is not changed.
+    """
+    stack = {name: node for name, node in cfg["technique"].items() if name in NEEDED}
+    optim = dict(cfg["optim"])
+    if optim.get("weight_decay"):  # null is a class's own default, which only the class knows
+        optim["weight_decay"] = 0.0
+    data = {**cfg["data"], "unlabeled_ratio": 0} if cfg["data"].get("unlabeled_ratio") else cfg["data"]
+    return {**constant_rate(cfg), "technique": stack, "optim": optim, "data": data}
+
+
+def constant_rate(cfg: dict[str, Any]) -> dict[str, Any]:
+    """The same configuration with the learning rate as typed, throughout."""
+    constant = {"_target_": "mltricks.schedules.constant.Constant", "warmup_frac": 0.0, "warmup_start": 0.0}
+    return {**cfg, "scheduler": constant}
+
+
+def bare_run(cfg: dict[str, Any]) -> Run:
+    """A run of ``bare_config``, whose model leaves out nothing at random."""
+    run = build(bare_config(cfg))
+    for module in run.model.module.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        elif isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    return run

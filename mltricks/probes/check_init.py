@@ -1,0 +1,207 @@
+"""The loss before the first step: a model that knows nothing should say so, and regularisation should only add to it.
+
+Source: the first step of tuning with few GPUs in Stanford's CS231n: look at the initial loss with weight decay off.
+Cost: the forward passes of a few batches and the gradient of one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mltricks.batch import Batch
+from mltricks.build import STEP, Run, build
+from mltricks.config import plain
+from mltricks.probes.bare import bare_run
+from mltricks.probes.keep import keep
+from mltricks.probes.layers import activations, context, gradients, ready
+from mltricks.state import fold, reseed
+from mltricks.step import onion, split_at_normalize, through
+from mltricks.values import Count, Positive, check_value
+
+BELOW = 0.3
+"""How far below the expected loss, as a share of it, the first one may lie."""
+NOTABLE = 0.25
+"""How far above is worth a word."""
+INPUT_STD = (0.3, 3.0)
+"""Spread of inputs that counts as scaled."""
+SPREAD = 100.0
+"""How far the spreads of activations, layer against layer, may lie apart."""
+GRADIENT_SPREAD = 1e4
+"""The same of gradients."""
+DEAD = 0.5
+"""Share of dead units worth a word."""
+
+
+def check_init(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
+    """Measure the initial loss and what goes through the layers; the gap to the expected loss, as a share of it.
+
+    Raises:
+        ValueError: the configuration is refused.
+    """
+    cfg, start = plain(cfg), time.perf_counter()
+    check_value("job.num_batches", cfg["job"]["num_batches"], Count)
+    check_value("job.tolerance", cfg["job"]["tolerance"], Positive)
+    run = bare_run(cfg)
+    found = {**initial_loss(run, cfg["job"]["num_batches"]), **regularised(cfg), **inside(run)}
+    verdict, reason = judge(found, cfg["job"]["tolerance"])
+    content = {
+        "verdict": verdict,
+        "reason": reason,
+        "advice": advice(found, cfg["job"]["tolerance"]),
+        **found,
+        "tolerance": cfg["job"]["tolerance"],
+        "objective": {"name": "check_init/gap", "value": abs(found["gap"]), "direction": "minimize"},
+        "steps": 0,
+        "gradient_steps": 1,
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+    keep("check_init", run, content, lambda: picture(content), folder, overrides)
+    return abs(found["gap"])
+
+
+@torch.no_grad()
+def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
+    """The mean loss of the first batches in training mode, and what a model that knows nothing would have."""
+    outputs, targets, inputs = [], [], []
+    for i, raw in enumerate(islice(run.source.stream(0), num_batches)):
+        reseed(fold(run.cfg["seed"], STEP, i))
+        batch = ready(run, raw)
+        outputs.append(context(run).apply(run.state["params"], batch["x"]))
+        targets.append(batch["y"])
+        inputs.append(batch["x"].float().std(correction=0))
+    output, y = torch.cat(outputs), torch.cat(targets)
+    loss = float(run.objective.judge(output, y)[0])
+    expected, words = ignorance(run, output, y)
+    return {
+        "loss": loss,
+        "expected": expected,
+        "expected_is": words,
+        "gap": (loss - expected) / max(expected, 1e-12) if math.isfinite(loss) else math.inf,
+        "output_std": float(output.float().std(correction=0)),
+        "input_std": None if run.data.info.kind == "tokens" else float(torch.stack(inputs).mean()),
+        **({"target_mean": float(y.mean()), "target_std": float(y.std(correction=0))} if values(run) else {}),
+    }
+
+
+def values(run: Run) -> bool:
+    """Whether the targets are numbers."""
+    return run.data.info.target == "values"
+
+
+def ignorance(run: Run, output: Tensor, y: Tensor) -> tuple[float, str]:
+    """The loss of outputs that know nothing, and what it is called.
+
+    Of classes and tokens these are outputs that are all alike, whose cross-entropy is ln C; of values the mean of the
+    targets, whose mean squared error is their variance.
+    """
+    if values(run):
+        mean = y.reshape(output.shape).mean(0).expand_as(output)
+        return float(run.objective.judge(mean, y)[0]), "the variance of the target"
+    loss, num = float(run.objective.judge(torch.zeros_like(output), y)[0]), run.data.info.num_outputs
+    same = math.isclose(loss, math.log(num), rel_tol=1e-4)
+    return loss, f"ln {num}" if same else "the loss of outputs that are all zero"
+
+
+def regularised(cfg: dict[str, Any]) -> dict[str, Any]:
+    """The loss of the whole configured stack on the first batch, and the part of it that penalties add."""
+    run = build(cfg)
+    reseed(fold(cfg["seed"], STEP, 0))
+    value, metrics = whole_loss(run, next(run.source.stream(0)))
+    decay = cfg["optim"].get("weight_decay")
+    return {
+        "loss_regularised": value,
+        "penalty": metrics.get("penalty"),
+        "weight_decay": decay if isinstance(decay, float | int) else None,
+    }
+
+
+@torch.no_grad()
+def whole_loss(run: Run, batch: Batch) -> tuple[float, dict[str, float]]:
+    """The loss whose gradient a step follows, and the metrics beside it."""
+    ctx, stack = context(run), run.techniques
+    raw, rest = split_at_normalize(stack)
+    batch = through(stack, rest, ready(run, through(stack, raw, batch, ctx)), ctx)
+    value, aux = onion(stack, "loss", run.objective)(run.state["params"], batch, ctx)
+    return float(value), {name: float(metric) for name, metric in aux["metrics"].items()}
+
+
+def inside(run: Run) -> dict[str, Any]:
+    """Activations and gradients of the first batch, layer by layer."""
+    reseed(fold(run.cfg["seed"], STEP, 0))
+    batch = ready(run, next(run.source.stream(0)))
+    return {"activations": activations(run, batch), "gradients": gradients(run, batch)}
+
+
+def judge(found: dict[str, Any], tolerance: float) -> tuple[str, str]:
+    """Verdict and reason: the loss is what it should be, and what is meant to add to it does."""
+    said = f"initial loss {found['loss']:.4g}, {found['expected_is']} = {found['expected']:.4g}"
+    if not found["gap"] <= tolerance:
+        return "fail", f"{said}: {found['gap']:.0%} above, and {tolerance:.0%} is tolerated."
+    if found["gap"] < -BELOW:
+        return "fail", f"{said}: {-found['gap']:.0%} below, which nobody can be who knows nothing."
+    if found["penalty"] is not None and not found["penalty"] > 0:
+        return "fail", f"{said}; the penalty adds {found['penalty']:g}, so it does not rise with regularisation on."
+    return "pass", f"{said}; {said_of_penalty(found)}."
+
+
+def said_of_penalty(found: dict[str, Any]) -> str:
+    """What became of the loss with regularisation on, or why there is nothing to switch on."""
+    if found["penalty"] is not None:
+        return f"regularisation adds {found['penalty']:.3g}"
+    if found["weight_decay"]:
+        return f"weight decay {found['weight_decay']:g} acts on the weights and does not show in the loss"
+    return "no regularisation to switch on: nothing is added to the loss"
+
+
+def advice(found: dict[str, Any], tolerance: float) -> list[str]:
+    """What to look at, each with its evidence."""
+    spreads = [r["std"] for r in found["activations"] if r["weights"]]
+    norms = [r["gradient"] for r in found["gradients"]]
+    dead = [(r["layer"], r["dead"]) for r in found["activations"] if r.get("dead", 0.0) > DEAD]
+    lines = []
+    if not found["gap"] <= min(NOTABLE, tolerance):
+        lines.append(
+            f"The outputs have spread {found['output_std']:.3g}: confident before they know anything. Initialise with "
+            "init=default or init=xavier, a smaller init.gain, or a last layer near zero."
+        )
+        if abs(found.get("target_mean", 0.0)) > 3 * found.get("target_std", math.inf):
+            lines.append(f"The targets have mean {found['target_mean']:.3g}: scale them to mean 0 and spread 1.")
+    elif found["gap"] < -BELOW:
+        lines.append("Better than knowing nothing: look for the target among the inputs, or for pretrained weights.")
+    if found["penalty"] is not None and not found["penalty"] > 0:
+        lines.append("Give the penalty a strength above 0, or leave it out.")
+    if found["input_std"] is not None and not INPUT_STD[0] < found["input_std"] < INPUT_STD[1]:
+        lines.append(f"The inputs have spread {found['input_std']:.3g}: scale the data to spread 1.")
+    if spreads and max(spreads) > SPREAD * max(min(spreads), 1e-30):
+        lines.append(
+            f"Spreads of the layers reach from {min(spreads):.2g} to {max(spreads):.2g}: init=kaiming or normalisation."
+        )
+    if norms and max(norms) > GRADIENT_SPREAD * max(min(norms), 1e-30):
+        lines.append(
+            f"Gradient norms reach from {min(norms):.2g} to {max(norms):.2g}: they vanish or explode with depth. "
+            "Initialise with init=kaiming or init=orthogonal, add normalisation or residual connections."
+        )
+    lines += [f"{share:.0%} of the units of {layer} are dead: smaller biases, init=kaiming." for layer, share in dead]
+    return lines
+
+
+def picture(content: dict[str, Any]) -> Any:
+    """Spread of the outputs and norm of the gradient, layer by layer."""
+    from mltricks.observers.plots import COLORS, new_figure, shorten
+
+    rows = ((content["activations"], "layer", "std"), (content["gradients"], "weight", "gradient"))
+    figure = new_figure(9, 1.2 + 0.2 * max(len(r[0]) for r in rows))
+    titles = ("spread of a layer's outputs", "norm of a weight's gradient")
+    for axes, (found, name, value), title in zip(figure.subplots(1, 2), rows, titles, strict=True):
+        axes.barh([shorten(r[name], 24) for r in found], [r[value] for r in found], color=COLORS["train"])
+        axes.set(title=title)
+        axes.invert_yaxis()
+    figure.suptitle(f"{content['verdict']}: {content['reason']}", fontsize=9, wrap=True)
+    return figure

@@ -1,0 +1,52 @@
+"""What a probe leaves behind: ``<name>.json``, a picture, and ``summary.json``, by which a sweep knows it is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mltricks.atomic import write_atomically
+from mltricks.build import Run
+from mltricks.checkpoint import versions
+from mltricks.observers.console import shown_folder
+from mltricks.observers.plots import save
+from mltricks.summary import Summary, git_state, json_safe
+
+
+def keep(
+    name: str, run: Run, content: dict[str, Any], draw: Callable[..., Any], folder: Path, overrides: Sequence[str]
+) -> None:
+    """Write what was measured, and print the verdict.
+
+    Args:
+        name: of the probe.
+        run: that it measured.
+        content: of the JSON file; ``verdict``, ``reason``, ``advice``, ``objective``, ``steps`` and ``seconds`` are in
+            it.
+        draw: makes the figure.
+        folder: the output folder.
+        overrides: the command's.
+    """
+    content = {"job": name, **content, "steps_per_epoch": run.source.steps_per_epoch, "overrides": list(overrides)}
+    content["batch_size"] = run.cfg["batch_size"]
+    text = json.dumps(json_safe(content), indent=2) + "\n"
+    write_atomically(folder / f"{name}.json", lambda partial: partial.write_text(text))
+    save(draw, folder / f"{name}.png")
+    summary = Summary(
+        "completed",
+        steps=content["steps"],
+        seconds=content["seconds"],
+        objective=content["objective"],
+        overrides=list(overrides),
+        versions=versions(),
+        device=str(run.device),
+        git=git_state(),
+        folder=str(folder),
+    )
+    summary.write(folder / "summary.json")
+    print(f"{name}: {content['verdict']}. {content['reason']}")
+    for line in content["advice"]:
+        print(f"  {line}")
+    print(shown_folder(folder / f"{name}.json"))

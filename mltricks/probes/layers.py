@@ -1,0 +1,66 @@
+"""What goes through every layer at the start: activations, dead units, gradients.
+
+Legend: B batch, C channels or units.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mltricks.batch import INPUTS, Batch
+from mltricks.build import Run
+from mltricks.step import gradient
+from mltricks.technique import Ctx
+
+RECTIFIERS = (nn.ReLU, nn.ReLU6)
+SKIPPED = (nn.Dropout, nn.Identity, nn.Flatten)
+
+
+def context(run: Run) -> Ctx:
+    """What the verbs see at the first step of a run."""
+    state = run.state
+    return Ctx(run.model, dict(state["buffers"]), state["own"], state["step"], 0.0, run.data.info.num_outputs)
+
+
+def ready(run: Run, batch: Batch) -> Batch:
+    """A batch as the model sees it."""
+    return {key: run.data.info.normalize(value) if key in INPUTS else value for key, value in batch.items()}
+
+
+@torch.no_grad()
+def activations(run: Run, batch: Batch) -> list[dict[str, Any]]:
+    """Of every layer, in the order of the model: name, kind, spread of its outputs, share of dead units if a ReLU.
+
+    A unit is dead where its output is zero for the whole batch, at every position.
+    """
+    leaves = {name: m for name, m in run.model.module.named_modules() if name and not list(m.children())}
+    names = [name for name, m in leaves.items() if not isinstance(m, SKIPPED)]
+    _, captured = context(run).apply(run.state["params"], batch["x"], capture=names)
+    return [
+        _row(name, leaves[name], captured[name][1])
+        for name in names
+        if isinstance(captured.get(name, (0, 0))[1], Tensor)
+    ]
+
+
+def _row(name: str, module: nn.Module, output: Tensor) -> dict[str, Any]:
+    row = {"layer": name, "kind": type(module).__name__, "std": float(output.float().std(correction=0))}
+    row["weights"] = any(p.ndim > 1 for p in module.parameters()) and not isinstance(module, nn.Embedding)
+    if isinstance(module, RECTIFIERS):
+        units = output.transpose(0, -1).flatten(1) if output.ndim == 3 else output.transpose(0, 1).flatten(1)
+        row["dead"] = float((units == 0).all(1).float().mean())
+    return row
+
+
+def gradients(run: Run, batch: Batch) -> list[dict[str, Any]]:
+    """The norms of every weight and of the gradient of the bare objective for it, in the order of the model."""
+    params = {name: p for name, p in run.state["params"].items()}
+    found, _ = gradient(run.objective)(params, batch, context(run))
+    return [
+        {"weight": name, "norm": float(params[name].norm()), "gradient": float(g.float().norm())}
+        for name, g in found.items()
+        if params[name].ndim > 1
+    ]

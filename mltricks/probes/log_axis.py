@@ -1,0 +1,13 @@
+"""Numbers along a logarithmic axis of a picture, without the formulas that our pictures do not set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def log_axis(axes: Any, which: str) -> None:
+    """Make the ``x`` or ``y`` axis logarithmic."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(lambda value, _: "")

@@ -1,0 +1,238 @@
+"""The learning-rate range test: the rate rises at every update, and the loss tells where it helps and where it breaks.
+
+Source: Smith, "Cyclical Learning Rates for Training Neural Networks", 2015, arXiv:1506.01186, section 3.3; Smith, "A
+Disciplined Approach to Neural Network Hyper-Parameters", 2018, arXiv:1803.09820, section 4.
+Deviation: the rate rises by the same factor at every update instead of linearly; two rates are read off the curve, that
+of the steepest descent and a tenth of that of the lowest loss.
+Cost: ``num_steps`` ordinary updates, fewer where the loss breaks out before.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from mltricks.build import STEP, Run, build
+from mltricks.config import plain
+from mltricks.hyper import Drive, HyperPlan
+from mltricks.probes.bare import constant_rate
+from mltricks.probes.keep import keep
+from mltricks.probes.log_axis import log_axis
+from mltricks.probes.rate import learning_rates, together
+from mltricks.state import fold, reseed
+from mltricks.train import advance
+from mltricks.values import NonNegative, Positive, Range, check_value
+
+HINTS: dict[str, Any] = {
+    "num_steps": Annotated[int, Range(10)],
+    "low": Positive,
+    "high": Positive,
+    "smoothing": NonNegative,
+    "breakout": Annotated[float, Range(1.0, above=True)],
+}
+MOVED = 0.02
+"""Share of the first loss by which it must fall, besides the noise, to count as moved."""
+ONLINE = 0.9
+"""Share of the running mean that is kept from one update to the next, by which a breakout is noticed."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a curve of losses over rising rates says.
+
+    Attributes:
+        first: loss before it moved, the mean of the first tenth.
+        lowest: the lowest smoothed loss.
+        noise: standard deviation of a loss about the smoothed curve, in the first quarter.
+        moved: whether the loss fell by more than noise.
+        steepest: rate at which the smoothed loss falls fastest with the logarithm of the rate.
+        tenth: a tenth of the rate of the lowest smoothed loss.
+        suggestion: the smaller of the two, where the loss moved.
+        starts: rate at which a tenth of the fall is made.
+        breaks: rate of the lowest loss: beyond it the loss rises.
+    """
+
+    first: float
+    lowest: float
+    noise: float
+    moved: bool
+    steepest: float
+    tenth: float
+    suggestion: float | None
+    starts: float
+    breaks: float
+
+
+def lr_find(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | None:
+    """Run the range test; the learning rate it suggests.
+
+    Raises:
+        ValueError: the configuration is refused, or a learning rate has a schedule of its own.
+    """
+    cfg, start = plain(cfg), time.perf_counter()
+    settings = cfg["job"]
+    for name, hint in HINTS.items():
+        check_value(f"job.{name}", settings[name], hint)
+    if settings["low"] >= settings["high"]:
+        raise ValueError(f"job.low={settings['low']} must lie below job.high={settings['high']}. Type job.low=1e-6.")
+    run = rising_run(cfg, settings)
+    rates, losses = record(run, settings["num_steps"], settings["breakout"])
+    found = read(rates, losses, settings["smoothing"])
+    content = {
+        "verdict": "pass" if found.moved else "fail",
+        "reason": reason(found),
+        "advice": advice(found, settings, len(losses)),
+        **asdict(found),
+        "rates": rates,
+        "losses": losses,
+        "smooth": smooth(losses, settings["smoothing"] * len(losses)),
+        "overrides_suggested": [f"optim.{name}={rate:.3g}" for name, rate in suggested(cfg, found).items()],
+        "objective": {"name": "lr_find/fall", "value": (found.first - found.lowest), "direction": "maximize"},
+        "steps": len(losses),
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+    keep("lr_find", run, content, lambda: picture(content), folder, overrides)
+    return found.suggestion
+
+
+def rising_run(cfg: dict[str, Any], settings: dict[str, Any]) -> Run:
+    """A run whose learning rates all rise from ``low`` to ``high`` and keep their proportion to each other."""
+    cfg = constant_rate(cfg)
+    typed = learning_rates(cfg)
+    run = build(cfg)
+    names = list(typed)
+
+    def rise(share: float) -> Drive:
+        ratio, steps = settings["high"] / settings["low"], settings["num_steps"]
+        return lambda progress: float(share * settings["low"] * ratio ** min(progress * steps / (steps - 1), 1.0))
+
+    drives = {("optim", name): rise(typed[name] / typed[names[0]]) for name in names}
+    run.plan = HyperPlan(run.plan.constants, run.plan.drives | drives, settings["num_steps"], run.plan.device)
+    return run
+
+
+def record(run: Run, num_steps: int, breakout: float) -> tuple[list[float], list[float]]:
+    """Rates and training losses, update by update, until the loss breaks out or is no number."""
+    rates: list[float] = []
+    losses: list[float] = []
+    running, weight, best = 0.0, 0.0, math.inf
+    for step, batch in zip(range(num_steps), run.source.stream(0), strict=False):
+        reseed(fold(run.cfg["seed"], STEP, step))
+        loss = float(advance(run, batch, step)["loss"])
+        if not math.isfinite(loss):
+            break
+        rates.append(run.plan.values(step)["optim", "lr"])
+        losses.append(loss)
+        running, weight = ONLINE * running + (1 - ONLINE) * loss, ONLINE * weight + (1 - ONLINE)
+        best = min(best, running / weight)
+        if running / weight > breakout * best and step >= 10:
+            break
+    return rates, losses
+
+
+def read(rates: Sequence[float], losses: Sequence[float], smoothing: float) -> Reading:
+    """Read a curve.
+
+    Args:
+        rates: rising by the same factor from one to the next.
+        losses: at these rates.
+        smoothing: standard deviation of the Gaussian the losses are smoothed with, as a share of their number.
+
+    Raises:
+        ValueError: fewer than five losses: the first updates made the loss infinite.
+    """
+    if len(losses) < 5:
+        raise ValueError(
+            f"the loss was NaN or infinite after {len(losses)} updates: there is nothing to read. "
+            "Type job=check_init, or a smaller job.low."
+        )
+    curve = smooth(losses, smoothing * len(losses))
+    head = max(3, len(losses) // 10)
+    first = sum(losses[:head]) / head
+    quarter = max(3, len(losses) // 4)
+    noise = math.sqrt(sum((a - b) ** 2 for a, b in zip(losses[:quarter], curve[:quarter], strict=True)) / quarter)
+    lowest_at = min(range(len(curve)), key=curve.__getitem__)
+    moved = first - curve[lowest_at] > max(MOVED * abs(first), 2 * noise / math.sqrt(head))
+    falls = [curve[i] - curve[i - 1] for i in range(1, lowest_at + 1)]
+    steepest = rates[1 + min(range(len(falls)), key=falls.__getitem__)] if falls else rates[0]
+    mark = first - 0.1 * (first - curve[lowest_at])
+    starts = next((r for r, loss in zip(rates, curve, strict=True) if loss <= mark), rates[lowest_at])
+    tenth = rates[lowest_at] / 10
+    return Reading(
+        first,
+        curve[lowest_at],
+        noise,
+        moved,
+        steepest,
+        tenth,
+        min(steepest, tenth) if moved else None,
+        min(starts, rates[lowest_at]),
+        rates[lowest_at],
+    )
+
+
+def smooth(values: Sequence[float], width: float) -> list[float]:
+    """The weighted mean about every value with the weights of a Gaussian; it lags on neither side.
+
+    >>> smooth([1.0, 1.0, 1.0], 2.0)
+    [1.0, 1.0, 1.0]
+    """
+    if width <= 0:
+        return list(values)
+    reach = math.ceil(3 * width)
+    result = []
+    for i in range(len(values)):
+        near = range(max(0, i - reach), min(len(values), i + reach + 1))
+        weights = [math.exp(-0.5 * ((j - i) / width) ** 2) for j in near]
+        result.append(sum(w * values[j] for w, j in zip(weights, near, strict=True)) / sum(weights))
+    return result
+
+
+def suggested(cfg: dict[str, Any], found: Reading) -> dict[str, float]:
+    """The learning rates that the test suggests, by name."""
+    return {} if found.suggestion is None else together(cfg, found.suggestion)
+
+
+def reason(found: Reading) -> str:
+    """What the test found, in a sentence."""
+    if found.suggestion is None:
+        return f"no learning rate moved the loss: {found.first:.4g} at first, {found.lowest:.4g} at best."
+    return (
+        f"the loss falls from {found.first:.4g} to {found.lowest:.4g} between {found.starts:.2g} and {found.breaks:.2g}"
+        f"; steepest at {found.steepest:.2g}, a tenth of the lowest at {found.tenth:.2g}: try {found.suggestion:.2g}."
+    )
+
+
+def advice(found: Reading, settings: dict[str, Any], num: int) -> list[str]:
+    """What to type next."""
+    if found.suggestion is None:
+        return [
+            f"Type job.high={settings['high'] * 100:g} or job.num_steps={2 * settings['num_steps']} if the rates may "
+            "be too low or the noise too high; then job=check_init and job=overfit."
+        ]
+    if num == settings["num_steps"] and found.breaks >= 0.9 * settings["high"]:
+        return [f"The loss did not break out: a higher end may show more. Type job.high={settings['high'] * 10:g}."]
+    return []
+
+
+def picture(content: dict[str, Any]) -> Any:
+    """The losses over the rates, and what was read off them."""
+    from mltricks.observers.plots import COLORS, new_figure
+
+    figure = new_figure(6.4, 3.6)
+    axes = figure.subplots()
+    axes.plot(content["rates"], content["losses"], color=COLORS["train"], alpha=0.3, linewidth=1)
+    axes.plot(content["rates"], content["smooth"], color=COLORS["train"], label="smoothed")
+    for name, color in (("steepest", COLORS["val"]), ("tenth", COLORS["test"])):
+        axes.axvline(content[name], color=color, linestyle="--", linewidth=1, label=f"{name} {content[name]:.2g}")
+    low, first = min(content["smooth"]), content["first"]
+    top = min(max(content["losses"]), max(first, low) + 0.5 * abs(first - low) + 3 * content["noise"])
+    log_axis(axes, "x")
+    axes.set(xlabel="learning rate", ylabel="training loss", ylim=(min(low, *content["losses"]), top))
+    axes.legend()
+    axes.set_title(f"{content['verdict']}: {content['reason']}", fontsize=8, wrap=True)
+    return figure

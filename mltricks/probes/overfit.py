@@ -1,0 +1,153 @@
+"""A small sample by heart: what cannot learn thirty samples cannot learn a data set.
+
+Source: the second step of tuning with few GPUs in Stanford's CS231n: fit 5 to 10 batches perfectly, with weight decay
+off.
+Deviation: one fixed batch of a few dozen samples, made again at every update; where the configured learning rate does
+not do it, a tenth and ten times of it are tried.
+Cost: at most ``num_steps`` updates on ``num_samples`` samples for each learning rate.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mltricks.batch import Batch
+from mltricks.build import STEP, Run
+from mltricks.config import plain
+from mltricks.probes.bare import bare_run
+from mltricks.probes.check_init import ignorance
+from mltricks.probes.keep import keep
+from mltricks.probes.log_axis import log_axis
+from mltricks.probes.rate import at_rate, learning_rates
+from mltricks.state import fold, reseed
+from mltricks.train import advance
+from mltricks.values import Count, Fraction, check_value
+
+HINTS = {"num_samples": Count, "num_steps": Count, "share": Fraction}
+
+
+def overfit(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
+    """Fit a small sample; the last loss as a share of that of a model that knows nothing.
+
+    Raises:
+        ValueError: the configuration is refused.
+    """
+    cfg, start = plain(cfg), time.perf_counter()
+    settings = cfg["job"]
+    for name, hint in HINTS.items():
+        check_value(f"job.{name}", settings[name], hint)
+    check_value("job.factors", settings["factors"], list[float])
+    tries: list[dict[str, Any]] = []
+    for factor in settings["factors"]:
+        run = bare_run(at_rate(cfg, {name: rate * factor for name, rate in learning_rates(cfg).items()}))
+        tries.append({"factor": factor, **fit(run, settings)})
+        if tries[-1]["fits"]:
+            break
+    best = min(tries, key=lambda t: t["loss"] if math.isfinite(t["loss"]) else math.inf)
+    verdict, reason = judge(best, tries)
+    share = best["loss"] / max(best["ignorant_loss"], 1e-12)
+    content = {
+        "verdict": verdict,
+        "reason": reason,
+        "advice": advice(best, tries, settings),
+        **{key: value for key, value in best.items() if key != "losses"},
+        "tries": tries,
+        "objective": {"name": "overfit/share", "value": share, "direction": "minimize"},
+        "steps": sum(len(t["losses"]) for t in tries),
+        "samples": sum(len(t["losses"]) for t in tries) * best["num_samples"],
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+    keep("overfit", run, content, lambda: picture(content), folder, overrides)
+    return share
+
+
+def small_sample(run: Run, num_samples: int) -> Batch:
+    """The first training samples in the run's order, fewer where there are fewer."""
+    size = run.source.smallest_batch
+    batches = list(islice(run.source.stream(0), min(-(-num_samples // size), run.source.steps_per_epoch)))
+    return {key: torch.cat([batch[key] for batch in batches])[:num_samples] for key in batches[0]}
+
+
+def fit(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
+    """Update on the same sample until the loss is near zero or the updates are spent."""
+    batch = small_sample(run, settings["num_samples"])
+    ignorant = ignorance(run, run.predict(run.state, batch["x"]), batch["y"])[0]
+    losses: list[float] = []
+    accuracy: float | None = None
+    for step in range(settings["num_steps"]):
+        reseed(fold(run.cfg["seed"], STEP, step))
+        metrics = advance(run, batch, 0)
+        losses.append(float(metrics["loss"]))
+        accuracy = float(metrics["accuracy"]) if "accuracy" in metrics else None
+        if not math.isfinite(losses[-1]) or is_known(losses[-1], accuracy, ignorant, run, settings["share"]):
+            break
+    return {
+        "fits": is_known(losses[-1], accuracy, ignorant, run, settings["share"]),
+        "learning_rate": learning_rates(run.cfg)["lr"],
+        "loss": losses[-1],
+        "accuracy": accuracy,
+        "ignorant_loss": ignorant,
+        "num_samples": len(batch["y"]),
+        "num_updates": len(losses),
+        "losses": losses,
+    }
+
+
+def is_known(loss: float, accuracy: float | None, ignorant: float, run: Run, share: float) -> bool:
+    """Whether the sample is known by heart: the loss near zero and, of classes, every one right."""
+    every = accuracy == 1.0 if accuracy is not None and run.data.info.target == "classes" else True
+    return loss <= share * ignorant and every
+
+
+def judge(best: dict[str, Any], tries: list[dict[str, Any]]) -> tuple[str, str]:
+    """Verdict and reason."""
+    right = "" if best["accuracy"] is None else f", accuracy {best['accuracy']:.0%}"
+    said = (
+        f"{best['num_samples']} samples: loss {best['loss']:.3g} of {best['ignorant_loss']:.3g}{right} "
+        f"after {best['num_updates']} updates at learning rate {best['learning_rate']:.3g}"
+    )
+    if best["fits"] and best["factor"] != 1:
+        return "pass", f"{said}; not at the configured rate."
+    return ("pass", f"{said}.") if best["fits"] else ("fail", f"{said}; {len(tries)} learning rates were tried.")
+
+
+def advice(best: dict[str, Any], tries: list[dict[str, Any]], settings: dict[str, Any]) -> list[str]:
+    """What to look at where the sample was not learnt, or not at the configured learning rate."""
+    if best["fits"]:
+        rate = best["learning_rate"]
+        return [f"Type optim.lr={rate:.3g}: the configured one did not fit the sample."] if best["factor"] != 1 else []
+    if all(not math.isfinite(t["loss"]) for t in tries):
+        return ["The loss is NaN or infinite at every rate: look at the data for NaN, and run job=check_init."]
+    lines = []
+    falling = best["losses"][-1] < 0.9 * best["losses"][len(best["losses"]) * 3 // 4]
+    if falling:
+        lines.append(f"The loss still falls: more updates, as job.num_steps={2 * settings['num_steps']}.")
+    if best["loss"] > 0.9 * best["ignorant_loss"]:
+        lines.append("Nothing is learnt: the targets may not belong to the inputs, or gradients do not get through.")
+        lines.append("Look at job=check_init, and at a few samples with their targets.")
+    else:
+        lines.append("Part is learnt: give the model more capacity (model.width, model.depth), and look for samples")
+        lines.append("that are alike but have different targets.")
+    return [*lines, "Try another optim, or job.factors=[1,0.01,100] if the learning rate may be far off."]
+
+
+def picture(content: dict[str, Any]) -> Any:
+    """The loss of the sample over the updates, for each learning rate tried."""
+    from mltricks.observers.plots import new_figure
+
+    figure = new_figure(6, 3.6)
+    axes = figure.subplots()
+    for found in content["tries"]:
+        axes.plot(range(1, len(found["losses"]) + 1), found["losses"], label=f"lr {found['learning_rate']:.3g}")
+    axes.axhline(content["ignorant_loss"], color="#999999", linewidth=1, linestyle=":")
+    axes.set(xlabel="update", ylabel="loss")
+    log_axis(axes, "y")
+    axes.legend()
+    axes.set_title(f"{content['verdict']}: {content['reason']}", fontsize=8, wrap=True)
+    return figure

@@ -1,0 +1,47 @@
+"""The learning rates of a configuration: the one that is meant, and others that go with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mltricks.create import given_target, locate
+
+
+def learning_rates(cfg: dict[str, Any]) -> dict[str, float]:
+    """The learning rates of the optimiser by the names of its settings, the first of them ``lr``.
+
+    Args:
+        cfg: the resolved configuration as nested dicts.
+
+    Raises:
+        ValueError: one of them has a schedule of its own.
+    """
+    node = cfg["optim"]
+    names = getattr(locate(given_target(node, "optim"), "optim", cfg["allow_modules"]), "learning_rates", ("lr",))
+    for name in names:
+        if isinstance(node.get(name), dict):
+            raise ValueError(
+                f"optim.{name} has a schedule of its own, and this looks for a rate. Type optim.{name}=1e-3."
+            )
+        if name not in node:
+            raise ValueError(f"optim has no {name} to look for. Type optim=adamw, or an optimiser with that setting.")
+    return {name: float(node[name]) for name in names}
+
+
+def at_rate(cfg: dict[str, Any], rates: dict[str, float]) -> dict[str, Any]:
+    """The same configuration with other learning rates."""
+    return {**cfg, "optim": {**cfg["optim"], **rates}}
+
+
+def together(cfg: dict[str, Any], rate: float) -> dict[str, float]:
+    """All learning rates where the first is ``rate`` and the others keep their proportion to it.
+
+    >>> node = {"_target_": "mltricks.optim.muon.Muon", "lr": 0.02, "adam_lr": 0.002}
+    >>> together({"optim": node, "allow_modules": []}, 0.1)
+    {'lr': 0.1, 'adam_lr': 0.01}
+    """
+    rates = learning_rates(cfg)
+    first = next(iter(rates.values()))
+    return {
+        name: rate if i == 0 else float(f"{rate * value / first:.6g}") for i, (name, value) in enumerate(rates.items())
+    }

@@ -1,0 +1,102 @@
+"""How far an update moves the weights: the norm of a weight's change as a share of the weight's norm.
+
+Source: CS231n, "Babysitting the learning process": about 1e-3 is healthy; far less learns slowly, far more is unstable.
+Deviation: measured on the weights themselves, over a few further updates of a run that has ended, so that momentum,
+adaptive steps and weight decay are in it.
+Cost: ``num_steps`` updates.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from mltricks import checkpoint
+from mltricks.build import STEP, Run, build
+from mltricks.checkpoint import LAST
+from mltricks.config import plain
+from mltricks.probes.bare import constant_rate
+from mltricks.probes.keep import keep
+from mltricks.probes.log_axis import log_axis
+from mltricks.state import fold, map_state, reseed
+from mltricks.train import advance
+from mltricks.values import Count, check_value
+
+HEALTHY = (1e-4, 1e-2)
+"""A factor of ten about 1e-3."""
+
+
+def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
+    """Make a few more updates of the run in ``checkpoint``; the median over its weights of their ratio.
+
+    The configuration is that of the run, which the command repeats; the learning rate stands where it was typed.
+
+    Raises:
+        ValueError: there is no checkpoint, or it is that of another configuration.
+    """
+    cfg, start = plain(cfg), time.perf_counter()
+    settings = cfg["job"]
+    check_value("job.num_steps", settings["num_steps"], Count)
+    if cfg["checkpoint"] is None:
+        raise ValueError("job=update_ratio looks at a run. Type checkpoint=DIR, its output folder.")
+    run = build(constant_rate(cfg))
+    path = Path(cfg["checkpoint"])
+    saved = checkpoint.load(path)["state"]
+    saved.pop("host", None)
+    run.state = checkpoint.restore(saved, run.state, path / LAST)
+    rows = measure(run, settings["num_steps"])
+    ratio = statistics.median(r["ratio"] for r in rows)
+    verdict = "pass" if HEALTHY[0] <= ratio <= HEALTHY[1] else "fail"
+    content = {
+        "verdict": verdict,
+        "reason": f"an update changes a weight by {ratio:.2g} of its size in the median of {len(rows)}; 1e-3 is usual.",
+        "advice": advice(ratio),
+        "ratio": ratio,
+        "weights": rows,
+        "objective": {"name": "update_ratio/median", "value": ratio, "direction": "minimize"},
+        "steps": settings["num_steps"],
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+    keep("update_ratio", run, content, lambda: picture(content), folder, overrides)
+    return ratio
+
+
+def measure(run: Run, num_steps: int) -> list[dict[str, Any]]:
+    """The mean ratio of every weight of a convolution, linear layer or embedding."""
+    names = [name for name, p in run.state["params"].items() if p.ndim > 1]
+    ratios: dict[str, list[float]] = {name: [] for name in names}
+    first = int(run.state["step"])
+    for step, batch in zip(range(first, first + num_steps), run.source.stream(first), strict=False):
+        reseed(fold(run.cfg["seed"], STEP, step))
+        before = map_state(lambda t: t.clone(), {name: run.state["params"][name] for name in names})
+        advance(run, batch, min(step, run.total_steps - 1))
+        for name in names:
+            change = run.state["params"][name] - before[name]
+            ratios[name].append(float(change.norm() / before[name].norm().clamp_min(1e-12)))
+    return [{"weight": name, "ratio": statistics.fmean(found)} for name, found in ratios.items()]
+
+
+def advice(ratio: float) -> list[str]:
+    """What to change where the ratio is far from 1e-3."""
+    if not math.isfinite(ratio) or ratio > HEALTHY[1]:
+        return ["The updates are large against the weights: a smaller optim.lr."]
+    return ["The updates are small against the weights: a larger optim.lr."] if ratio < HEALTHY[0] else []
+
+
+def picture(content: dict[str, Any]) -> Any:
+    """The ratio of every weight."""
+    from mltricks.observers.plots import COLORS, new_figure, shorten
+
+    rows = content["weights"]
+    figure = new_figure(6, 1.2 + 0.2 * len(rows))
+    axes = figure.subplots()
+    axes.barh([shorten(r["weight"], 28) for r in rows], [r["ratio"] for r in rows], color=COLORS["train"])
+    axes.axvline(1e-3, color="#999999", linewidth=1, linestyle=":")
+    axes.set(xlabel="change by an update / size")
+    log_axis(axes, "x")
+    axes.invert_yaxis()
+    axes.set_title(f"{content['verdict']}: {content['reason']}", fontsize=8, wrap=True)
+    return figure
