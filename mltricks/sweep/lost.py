@@ -35,7 +35,7 @@ def lost(unit: Sequence[Job], status: int | None, said: str) -> list[Any]:
     returns = []
     for job in unit:
         known = read_summary(job.folder / "summary.json")
-        if known is None or known.status == "interrupted":
+        if known is None or (known.status == "interrupted" and status not in STOPPED):
             how = "failed" if number is None else "interrupted"
             record = known or Summary(how, overrides=list(job.overrides), folder=str(job.folder))
             record.status, record.error, record.signal = how, message, number

@@ -1,0 +1,149 @@
+"""What the workers of test_slots.py do, and a sweep of its own to be killed: python slot_work.py FOLDER NUM EPOCHS."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from mltricks.sweep.job import Job
+
+
+class Stubborn(Exception):
+    """An error that can be pickled but not read back: it wants two arguments."""
+
+    def __init__(self, key: str, value: int):
+        super().__init__(f"{key} is {value}")
+
+
+class Closed(Exception):
+    """An error that cannot be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__("holds a lambda")
+        self.hook = lambda: None
+
+
+def done(unit: Sequence[Job], act: Callable[[Job], Any]) -> list[JobReturn]:
+    """The returns of a unit, as the launcher makes them."""
+    returns = []
+    for job in unit:
+        result = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
+        try:
+            result.return_value = act(job)
+        except Exception as error:
+            result.return_value, result.status = error, JobStatus.FAILED
+        returns.append(result)
+    return returns
+
+
+def act(unit: Sequence[Job]) -> list[JobReturn]:
+    """Do what each job's overrides say."""
+    return done(unit, lambda job: ACTIONS[job.overrides[0]](*job.overrides[1:]))
+
+
+def train(unit: Sequence[Job]) -> list[JobReturn]:
+    """Train as the jobs say; a stopped run ends the process with its exit status, as ``job=train`` does."""
+    import mltricks
+    from mltricks.interrupt import EXIT_STATUS
+
+    def run(job: Job) -> Any:
+        summary = mltricks.train(job.cfg, job.folder)
+        if summary.signal is not None:
+            sys.exit(EXIT_STATUS[summary.signal])
+        return summary.objective["value"]
+
+    return done(unit, run)
+
+
+def look() -> dict[str, Any]:
+    """What a worker finds."""
+    import torch
+
+    return {
+        "pid": os.getpid(),
+        "server_threads": len(os.listdir(f"/proc/{os.getppid()}/task")),
+        "threads": torch.get_num_threads(),
+        "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"],
+        "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "cuda": torch.cuda.is_initialized(),
+        "cores": sorted(os.sched_getaffinity(0)),
+        "mark": os.environ.get("SLOT_MARK"),
+        "cwd": os.getcwd(),
+    }
+
+
+def sleep(seconds: str) -> int:
+    time.sleep(float(seconds))
+    return os.getpid()
+
+
+def die(number: str) -> None:
+    os.kill(os.getpid(), int(number))
+
+
+def crash() -> None:
+    ctypes.string_at(0)
+
+
+def fail(kind: str) -> None:
+    raise {"stubborn": Stubborn("depth", 3), "closed": Closed(), "plain": ValueError("optim.lr=-1: type more")}[kind]
+
+
+def exhaust() -> None:
+    import torch
+
+    torch.empty(1 << 46, dtype=torch.uint8)
+
+
+def write(letter: str) -> None:
+    """Long lines in small pieces, on both streams, and what is written past Python."""
+    for _ in range(20):
+        for stream in (sys.stdout, sys.stderr):
+            for _ in range(100):
+                stream.write(letter)
+                stream.flush()
+            stream.write("\n")
+    os.write(1, b"no newline " + letter.encode())
+
+
+ACTIONS: dict[str, Callable[..., Any]] = {
+    "look": look,
+    "sleep": sleep,
+    "die": die,
+    "crash": crash,
+    "exit": lambda status: os._exit(int(status)),
+    "fail": fail,
+    "exhaust": exhaust,
+    "write": write,
+    "lambda": lambda: lambda: None,
+}
+
+
+def main(folder: Path, num: int, epochs: str) -> None:
+    """Train that many jobs in two slots, as the command does; the exit status is that of the contract."""
+    from mltricks.config import compose, plain
+    from mltricks.interrupt import EXIT_STATUS
+    from mltricks.sweep.leases import deal
+    from mltricks.sweep.slots import run_in_slots
+
+    overrides = ["data.limit=320", "model.width=4", "plots=false", "progress=none", f"epochs={epochs}"]
+    cfg = plain(compose(overrides))
+    jobs = [Job(i, overrides, cfg | {"seed": i}, folder / str(i), None) for i in range(num)]
+    try:
+        run_in_slots(
+            [[job] for job in jobs], deal(2, []), train, lambda unit, _: print("told", unit[0].num, flush=True)
+        )
+    except KeyboardInterrupt:
+        sys.exit(EXIT_STATUS[signal.SIGINT])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
