@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mltricks.interrupt import EXIT_STATUS, stop_now, stopped_by
+from mltricks import command
+from mltricks.command import QUIET_JOBS, exit_if_stopped, message_of
+from mltricks.interrupt import EXIT_STATUS, stop_now
 
-QUIET_JOBS = ("list", "explain")
-"""Jobs that write no output folder."""
 SHORT = "MLTRICKS_SHORT_ERRORS"
 """Set for processes that this one starts: that HYDRA_FULL_ERROR is set there was our doing and not the user's wish."""
 
@@ -44,12 +42,6 @@ def main() -> None:
         sys.exit(1)
 
 
-def exit_if_stopped() -> None:
-    """End with the status of the signal that stopped this process, whatever error has become of it."""
-    if (number := stopped_by()) is not None:
-        sys.exit(EXIT_STATUS[number])
-
-
 def run_hydra() -> None:
     """Compose the configuration and run the job, or the sweep."""
     import hydra
@@ -58,62 +50,9 @@ def run_hydra() -> None:
 
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # the user's own modules, as `python -m` has them
-    failed: list[Exception] = []
-
-    def run_and_keep(cfg: Any) -> Any:
-        """Run the job; a single one hands its error over here, as Hydra would print it too."""
-        exit_if_stopped()
-        try:
-            return run_job(cfg)
-        except Exception as error:
-            exit_if_stopped()
-            if is_sweep():
-                raise
-            failed.append(error)
-            return None
-
-    hydra.main(config_path=str(conf_dir()), config_name="config")(run_and_keep)()
-    if failed:
-        raise failed[0]
-
-
-def run_job(cfg: Any) -> Any:
-    """Run the job that the configuration names; what a sweeper optimises comes back."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from mltricks.create import locate
-    from mltricks.values import UnknownName
-
-    hydra_cfg = HydraConfig.get()
-    folder, overrides = Path(hydra_cfg.runtime.output_dir), list(hydra_cfg.overrides.task)
-    try:
-        job = locate(cfg.job._target_, "job", cfg.allow_modules)
-        if hydra_cfg.runtime.choices.get("job") not in QUIET_JOBS:
-            import torch  # noqa: F401 (what every other job needs, and most of what is imported at all)
-        gc.freeze()
-        gc.enable()
-        return job(cfg, folder, overrides, "MULTIRUN" if is_sweep() else "RUN")
-    except Exception as error:
-        if is_sweep():
-            name = f"job {hydra_cfg.job.num} ({' '.join(overrides)})"
-            print(f"error: {name} failed: {message_of(error)}", file=sys.stderr)
-        elif isinstance(error, UnknownName):
-            remove_if_unused(folder)
-        raise
-
-
-def is_sweep() -> bool:
-    """Whether the job in hand is one of a sweep."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def remove_if_unused(folder: Path) -> None:
-    """Remove an output folder that holds nothing but the record of a command that was mistyped."""
-    if {path.name for path in folder.iterdir()} <= {".hydra", "summary.json"} and folder != Path.cwd():
-        shutil.rmtree(folder)
+    hydra.main(config_path=str(conf_dir()), config_name="config")(command.task)()
+    if command.failed:
+        raise command.failed[0]
 
 
 def prepare(arguments: Sequence[str]) -> list[str]:
@@ -150,21 +89,6 @@ def prepare(arguments: Sequence[str]) -> list[str]:
 def quoted(text: str) -> str:
     """A value as Hydra's grammar reads it back unchanged."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def message_of(error: BaseException, arguments: Sequence[str] = ()) -> str:
-    """What a user needs to know of an error: its message, and more where Hydra's own says little."""
-    from mltricks.config import explain
-    from mltricks.overrides import split_arguments
-
-    if type(error).__module__.startswith("hydra") and isinstance(error, Exception):
-        overrides, options = split_arguments(arguments)
-        error = explain(error, overrides, options.get("--config-dir") or options.get("-cd"))
-    text = str(error).strip() or type(error).__name__
-    home = type(error).__module__
-    if isinstance(error, ValueError | OSError) or home.startswith(("hydra", "omegaconf", "mltricks")):
-        return text
-    return f"{type(error).__name__}: {text} (set HYDRA_FULL_ERROR=1 for the traceback)"
 
 
 if __name__ == "__main__":

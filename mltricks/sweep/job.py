@@ -9,14 +9,15 @@ from typing import Any
 
 @dataclass
 class Job:
-    """One job.
+    """One job; it can be pickled.
 
     Attributes:
         num: its number in the sweep, from 0.
         overrides: that make it, without those of ``hydra.*``.
         cfg: its configuration, resolved, as nested dicts.
         folder: its output folder.
-        hydra: its ``hydra`` node, a DictConfig.
+        hydra: makes Hydra's side of its configuration: ``hydra.config(folder)`` is the whole, with the node ``hydra``,
+            as a DictConfig; a ``mltricks.sweep.compose.Recipe``.
         trial: token by which it reports to a study; empty: none listens.
     """
 

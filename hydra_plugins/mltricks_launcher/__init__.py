@@ -1,0 +1,27 @@
+"""Our launcher, as Hydra finds it; the work is done in ``mltricks.sweep.launch``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.plugins.launcher import Launcher
+
+
+class LocalLauncher(Launcher):
+    """Runs jobs on this machine.
+
+    Args:
+        settings: of ``conf/hydra/launcher/local.yaml``.
+    """
+
+    def __init__(self, **settings: Any):
+        self.settings = settings
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        self.given = (config, hydra_context, task_function)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
+        from mltricks.sweep.launch import launch
+
+        return launch(self.settings, self.given, job_overrides, initial_job_idx)

@@ -1,0 +1,78 @@
+"""Launching the jobs of a sweep on this machine: composed, planned, then run here or in worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from mltricks.sweep.compose import Composer
+from mltricks.sweep.execute import Task, execute
+from mltricks.sweep.job import Job
+from mltricks.sweep.plan import Plan, plan
+from mltricks.sweep.progress import Progress
+
+
+def launch(
+    settings: dict[str, Any], given: tuple[Any, Any, Task], overrides: Sequence[Sequence[str]], first: int
+) -> list[Any]:
+    """Run jobs.
+
+    Args:
+        settings: of ``conf/hydra/launcher/local.yaml``.
+        given: the sweep's configuration, Hydra's context and the function that runs one job.
+        overrides: of every job.
+        first: number of the first.
+
+    Returns:
+        A JobReturn for each, in order.
+
+    Raises:
+        ValueError: a setting is wrong, or a job cannot be composed; no job has run then.
+    """
+    config, context, task = given
+    check(settings)
+    composer = Composer(context.config_loader, config)
+    jobs = [composer.job(num, list(job)) for num, job in enumerate(overrides, first)]
+    trains = getattr(task, "__module__", None) == "mltricks.command"
+    planned = plan(jobs, settings["fuse"], settings["workers"], trains)
+    with Progress(jobs) as progress:
+        for note in planned.notes:
+            progress.say(note)
+        returns = run_plan(planned, task, context.callbacks, progress)
+    return [returns[job.num] for job in jobs]
+
+
+def check(settings: dict[str, Any]) -> None:
+    """Refuse settings that are none, and values out of range."""
+    known = {"fuse", "workers"}
+    if unknown := settings.keys() - known:
+        from mltricks.values import UnknownName, suggest
+
+        name = sorted(unknown)[0]
+        raise UnknownName(f"hydra.launcher.{name} is no setting. {suggest(name, known)}")
+    if settings["fuse"] not in (True, False, "auto"):
+        raise ValueError(f"hydra.launcher.fuse={settings['fuse']}: type auto, true or false.")
+
+
+def run_plan(planned: Plan, task: Task, callbacks: Any, progress: Progress) -> dict[int, Any]:
+    """The JobReturn of every job, by its number."""
+    returns: dict[int, Any] = {}
+
+    def note(unit: Sequence[Job], results: Sequence[Any]) -> None:
+        for job, result in zip(unit, results, strict=True):
+            returns[job.num] = result
+
+    if planned.slots:
+        from mltricks.sweep.slots import run_in_slots
+
+        def ended(unit: Sequence[Job], results: Sequence[Any]) -> None:
+            note(unit, results)
+            for job, result in zip(unit, results, strict=True):
+                progress.end(job, result)
+
+        run_in_slots(planned.units, planned.slots, partial(execute, task=task), ended)
+        return returns
+    for unit in planned.units:
+        note(unit, execute(unit, task, callbacks, progress.end))
+    return returns
