@@ -48,7 +48,7 @@ def short_form(text: str) -> tuple[str, str] | None:
 def write_out(text: str, owner: str, setting: str, sweeper: str, sweeps: bool) -> str:
     """A short form as Hydra understands it."""
     known = sweeper_settings()
-    if sweeper not in known and sweeps:
+    if sweeper not in known and sweeps and not owner:
         raise ValueError(f"{text}: hydra/sweeper={sweeper} has its settings typed in full: hydra.sweeper.{text}.")
     first = setting.partition(".")[0]
     owners = [owner] if owner else [name for name, settings in known.items() if first in settings]

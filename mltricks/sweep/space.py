@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mltricks.sweep.composed import Composed, Compositions
+from mltricks.sweep.option_sets import Composed, Compositions
 from mltricks.sweep.ranges import DECADE, Domain, Interval, domain_of, ends
 
 MAX_SETS = 16
