@@ -1,0 +1,125 @@
+"""Measuring all members of a stack on a split: one forward pass for all of them where that is faster.
+
+Shapes: K members, B samples.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mltricks.batch import Batch
+from mltricks.build import Run
+from mltricks.data.source import in_order
+from mltricks.data.splits import Split
+from mltricks.evaluate import Tally, Watch, evaluate, judge
+from mltricks.session import Session
+from mltricks.state import State, leaves, rebuild
+from mltricks.technique import defines, floats_of
+
+SAMPLES_OF_A_STEP = 4
+"""A forward pass without gradients takes no more memory than a training step on a quarter as many samples."""
+
+
+class Panel:
+    """Measures members; the first time it finds out which way is faster.
+
+    Args:
+        runs: of all members, which differ in floats and seeds alone.
+    """
+
+    def __init__(self, runs: Sequence[Run]):
+        first = runs[0]
+        self.predict, self.objective = first.predict, first.objective
+        self.batch_size = first.cfg["eval_batch_size"]
+        rows = SAMPLES_OF_A_STEP * len(runs) * first.cfg["batch_size"] // self.batch_size
+        self.rows_at_once = max(2, rows)
+        self.stacks: bool | None = None if predict_alike(runs) else False
+
+    def measure(
+        self, sessions: Sequence[Session], state: State, split: Split, step: int, purpose: int, tested: bool = False
+    ) -> list[dict[str, float]]:
+        """The metrics of every member, each within rounding of ``evaluate`` alone.
+
+        Args:
+            sessions: of the members to measure.
+            state: stacked, every leaf (K, ...).
+            split: samples to measure on; all members have the same.
+            step, purpose: what a member's random state is set by, as ``Session.reseed`` takes them.
+            tested: whether the members' observers see the outputs.
+        """
+        if self.stacks is None:
+            self.stacks = self._pays(state, split)
+        watch = [[observer.tested for observer in session.observers if tested] for session in sessions]
+        if self.stacks and len(sessions) > 1:
+            return self._together(len(sessions), state, split, watch)
+        results = []
+        for session, row, watching in zip(sessions, rows_of(state), watch, strict=True):
+            session.reseed(step, purpose)
+            run = session.run
+            results.append(evaluate(run.predict, run.objective, row, split, self.batch_size, watching))
+        return results
+
+    def _together(
+        self, num: int, state: State, split: Split, watch: Sequence[Sequence[Watch]]
+    ) -> list[dict[str, float]]:
+        tally = Tally()
+        for batch in in_order(split, self.batch_size):
+            outputs, judged = self._forward(state, batch)
+            tally.add(judged, len(batch["y"]))
+            for k, watching in enumerate(watch):
+                for see in watching:
+                    see(batch, outputs[k])
+        means = {name: values.tolist() for name, values in tally.means().items()}
+        return [{name: values[k] for name, values in means.items()} for k in range(num)]
+
+    @torch.no_grad()
+    def _forward(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The outputs (K, B, ...) and what ``judge`` gives of them, (K, ...)."""
+
+        def one(row: State) -> tuple[Tensor, dict[str, Tensor]]:
+            outputs = self.predict(row, batch["x"])
+            return outputs, judge(self.objective, outputs, batch["y"])
+
+        return torch.vmap(one, chunk_size=self.rows_at_once)(state)
+
+    def _pays(self, state: State, split: Split) -> bool:
+        """Whether one pass for several members takes less time than a pass for each, on the first batch."""
+        batch = next(in_order(split, self.batch_size))
+        rows = rows_of(state)[: self.rows_at_once]
+        some = rebuild(state, (leaf[: self.rows_at_once] for leaf in leaves(state)))
+        try:
+            together = seconds_of(partial(self._forward, some, batch), batch)
+        except RuntimeError:  # what vmap cannot do, such as draw random numbers, is done for one member at a time
+            return False
+        alone = seconds_of(lambda: judge(self.objective, self.predict(rows[0], batch["x"]), batch["y"]), batch)
+        return together < alone * len(rows)
+
+
+def predict_alike(runs: Sequence[Run]) -> bool:
+    """Whether one member's prediction is right for all: a technique that predicts has the same floats everywhere."""
+
+    def floats(run: Run) -> dict[str, Any]:
+        return {name: floats_of(t) for name, t in run.techniques.items() if defines(t, "evaluate")}
+
+    return all(floats(run) == floats(runs[0]) for run in runs)
+
+
+def rows_of(state: State) -> list[State]:
+    """The states of a stacked one, as views."""
+    return [rebuild(state, iter(row)) for row in zip(*(leaf.unbind() for leaf in leaves(state)), strict=True)]
+
+
+def seconds_of(do: Callable[[], Any], batch: Batch) -> float:
+    """How long something takes the second time, in s."""
+    for _ in range(2):
+        begun = time.perf_counter()
+        do()
+        if batch["y"].is_cuda:
+            torch.cuda.synchronize()
+    return time.perf_counter() - begun
