@@ -12,79 +12,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mltricks.batch import Batch
-from mltricks.build import STEP, Run, build
+from mltricks.build import Run, build
 from mltricks.evaluate import evaluate
-from mltricks.functional import foreach
-from mltricks.hyper import HyperPlan
-from mltricks.randomness import cut
-from mltricks.state import State, fold, leaves, map_state, rebuild, reseed
-from mltricks.step import Hyper, Metrics, Step, build_step
-from mltricks.tracing import simplify, trace
+from mltricks.stacked_feed import Feed, stack
+from mltricks.stacked_step import Finish, StackedStep
+from mltricks.state import State, map_state
+from mltricks.step import Metrics, Step, build_step
 
+__all__ = ["StackedRun", "StackedStep", "Trial", "build_all", "stack", "structure", "train_stacked"]
 
-class StackedStep:
-    """A step over states, batches and hyperparameters that have a leading axis of K trials.
-
-    Args:
-        step: the pure step of one trial; it must not write into its arguments.
-        num_trials: K.
-    """
-
-    def __init__(self, step: Step, num_trials: int):
-        self.step, self.num_trials = step, num_trials
-        self.graphs: dict[Any, tuple[Any, ...]] = {}
-
-    @torch.no_grad()
-    def __call__(self, state: State, batch: Batch, hyper: Hyper, seeds: Sequence[int]) -> tuple[State, Metrics]:
-        """One update of every trial.
-
-        Args:
-            state, batch, hyper: as a step takes them, every leaf with a leading axis of length K.
-            seeds: what to reseed with before the draws of each trial.
-
-        Returns:
-            The new stacked state and the metrics, each (K,).
-        """
-        inputs = [*leaves(state), *leaves(batch), *leaves(hyper)]
-        key = tuple((x.shape, x.dtype) for x in batch.values())
-        if key not in self.graphs:
-            self.graphs[key] = self._trace(state, batch, hyper, inputs)
-        draw, run, shape, num_draws = self.graphs[key]
-        draws = self._draw(draw, inputs, seeds) if num_draws else []
-        result = rebuild(shape, iter(run(*inputs, *draws)))
-        return result["state"], result["metrics"]
-
-    def _draw(self, draw: Any, inputs: list[Tensor], seeds: Sequence[int]) -> list[Tensor]:
-        rows = []
-        for k, seed in enumerate(seeds):
-            reseed(seed)
-            rows.append(draw(*[x[k] for x in inputs]))
-        return [torch.stack(values) for values in zip(*rows, strict=True)]
-
-    def _trace(self, state: State, batch: Batch, hyper: Hyper, inputs: list[Tensor]) -> tuple[Any, ...]:
-        from torch.fx.experimental.proxy_tensor import make_fx
-
-        one_state, one_batch, one_hyper = (map_state(lambda t: t[0], tree) for tree in (state, batch, hyper))
-        with torch.random.fork_rng(), foreach.unrolled():
-            graph, shape = trace(self.step, one_state, one_batch, one_hyper, functional=True)
-            draw, rest, num_draws = cut(graph)
-            draws = self._draw(draw.forward, inputs, range(self.num_trials)) if num_draws else []
-            rows = torch.vmap(rest)
-            stacked = make_fx(lambda *values: rows(*values))(*inputs, *draws)
-        simplify(stacked)
-        return draw.forward, stacked.forward, shape, num_draws
+IDLE = 0.25
+"""Share of a stack that may be idle before it is made smaller."""
 
 
 class StackedRun:
     """K runs that advance together.
 
     Args:
-        runs: built from configurations that differ only in floats and seeds.
+        runs: built from configurations that differ only in floats and seeds; the data of the first are used for all.
 
     Attributes:
         state: the stacked state; ``row`` takes one trial's out of it.
-        metrics: of every step of the last ``advance``, by name, each (K, steps).
 
     Raises:
         ValueError: the configurations differ in structure; the message names the first difference.
@@ -92,14 +40,20 @@ class StackedRun:
 
     def __init__(self, runs: Sequence[Run]):
         check_stackable(runs)
-        first = runs[0]
-        info = first.data.info
-        step = build_step(first.model, first.objective, first.techniques, first.optim, info.normalize, info.num_outputs)
         self.runs = list(runs)
-        self.step = StackedStep(step, len(runs))
-        self.plans = [HyperPlan(r.plan.constants, r.plan.drives, r.total_steps, r.device) for r in runs]
+        self.rows = list(range(len(runs)))
+        """Where in the stack those are that go on; the others are carried along until it pays to leave them out."""
+        self.stacked = self.runs
         self.state = stack([r.state for r in runs])
-        self.metrics: dict[str, Tensor] = {}
+        self.feed = Feed(runs)
+        self.step = StackedStep(self._single(), len(runs), self.feed.one_seed, finish_of(runs[0].engine))
+
+    def _single(self) -> Step:
+        """The step of one trial."""
+        run = self.runs[0]
+        info = run.data.info
+        normalize = _as_it_is if self.feed.normalized else info.normalize
+        return build_step(run.model, run.objective, run.techniques, run.optim, normalize, info.num_outputs)
 
     @property
     def num_trials(self) -> int:
@@ -112,31 +66,53 @@ class StackedRun:
         Returns:
             The training metrics by name, each (K, steps), on the device: nothing here waits for it.
         """
-        streams = [run.source.stream(start) for run in self.runs]
         made: list[Metrics] = []
         for i in range(start, start + steps):
-            batch, hyper = stack([next(s) for s in streams]), stack([plan.at(i) for plan in self.plans])
-            seeds = [fold(run.cfg["seed"], STEP, i) for run in self.runs]
-            self.state, metrics = self.step(self.state, batch, hyper, seeds)
+            self.state, metrics = self.step(self.state, *self.feed.at(i))
             made.append(metrics)
-        self.metrics = {name: torch.stack([m[name] for m in made], 1) for name in made[0]}
-        return self.metrics
+        columns = {name: torch.stack([m[name] for m in made], 1) for name in made[0]}
+        return {name: self._alive(column) for name, column in columns.items()}
+
+    def _alive(self, t: Tensor) -> Tensor:
+        """The rows of those that go on."""
+        if len(self.rows) == len(self.stacked):
+            return t
+        return t.index_select(0, torch.tensor(self.rows, device=t.device))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Let only some trials go on; what was row ``rows[k]`` is row ``k`` from then on.
+
+        The others are computed along until a quarter of the stack is idle, because a stack of another size has to be
+        traced anew.
 
         Args:
             rows: positions of those that stay, rising, at least one.
         """
         assert len(rows) > 0, "somebody goes on"
-        index = torch.tensor(rows, device=self.runs[0].device)
-        self.state = map_state(lambda t: t.index_select(0, index), self.state)
-        self.runs, self.plans = [self.runs[k] for k in rows], [self.plans[k] for k in rows]
-        self.step = StackedStep(self.step.step, len(rows))
+        self.runs, self.rows = [self.runs[k] for k in rows], [self.rows[k] for k in rows]
+        if len(self.rows) <= (1 - IDLE) * len(self.stacked):
+            self.compact()
+
+    def compact(self) -> None:
+        """Leave those out that do not go on."""
+        self.state = map_state(self._alive, self.state)
+        self.stacked, self.rows = self.runs, list(range(len(self.runs)))
+        self.feed = Feed(self.runs)
+        self.step = self.step.resized(len(self.runs), self.feed.one_seed)
 
     def row(self, k: int) -> State:
-        """The state of trial ``k``, as it would have been alone."""
-        return map_state(lambda t: t[k], self.state)
+        """A copy of the state of trial ``k``, as it would have been alone."""
+        at = self.rows[k]
+        return map_state(lambda t: t[at].clone(), self.state)
+
+
+def finish_of(engine: Any) -> Finish | None:
+    """What an engine does with a traced graph; ``None`` for those that replay it."""
+    return getattr(engine, "finish", None)
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 @dataclass
@@ -186,12 +162,6 @@ def build_all(cfgs: Sequence[dict[str, Any]]) -> list[Run]:
         runs.append(build(cfg, same.data if same else None))
         loaded.setdefault(key, runs[-1])
     return runs
-
-
-def stack(trees: Sequence[Any]) -> Any:
-    """Nested dicts of the same shape to one whose leaves have a leading axis."""
-    rows = [list(leaves(tree)) for tree in trees]
-    return rebuild(trees[0], iter([torch.stack(column) for column in zip(*rows, strict=True)]))
 
 
 def check_stackable(runs: Sequence[Run]) -> None:

@@ -1,0 +1,161 @@
+"""Making a traced graph cheaper to replay: nothing is computed twice or for nothing, and memory is used again.
+
+A fresh tensor of some hundred KiB costs more than the arithmetic that fills it, as its pages come from the system one
+by one. So an operation writes into the storage of an operand that nobody reads any more, where it can.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import fx
+
+aten = torch.ops.aten
+VIEWS = (aten.view.default, aten._unsafe_view.default, aten.expand.default)
+
+
+def tidy(graph: fx.GraphModule) -> None:
+    """Take out views that change nothing, double transposes, products with 1, and whatever is computed twice."""
+    for node in list(graph.graph.nodes):
+        if node.op == "call_function" and (same := _same_as(node)) is not None:
+            node.replace_all_uses_with(same)
+            graph.graph.erase_node(node)
+    _hoist(graph)
+    _merge(graph.graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+
+
+def _same_as(node: fx.Node) -> fx.Node | None:
+    """The node that holds the same tensor already."""
+    first = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
+    if first is None:
+        return None
+    if node.target in VIEWS and _layout(node) == _layout(first):
+        return first
+    if node.target is aten._unsafe_view.default:
+        node.target = aten.view.default  # the same, and known to share its memory
+    if node.target is aten.transpose.int and first.target is node.target and node.args[1:] == first.args[1:]:
+        return first.args[0]  # type: ignore[return-value]
+    return first if node.target is aten.mul.Scalar and node.args[1] == 1 and _layout(node) == _layout(first) else None
+
+
+def _layout(node: fx.Node) -> Any:
+    value = node.meta["val"]
+    return (value.shape, value.stride(), value.dtype) if isinstance(value, torch.Tensor) else None
+
+
+def _hoist(graph: fx.GraphModule) -> None:
+    """Make constants once instead of at every replay."""
+    for number, node in enumerate(list(graph.graph.nodes)):
+        if node.target in (aten.scalar_tensor.default, aten._to_copy.default) and not node.all_input_nodes:
+            name = f"_constant_{number}"
+            graph.register_buffer(name, node.target(*node.args, **node.kwargs), persistent=False)
+            with graph.graph.inserting_before(node):
+                constant = graph.graph.get_attr(name)
+            constant.meta["val"] = node.meta["val"]
+            node.replace_all_uses_with(constant)
+            graph.graph.erase_node(node)
+
+
+def _merge(graph: fx.Graph) -> None:
+    """Let nodes that compute the same be one."""
+    seen: dict[str, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op == "call_function" and not _is_random(node):
+            first = seen.setdefault(f"{node.target} {node.args} {node.kwargs}", node)
+            if first is not node:
+                node.replace_all_uses_with(first)
+                graph.erase_node(node)
+
+
+def _is_random(node: fx.Node) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def reuse_memory(graph: fx.GraphModule, donated: Collection[int]) -> None:
+    """Turn elementwise operations into their in-place forms where nobody reads the operand afterwards.
+
+    Results that share memory with an input that is not donated are copied.
+
+    Args:
+        graph: a functional ATen graph.
+        donated: positions of the inputs that the caller gives away.
+    """
+    nodes = list(graph.graph.nodes)
+    placeholders = [node for node in nodes if node.op == "placeholder"]
+    kept = {node for node in nodes if node.op == "get_attr"}
+    kept |= {node for i, node in enumerate(placeholders) if i not in set(donated)}
+    _copy_results(graph.graph, kept)
+    nodes = list(graph.graph.nodes)
+    roots = _roots(nodes)
+    last = {roots[node]: i for i, user in enumerate(nodes) for node in user.all_input_nodes}
+    for i, node in enumerate(nodes):
+        target = _in_place(node)
+        if target is None:
+            continue
+        operand = node.args[0]
+        root = roots[operand]
+        others = [n for n in node.all_input_nodes if n is not operand]
+        if root in kept or last[root] != i or any(roots[n] is root for n in others):
+            continue
+        node.target = target
+        own = node  # what was kept for the result is kept for the memory it now shares
+        last[root] = last.get(own, i)
+        roots = {n: root if r is own else r for n, r in roots.items()}
+    graph.recompile()
+
+
+def _copy_results(graph: fx.Graph, kept: Collection[fx.Node]) -> None:
+    roots = _roots(list(graph.nodes))
+    output = next(iter(reversed(graph.nodes)))
+    results = []
+    with graph.inserting_before(output):
+        for node in output.args[0]:  # type: ignore[union-attr]
+            if roots.get(node) in kept:  # type: ignore[arg-type]
+                copy = graph.call_function(aten.clone.default, (node,))
+                copy.meta["val"] = node.meta["val"]  # type: ignore[union-attr]
+                node = copy
+            results.append(node)
+    output.args = (results,)
+
+
+def _roots(nodes: list[fx.Node]) -> dict[fx.Node, fx.Node]:
+    """For every node the one whose memory it shares: itself, or what it is a view of."""
+    roots: dict[fx.Node, fx.Node] = {}
+    for node in nodes:
+        source = node.args[0] if node.target is operator.getitem else node
+        shares = isinstance(source, fx.Node) and _is_view(source)
+        roots[node] = roots[source.args[0]] if shares else node  # type: ignore[union-attr, index]
+    return roots
+
+
+def _is_view(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
+
+
+def _in_place(node: fx.Node) -> Any:
+    """The in-place form of an elementwise operation on an operand that has room for its result, or ``None``."""
+    if node.op != "call_function" or torch.Tag.pointwise not in getattr(node.target, "tags", ()) or _is_random(node):
+        return None
+    operand = node.args[0] if node.args else None
+    if not isinstance(operand, fx.Node) or _layout(operand) is None or _layout(operand) != _layout(node):
+        return None
+    if not _is_dense(operand.meta["val"]):
+        return None
+    packet = getattr(aten, f"{node.target._schema.name.partition('::')[2]}_", None)  # type: ignore[union-attr]
+    return getattr(packet, node.target._overloadname, None)  # type: ignore[union-attr]
+
+
+def _is_dense(value: torch.Tensor) -> bool:
+    """Whether every element of a tensor has a place of its own, and no place is left over."""
+    expected = 1
+    for stride, size in sorted((d, n) for n, d in zip(value.shape, value.stride(), strict=True) if n != 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return True

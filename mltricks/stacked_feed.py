@@ -1,0 +1,176 @@
+"""What the trials of a stack are fed at every step: batches, hyperparameters and seeds.
+
+Each trial gets what it would have got alone; where all get the same, it is made once and has no axis of trials.
+Legend: K trials, B batch, N samples of an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mltricks.batch import Batch
+from mltricks.build import STEP, Run
+from mltricks.data.splits import MemorySplit
+from mltricks.hyper import CHUNK, Drive, HyperPlan
+from mltricks.state import fold, leaves, rebuild
+from mltricks.step import Hyper, split_at_normalize
+
+LARGEST_COPY = 2**28
+"""Bytes up to which the training inputs are kept as normalised floats: 256 MiB."""
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Nested dicts of the same shape to one whose leaves have a leading axis."""
+    rows = [list(leaves(tree)) for tree in trees]
+    return rebuild(trees[0], iter([torch.stack(column) for column in zip(*rows, strict=True)]))
+
+
+def have_one_seed(runs: Sequence[Run]) -> bool:
+    """Whether all trials see the same batches and draw the same numbers."""
+    return len({run.cfg["seed"] for run in runs}) == 1
+
+
+def normalizes_first(run: Run) -> bool:
+    """Whether nothing looks at raw inputs, so that they can be normalised before the step."""
+    raw, _ = split_at_normalize(run.techniques)
+    return not raw
+
+
+class Feed:
+    """Batches, hyperparameters and seeds of K trials.
+
+    Args:
+        runs: of the trials; they share the training data of the first.
+    """
+
+    def __init__(self, runs: Sequence[Run]):
+        self.seeds_of = [run.cfg["seed"] for run in runs]
+        self.one_seed = have_one_seed(runs)
+        first = runs[0]
+        simple = isinstance(first.data.train, MemorySplit) and first.source.num_unlabeled == 0
+        self.batches: Callable[[int], Batch] = (MemoryBatches if simple else StreamedBatches)(runs, self.one_seed).at
+        self.normalized = simple and normalizes_first(first)
+        self.hypers = StackedHypers([run.plan for run in runs], first.device)
+
+    def at(self, step: int) -> tuple[Batch, Hyper, Iterator[int]]:
+        """The batches and hyperparameters of an update, and the seeds, folded as they are asked for."""
+        return self.batches(step), self.hypers.at(step), (fold(seed, STEP, step) for seed in self.seeds_of)
+
+
+class MemoryBatches:
+    """Batches of all trials gathered at once from data in memory."""
+
+    def __init__(self, runs: Sequence[Run], one_seed: bool):
+        first = runs[0]
+        self.sources = [run.source for run in runs[: 1 if one_seed else None]]
+        self.lead = () if one_seed else (len(runs),)
+        split: Any = first.data.train
+        self.image, self.y, self.device = split.image, split.y, first.device
+        self.normalize = first.data.info.normalize if normalizes_first(first) else None
+        self.x = split.x
+        wide = split.x.numel() * 4 <= LARGEST_COPY
+        if self.normalize is not None and wide:
+            self.x, self.normalize = self._normalized(split.x), None
+        self.buffers: dict[int, Tensor] = {}
+        self.epoch, self.orders = -1, torch.empty(0)
+
+    def _normalized(self, x: Tensor) -> Tensor:
+        """All training inputs as the model sees them, in the layout of the data."""
+        assert self.normalize is not None, "nothing else looks at the raw inputs"
+        if not self.image:
+            return self.normalize(x)
+        return self.normalize(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    def at(self, step: int) -> Batch:
+        """The batches number ``step``: leaves (K, B, ...), or (B, ...) where all trials see the same."""
+        source = self.sources[0]
+        epoch, position = divmod(step, source.steps_per_epoch)
+        if epoch != self.epoch:
+            self.epoch, self.orders = epoch, torch.stack([s.order(epoch) for s in self.sources]).to(self.device)
+        index = self.orders[:, position * source.batch_size : (position + 1) * source.batch_size].reshape(-1)
+        x, y = self._rows(index), self.y.index_select(0, index)
+        x = x.permute(0, 3, 1, 2) if self.image else x
+        x = x if self.normalize is None else self.normalize(x)
+        return {"x": self._split(x), "y": self._split(y)}
+
+    def _rows(self, index: Tensor) -> Tensor:
+        """The inputs at the given positions, in memory that the next call writes over."""
+        buffer = self.buffers.get(len(index))
+        if buffer is None:
+            buffer = self.buffers[len(index)] = self.x.new_empty((len(index), *self.x.shape[1:]))
+        return torch.index_select(self.x, 0, index, out=buffer)
+
+    def _split(self, t: Tensor) -> Tensor:
+        return t.unflatten(0, (*self.lead, -1)) if self.lead else t
+
+
+class StreamedBatches:
+    """Batches of all trials from their own streams, stacked."""
+
+    def __init__(self, runs: Sequence[Run], one_seed: bool):
+        self.sources, self.one_seed = [run.source for run in runs[: 1 if one_seed else None]], one_seed
+        self.streams: list[Iterator[Batch]] = []
+        self.next = -1
+
+    def at(self, step: int) -> Batch:
+        """The batches number ``step``: leaves (K, B, ...), or (B, ...) where all trials see the same."""
+        if step != self.next:
+            self.streams = [source.stream(step) for source in self.sources]
+        self.next = step + 1
+        batches = [next(stream) for stream in self.streams]
+        return batches[0] if self.one_seed else stack(batches)
+
+
+class StackedHypers:
+    """The floats of K trials, step by step.
+
+    What no schedule drives and all trials share is left out, as the first trial's own objects hold it.
+
+    Args:
+        plans: of the trials.
+        device: where the tensors are made.
+    """
+
+    def __init__(self, plans: Sequence[HyperPlan], device: torch.device):
+        self.plans, self.device = plans, device
+        self.chunk = -1
+        self.rows: dict[Any, tuple[Tensor, ...]] = {}
+        self.driven = sorted({path for plan in plans for path in plan.drives})
+        self.fixed: Hyper = {owner: {} for owner in plans[0].constants}
+        for owner, values in plans[0].constants.items():
+            for name in values:
+                column = [plan.constants[owner][name] for plan in plans]
+                if (owner, name) not in self.driven and len(set(column)) > 1:
+                    self.fixed[owner][name] = torch.tensor(column, dtype=torch.float32, device=device)
+
+    def at(self, step: int) -> Hyper:
+        """What the stacked step takes as ``hyper``: leaves (K,), and 0-d for ``progress``."""
+        chunk, row = divmod(step, CHUNK)
+        if chunk != self.chunk:
+            self.chunk, self.rows = chunk, self._table(chunk)
+        hyper: Hyper = {owner: dict(values) for owner, values in self.fixed.items()}
+        for path, values in self.rows.items():
+            if isinstance(path, tuple):
+                hyper[path[0]][path[1]] = values[row]
+        hyper["progress"] = self.rows["progress"][row]
+        return hyper
+
+    def _table(self, chunk: int) -> dict[Any, tuple[Tensor, ...]]:
+        """Every changing value at every step of a chunk, of all trials; the steps after the last repeat it."""
+        first = self.plans[0]
+        steps = [min(i, first.total_steps - 1) for i in range(chunk * CHUNK, (chunk + 1) * CHUNK)]
+        table: dict[Any, list[Any]] = {"progress": [first.progress(i) for i in steps]}
+        for path in self.driven:
+            drives = [plan.drives.get(path, _constant(plan.constants[path[0]][path[1]])) for plan in self.plans]
+            table[path] = [[drive(p) for drive in drives] for p in table["progress"]]
+        return {
+            path: torch.tensor(rows, dtype=torch.float32, device=self.device).unbind() for path, rows in table.items()
+        }
+
+
+def _constant(value: float) -> Drive:
+    return lambda progress: value
