@@ -44,10 +44,14 @@ def main() -> None:
 
 def run_hydra() -> None:
     """Compose the configuration and run the job, or the sweep."""
+    import warnings
+
     import hydra
 
     from mltricks.options import conf_dir
 
+    # Hydra 1.4 warns of every callback that no list of trusted ones names; such a list would refuse the user's own
+    warnings.filterwarnings("ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='mltricks\.sweep\.callback\.")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # the user's own modules, as `python -m` has them
     hydra.main(config_path=str(conf_dir()), config_name="config")(command.task)()

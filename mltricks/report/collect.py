@@ -1,0 +1,172 @@
+"""What the folder of a sweep holds, whoever wrote it: our sweepers or Hydra's own, finished or not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mltricks.report.curves import Curve, read_curves
+from mltricks.report.files import read_json, read_yaml
+from mltricks.report.folders import job_folders, set_aside
+from mltricks.report.origin import Origin, read_origin
+from mltricks.report.values import differing, look_up, pairs
+from mltricks.summary import Summary, read_summary
+
+COUNTED = ("completed", "stopped_early")
+"""How a job ends whose objective is compared: others had less than the whole training."""
+
+
+@dataclass
+class Row:
+    """A job.
+
+    Attributes:
+        name: path of its folder below that of the sweep, ``3`` or ``3/1``.
+        status: as in ``summary.json``; ``unfinished`` where there is none.
+        value: of the objective; ``None`` where there is no finite one.
+        values: what it was given of the swept keys, as text.
+        overrides: that made it, without those of Hydra.
+        seconds, epochs: of training.
+        error: why it failed or diverged; empty otherwise.
+        curves: of score and losses.
+        test: metrics on the test split.
+        has_report: whether it has a page of its own.
+    """
+
+    name: str
+    status: str
+    value: float | None
+    values: dict[str, str]
+    overrides: list[str]
+    seconds: float
+    epochs: int
+    error: str
+    curves: dict[str, Curve] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    has_report: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether its objective is compared with others'."""
+        return self.value is not None and self.status in COUNTED
+
+
+@dataclass
+class Collected:
+    """A sweep.
+
+    Attributes:
+        folder: of the sweep.
+        origin: the command, and what it says of itself.
+        objective: name of what is compared.
+        maximize: whether more of it is better.
+        keys: that jobs differ by.
+        rows: the jobs, in order.
+        set_aside: attempts that were stopped and begun anew.
+        recipe, ablation: what these sweepers have written; ``None`` elsewhere.
+    """
+
+    folder: Path
+    origin: Origin
+    objective: str
+    maximize: bool
+    keys: list[str]
+    rows: list[Row]
+    set_aside: int
+    recipe: list[dict[str, Any]] | None
+    ablation: dict[str, Any] | None
+
+    @property
+    def sign(self) -> float:
+        """1 where more is better, -1 where less is."""
+        return 1.0 if self.maximize else -1.0
+
+
+def collect(folder: Path) -> Collected:
+    """Read a sweep.
+
+    Raises:
+        ValueError: there is no such folder, or no job in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder. Give the folder of a sweep, as multirun/DATE/TIME.")
+    paths = job_folders(folder)
+    if not paths:
+        raise ValueError(f"{folder} holds no job of a sweep. Give the folder that has them, as multirun/DATE/TIME.")
+    origin = read_origin(folder)
+    summaries = [read_summary(path / "summary.json") for path in paths]
+    name, maximize = objective(origin, summaries)
+    given = [read_overrides(path, summary) for path, summary in zip(paths, summaries, strict=True)]
+    rows = [
+        make_row(folder, path, summary, overrides, name.rpartition("/")[2])
+        for path, summary, overrides in zip(paths, summaries, given, strict=True)
+    ]
+    keys = give_values(rows, paths, origin.swept)
+    recipe, ablation = read_json(folder / "recipe.json"), read_json(folder / "ablation.json")
+    return Collected(
+        folder, origin, name, maximize, keys, rows, set_aside(folder), gates(recipe), ablation if ablation else None
+    )
+
+
+def make_row(sweep: Path, path: Path, summary: Summary | None, overrides: list[str], score: str) -> Row:
+    """A job from its folder."""
+    found = summary or Summary("unfinished")
+    return Row(
+        name=path.relative_to(sweep).as_posix(),
+        status=found.status,
+        value=finite(found.objective.get("value")),
+        values={},
+        overrides=overrides,
+        seconds=finite(found.seconds) or 0.0,
+        epochs=found.epochs,
+        error=found.error or "",
+        curves=read_curves(path / "metrics.jsonl", score),
+        test={name: v for name, v in found.test.items() if finite(v) is not None},
+        has_report=(path / "report.html").is_file(),
+    )
+
+
+def give_values(rows: list[Row], paths: list[Path], known: list[str]) -> list[str]:
+    """Find the keys that the jobs differ by, the known ones first, and note each job's values of them."""
+    given = [pairs(row.overrides) for row in rows]
+    keys = list(dict.fromkeys([*(k for k in known if any(k in g for g in given)), *differing(given)]))
+    for row, path, values in zip(rows, paths, given, strict=True):
+        missing = [key for key in keys if key not in values]
+        config = read_yaml(path / "config.yaml") if missing else None
+        row.values = {key: values[key] if key in values else look_up(config, key) for key in keys}
+    return [key for key in keys if key in known or len({row.values[key] for row in rows}) > 1]
+
+
+def objective(origin: Origin, summaries: list[Summary | None]) -> tuple[str, bool]:
+    """Name of the objective, and whether more of it is better; what the sweep says goes before what its jobs say."""
+    said = [s.objective for s in summaries if s and s.objective.get("name")]
+    name = origin.objective or (str(said[0]["name"]) if said else "objective")
+    direction = origin.direction or next((str(o["direction"]) for o in said if o.get("direction")), "")
+    if not direction:
+        direction = "minimize" if name.endswith(("loss", "error", "perplexity")) else "maximize"
+    return name, direction.startswith("max")
+
+
+def read_overrides(path: Path, summary: Summary | None) -> list[str]:
+    """What made a job, from Hydra's own record or, without one, from its summary."""
+    found = read_yaml(path / ".hydra" / "overrides.yaml")
+    overrides = found if isinstance(found, list) else summary.overrides if summary else []
+    return [str(o) for o in overrides if not str(o).lstrip("+~").startswith(("hydra.", "hydra/"))]
+
+
+def gates(found: Any) -> list[dict[str, Any]] | None:
+    """The gates of a recipe, as a list, whether the file is one or holds one."""
+    if isinstance(found, dict):
+        found = next((v for v in (found.get("gates"), found.get("steps")) if isinstance(v, list)), None)
+    return [gate for gate in found if isinstance(gate, dict)] or None if isinstance(found, list) else None
+
+
+def finite(value: Any) -> float | None:
+    """The value as a number, or ``None`` where it is none that is finite; of several, the first."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)

@@ -1,0 +1,46 @@
+"""Which folders below that of a sweep are those of its jobs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+MARKS = ("summary.json", "metrics.jsonl", ".hydra")
+"""What a run leaves, or Hydra before it begins."""
+OF_A_RUN = ("checkpoints", "plots", "wandb", "tensorboard")
+"""Folders that a run has, and no runs are in."""
+SET_ASIDE = re.compile(r"\.interrupted-\d+$")
+"""How the folder of an attempt is called that was stopped and begun anew."""
+DEPTH = 3
+"""How far below the sweep's folder runs lie at most: ``<trial>/<replicate>``, and one for who names folders so."""
+
+
+def job_folders(sweep: Path) -> list[Path]:
+    """The output folders of the jobs, in the order of their numbers; attempts that were set aside are left out."""
+    return sorted(_below(sweep, DEPTH), key=lambda path: natural(path.relative_to(sweep).as_posix()))
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    for path in folder.iterdir():
+        name = path.name
+        if depth == 0 or name[0] == "." or name in OF_A_RUN or SET_ASIDE.search(name) or not path.is_dir():
+            continue
+        if any((path / mark).exists() for mark in MARKS):
+            yield path
+        yield from _below(path, depth - 1)
+
+
+def set_aside(sweep: Path) -> int:
+    """How many attempts were stopped and begun anew."""
+    found = [*sweep.glob("*.interrupted-*"), *sweep.glob("*/*.interrupted-*")]
+    return sum(path.is_dir() and bool(SET_ASIDE.search(path.name)) for path in found)
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A key by which numbers inside names are sorted as numbers.
+
+    >>> sorted(["10", "9", "2/1", "a2", "a10"], key=natural)
+    ['2/1', '9', '10', 'a2', 'a10']
+    """
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", text) if p]

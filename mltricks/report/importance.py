@@ -1,0 +1,100 @@
+"""How much of what the jobs differ in is due to each swept key.
+
+Source: Breiman 2001, Machine Learning 45(1), permutation importance; half of it is the total effect of Sobol',
+Gregorutti et al. 2017, Statistics and Computing 27(3).
+Deviation: on jobs that the forest has not seen, so that a key of pure noise gets about nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from mltricks.report.collect import Collected
+from mltricks.report.scales import Axis
+
+FOLDS, REPEATS, TREES = 4, 4, 48
+FEW = 20
+"""Under so many jobs the figures are hardly more than noise."""
+LEAST = 4
+"""Under so many jobs there is nothing to split."""
+
+
+@dataclass
+class Importance:
+    """What a forest of trees has found.
+
+    Attributes:
+        shares: the part of the variance of unseen jobs that is due to a key, alone and with others, the largest first;
+            small ones may be below zero.
+        explained: the part of the variance of unseen jobs that the forest predicts, at most 1.
+        n: jobs it has learnt from.
+        note: what to keep in mind.
+    """
+
+    shares: list[tuple[str, float]]
+    explained: float
+    n: int
+    note: str
+
+
+def importance(sweep: Collected, axes: list[Axis]) -> Importance | None:
+    """The importance of every key, or ``None`` where there is nothing to compare."""
+    import numpy as np
+
+    rows = [i for i, row in enumerate(sweep.rows) if row.counts]
+    varying = [axis for axis in axes if len({axis.numbers[i] for i in rows}) > 1]
+    y = np.array([sweep.rows[i].value for i in rows], dtype=float)
+    if len(rows) < LEAST or not varying or float(y.std()) == 0.0:
+        return None
+    columns = [column(axis, rows) for axis in varying]
+    explained, losses = held_out(columns, y)
+    shares = sorted(zip((axis.key for axis in varying), losses, strict=True), key=lambda share: -share[1])
+    return Importance(shares, explained, len(rows), note_of(len(rows), explained))
+
+
+def column(axis: Axis, rows: list[int]) -> Any:
+    """The values of a key as features, (jobs, features): one for numbers, one each for categories."""
+    import numpy as np
+
+    values = [axis.numbers[i] for i in rows]
+    if axis.kind == "category":
+        return np.array([[float(v == k) for k in range(len(axis.names))] for v in values])
+    known = [math.log10(v) if axis.log else v for v in values if v is not None]
+    middle = sum(known) / len(known)
+    return np.array([[middle if v is None else math.log10(v) if axis.log else v, float(v is None)] for v in values])
+
+
+def held_out(columns: list[Any], y: Any) -> tuple[float, list[float]]:
+    """The share of the variance that is predicted, and what shuffling each key costs of it."""
+    import numpy as np
+    from sklearn.ensemble import RandomForestRegressor
+
+    generator = np.random.default_rng(0)
+    x = np.hstack(columns)
+    ends = np.cumsum([c.shape[1] for c in columns])
+    spans = [slice(end - c.shape[1], end) for end, c in zip(ends, columns, strict=True)]
+    errors, shuffled, total = 0.0, np.zeros(len(columns)), 0.0
+    for test in np.array_split(generator.permutation(len(y)), min(FOLDS, len(y))):
+        train = np.setdiff1d(np.arange(len(y)), test)
+        forest = RandomForestRegressor(TREES, random_state=0, min_samples_leaf=1).fit(x[train], y[train])
+        # every shuffled copy is predicted in one call: a call costs more than its rows do
+        copies = [x[test]]
+        for span in spans:
+            for _ in range(REPEATS):
+                copy = x[test].copy()
+                copy[:, span] = x[generator.choice(train, len(test))][:, span]
+                copies.append(copy)
+        wrong = (forest.predict(np.vstack(copies)).reshape(len(copies), -1) - y[test]) ** 2
+        errors += float(wrong[0].sum())
+        shuffled += wrong[1:].sum(1).reshape(len(columns), REPEATS).mean(1)
+        total += float(((y[test] - y[train].mean()) ** 2).sum())
+    return 1 - errors / total, [float(v) for v in (shuffled - errors) / (2 * total)]
+
+
+def note_of(n: int, explained: float) -> str:
+    """What to keep in mind."""
+    few = f"Only {n} jobs: under about {FEW} these figures are unreliable. " if n < FEW else ""
+    blind = "The swept keys hardly predict the objective: the order may be chance. " if explained < 0.1 else ""
+    return f"{few}{blind}".strip()

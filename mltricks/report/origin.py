@@ -1,0 +1,116 @@
+"""What a sweep says of itself: ``sweep.json`` of our sweepers, and ``multirun.yaml`` that Hydra writes."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mltricks.report.files import read_json, read_yaml
+
+PROGRAM = ["python", "-m", "mltricks"]
+LISTED = ("grid", "basic")
+"""Sweepers that run every combination of the values typed."""
+
+
+@dataclass
+class Origin:
+    """Where a sweep comes from.
+
+    Attributes:
+        command: that started it, to be pasted; empty where nothing tells.
+        sweeper: its name; empty where nothing tells.
+        finished: whether it says so itself; ``None`` where it says nothing.
+        started: ISO time; empty where nothing tells.
+        seconds: it has taken.
+        objective, direction: what is compared, and ``maximize`` or ``minimize``; empty where nothing tells.
+        swept: keys that were given several values.
+        planned: how many jobs there are to be; ``None`` where that is not known before.
+    """
+
+    command: str = ""
+    sweeper: str = ""
+    finished: bool | None = None
+    started: str = ""
+    seconds: float | None = None
+    objective: str = ""
+    direction: str = ""
+    swept: list[str] = field(default_factory=list)
+    planned: int | None = None
+
+
+def read_origin(folder: Path) -> Origin:
+    """What the files of the sweep tell."""
+    origin = from_hydra(read_yaml(folder / "multirun.yaml"))
+    said = read_json(folder / "sweep.json")
+    return with_own(origin, said) if isinstance(said, dict) else origin
+
+
+def with_own(origin: Origin, said: dict[str, Any]) -> Origin:
+    """Let ``sweep.json`` speak where it does."""
+    if isinstance(command := said.get("command"), list) and command:
+        origin.command = typed_command([str(word) for word in command])
+    objective = said.get("objective") or {}
+    origin.objective = str(first(objective.get("name")) or "")
+    origin.direction = str(first(objective.get("direction")) or origin.direction)
+    origin.sweeper = str(said.get("sweeper") or origin.sweeper)
+    origin.started = str(said.get("started") or "")
+    origin.finished = {"finished": True, "running": False}.get(str(said.get("status")))
+    seconds = said.get("seconds")
+    origin.seconds = float(seconds) if isinstance(seconds, int | float) else None
+    if isinstance(swept := said.get("swept"), list):
+        origin.swept = list(dict.fromkeys([*map(str, swept), *origin.swept]))
+    return origin
+
+
+def from_hydra(multirun: Any) -> Origin:
+    """What Hydra's record of the sweep tells."""
+    hydra = multirun.get("hydra") if isinstance(multirun, dict) else None
+    if not isinstance(hydra, dict):
+        return Origin()
+    overrides, sweeper = hydra.get("overrides") or {}, hydra.get("sweeper") or {}
+    task = [str(o) for o in overrides.get("task") or []]
+    own = [str(o) for o in overrides.get("hydra") or [] if not str(o).startswith("hydra.mode=")]
+    name = str(((hydra.get("runtime") or {}).get("choices") or {}).get("hydra/sweeper") or "")
+    swept = lengths(task)
+    origin = Origin(command=typed_command(["-m", *own, *task]), sweeper=name, swept=list(swept))
+    origin.direction = str(first(sweeper.get("direction")) or "")
+    if name in LISTED:
+        origin.planned = 1
+        for length in swept.values():
+            origin.planned *= length
+    elif isinstance(n_trials := sweeper.get("n_trials"), int):
+        replicates = sweeper.get("replicates")
+        origin.planned = n_trials * (replicates if isinstance(replicates, int) else 1)
+    return origin
+
+
+def lengths(task: list[str]) -> dict[str, int]:
+    """The keys that were given several values, and how many; 1 where that is not known, as of an interval."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, found = OverridesParser.create(), {}
+    for text in task:
+        try:
+            override = parser.parse_override(text)
+            if override.is_sweep_override():
+                is_listed = override.is_discrete_sweep() and "glob(" not in text
+                found[override.get_key_element().lstrip("+")] = (
+                    sum(1 for _ in override.sweep_string_iterator()) if is_listed else 1
+                )
+        except (HydraException, ValueError, AttributeError):
+            continue
+    return found
+
+
+def typed_command(words: list[str]) -> str:
+    """The words of a command as a line for the shell, with the program in front where it is missing."""
+    has_program = "=" not in words[0] and not words[0].startswith("-")
+    return shlex.join(words if has_program else [*PROGRAM, *words])
+
+
+def first(value: Any) -> Any:
+    """The value, or the first where there are several."""
+    return (value[0] if value else None) if isinstance(value, list) else value

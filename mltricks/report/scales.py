@@ -1,0 +1,64 @@
+"""Swept keys as axes: numbers on a linear or a logarithmic scale, or categories."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mltricks.report.collect import Collected
+from mltricks.report.values import is_seed, typed
+
+DECADES = 1.5
+"""Positive numbers that span more powers of ten than this are on a logarithmic scale."""
+
+
+@dataclass
+class Axis:
+    """A swept key.
+
+    Attributes:
+        key: its name.
+        kind: ``number`` or ``category``.
+        log: whether equal factors are equal distances.
+        numbers: of every job; ``None`` where it was given none. Of a category, its index.
+        names: of the categories, in order.
+        seed: whether it only repeats.
+    """
+
+    key: str
+    kind: str
+    log: bool
+    numbers: list[float | None]
+    names: list[str] = field(default_factory=list)
+    seed: bool = False
+
+
+def axes(sweep: Collected) -> list[Axis]:
+    """An axis for every swept key."""
+    return [make_axis(key, [row.values[key] for row in sweep.rows]) for key in sweep.keys]
+
+
+def make_axis(key: str, values: Sequence[str]) -> Axis:
+    """The axis that fits the values: categories as soon as one is no number."""
+    found = [typed(value) for value in values]
+    if all(isinstance(v, int | float) and math.isfinite(v) for v, t in zip(found, values, strict=True) if t != ""):
+        numbers = [float(v) if not isinstance(v, str) else None for v in found]
+        return Axis(key, "number", is_log([n for n in numbers if n is not None]), numbers, seed=is_seed(key))
+    names = list(dict.fromkeys(values))
+    return Axis(key, "category", False, [float(names.index(v)) for v in values], names, is_seed(key))
+
+
+def is_log(numbers: Sequence[float]) -> bool:
+    """Whether the numbers are better shown by their logarithms: they span decades, or each is so many times the last.
+
+    >>> [is_log(n) for n in ([1e-4, 1e-2], [16, 32, 64], [1, 2, 3], [0, 10, 1000], [])]
+    [True, True, False, False, False]
+    """
+    tried = sorted(set(numbers))
+    if not tried or tried[0] <= 0:
+        return False
+    ratios = [b / a for a, b in itertools.pairwise(tried)]
+    is_geometric = len(ratios) > 1 and max(ratios) < 1.01 * min(ratios)
+    return is_geometric or math.log10(tried[-1] / tried[0]) >= DECADES

@@ -1,0 +1,69 @@
+"""Overrides as keys and values: what a job was given, and by which of them the jobs differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+ABSENT = ""
+"""Stands where a job was not given a key and its configuration does not hold it."""
+NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+def pairs(overrides: Iterable[str]) -> dict[str, str]:
+    """Key and value, as text, of the overrides of one job; those of Hydra itself are left out.
+
+    >>> pairs(["optim.lr=1e-3", "+model.width=8", "hydra.job.num=1", "~augment", "technique=[mixup,ema]"])
+    {'optim.lr': '1e-3', 'model.width': '8', 'augment': '~', 'technique': '[mixup,ema]'}
+    """
+    found = {}
+    for override in overrides:
+        key, equals, value = override.lstrip("+").partition("=")
+        if override.startswith("~"):
+            key, value = key[1:], "~"
+        elif not equals:
+            continue
+        if not key.startswith(("hydra.", "hydra/")):
+            found[key] = unquoted(value)
+    return found
+
+
+def unquoted(text: str) -> str:
+    """A value without the quotes that Hydra's grammar asks for."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1].replace("\\" + text[0], text[0])
+    return text
+
+
+def typed(text: str) -> int | float | str:
+    """A number where the text is one.
+
+    >>> [typed(t) for t in ("3", "1e-3", "1.", "true", "nan", "[1,2]")]
+    [3, 0.001, 1.0, 'true', 'nan', '[1,2]']
+    """
+    if not NUMBER.fullmatch(text):
+        return text
+    return int(text) if re.fullmatch(r"[+-]?[\d_]+", text) else float(text)
+
+
+def differing(jobs: Sequence[dict[str, str]]) -> list[str]:
+    """The keys that not all jobs have with the same value, in the order in which they are first met."""
+    keys = dict.fromkeys(key for job in jobs for key in job)
+    return [key for key in keys if len({job.get(key) for job in jobs}) > 1]
+
+
+def is_seed(key: str) -> bool:
+    """Whether a key only repeats a configuration with other random numbers."""
+    return key == "seed" or key.endswith(".seed")
+
+
+def look_up(config: Any, key: str) -> str:
+    """The value at a dotted key of a configuration, as text; ``ABSENT`` where there is none or it is no plain value."""
+    for part in key.split("."):
+        if not isinstance(config, dict) or part not in config:
+            return ABSENT
+        config = config[part]
+    if isinstance(config, dict | list):
+        return ABSENT
+    return "null" if config is None else str(config).lower() if isinstance(config, bool) else str(config)

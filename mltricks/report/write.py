@@ -1,0 +1,24 @@
+"""Writing both files of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mltricks.atomic import write_atomically
+
+
+def write(folder: Path) -> tuple[Path, Path]:
+    """Write ``sweep.csv`` and ``sweep.html`` into the folder of a sweep; their paths.
+
+    Raises:
+        ValueError: there is no such folder, or no job in it.
+    """
+    from mltricks.report.collect import collect
+    from mltricks.report.page import page
+    from mltricks.report.table import table
+
+    sweep = collect(folder)
+    written = folder / "sweep.csv", folder / "sweep.html"
+    for path, text in zip(written, (table(sweep), page(sweep)), strict=True):
+        write_atomically(path, lambda partial, text=text: partial.write_bytes(text.encode()))  # type: ignore[misc]
+    return written
