@@ -26,10 +26,13 @@ def run(command: list[str] | str, folder: Path) -> subprocess.CompletedProcess[s
     return subprocess.run(command, shell=shell, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)
 
 
+DOCUMENTS = ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md") if p.stem != "benchmarks")]
+
+
 @pytest.mark.slow
-def test_every_block_of_the_readme_runs(tmp_path: Path) -> None:
-    blocks = BLOCK.findall((ROOT / "README.md").read_text())
-    assert len(blocks) >= 8
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if BLOCK.search((ROOT / name).read_text())])
+def test_every_block_runs(document: str, tmp_path: Path) -> None:
+    blocks = BLOCK.findall((ROOT / document).read_text())
     for language, text in [b for b in blocks if b[0] != "bash" and b[1].startswith("# my_")]:
         path = tmp_path / text.splitlines()[0].removeprefix("# ")
         path.parent.mkdir(parents=True, exist_ok=True)
