@@ -54,7 +54,9 @@ def run_hydra() -> None:
     warnings.filterwarnings("ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='mltricks\.sweep\.callback\.")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # the user's own modules, as `python -m` has them
-    hydra.main(config_path=str(conf_dir()), config_name="config")(command.task)()
+    own = [o for o in parse([t for t in sys.argv[1:] if t.startswith("allow_modules=")]) if isinstance(o.value(), list)]
+    trusted = ["mltricks.*", *(f"{module}.*" for override in own for module in override.value())]
+    hydra.main(config_path=str(conf_dir()), config_name="config", execution_whitelist=trusted)(command.task)()
     if command.failed:
         raise command.failed[0]
 

@@ -21,10 +21,10 @@ class _Delegate(Sweeper):
         self.given = (config, hydra_context, task_function)
 
     def sweep(self, arguments: list[str]) -> Any:
-        from mltricks.sweep.runner import Place
+        from mltricks.sweep.runner import Place, conduct
 
         work = import_module(f"mltricks.sweep.{self.module}")
-        return work.sweep(self.settings, Place(*self.given, sweeper=self.module), arguments)
+        return conduct(work.sweep, self.settings, Place(*self.given, sweeper=self.module), arguments)
 
 
 class GridSweeper(_Delegate):

@@ -40,20 +40,36 @@ class Return(JobReturn):
         """The configuration is the job's."""
 
 
-def execute(unit: Sequence[Job], task: Task, callbacks: Any = None, tell: Tell | None = None) -> list[Any]:
+def execute_elsewhere(unit: Sequence[Job], task: Task, trusted: Any) -> list[Any]:
+    """Run the jobs of a unit in a process that Hydra has not set up.
+
+    Args:
+        unit: jobs.
+        task: the function that runs one job.
+        trusted: Hydra's list of what a configuration may have executed.
+    """
+    from hydra._internal.callbacks import Callbacks
+    from hydra.utils import execution_whitelist
+
+    setup_globals()
+    config = unit[0].hydra.config(unit[0].folder)
+    JobRuntime.instance().set("name", config.hydra.job.name)
+    with execution_whitelist(trusted):
+        return execute(unit, task, Callbacks(config))
+
+
+def execute(unit: Sequence[Job], task: Task, callbacks: Any, tell: Tell | None = None) -> list[Any]:
     """Run the jobs of a unit: one alone, several as a stack.
 
     Args:
         unit: jobs.
         task: the function that runs one job.
-        callbacks: Hydra's; made from the configuration where they are not given, as in a worker process.
+        callbacks: Hydra's.
         tell: called with every job and what became of it, as soon as it ends.
 
     Returns:
         A JobReturn for each, in order.
     """
-    if callbacks is None:
-        callbacks = set_up_process(unit[0])
     if len(unit) > 1:
         from mltricks.sweep.execute_stack import execute_stack
 
@@ -62,16 +78,6 @@ def execute(unit: Sequence[Job], task: Task, callbacks: Any = None, tell: Tell |
     if tell is not None:
         tell(unit[0], result)
     return [result]
-
-
-def set_up_process(job: Job) -> Any:
-    """Make a process that Hydra has not set up fit to run jobs; the callbacks that the configuration names."""
-    from hydra._internal.callbacks import Callbacks
-
-    setup_globals()
-    config = job.hydra.config(job.folder)
-    JobRuntime.instance().set("name", config.hydra.job.name)
-    return Callbacks(config)
 
 
 def run(job: Job, task: Task, callbacks: Any) -> Any:

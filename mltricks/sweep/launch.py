@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from mltricks.sweep.compose import Composer
-from mltricks.sweep.execute import Task, execute
+from mltricks.sweep.execute import Task, execute, execute_elsewhere
 from mltricks.sweep.job import Job
 from mltricks.sweep.plan import Plan, plan
 from mltricks.sweep.progress import Progress
@@ -39,7 +39,7 @@ def launch(
     with Progress(jobs) as progress:
         for note in planned.notes:
             progress.say(note)
-        returns = run_plan(planned, task, context.callbacks, progress)
+        returns = run_plan(planned, task, context, progress)
     return [returns[job.num] for job in jobs]
 
 
@@ -55,7 +55,7 @@ def check(settings: dict[str, Any]) -> None:
         raise ValueError(f"hydra.launcher.fuse={settings['fuse']}: type auto, true or false.")
 
 
-def run_plan(planned: Plan, task: Task, callbacks: Any, progress: Progress) -> dict[int, Any]:
+def run_plan(planned: Plan, task: Task, context: Any, progress: Progress) -> dict[int, Any]:
     """The JobReturn of every job, by its number."""
     returns: dict[int, Any] = {}
 
@@ -71,8 +71,13 @@ def run_plan(planned: Plan, task: Task, callbacks: Any, progress: Progress) -> d
             for job, result in zip(unit, results, strict=True):
                 progress.end(job, result)
 
-        run_in_slots(planned.units, planned.slots, partial(execute, task=task), ended)
+        run_in_slots(
+            planned.units,
+            planned.slots,
+            partial(execute_elsewhere, task=task, trusted=context.execution_whitelist),
+            ended,
+        )
         return returns
     for unit in planned.units:
-        note(unit, execute(unit, task, callbacks, progress.end))
+        note(unit, execute(unit, task, context.callbacks, progress.end))
     return returns
