@@ -44,18 +44,15 @@ def main() -> None:
 
 def run_hydra() -> None:
     """Compose the configuration and run the job, or the sweep."""
-    import warnings
-
     import hydra
 
     from mltricks.options import conf_dir
+    from mltricks.overrides import choices, parse
 
-    # Hydra 1.4 warns of every callback that no list of trusted ones names; such a list would refuse the user's own
-    warnings.filterwarnings("ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='mltricks\.sweep\.callback\.")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # the user's own modules, as `python -m` has them
-    own = [o for o in parse([t for t in sys.argv[1:] if t.startswith("allow_modules=")]) if isinstance(o.value(), list)]
-    trusted = ["mltricks.*", *(f"{module}.*" for override in own for module in override.value())]
+    own = [name for o in parse([t for t in sys.argv if t.startswith("allow_modules=")]) for name in choices(o.value())]
+    trusted = ["mltricks.*", *(f"{module}.*" for module in own)]
     hydra.main(config_path=str(conf_dir()), config_name="config", execution_whitelist=trusted)(command.task)()
     if command.failed:
         raise command.failed[0]

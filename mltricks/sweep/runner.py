@@ -257,9 +257,10 @@ def check_same(folder: Path, num: int, job: Sequence[str]) -> None:
     there = yaml.safe_load(path.read_text()) or []
     wanted = [override for override in job if not override.startswith("hydra.")]
     if there != wanted:
+        made, make = (" ".join(overrides) or "nothing" for overrides in (there, wanted))
         raise ValueError(
-            f"hydra.sweep.dir={folder} holds another sweep: job {num} was made there by {' '.join(there) or 'nothing'}"
-            f", and would be made here by {' '.join(wanted) or 'nothing'}. Type hydra.sweep.dir=ANOTHER, or leave it out."
+            f"hydra.sweep.dir={folder} holds another sweep: job {num} was made there by {made}, and would be made here "
+            f"by {make}. Type hydra.sweep.dir=ANOTHER, or leave it out."
         )
 
 
