@@ -62,7 +62,7 @@ def check_init(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float
         "gradient_steps": 1,
         "seconds": round(time.perf_counter() - start, 3),
     }
-    keep("check_init", run, content, lambda: picture(content), folder, overrides)
+    keep("check_init", run, content, lambda: picture(content), folder, overrides, mode == "MULTIRUN")
     return abs(found["gap"])
 
 

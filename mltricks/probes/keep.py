@@ -16,7 +16,13 @@ from mltricks.summary import Summary, git_state, json_safe
 
 
 def keep(
-    name: str, run: Run, content: dict[str, Any], draw: Callable[..., Any], folder: Path, overrides: Sequence[str]
+    name: str,
+    run: Run,
+    content: dict[str, Any],
+    draw: Callable[..., Any],
+    folder: Path,
+    overrides: Sequence[str],
+    quiet: bool = False,
 ) -> None:
     """Write what was measured, and print the verdict.
 
@@ -28,6 +34,7 @@ def keep(
         draw: makes the figure.
         folder: the output folder.
         overrides: the command's.
+        quiet: print nothing; in a sweep, which has a line for every job.
     """
     content = {"job": name, **content, "steps_per_epoch": run.source.steps_per_epoch, "overrides": list(overrides)}
     content["batch_size"] = run.cfg["batch_size"]
@@ -46,6 +53,8 @@ def keep(
         folder=str(folder),
     )
     summary.write(folder / "summary.json")
+    if quiet:
+        return
     print(f"{name}: {content['verdict']}. {content['reason']}")
     for line in content["advice"]:
         print(f"  {line}")

@@ -95,7 +95,7 @@ def lr_find(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | 
         "steps": len(losses),
         "seconds": round(time.perf_counter() - start, 3),
     }
-    keep("lr_find", run, content, lambda: picture(content), folder, overrides)
+    keep("lr_find", run, content, lambda: picture(content), folder, overrides, mode == "MULTIRUN")
     return found.suggestion
 
 

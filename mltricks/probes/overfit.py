@@ -63,7 +63,7 @@ def overfit(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
         "samples": sum(len(t["losses"]) for t in tries) * best["num_samples"],
         "seconds": round(time.perf_counter() - start, 3),
     }
-    keep("overfit", run, content, lambda: picture(content), folder, overrides)
+    keep("overfit", run, content, lambda: picture(content), folder, overrides, mode == "MULTIRUN")
     return share
 
 

@@ -60,7 +60,7 @@ def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> flo
         "steps": settings["num_steps"],
         "seconds": round(time.perf_counter() - start, 3),
     }
-    keep("update_ratio", run, content, lambda: picture(content), folder, overrides)
+    keep("update_ratio", run, content, lambda: picture(content), folder, overrides, mode == "MULTIRUN")
     return ratio
 
 

@@ -1,0 +1,1 @@
+"""The seven steps of tuning with few GPUs: one file a step."""

@@ -1,0 +1,117 @@
+"""Step 4: a coarse search, random in log space, a few epochs each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mltricks.recipe.budget import coarse_split
+from mltricks.recipe.gate import Gate
+from mltricks.recipe.rates import rate_changes
+from mltricks.recipe.search import Domains, Point, edges, random_points, text
+from mltricks.recipe.tuner import Changes, Tuner, best_of, is_finite
+from mltricks.sweep.ranges import Interval
+from mltricks.sweep.runner import Outcome
+
+RATE, DECAY = "optim.lr", "optim.weight_decay"
+
+
+def domains_of(tuner: Tuner, rates: Interval, compositions: Any) -> Domains:
+    """What is searched: the learning rate, the weight decay unless it was typed, and the keys of ``tune``.
+
+    Args:
+        tuner: of the recipe.
+        rates: the range that step 3 found.
+        compositions: configurations with the ranges that their options name.
+
+    Raises:
+        ValueError: a key of ``tune`` is no setting or has no range.
+    """
+    composed = compositions[tuple(tuner.base)]
+    domains: Domains = {RATE: rates}
+    typed = {override.partition("=")[0].lstrip("+") for override in tuner.base}
+    if DECAY in composed.ranges and DECAY not in typed:
+        domains[DECAY] = composed.range_of(DECAY)[0]
+    for key in tuner.settings["tune"]:
+        if key not in (RATE, DECAY) and not composed.has(key):
+            raise ValueError(f"tune=[{key}]: there is no such setting. With a range: {', '.join(composed.ranges)}.")
+        if key != RATE:
+            domains[key] = composed.range_of(key)[0]
+    return domains
+
+
+def changes_of(tuner: Tuner, point: Point) -> Changes:
+    """The overrides of a point; learning rates that go with the first keep their proportion to it."""
+    others = {key: text(value) for key, value in point.items() if key != RATE}
+    return {**rate_changes(tuner, float(point[RATE])), **others}
+
+
+def search_coarsely(tuner: Tuner, domains: Domains, ignorant_loss: float) -> tuple[Point, Outcome | None]:
+    """Train at random points; the best of them.
+
+    Args:
+        tuner: of the recipe.
+        domains: what is searched.
+        ignorant_loss: of a model that knows nothing.
+
+    Raises:
+        GateFailed: no trial ended, or none is better than knowing nothing.
+    """
+    before = tuner.money.spent
+    num, updates = coarse_split(tuner.money.share("coarse"), tuner.money)
+    points = random_points(domains, num, f"{tuner.settings['search_seed']}/coarse")
+    outcomes = tuner.train([changes_of(tuner, point) for point in points], updates)
+    best = best_of(outcomes)
+    point = points[outcomes.index(best)] if best is not None else points[0]
+    epochs = updates / tuner.money.steps_per_epoch
+    gate = judge(domains, points, outcomes, best, ignorant_loss)
+    gate.reason = f"{num} trials of {epochs:.3g} epochs: {gate.reason}"
+    tuner.settle(gate, outcomes, before)
+    return point, best
+
+
+def judge(
+    domains: Domains, points: list[Point], outcomes: list[Outcome], best: Outcome | None, ignorant_loss: float
+) -> Gate:
+    """The gate: a trial learnt something."""
+    ended = [outcome for outcome in outcomes if is_finite(outcome)]
+    evidence: dict[str, Any] = {"trials": len(outcomes), "ended": len(ended)}
+    if best is None:
+        why = next((o.summary.error for o in outcomes if o.summary.error), "no trial ended")
+        return Gate(
+            4, "coarse search", "fail", f"none ended: {why}", evidence, "Mend the error, or give a lower range."
+        )
+    point = points[outcomes.index(best)]
+    objective, loss = best.summary.objective, best.summary.val.get("loss")
+    at_edge = edges(domains, point)
+    evidence |= {
+        "objective": objective["name"],
+        "best": objective["value"],
+        "worst": min((o.summary.objective["value"] for o in ended), key=lambda v: v if is_max(best) else -v),
+        "loss": loss,
+        "ignorant_loss": ignorant_loss,
+        "at_edge": at_edge,
+        **point,
+    }
+    shown = ", ".join(f"{key}={text(value)}" for key, value in point.items())
+    reason = f"best {objective['name']} {objective['value']:.4g} with {shown}; {len(outcomes) - len(ended)} diverged."
+    scored = zip(points, outcomes, strict=True)
+    curve_points = sorted((float(p[RATE]), o.summary.objective["value"]) for p, o in scored if is_finite(o))
+    curve: dict[str, Any] = {"x": [x for x, _ in curve_points], "y": [y for _, y in curve_points]}
+    curve |= {"x_label": "learning rate", "y_label": objective["name"]}
+    advice = f"The best lies at the edge of {', '.join(at_edge)}: the next search opens it." if at_edge else ""
+    if loss is not None and not loss < ignorant_loss:
+        return Gate(
+            4,
+            "coarse search",
+            "fail",
+            f"{reason} Its loss {loss:.4g} is no better than knowing nothing, {ignorant_loss:.4g}.",
+            evidence,
+            "Look at the data and their targets: are they shuffled against each other? More epochs may help too.",
+            curve=curve,
+        )
+    return Gate(4, "coarse search", "pass", reason, evidence, advice, curve=curve)
+
+
+def is_max(outcome: Outcome) -> bool:
+    """Whether more of the objective is better."""
+    return outcome.summary.objective.get("direction") == "maximize"

@@ -1,0 +1,60 @@
+"""Step 7, second part: the final run, with a schedule, for the rest of the budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mltricks.recipe.coarse import changes_of
+from mltricks.recipe.gate import Gate
+from mltricks.recipe.reading import curves_of
+from mltricks.recipe.refine import Trial
+from mltricks.recipe.tuner import Changes, Tuner, better, constant, is_finite
+from mltricks.sweep.runner import Outcome
+
+CONSTANT = "mltricks.schedules.constant.Constant"
+
+
+def run_final(tuner: Tuner, best: Trial, updates: int) -> tuple[Outcome, Changes]:
+    """Train the best point to the end; the better of that and the trial it came from, and what makes it.
+
+    Raises:
+        GateFailed: the run did not end.
+    """
+    before = tuner.money.spent
+    point, epoch = changes_of(tuner, best.point), tuner.money.steps_per_epoch
+    length = tuner.money.left - tuner.money.left % epoch or tuner.money.left
+    changes = {**schedule(tuner.cfg, tuner.settings), **point}
+    outcome = tuner.final(changes, length)
+    wins = (
+        better(outcome, best.outcome)
+        or outcome.summary.objective.get("value") == best.outcome.summary.objective["value"]
+    )
+    old, made = best.outcome.summary.objective, outcome.summary.objective
+    reason = f"{length / epoch:.3g} epochs with scheduler={changes.get('scheduler', 'the configured one')}: "
+    if not is_finite(outcome):
+        advice = "A lower optim.lr, or technique=clip_norm."
+        error = outcome.summary.error or outcome.summary.status
+        tuner.settle(Gate(7, "final run", "fail", f"{reason}{error}", {}, advice), [outcome], before)
+        return best.outcome, {**constant(), **tuner.length(updates), **point}
+    tested = ", ".join(f"{name} {value:.4f}" for name, value in outcome.summary.test.items())
+    reason += f"{made['name']} {made['value']:.4g} ({old['value']:.4g} without decay), test {tested}."
+    advice = (
+        "" if wins else f"Trial {best.outcome.num} is better and is kept: a larger recipe.budget_epochs would help."
+    )
+    evidence: dict[str, Any] = {"best": made["value"], "without_decay": old["value"], "test": outcome.summary.test}
+    losses = list(curves_of(outcome.folder / "metrics.jsonl", 1.0).val)
+    chart = {"x": list(range(1, len(losses) + 1)), "y": losses, "x_label": "epoch", "y_label": "validation loss"}
+    tuner.settle(Gate(7, "final run", "pass", reason, evidence, advice, curve=chart), [outcome], before)
+    if wins:
+        return outcome, {**changes, **tuner.length(length)}
+    return best.outcome, {**constant(), **tuner.length(updates), **point}
+
+
+def schedule(cfg: dict[str, Any], settings: dict[str, Any]) -> Changes:
+    """The schedule of the final run; nothing where one is configured already."""
+    node = cfg["scheduler"]
+    if node.get("_target_") != CONSTANT or node.get("warmup_frac"):
+        return {}
+    if settings["schedule"] == "onecycle":
+        return {"scheduler": "onecycle"}
+    return {"scheduler": settings["schedule"], "scheduler.warmup_frac": f"{settings['warmup_frac']:g}"}

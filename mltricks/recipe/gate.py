@@ -1,0 +1,60 @@
+"""A gate: what a step of the recipe found, and whether one may go on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from textwrap import wrap
+from typing import Any
+
+MARKS = {"pass": "pass", "fail": "FAIL", "skipped": "skip"}
+
+
+class GateFailed(ValueError):
+    """A step of the recipe found what makes further tuning a waste."""
+
+
+@dataclass
+class Gate:
+    """The record of a step.
+
+    Attributes:
+        step: its number, 1 to 7.
+        name: what it is called.
+        verdict: ``pass``, ``fail`` or ``skipped``.
+        reason: a sentence with the evidence for the verdict.
+        evidence: numbers.
+        advice: what to do; empty where there is nothing to do.
+        jobs: numbers of the jobs it consists of.
+        epochs: passes over the training split it took.
+        seconds: spent in its jobs.
+        curve: ``{"x": [...], "y": [...], "x_label", "y_label"}`` for a small chart.
+    """
+
+    step: int
+    name: str
+    verdict: str
+    reason: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+    advice: str = ""
+    jobs: list[int] = field(default_factory=list)
+    epochs: float = 0.0
+    seconds: float = 0.0
+    curve: dict[str, Any] | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The gate as ``recipe.json`` has it."""
+        content = asdict(self)
+        if self.curve is None:
+            del content["curve"]
+        return content
+
+    def lines(self, width: int = 110) -> list[str]:
+        """The gate as the terminal shows it."""
+        first = f"{self.step} {self.name:<19}{MARKS[self.verdict]}  "
+        texts = [(first, self.reason), (" " * len(first), self.advice)]
+        return [
+            line
+            for start, text in texts
+            if text
+            for line in wrap(text, width, initial_indent=start, subsequent_indent=" " * len(first))
+        ]

@@ -1,0 +1,40 @@
+"""Step 2: a small sample by heart."""
+
+from __future__ import annotations
+
+from mltricks.recipe.gate import Gate
+from mltricks.recipe.tuner import Tuner
+
+NUM_SAMPLES, NUM_UPDATES, FACTORS = 32, 300, ("1.0", "0.1", "10.0")
+FEWEST = 20
+"""Updates below which trying says nothing."""
+
+
+def overfit_small_sample(tuner: Tuner) -> None:
+    """Run ``job=overfit`` with as many updates as the budget affords.
+
+    Raises:
+        GateFailed: the sample was not learnt, though there was time for it.
+    """
+    before = tuner.money.spent
+    affordable = tuner.money.share("overfit") * tuner.money.batch_size // NUM_SAMPLES
+    updates, num_rates = min(NUM_UPDATES, affordable), min(len(FACTORS), max(1, affordable // NUM_UPDATES))
+    if updates < FEWEST:
+        reason = f"{affordable} updates on {NUM_SAMPLES} samples are its share of the budget, too few to say anything."
+        tuner.settle(Gate(2, "overfit a sample", "skipped", reason, advice="Type job=overfit."), [], before)
+        return
+    settings = {
+        "job.num_samples": str(NUM_SAMPLES),
+        "job.num_steps": str(updates),
+        "job.factors": f"[{','.join(FACTORS[:num_rates])}]",
+    }
+    outcome, found = tuner.probe("overfit", settings)
+    tuner.money.spend(found["samples"], 1)
+    verdict, reason, advice = found["verdict"], found["reason"], " ".join(found["advice"])
+    if verdict == "fail" and (updates < NUM_UPDATES or num_rates < len(FACTORS)):
+        verdict = "skipped"
+        reason = f"not decided within the {found['steps']} updates that the budget affords: {reason}"
+    evidence = {name: found[name] for name in ("loss", "accuracy", "ignorant_loss", "learning_rate", "num_updates")}
+    losses = found["tries"][[t["factor"] for t in found["tries"]].index(found["factor"])]["losses"]
+    curve = {"x": list(range(1, len(losses) + 1)), "y": losses, "x_label": "update", "y_label": "loss"}
+    tuner.settle(Gate(2, "overfit a sample", verdict, reason, evidence, advice, curve=curve), [outcome], before)

@@ -1,0 +1,98 @@
+"""Step 3: the learning rates that move the loss within about a hundred updates."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mltricks.observers.files import read_records
+from mltricks.probes.rate import learning_rates, together
+from mltricks.recipe.gate import Gate
+from mltricks.recipe.tuner import ENDED, Changes, Tuner
+from mltricks.sweep.ranges import Interval
+from mltricks.sweep.runner import Outcome
+
+NUM_UPDATES, NUM_RATES = 100, 5
+FEWEST = 10
+MOVED = 0.05
+"""Share of the first loss by which a short run must lower it."""
+
+
+def find_rates(tuner: Tuner) -> Interval:
+    """Run the range test and short runs at rates about what it suggests; the range worth searching.
+
+    Raises:
+        GateFailed: no rate moved the loss.
+    """
+    before, share = tuner.money.spent, tuner.money.share("rates")
+    updates = min(NUM_UPDATES, max(FEWEST, share // (NUM_RATES + 1)))
+    outcome, found = tuner.probe("lr_find", {"job.num_steps": str(updates)})
+    tuner.money.spend(found["steps"])
+    rates = spaced(found, learning_rates(tuner.cfg)["lr"], min(NUM_RATES, max(0, share // updates - 1)))
+    each = max(1, updates // 10)
+    runs = tuner.train([{**rate_changes(tuner, rate), "log_every": str(each)} for rate in rates], updates)
+    losses = [last_loss(run) for run in runs]
+    moving = [r for r, loss in zip(rates, losses, strict=True) if loss <= (1 - MOVED) * found["first"]]
+    scope = scope_of(found, rates, moving)
+    gate = judge(found, rates, losses, moving, scope, updates)
+    tuner.settle(gate, [outcome, *runs], before)
+    return scope
+
+
+def spaced(found: dict[str, Any], configured: float, num: int) -> list[float]:
+    """Rates from a tenth of the suggested one to where the loss rises, by equal ratios; without one, about the typed.
+
+    >>> spaced({"suggestion": 0.01, "breaks": 0.1}, 1.0, 3)
+    [0.001, 0.01, 0.1]
+    """
+    rate = found["suggestion"]
+    low, high = (rate / 10, max(found["breaks"], rate)) if rate is not None else (configured / 100, configured * 10)
+    return [float(f"{low * (high / low) ** (i / max(1, num - 1)):.3g}") for i in range(num)]
+
+
+def rate_changes(tuner: Tuner, rate: float) -> Changes:
+    """The overrides of a learning rate, and of those that go with it."""
+    return {f"optim.{name}": f"{value:.6g}" for name, value in together(tuner.cfg, rate).items()}
+
+
+def last_loss(run: Outcome) -> float:
+    """The last training loss of a short run; infinite where it broke off."""
+    found = [r["loss"] for r in read_records(run.folder / "metrics.jsonl") if r["split"] == "train"]
+    return found[-1] if run.summary.status in ENDED and found and found[-1] is not None else math.inf
+
+
+def scope_of(found: dict[str, Any], rates: list[float], moving: list[float]) -> Interval:
+    """The range of the coarse search: from the lowest to the highest rate that moves the loss, and a little beyond."""
+    if moving:
+        ratio = (rates[-1] / rates[0]) ** (0.5 / max(1, len(rates) - 1))  # half way to the neighbours, which do not
+        low, high = min(moving) / max(ratio, 1.5), max(moving) * (1.0 if max(moving) == rates[-1] else min(ratio, 1.5))
+    elif found["suggestion"] is not None:
+        low, high = found["suggestion"] / 10, found["breaks"]
+    else:
+        low, high = rates[0] if rates else 1e-5, rates[-1] if rates else 1.0
+    high = max(high, 3 * low)
+    return Interval(float(f"{low:.3g}"), float(f"{high:.3g}"), log=True)
+
+
+def judge(
+    found: dict[str, Any], rates: list[float], losses: list[float], moving: list[float], scope: Interval, updates: int
+) -> Gate:
+    """The gate: some rate moves the loss."""
+    passed = bool(moving) or (not rates and found["verdict"] == "pass")
+    reason = f"range test: {found['reason']}"
+    if rates:
+        reason += f" {len(moving)} of {len(rates)} short runs of {updates} updates lower the loss by {MOVED:.0%}."
+    reason += f" To search: {scope.low:g} to {scope.high:g}." if passed else ""
+    evidence = {
+        "first": found["first"],
+        "suggestion": found["suggestion"],
+        "steepest": found["steepest"],
+        "breaks": found["breaks"],
+        "rates": rates,
+        "losses": losses,
+        "low": scope.low,
+        "high": scope.high,
+    }
+    advice = "" if passed else " ".join(found["advice"]) or "Look at the data, at init, and at another optim."
+    curve = {"x": found["rates"], "y": found["smooth"], "x_label": "learning rate", "y_label": "training loss"}
+    return Gate(3, "learning rates", "pass" if passed else "fail", reason, evidence, advice, curve=curve)

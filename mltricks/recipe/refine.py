@@ -1,0 +1,50 @@
+"""Step 5: a refined search around the best, longer and without decay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mltricks.recipe.budget import refine_split
+from mltricks.recipe.coarse import changes_of
+from mltricks.recipe.gate import Gate
+from mltricks.recipe.search import Domains, Point, edges, near, text, widened
+from mltricks.recipe.tuner import Tuner, best_of, is_finite
+from mltricks.sweep.runner import Outcome
+
+
+@dataclass
+class Trial:
+    """A trial of full length: where it was, and what became of it."""
+
+    point: Point
+    outcome: Outcome
+
+
+def refine(tuner: Tuner, domains: Domains, centre: Point) -> tuple[Trial | None, Domains, int]:
+    """Train about the best point of the coarse search; the best trial, the domains and the updates of each.
+
+    Raises:
+        GateFailed: no trial ended.
+    """
+    before = tuner.money.spent
+    num, updates = refine_split(tuner.money.share("refine"), tuner.money)
+    domains = widened(domains, edges(domains, centre))
+    points = near(domains, centre, num, f"{tuner.settings['search_seed']}/refine")
+    outcomes = tuner.train([changes_of(tuner, point) for point in points], updates)
+    best = best_of(outcomes)
+    epochs = updates / tuner.money.steps_per_epoch
+    evidence: dict[str, Any] = {"trials": num, "ended": sum(map(is_finite, outcomes)), "epochs_each": epochs}
+    if best is None:
+        reason = f"none of {num} trials of {epochs:.3g} epochs ended."
+        advice = "The best rate of a short search is too high for a long run: type a lower optim.lr, or clip_norm."
+        tuner.settle(Gate(5, "refined search", "fail", reason, evidence, advice), outcomes, before)
+        return None, domains, updates
+    trial = Trial(points[outcomes.index(best)], best)
+    value, name = best.summary.objective["value"], best.summary.objective["name"]
+    shown = ", ".join(f"{key}={text(v)}" for key, v in trial.point.items())
+    reason = f"{num} trials of {epochs:.3g} epochs without decay: best {name} {value:.4g} with {shown}."
+    advice = "" if epochs >= 10 else "10 to 20 epochs a trial are meant; the budget affords fewer."
+    evidence |= {"objective": name, "best": value, **trial.point}
+    tuner.settle(Gate(5, "refined search", "pass", reason, evidence, advice), outcomes, before)
+    return trial, domains, updates

@@ -1,0 +1,74 @@
+"""Step 7, first part: round again. What the curves say changes the best point, and that is tried at the same length."""
+
+from __future__ import annotations
+
+from mltricks.recipe.coarse import changes_of
+from mltricks.recipe.curves import Finding
+from mltricks.recipe.gate import Gate
+from mltricks.recipe.reading import read_trial
+from mltricks.recipe.refine import Trial
+from mltricks.recipe.search import Domains, Point, near, text
+from mltricks.recipe.tuner import Tuner, best_of, better
+from mltricks.sweep.ranges import Interval
+
+MOST_TRIALS = 4
+"""Of one round."""
+
+
+def round_again(
+    tuner: Tuner, best: Trial, findings: list[Finding], domains: Domains, updates: int, ignorant_loss: float
+) -> Trial:
+    """Try what the findings ask for, and read the curves again, until nothing is left to change or to spend.
+
+    Args:
+        tuner: of the recipe.
+        best: the best trial so far.
+        findings: of its curves.
+        domains: what is searched.
+        updates: of a trial.
+        ignorant_loss: of a model that knows nothing.
+    """
+    share = tuner.money.share("again")
+    spent, number = 0, 0
+    while True:
+        before, number = tuner.money.spent, number + 1
+        point, domains = follow(best.point, findings, domains)
+        affordable = min(share - spent, tuner.money.left - updates) // max(updates, 1)  # the final run is no shorter
+        if point == best.point or affordable < 1:
+            why = "the curves ask for no change" if point == best.point else "the budget affords no further trial"
+            if number == 1:
+                tuner.settle(Gate(7, "round again", "skipped", f"{why}; the rest goes to the final run."), [], before)
+            return best
+        points = near(domains, point, min(MOST_TRIALS, affordable), f"{tuner.settings['search_seed']}/round{number}")
+        outcomes = tuner.train([changes_of(tuner, p) for p in points], updates)
+        spent += len(points) * updates
+        found = best_of(outcomes)
+        gained = found is not None and better(found, best.outcome)
+        shown = ", ".join(f"{key}={text(v)}" for key, v in point.items())
+        score = "none ended" if found is None else f"{found.summary.objective['value']:.4g}"
+        old = best.outcome.summary.objective["value"]
+        reason = f"round {number}, {len(points)} trials about {shown}: {score}, {old:.4g} before."
+        evidence = {"changes": dict(point), "before": old, "best": found.summary.objective["value"] if found else None}
+        if not gained or found is None:
+            tuner.settle(
+                Gate(7, "round again", "pass", f"{reason} No gain; the old one stays.", evidence), outcomes, before
+            )
+            return best
+        best = Trial(points[outcomes.index(found)], found)
+        findings, gate, jobs = read_trial(tuner, best, ignorant_loss, updates)
+        gate.step, gate.name, gate.reason = 7, "round again", f"{reason} {gate.reason}"
+        gate.evidence |= evidence
+        tuner.settle(gate, [*outcomes, *jobs], before)
+
+
+def follow(point: Point, findings: list[Finding], domains: Domains) -> tuple[Point, Domains]:
+    """The point with what the findings multiply, and the domains opened so far that it lies in them."""
+    moved, opened = dict(point), dict(domains)
+    for finding in findings:
+        for key, factor in finding.factors.items():
+            domain = domains.get(key)
+            if isinstance(domain, Interval) and key in moved:
+                value = float(f"{float(moved[key]) * factor:.3g}")
+                moved[key] = value
+                opened[key] = Interval(min(domain.low, value), max(domain.high, value), domain.log, domain.whole)
+    return moved, opened
