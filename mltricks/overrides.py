@@ -50,6 +50,8 @@ def parse(overrides: Sequence[str]) -> list[Any]:
                 raise ValueError(
                     f"{text!r} is no override. Type KEY=VALUE, for instance technique=mixup or optim.lr=3e-3."
                 ) from error
+            if found := re.fullmatch(r"([^=]+)=choice\((.*\bnull\b.*)\)", text):
+                raise ValueError(f"{text!r}: choice() takes no null. Type {found[1]}={found[2]}.") from error
             reason = str(error).splitlines()[0]
             raise ValueError(
                 f"{text!r} cannot be read: {reason}. A value with special characters stands in quotes: \"KEY='VALUE'\"."

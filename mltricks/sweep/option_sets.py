@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,9 +71,13 @@ class Compositions:
 
     def plain(self, overrides: Sequence[str]) -> dict[str, Any]:
         """The configuration of a job as nested dicts, interpolations resolved."""
-        from mltricks.config import plain
+        return self._composer.job(0, overrides).cfg
 
-        return plain(self._load(overrides)[0])
+    @functools.cached_property
+    def _composer(self) -> Any:
+        from mltricks.sweep.compose import Composer
+
+        return Composer(self.loader, self.config)
 
     def _compose(self, overrides: Sequence[str]) -> Composed:
         from omegaconf import OmegaConf

@@ -22,6 +22,12 @@ MANY_OBJECTIVES = ("random", "tpe", "gp", "nsgaii", "qmc")
 """Samplers that can serve several objectives."""
 NUMBERS_ONLY = ("cmaes", "qmc")
 """Samplers that know numbers; what else there is they draw at random."""
+QUIET = {
+    "gp": ("warn_independent_sampling",),
+    "cmaes": ("warn_independent_sampling",),
+    "qmc": ("warn_independent_sampling", "warn_asynchronous_seeding"),
+}
+"""Warnings that are off: ``notes`` says it once."""
 
 
 def create_sampler(settings: dict[str, Any], space: Any, num_existing: int) -> Any:
@@ -48,10 +54,8 @@ def create_sampler(settings: dict[str, Any], space: Any, num_existing: int) -> A
     _check_options(name, options, cls)
     if settings.get("seed") is not None:
         options.setdefault("seed", seed_of(name, int(settings["seed"]), num_existing))
-    known = inspect.signature(cls).parameters
-    for quiet in ("warn_independent_sampling", "warn_asynchronous_seeding"):  # said once, by check_sampler
-        if quiet in known:
-            options.setdefault(quiet, False)
+    for quiet in QUIET.get(name, ()):
+        options.setdefault(quiet, False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # the user chose it
         return cls(**options)

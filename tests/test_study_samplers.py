@@ -1,0 +1,155 @@
+"""The samplers of a study: by name, with what the user set, on spaces they can serve."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from mltricks.sweep.samplers import CLASSES, create_sampler, notes
+from mltricks.sweep.space import Space, read_space
+from tests.test_space import place_of
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture(scope="module")
+def numbers() -> Space:
+    arguments = ["optim.lr=tag(log,interval(1e-4,1e-1))", "optim.weight_decay=interval(0,0.5)", "epochs=2"]
+    return read_space(arguments, place_of(), [])
+
+
+@pytest.fixture(scope="module")
+def words() -> Space:
+    return read_space(["optim=adamw,sgd", "model.width=8,16"], place_of(), [])
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Space:
+    arguments = ["technique=[],[mixup]", "technique.mixup.alpha=interval(0.1,1)", "optim.lr=interval(0.001,0.01)"]
+    return read_space([*arguments, "optim.beta1=interval(0.8,0.95)"], place_of(), [])
+
+
+def settings(sampler: str, seed: int | None = 0, **others: Any) -> dict[str, Any]:
+    return {"sampler": sampler, "seed": seed, "sampler_options": {}, "direction": "minimize", **others}
+
+
+def bowl(job: list[str]) -> float:
+    """Lowest where the learning rate is 0.01 and the decay 0.1."""
+    import math
+
+    value = dict(text.split("=", 1) for text in job)
+    return (math.log10(float(value["optim.lr"])) + 2) ** 2 + 10 * (float(value["optim.weight_decay"]) - 0.1) ** 2
+
+
+def run(study: optuna.Study, space: Space, given: dict[str, Any], num: int) -> list[list[str]]:
+    """Trials one after another, as a command would run them."""
+    study.sampler = create_sampler(given, space, len(study.trials))
+    jobs = []
+    for _ in range(num):
+        trial = study.ask()
+        jobs.append(space.suggest(trial))
+        study.tell(trial, bowl(jobs[-1]))
+    return jobs
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_every_sampler_draws_within_the_space_and_the_seed_decides(name: str, numbers: Space) -> None:
+    first, again = (run(optuna.create_study(), numbers, settings(name), 14) for _ in range(2))
+    other = run(optuna.create_study(), numbers, settings(name, seed=1), 14)
+    assert first == again
+    assert len({str(job) for job in first}) == 14
+    if name != "qmc":  # whose sequence has no chance in it unless it is scrambled
+        assert first != other
+    for job in first:
+        assert [text.split("=")[0] for text in job] == ["optim.lr", "optim.weight_decay", "epochs"]
+        assert 1e-4 <= float(job[0].split("=")[1]) <= 0.1
+
+
+@pytest.mark.parametrize(("name", "num"), [("tpe", 30), ("gp", 16), ("cmaes", 30)])
+def test_samplers_that_learn_come_nearer_than_chance(name: str, num: int, numbers: Space) -> None:
+    best = []
+    for sampler in (name, "random"):
+        studies = [optuna.create_study() for _ in range(3)]
+        for seed, study in enumerate(studies):
+            run(study, numbers, settings(sampler, seed=seed), num)
+        best.append(sorted(study.best_value for study in studies)[1])
+    assert best[0] < best[1]
+
+
+@pytest.mark.parametrize("name", ["random", "tpe", "nsgaii"])
+def test_a_study_that_goes_on_does_not_draw_the_same_again(name: str, numbers: Space) -> None:
+    study = optuna.create_study()
+    before = run(study, numbers, settings(name), 5)
+    after = run(study, numbers, settings(name), 5)
+    assert not {str(job) for job in before} & {str(job) for job in after}
+
+
+def test_a_quasi_random_sequence_goes_on_where_it_stopped(numbers: Space, tmp_path: Path) -> None:
+    whole = run(optuna.create_study(), numbers, settings("qmc"), 9)
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    parts = []
+    for num in (4, 5):  # as two commands would
+        study = optuna.create_study(study_name="a", storage=storage, load_if_exists=True)
+        parts += run(study, numbers, settings("qmc"), num)
+    assert parts == whole
+
+
+def test_options_reach_optuna(numbers: Space) -> None:
+    sampler = create_sampler(settings("tpe", sampler_options={"n_startup_trials": 3}), numbers, 0)
+    study = optuna.create_study(sampler=sampler)
+    assert sampler._n_startup_trials == 3
+    default = create_sampler(settings("tpe"), numbers, 0)
+    assert default._n_startup_trials == optuna.samplers.TPESampler()._n_startup_trials
+    assert study.sampler is sampler
+
+
+def test_experimental_options_give_no_warning(numbers: Space) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        create_sampler(settings("tpe", sampler_options={"multivariate": True, "group": True}), numbers, 0)
+
+
+@pytest.mark.parametrize("name", ["random", "tpe", "gp", "nsgaii", "qmc"])
+def test_several_objectives(name: str, numbers: Space) -> None:
+    given = settings(name, direction=["minimize", "maximize"])
+    study = optuna.create_study(directions=given["direction"], sampler=create_sampler(given, numbers, 0))
+    for _ in range(12):
+        trial = study.ask()
+        value = bowl(numbers.suggest(trial))
+        study.tell(trial, [value, -value])
+    assert len(study.best_trials) == 1
+
+
+def test_what_a_model_of_numbers_leaves_to_chance_is_said(mixed: Space, numbers: Space) -> None:
+    assert "technique" in notes("cmaes", mixed)[0]
+    assert "technique.mixup.alpha" in notes("gp", mixed)[0]
+    assert notes("tpe", mixed) == notes("cmaes", numbers) == []
+    study = optuna.create_study(sampler=create_sampler(settings("cmaes"), mixed, 0))
+    stacks = set()
+    for _ in range(12):
+        trial = study.ask()
+        stacks.add(mixed.suggest(trial)[0])
+        study.tell(trial, 0.0)
+    assert stacks == {"technique=[]", "technique=[mixup]"}
+
+
+REFUSED = [
+    ({"sampler": "tpee"}, ["tpee", "tpe"]),
+    ({"sampler": "cmaes"}, ["two numbers", "optim", "sampler=tpe"]),
+    ({"sampler": "qmc"}, ["a number", "sampler=tpe"]),
+    ({"sampler": "tpe", "sampler_options": {"startup": 3}}, ["startup", "n_startup_trials"]),
+    ({"sampler": "cmaes", "direction": ["minimize", "minimize"]}, ["one objective", "nsgaii"]),
+]
+
+
+@pytest.mark.parametrize(("given", "words_in_message"), REFUSED)
+def test_a_sampler_that_cannot_serve_is_refused(
+    words: Space, given: dict[str, Any], words_in_message: list[str]
+) -> None:
+    with pytest.raises(ValueError) as refusal:
+        create_sampler(settings(given.pop("sampler"), **given), words, 0)
+    assert all(word in str(refusal.value) for word in words_in_message)
