@@ -18,7 +18,7 @@ from mltricks.observers.base import Observer
 from mltricks.observers.create import InSweep
 from mltricks.session import AFTER, new_summary, note_failure
 from mltricks.stack import StackedRun, stack
-from mltricks.state import leaves
+from mltricks.state import State, leaves, map_state
 from mltricks.summary import Summary, read_summary
 from mltricks.sweep.job import Job
 from mltricks.sweep.member import TESTED, Member, enlist, write_unless_full
@@ -188,7 +188,7 @@ class Fused:
         self.show()
         sessions = [member.session for member in self.members]
         val = sessions[0].run.data.val
-        metrics = self.panel.measure(sessions, self.stacked.state, val, step, AFTER)
+        metrics = self.panel.measure(sessions, self.state(), val, step, AFTER)
         for member, found in zip(self.members, metrics, strict=True):
             if member.attempt(member.session.record_validation, step, found, member.keep_best):
                 member.leaves = "stopped_early"
@@ -201,7 +201,7 @@ class Fused:
     def release_unsound(self, step: int) -> None:
         """Let the members leave that have diverged, by their losses or their weights."""
         self.show()
-        params = leaves(self.stacked.state["params"])
+        params = leaves(self.state()["params"])
         finite = torch.stack([leaf.isfinite().flatten(1).all(1) for leaf in params]).all(0).tolist()
         for member, sound in zip(self.members, finite, strict=True):
             if not sound:
@@ -215,8 +215,17 @@ class Fused:
 
     def show(self) -> None:
         """Give every run its own state, as a view."""
-        for member, row in zip(self.members, rows_of(self.stacked.state), strict=True):
-            member.session.run.state = row
+        rows = rows_of(self.stacked.state)
+        for member, at in zip(self.members, self.stacked.rows, strict=True):
+            member.session.run.state = rows[at]
+
+    def state(self) -> State:
+        """The stacked state of the members: a stack carries some along that have left."""
+        state, rows = self.stacked.state, self.stacked.rows
+        if len(rows) == len(state["step"]):
+            return state
+        index = torch.tensor(rows, device=state["step"].device)
+        return map_state(lambda t: t.index_select(0, index), state)
 
     def hide(self) -> None:
         """Leave the runs only the step of their state: views would keep all of an old stacked state in memory."""
