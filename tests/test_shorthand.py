@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from conftest import Outcome
 
 from mltricks.overrides import parse
 from mltricks.sweep.shorthand import chosen_sweeper, expand, sweeper_settings
-from tests.conftest import Outcome
 
 ABLATION = ["-m", "hydra/sweeper=ablation"]
 

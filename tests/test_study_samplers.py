@@ -8,10 +8,10 @@ from typing import Any
 
 import optuna
 import pytest
+from test_space import place_of
 
 from mltricks.sweep.samplers import CLASSES, create_sampler, notes
 from mltricks.sweep.space import Space, read_space
-from tests.test_space import place_of
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
