@@ -114,6 +114,19 @@ def write(letter: str) -> None:
     os.write(1, b"no newline " + letter.encode())
 
 
+def note_gpus(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
+    """A ``job`` that writes which GPUs it sees."""
+    (folder / "gpus.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+
+
+def die_once(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
+    """A ``job`` that kills its process, unless one has before it."""
+    mark = Path(os.environ["SLOT_MARK"])
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 ACTIONS: dict[str, Callable[..., Any]] = {
     "look": look,
     "sleep": sleep,
