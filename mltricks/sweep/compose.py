@@ -60,7 +60,7 @@ class Composer:
         task = [o.input_line for o in parsed if not o.is_hydra_override()]
         recipe = Recipe(base, values, num, task)
         trial = next((str(o.value()) for o in own if o.key_or_group == TRIAL), "")
-        if base.is_plain and not own:
+        if base.is_plain and not own and not any("${" in o.input_line for o in values):
             cfg = base.resolved(recipe.task_config(), recipe.touched)
             return Job(num, task, cfg, Path(base.directory, str(num)), recipe, trial)
         with recipe.in_place() as config:

@@ -44,7 +44,21 @@ def plan(jobs: Sequence[Job], fuse: bool | str, workers: int | str, trains: bool
         made.units += [group[i : i + size] for i in range(0, len(group), size)]
         made.notes.append(f"{named(group)}: {'in stacks of up to ' + str(size) if size > 1 else 'one by one'}, {why}")
     made.units.sort(key=lambda unit: unit[0].num)
+    made.slots = slots_for(made.units, workers, trains)
     return made
+
+
+def slots_for(units: Sequence[Sequence[Job]], workers: int | str, trains: bool) -> list[Any]:
+    """Where units run; without slots, in this process.
+
+    Raises:
+        ValueError: ``workers`` is neither ``auto`` nor a number >= 1.
+    """
+    if workers in ("auto", 1) and (workers == 1 or not trains or len(units) < 2):
+        return []
+    from mltricks.sweep.leases import choose_workers
+
+    return choose_workers(workers, len(units), str(units[0][0].cfg["device"]), 0.0)
 
 
 def alike(jobs: Sequence[Job]) -> list[list[Job]]:

@@ -6,6 +6,7 @@ holds its result is not launched again, so that the same program, run again, goe
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -188,6 +189,8 @@ class Sweep:
         self.record.end(finished, summaries)
         if finished:
             self.claims.remove()
+        elif {path.name for path in self.folder.iterdir()} <= {"multirun.yaml", "sweep.json", ".claims"}:
+            shutil.rmtree(self.folder)  # refused before its first job: a slip leaves nothing
 
     def judge(self) -> None:
         """Refuse to call a sweep a success in which a job failed, or none was completed.
