@@ -73,7 +73,7 @@ def override(sweep: Collected, axis: Axis, ends: tuple[float, float], count: int
     """The next range as the sweeper of this sweep takes it: values for a grid, an interval for a study."""
     low, high = ends
     if is_integer:
-        low, high = max(math.floor(low), 1 if axis.log else -math.inf), math.ceil(high)
+        low, high = max(round(low), 1) if axis.log else round(low), round(high)
     if sweep.origin.sweeper in ("", *LISTED):
         count = min(max(count, 3), 7)
         steps = [

@@ -8,9 +8,25 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 
+RECORD = "multirun.yaml"
+"""Hydra's own record of a sweep."""
+
 
 class SweepPage(Callback):
-    """Hydra calls this at the end of every multirun, also of one that failed or was interrupted."""
+    """Hydra calls this at the end of every multirun, also of one that failed or was interrupted.
+
+    Of Hydra's sweepers some leave no record of the command, by which the page and the trackers know a sweep: it is
+    written for those at the start.
+    """
+
+    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        """Write ``multirun.yaml`` where the sweeper is not ours; ours write it themselves."""
+        from omegaconf import OmegaConf
+
+        if not str(config.hydra.sweeper.get("_target_", "")).startswith("hydra_plugins.mltricks"):
+            folder = Path(config.hydra.sweep.dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(config, folder / RECORD)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Write ``sweep.csv`` and ``sweep.html``; what fails here fails no sweep."""
@@ -19,7 +35,18 @@ class SweepPage(Callback):
 
         folder = Path(config.hydra.sweep.dir)
         try:
-            if folder.is_dir() and job_folders(folder):
+            if not folder.is_dir():
+                return
+            if not job_folders(folder):
+                remove_if_unused(folder)
+            else:
                 print(f"sweep: {write(folder)[1]}")
         except Exception as error:
             print(f"sweep: the page could not be written ({type(error).__name__}: {error})", file=sys.stderr)
+
+
+def remove_if_unused(folder: Path) -> None:
+    """Remove a folder that holds nothing but the record of a sweep that was refused."""
+    if {path.name for path in folder.iterdir()} == {RECORD}:
+        (folder / RECORD).unlink()
+        folder.rmdir()

@@ -66,12 +66,14 @@ function ablationSection() {
     return svg;
   });
   const range = pair => (Array.isArray(pair) && known(pair[0]) && known(pair[1]) ? `${shown(pair[0])} to ${shown(pair[1])}` : "–");
-  const heads = ["arm", "runs", "mean", "95 % interval", "difference", "95 % interval", "cost", "verdict", "seeds to settle it"];
+  const level = `${known(found.level) ? Number((found.level * 100).toFixed(1)) : 95} % interval`;
+  const heads = ["arm", "runs", "mean", level, "difference", level, "cost", "verdict", "seeds to settle it"];
   const rows = found.arms.map(arm => make("tr", { class: arm.name === found.baseline && "best" }, make("td", { class: "wrap" }, String(arm.name)), make("td", { class: "number" }, shown(arm.n)), make("td", { class: "number" }, shown(arm.mean)), make("td", {}, range(arm.interval)),
     make("td", { class: "number" }, known(arm.difference) ? (arm.difference > 0 ? "+" : "") + shown(arm.difference) : "–"), make("td", {}, range(arm.difference_interval)), make("td", { class: "number" }, known(arm.cost_ratio) ? `×${arm.cost_ratio.toFixed(2)}` : "–"),
     make("td", {}, arm.verdict ? badge(String(arm.verdict)) : arm.name === found.baseline ? "baseline" : "–"), make("td", { class: "number" }, arm.seeds_to_settle === null || arm.seeds_to_settle === undefined ? "–" : shown(arm.seeds_to_settle))));
   return section("ablation", "Ablation", make("p", { class: "soft small" }, `${found.metric}, ${String(found.direction).startsWith("max") ? "more" : "less"} is better; paired with ${found.baseline} seed by seed. An interval that crosses zero is no evidence at this number of seeds.`), host,
-    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Arms, scrolls sideways" }, make("table", {}, make("thead", {}, make("tr", {}, heads.map(h => make("th", { scope: "col" }, h)))), make("tbody", {}, rows))));
+    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Arms, scrolls sideways" }, make("table", {}, make("thead", {}, make("tr", {}, heads.map(h => make("th", { scope: "col" }, h)))), make("tbody", {}, rows))),
+    (found.rounds || []).length ? make("details", {}, make("summary", {}, "Rounds of the selection"), evidence(found.rounds)) : null);
 }
 
 function failures() {

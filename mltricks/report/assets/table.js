@@ -20,19 +20,21 @@ const whisker = (() => {
   };
 })();
 
+const isRepeated = data.groups.some(g => g.rows.length > 1);
 const columns = [
   { name: "#", value: g => data.groups.indexOf(g), cell: g => String(data.groups.indexOf(g) + 1), number: true },
-  ...keys.map(key => ({ name: key, value: g => numberOf(g.values[key]), cell: g => g.values[key] || "–", wrap: true })),
   { name: data.objective.name, value: g => g.mean ?? g.partial, cell: g => (g.mean !== null ? shown(g.mean) : g.partial !== null ? `(${shown(g.partial)})` : "–"), number: true, descending: data.objective.maximize },
-  { name: "95 % interval", value: g => (g.interval ? g.interval[1] - g.interval[0] : null), cell: g => (g.interval ? `${shown(g.interval[0])} to ${shown(g.interval[1])}` : "–") },
-  { name: "", plain: true, label: "picture of the interval", cell: g => whisker(g) },
-  { name: "runs", value: g => g.rows.length, cell: g => String(g.rows.length), number: true, descending: true },
-  { name: "best", value: g => g.best, cell: g => shown(g.best), number: true, descending: data.objective.maximize },
-  { name: "worst", value: g => g.worst, cell: g => shown(g.worst), number: true, descending: data.objective.maximize },
+  isRepeated && { name: "95 % interval", value: g => (g.interval ? g.interval[1] - g.interval[0] : null), cell: g => (g.interval ? `${shown(g.interval[0])} to ${shown(g.interval[1])}` : "–") },
+  { plain: true, name: "", label: "picture of the mean and its interval", cell: g => whisker(g) },
+  ...keys.map(key => ({ name: key, value: g => numberOf(g.values[key]), cell: g => g.values[key] || "–", wrap: true })),
+  isRepeated && { name: "runs", value: g => g.rows.length, cell: g => String(g.rows.length), number: true, descending: true },
+  isRepeated && { name: "best", value: g => g.best, cell: g => shown(g.best), number: true, descending: data.objective.maximize },
+  isRepeated && { name: "worst", value: g => g.worst, cell: g => shown(g.worst), number: true, descending: data.objective.maximize },
   { name: "seconds", value: g => g.seconds, cell: g => shown(g.seconds, 2), number: true },
-  { name: "status", value: g => Object.keys(statuses(g)).join(), cell: g => Object.entries(statuses(g)).flatMap(([status, n]) => [badge(n > 1 ? status : status), n > 1 ? ` ×${n} ` : " "]) },
-  { name: "jobs", plain: true, cell: g => g.rows.flatMap(i => [link(data.jobs[i]), " "]), wrap: true },
-];
+  { name: "status", value: g => Object.keys(statuses(g)).join(), cell: g => Object.entries(statuses(g)).flatMap(([status, n]) => [badge(status), n > 1 ? ` ×${n} ` : " "]) },
+  { plain: true, name: isRepeated ? "jobs" : "job", cell: g => g.rows.flatMap(i => [link(data.jobs[i]), " "]), wrap: true },
+].filter(Boolean);
+const ROWS = 30; // shown at first
 
 function compare(column, sign) {
   return (a, b) => {
@@ -45,7 +47,8 @@ function compare(column, sign) {
 }
 
 function leaderboard() {
-  let order = { column: columns[0], sign: 1 };
+  let order = { column: columns[0], sign: 1 }, isWhole = false;
+  const all = make("button", { type: "button", onclick: () => { isWhole = true; paint(); } });
   const body = make("tbody"), count = make("span", { role: "status", class: "soft" });
   const filter = make("input", { type: "search", placeholder: "optim.lr 0.01 …", id: "filter", oninput: () => paint() });
   const every = [...new Set(data.jobs.map(job => job.status))].sort();
@@ -63,7 +66,7 @@ function leaderboard() {
   const rows = new Map();
   const row = group => {
     if (!rows.has(group)) {
-      const cells = columns.map(c => make("td", { class: [c.number && "number", c.wrap && "wrap"].filter(Boolean).join(" ") || null }, c.cell(group)));
+      const cells = columns.map(c => make("td", { class: [c.number && "number", c.wrap && (g => c.name.startsWith("job") || String(c.value(g)).length > 24)(group) && "wrap"].filter(Boolean).join(" ") || null }, c.cell(group)));
       rows.set(group, make("tr", { class: group === data.groups[0] && group.mean !== null && "best" }, ...cells));
     }
     return rows.get(group);
@@ -71,7 +74,9 @@ function leaderboard() {
   function paint() {
     const asked = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     const kept = data.groups.filter(g => asked.every(word => texts.get(g).includes(word)) && (!status.value || g.rows.some(i => data.jobs[i].status === status.value)));
-    body.replaceChildren(...kept.sort(compare(order.column, order.sign)).map(row));
+    body.replaceChildren(...kept.sort(compare(order.column, order.sign)).slice(0, isWhole ? kept.length : ROWS).map(row));
+    all.textContent = `Show all ${kept.length}`;
+    all.hidden = isWhole || kept.length <= ROWS;
     count.textContent = `${kept.length} of ${data.groups.length} configurations`;
     columns.forEach((column, i) => {
       if (!column.plain) heads[i].setAttribute("aria-sort", order.column !== column ? "none" : order.sign > 0 ? "ascending" : "descending");
@@ -79,9 +84,8 @@ function leaderboard() {
   }
   paint();
   const way = data.objective.maximize ? "more is better" : "less is better";
-  const several = data.groups.some(g => g.rows.length > 1);
   return section("leaderboard", "Leaderboard",
-    make("p", { class: "soft small" }, `${data.objective.name}, ${way}. ${several ? "Jobs that differ only in their seed are one configuration: mean, and Student’s 95 % interval of it." : "Every configuration ran once, so there are no intervals."} In brackets: stopped before its end, not ranked with the others.`),
+    make("p", { class: "soft small" }, `${data.objective.name}, ${way}. ${isRepeated ? "Jobs that differ only in their seed are one configuration: mean, and Student’s 95 % interval of it." : "Every configuration ran once, so there are no intervals."} In brackets: stopped before its end, not ranked with the others.`),
     make("div", { class: "controls" }, make("label", { for: "filter" }, "Filter"), filter, make("label", { for: "status" }, "Status"), status, count),
-    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Leaderboard, scrolls sideways" }, make("table", {}, make("thead", {}, make("tr", {}, heads)), body)));
+    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Leaderboard, scrolls sideways" }, make("table", {}, make("thead", {}, make("tr", {}, heads)), body)), make("p", {}, all));
 }

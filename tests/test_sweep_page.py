@@ -1,0 +1,305 @@
+"""The table and the page of a sweep say what its folders hold, whoever wrote them and however it ended."""
+
+from __future__ import annotations
+
+import csv
+import doctest
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import command_environment
+from sweep_folders import EVIL, SHORT, change, command, like_a_study, report
+
+from mltricks.report.collect import collect
+from mltricks.report.importance import importance
+from mltricks.report.leaderboard import groups
+from mltricks.report.scales import axes, make_axis
+from mltricks.report.slices import edges
+from mltricks.report.write import write
+
+JOBS = [(1e-4, 0), (1e-4, 1), (1e-3, 0), (1e-3, 1), (1e-2, 0), (1e-2, 1)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep") / "grid"
+    done = command("optim.lr=1e-4,1e-3,1e-2", "seed=0,1", f"hydra.sweep.dir={folder}", cwd=folder.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"sweep: {folder}/sweep.html" in done.stdout
+    return folder
+
+
+@pytest.fixture
+def grid(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "grid"))
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "sweep.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def payload(folder: Path) -> dict[str, Any]:
+    text = (folder / "sweep.html").read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found
+    content: dict[str, Any] = json.loads(found[1])
+    return content
+
+
+def fake(root: Path, jobs: list[tuple[list[str], float | None]], **summary: Any) -> Path:
+    """A sweep that some other program has left: overrides and objectives, and nothing else."""
+    for i, (overrides, value) in enumerate(jobs):
+        (root / str(i) / ".hydra").mkdir(parents=True)
+        (root / str(i) / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
+        status = "completed" if value is not None else "diverged"
+        content = {"status": status, "objective": {"name": "val/loss", "value": value}, "seconds": 1.0, **summary}
+        (root / str(i) / "summary.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize("name", ["folders", "values", "scales"])
+def test_the_examples_of_the_docstrings(name: str) -> None:
+    assert doctest.testmod(import_module(f"mltricks.report.{name}")).failed == 0
+
+
+def test_a_row_a_job_with_every_swept_value(made: Path) -> None:
+    found = rows(made)
+    assert list(found[0]) == ["job", "status", "objective", "optim.lr", "seed", "seconds", "epochs", "error"]
+    assert [(float(r["optim.lr"]), int(r["seed"])) for r in found] == JOBS
+    for row in found:
+        summary = json.loads((made / row["job"] / "summary.json").read_text())
+        assert float(row["objective"]) == summary["objective"]["value"], "to the last digit"
+        assert (row["status"], int(row["epochs"])) == (summary["status"], 2)
+    assert (made / "sweep.csv").read_bytes().count(b"\r\n") == 7
+
+
+def test_texts_that_need_quotes_survive_the_table(grid: Path) -> None:
+    like_a_study(grid)
+    write(grid)
+    found = rows(grid)
+    assert found[2]["error"] == f'CUDA out of memory, "2 GiB", {EVIL}\nsecond line'
+    assert [r["status"] for r in found[:3]] == ["pruned", "diverged", "failed"]
+    assert found[3]["data.path"] == EVIL
+    assert len(found) == 6, "an attempt that was set aside is no row"
+
+
+def test_nothing_in_the_data_can_end_the_script(grid: Path) -> None:
+    like_a_study(grid)
+    write(grid)
+    text = (grid / "sweep.html").read_text()
+    assert EVIL not in text
+    assert text.count("</script>") == 2
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", text)
+    assert len(text) < 120_000
+
+
+def test_the_folders_alone_are_enough(grid: Path) -> None:
+    before = rows(grid)
+    for name in ("multirun.yaml", "sweep.json", "sweep.csv", "sweep.html"):
+        (grid / name).unlink(missing_ok=True)
+    done = report(grid)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [str(grid / "sweep.csv"), str(grid / "sweep.html")]
+    assert rows(grid) == before
+
+
+def test_a_sweep_that_is_not_over(grid: Path) -> None:
+    (grid / "sweep.json").unlink(missing_ok=True)
+    (grid / "5" / "summary.json").unlink()
+    shutil.rmtree(grid / "4")
+    assert report(grid).returncode == 0
+    state = payload(grid)["state"]
+    assert (state["finished"], state["done"], state["total"]) == (False, 4, 6)
+    assert [(r["job"], r["status"]) for r in rows(grid)][-1] == ("5", "unfinished")
+    assert payload(grid)["jobs"][-1]["curves"]["score"], "what it had learnt is shown"
+
+
+@pytest.mark.parametrize("damage", ["summary.json", ".hydra/overrides.yaml", "metrics.jsonl", "config.yaml"])
+def test_files_cut_short_stop_nothing(grid: Path, damage: str) -> None:
+    path = grid / "0" / damage
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] + b"\xff")
+    write(grid)
+    assert len(rows(grid)) == 6
+
+
+def test_replicates_in_folders_of_their_own(tmp_path: Path) -> None:
+    sweep = fake(tmp_path / "s", [([f"optim.lr={lr}", f"seed={s}"], lr + s) for lr in (1, 2) for s in (0, 1)])
+    for trial in (0, 1):
+        (sweep / f"t{trial}").mkdir()
+        for replicate in (0, 1):
+            (sweep / str(2 * trial + replicate)).rename(sweep / f"t{trial}" / str(replicate))
+    write(sweep)
+    assert [r["job"] for r in rows(sweep)] == ["t0/0", "t0/1", "t1/0", "t1/1"]
+    assert [g["mean"] for g in payload(sweep)["groups"]] == [1.5, 2.5], "less of a loss is better"
+
+
+def test_conditional_keys_and_columns_of_the_same_name(tmp_path: Path) -> None:
+    sweep = fake(tmp_path / "s", [(["epochs=1"], 1.0), (["epochs=2", "+optim.momentum=0.9"], 2.0)])
+    (sweep / "0" / "config.yaml").write_text("optim: {momentum: 0.5}\nepochs: 1\n")
+    write(sweep)
+    assert [(r["config.epochs"], r["optim.momentum"]) for r in rows(sweep)] == [("1", "0.5"), ("2", "0.9")]
+
+
+def test_the_mean_counts_whole_trainings_only(tmp_path: Path) -> None:
+    jobs = [([f"optim.lr={lr}", f"seed={s}"], v) for lr, s, v in [(1, 0, 1.0), (1, 1, 3.0), (2, 0, 0.5), (2, 1, None)]]
+    sweep = fake(tmp_path / "s", [*jobs, (["optim.lr=3", "seed=0"], 0.1)])
+    change(sweep, 4, status="pruned")
+    found = groups(collect(sweep))
+    assert [g.values["optim.lr"] for g in found] == ["2", "1", "3"]
+    assert [g.score.mean if g.score else None for g in found] == [0.5, 2.0, None]
+    assert (found[1].best, found[1].worst, found[2].partial) == (1.0, 3.0, 0.1)
+    write(sweep)
+    assert any("1 of the 2 runs of the best configuration diverged" in text for text in payload(sweep)["warnings"])
+
+
+def test_importance_finds_what_matters(tmp_path: Path) -> None:
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    a, b, c = (draw.uniform(0, 1, 80) for _ in range(3))
+    jobs = [
+        ([f"optim.lr={x}", f"seed={y}", f"model.width={z}"], float(2 * x + z)) for x, y, z in zip(a, b, c, strict=True)
+    ]
+    sweep = collect(fake(tmp_path / "s", jobs))
+    found = importance(sweep, axes(sweep))
+    assert found is not None
+    shares = dict(found.shares)
+    assert shares["optim.lr"] == pytest.approx(4 / 5, abs=0.2), "the variance is 4 to 1"
+    assert shares["model.width"] == pytest.approx(1 / 5, abs=0.15)
+    assert abs(shares["seed"]) < 0.05
+    assert (found.n, found.note) == (80, "")
+
+
+def test_few_trials_are_said_to_be_few(made: Path) -> None:
+    sweep = collect(made)
+    found = importance(sweep, axes(sweep))
+    assert found is not None
+    assert "Only 6 jobs" in found.note
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "said"),
+    [
+        (["1e-4", "1e-3", "1e-2"], 2, "optim.lr=0.001,0.01,0.1"),
+        (["1e-4", "1e-3", "1e-2"], 0, "optim.lr=1e-05,0.0001,0.001"),
+        (["1e-4", "1e-3", "1e-2"], 1, None),
+        (["0", "0.1", "0.2"], 0, None),
+        (["0", "0.1", "0.2"], 2, "optim.lr=0.1,0.2,0.3"),
+        (["16", "32", "64"], 2, "optim.lr=32,64,128"),
+        (["a", "b", "c"], 2, None),
+    ],
+)
+def test_the_next_range_goes_on_where_the_best_was(tmp_path: Path, values: list[str], best: int, said: str) -> None:
+    sweep = collect(fake(tmp_path / "s", [([f"optim.lr={v}"], float(i != best)) for i, v in enumerate(values)]))
+    found = edges(sweep, axes(sweep), groups(sweep)[0])
+    assert [edge.override for edge in found] == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["0.001", "0.002", "0.1"], "'optim.lr=tag(log,interval(0.01,1))'"),
+        (["0.1", "0.2", "0.3"], "'optim.lr=interval(0.2,0.4)'"),
+        (["1", "2", "3"], "'optim.lr=range(2,5)'"),
+    ],
+)
+def test_a_study_gets_an_interval_that_hydra_can_read(tmp_path: Path, values: list[str], said: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    sweep = collect(fake(tmp_path / "s", [([f"optim.lr={v}"], float(i != 2)) for i, v in enumerate(values)]))
+    sweep.origin.sweeper = "study"
+    (edge,) = edges(sweep, axes(sweep), groups(sweep)[0])
+    assert edge.override == said
+    assert OverridesParser.create().parse_override(said.strip("'")).is_sweep_override()
+
+
+def test_a_key_that_only_some_have_is_no_number_there() -> None:
+    axis = make_axis("k", ["0.1", "", "0.3"])
+    assert (axis.kind, axis.numbers) == ("number", [0.1, None, 0.3])
+    axis = make_axis("k", ["0.1", "null"])
+    assert (axis.kind, axis.names) == ("category", ["0.1", "null"])
+
+
+def test_a_failed_sweep_has_its_page_too(tmp_path: Path) -> None:
+    done = command("model.width=8,0", "hydra.sweep.dir=s", cwd=tmp_path)
+    assert done.returncode == 1
+    assert [r["status"] for r in rows(tmp_path / "s")] == ["completed", "failed"]
+    assert rows(tmp_path / "s")[1]["error"]
+
+
+@pytest.mark.parametrize("sweeper", ["basic", "optuna"])
+def test_sweepers_of_hydra_get_a_page(tmp_path: Path, sweeper: str) -> None:
+    own = ["hydra.sweeper.n_trials=2", "hydra.sweeper.direction=maximize"] if sweeper == "optuna" else []
+    done = command("optim.lr=1e-3,1e-2", f"hydra/sweeper={sweeper}", *own, "hydra.sweep.dir=s", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "whitelist" not in done.stderr
+    assert (tmp_path / "s" / "multirun.yaml").is_file(), "by which a tracker knows the sweep"
+    assert {float(r["optim.lr"]) for r in rows(tmp_path / "s")} <= {1e-3, 1e-2}
+    found = payload(tmp_path / "s")
+    assert (found["state"]["done"], found["state"]["total"], found["state"]["sweeper"]) == (2, 2, sweeper)
+    assert found["command"].startswith(f"python -m mltricks -m hydra/launcher=basic hydra/sweeper={sweeper}")
+
+
+def test_ctrl_c_leaves_a_page(tmp_path: Path) -> None:
+    arguments = [*SHORT, "seed=0,1", "epochs=100000", "hydra.sweep.dir=s"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mltricks", "-m", *arguments],
+        cwd=tmp_path,
+        env=command_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    until = time.monotonic() + 60
+    while not (tmp_path / "s" / "0" / "metrics.jsonl").is_file() and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert rows(tmp_path / "s")[0]["status"] == "interrupted"
+    assert payload(tmp_path / "s")["state"]["finished"] is False
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(lambda p: None, "there is no such folder"), (Path.mkdir, "holds no job"), (Path.touch, "folder")],
+)
+def test_folders_without_jobs_are_refused(tmp_path: Path, make: Any, said: str) -> None:
+    make(tmp_path / "s")
+    done = report(tmp_path / "s")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+    assert not list(tmp_path.glob("s/*"))
+
+
+def test_the_command_imports_no_torch(made: Path) -> None:
+    code = (
+        f"import sys; from mltricks.report.__main__ import main; assert main([{str(made)!r}]) == 0; "
+        "print(sorted({'torch', 'matplotlib', 'optuna', 'wandb', 'plotly'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=command_environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_how_to_use_the_command() -> None:
+    for arguments, status in (([], 2), (["a", "b"], 2), (["--help"], 0)):
+        done = subprocess.run(
+            [sys.executable, "-m", "mltricks.report", *arguments],
+            env=command_environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status
+        assert "usage: python -m mltricks.report DIR" in done.stdout + done.stderr
