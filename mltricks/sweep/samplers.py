@@ -34,7 +34,7 @@ def create_sampler(settings: dict[str, Any], space: Any, num_existing: int) -> A
     """The sampler that a study's settings name.
 
     Args:
-        settings: ``sampler``, ``seed`` (an integer or ``None``), ``sampler_options`` and ``direction``.
+        settings: ``sampler``, ``seed`` (an integer or ``None``), ``sampler_options``, ``objectives`` and ``direction``.
         space: the search space.
         num_existing: trials there are already: the seed moves on by so many, as a study that goes on would draw the
             same numbers again.
@@ -76,11 +76,11 @@ def check_sampler(name: str, settings: dict[str, Any], space: Any) -> None:
     Raises:
         ValueError: says what to type instead.
     """
-    direction = settings.get("direction")
-    num_objectives = 1 if direction is None or isinstance(direction, str) else len(direction)
+    named = [given for key in ("objectives", "direction") if (given := settings.get(key)) is not None]
+    num_objectives = max([1, *(len(given) for given in named if not isinstance(given, str))])
     if num_objectives > 1 and name not in MANY_OBJECTIVES:
         raise ValueError(
-            f"hydra.sweeper.sampler={name} has one objective, and direction names {num_objectives}. "
+            f"hydra.sweeper.sampler={name} has one objective, and {num_objectives} are named. "
             f"Type hydra.sweeper.sampler=nsgaii, or one of {', '.join(MANY_OBJECTIVES)}."
         )
     domains = space.domains()
