@@ -22,6 +22,10 @@ class LocalLauncher(Launcher):
         self.given = (config, hydra_context, task_function)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
+        return self.launch_numbered(list(enumerate(job_overrides, initial_job_idx)))
+
+    def launch_numbered(self, jobs: Sequence[tuple[int, Sequence[str]]]) -> Any:
+        """As ``launch``, for jobs whose numbers need not follow each other."""
         from mltricks.sweep.launch import launch
 
-        return launch(self.settings, self.given, job_overrides, initial_job_idx)
+        return launch(self.settings, self.given, jobs)

@@ -14,15 +14,14 @@ from mltricks.sweep.progress import Progress
 
 
 def launch(
-    settings: dict[str, Any], given: tuple[Any, Any, Task], overrides: Sequence[Sequence[str]], first: int
+    settings: dict[str, Any], given: tuple[Any, Any, Task], numbered: Sequence[tuple[int, Sequence[str]]]
 ) -> list[Any]:
     """Run jobs.
 
     Args:
         settings: of ``conf/hydra/launcher/local.yaml``.
         given: the sweep's configuration, Hydra's context and the function that runs one job.
-        overrides: of every job.
-        first: number of the first.
+        numbered: number and overrides of every job.
 
     Returns:
         A JobReturn for each, in order.
@@ -33,7 +32,7 @@ def launch(
     config, context, task = given
     check(settings)
     composer = Composer(context.config_loader, config)
-    jobs = [composer.job(num, list(job)) for num, job in enumerate(overrides, first)]
+    jobs = [composer.job(num, list(job)) for num, job in numbered]
     trains = getattr(task, "__module__", None) == "mltricks.command"
     planned = plan(jobs, settings["fuse"], settings["workers"], trains)
     with Progress(jobs) as progress:

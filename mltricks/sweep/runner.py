@@ -104,6 +104,7 @@ class Sweep:
     Attributes:
         folder: of the sweep.
         outcomes: of all jobs so far, by number.
+        whole: whether nothing is left to do, once all jobs so far have their results.
 
     Raises:
         ValueError: the folders of jobs would not be their numbers.
@@ -121,6 +122,7 @@ class Sweep:
         self.record = Record(self.folder, place.sweeper, swept_keys(place.config))
         self.claims = Claims(self.folder)
         self.outcomes: dict[int, Outcome] = {}
+        self.whole = True
         place.sweeps.append(self)
 
     def run(self, jobs: Sequence[Sequence[str]], start: int) -> list[Outcome]:
@@ -133,7 +135,10 @@ class Sweep:
         Raises:
             ValueError: the folder holds another job under one of these numbers.
         """
-        numbered = [(num, list(job)) for num, job in enumerate(jobs, start)]
+        return self.run_numbered([(num, list(job)) for num, job in enumerate(jobs, start)])
+
+    def run_numbered(self, numbered: Sequence[Numbered]) -> list[Outcome]:
+        """As ``run``, for jobs whose numbers need not follow each other."""
         done = self._known(numbered)
         if done and len(done) < len(numbered):
             print(f"{self.folder}: {len(done)} of {len(numbered)} jobs are done, the others follow", flush=True)
@@ -159,12 +164,14 @@ class Sweep:
         return {num: o for num, job in numbered if (o := self.known(num, job)) is not None}
 
     def _launch(self, todo: Sequence[Numbered]) -> dict[int, Outcome]:
-        """Launch jobs; numbers that do not follow each other go in several calls, as launchers count up from one."""
+        """Launch jobs; where numbers do not follow each other, other launchers than ours are called several times."""
         results = {}
         for num, _ in todo:
             set_aside(self.folder / str(num))
-        for chunk in consecutive(todo):
-            returns = self.launcher.launch([job for _, job in chunk], initial_job_idx=chunk[0][0])
+        together = getattr(self.launcher, "launch_numbered", None)
+        for chunk in [todo] if together and todo else consecutive(todo):
+            first = chunk[0][0]  # from which other launchers count up
+            returns = together(chunk) if together else self.launcher.launch([job for _, job in chunk], first)
             for (num, job), ret in zip(chunk, returns, strict=True):
                 results[num] = self._outcome(num, job, ret)
         return results
@@ -185,7 +192,7 @@ class Sweep:
     def end(self, finished: bool) -> None:
         """Note how the sweep ended; one with jobs that were interrupted can be gone on with."""
         summaries = [o.summary for o in self.outcomes.values()]
-        finished = finished and all(s.status in FINAL for s in summaries)
+        finished = finished and self.whole and all(s.status in FINAL for s in summaries)
         self.record.end(finished, summaries)
         if finished:
             self.claims.remove()

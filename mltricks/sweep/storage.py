@@ -1,4 +1,4 @@
-"""Where a study is kept: one connection a process, SQLite tuned for several writers, a lock around what must be exact."""
+"""Where a study is kept: SQLite tuned for several writers, or a server; and a lock around what must be exact."""
 
 from __future__ import annotations
 
