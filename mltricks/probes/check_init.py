@@ -57,7 +57,6 @@ def check_init(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float
         "advice": advice(found, cfg["job"]["tolerance"]),
         **found,
         "tolerance": cfg["job"]["tolerance"],
-        "objective": {"name": "check_init/gap", "value": abs(found["gap"]), "direction": "minimize"},
         "steps": 0,
         "gradient_steps": 1,
         "seconds": round(time.perf_counter() - start, 3),

@@ -1,4 +1,7 @@
-"""What a probe leaves behind: ``<name>.json``, a picture, and ``summary.json``, by which a sweep knows it is done."""
+"""What a probe leaves behind: ``<name>.json``, a picture, and ``summary.json``, by which a sweep knows it is done.
+
+The summary names no objective: what a probe measures is not to be compared with the scores of trainings beside it.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,7 @@ def keep(
     Args:
         name: of the probe.
         run: that it measured.
-        content: of the JSON file; ``verdict``, ``reason``, ``advice``, ``objective``, ``steps`` and ``seconds`` are in
-            it.
+        content: of the JSON file; ``verdict``, ``reason``, ``advice``, ``steps`` and ``seconds`` are in it.
         draw: makes the figure.
         folder: the output folder.
         overrides: the command's.
@@ -45,7 +47,6 @@ def keep(
         "completed",
         steps=content["steps"],
         seconds=content["seconds"],
-        objective=content["objective"],
         overrides=list(overrides),
         versions=versions(),
         device=str(run.device),

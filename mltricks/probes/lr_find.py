@@ -9,6 +9,7 @@ Cost: ``num_steps`` ordinary updates, fewer where the loss breaks out before.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ HINTS: dict[str, Any] = {
 }
 MOVED = 0.02
 """Share of the first loss by which it must fall, besides the noise, to count as moved."""
+CHANCE = 1.5
+"""Times the noise of a single loss that the smoothed curve may fall by chance, over a hundred updates."""
 ONLINE = 0.9
 """Share of the running mean that is kept from one update to the next, by which a breakout is noticed."""
 
@@ -47,7 +50,7 @@ class Reading:
     Attributes:
         first: loss before it moved, the mean of the first tenth.
         lowest: the lowest smoothed loss.
-        noise: standard deviation of a loss about the smoothed curve, in the first quarter.
+        noise: standard deviation of a loss from update to update, in the first quarter.
         moved: whether the loss fell by more than noise.
         steepest: rate at which the smoothed loss falls fastest with the logarithm of the rate.
         tenth: a tenth of the rate of the lowest smoothed loss.
@@ -91,7 +94,6 @@ def lr_find(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | 
         "losses": losses,
         "smooth": smooth(losses, settings["smoothing"] * len(losses)),
         "overrides_suggested": [f"optim.{name}={rate:.3g}" for name, rate in suggested(cfg, found).items()],
-        "objective": {"name": "lr_find/fall", "value": (found.first - found.lowest), "direction": "maximize"},
         "steps": len(losses),
         "seconds": round(time.perf_counter() - start, 3),
     }
@@ -153,10 +155,11 @@ def read(rates: Sequence[float], losses: Sequence[float], smoothing: float) -> R
     curve = smooth(losses, smoothing * len(losses))
     head = max(3, len(losses) // 10)
     first = sum(losses[:head]) / head
-    quarter = max(3, len(losses) // 4)
-    noise = math.sqrt(sum((a - b) ** 2 for a, b in zip(losses[:quarter], curve[:quarter], strict=True)) / quarter)
+    quarter = max(4, len(losses) // 4)
+    jumps = [b - a for a, b in itertools.pairwise(losses[:quarter])]
+    noise = math.sqrt(sum(jump**2 for jump in jumps) / (2 * len(jumps)))
     lowest_at = min(range(len(curve)), key=curve.__getitem__)
-    moved = first - curve[lowest_at] > max(MOVED * abs(first), 2 * noise / math.sqrt(head))
+    moved = first - curve[lowest_at] > max(MOVED * abs(first), CHANCE * noise)
     falls = [curve[i] - curve[i - 1] for i in range(1, lowest_at + 1)]
     steepest = rates[1 + min(range(len(falls)), key=falls.__getitem__)] if falls else rates[0]
     mark = first - 0.1 * (first - curve[lowest_at])

@@ -58,7 +58,6 @@ def overfit(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
         "advice": advice(best, tries, settings),
         **{key: value for key, value in best.items() if key != "losses"},
         "tries": tries,
-        "objective": {"name": "overfit/share", "value": share, "direction": "minimize"},
         "steps": sum(len(t["losses"]) for t in tries),
         "samples": sum(len(t["losses"]) for t in tries) * best["num_samples"],
         "seconds": round(time.perf_counter() - start, 3),

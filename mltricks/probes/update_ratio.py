@@ -56,7 +56,6 @@ def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> flo
         "advice": advice(ratio),
         "ratio": ratio,
         "weights": rows,
-        "objective": {"name": "update_ratio/median", "value": ratio, "direction": "minimize"},
         "steps": settings["num_steps"],
         "seconds": round(time.perf_counter() - start, 3),
     }

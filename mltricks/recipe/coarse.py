@@ -12,6 +12,8 @@ from mltricks.recipe.tuner import Changes, Tuner, best_of, is_finite
 from mltricks.sweep.ranges import Interval
 from mltricks.sweep.runner import Outcome
 
+COUNTED = ("batch_size", "epochs", "max_steps", "data.", "sampler.", "scheduler.", "early_stopping.")
+"""What the recipe itself counts with or chooses, and does not search."""
 RATE, DECAY = "optim.lr", "optim.weight_decay"
 
 
@@ -32,6 +34,11 @@ def domains_of(tuner: Tuner, rates: Interval, compositions: Any) -> Domains:
     if DECAY in composed.ranges and DECAY not in typed:
         domains[DECAY] = composed.range_of(DECAY)[0]
     for key in tuner.settings["tune"]:
+        if key.startswith(COUNTED):
+            raise ValueError(
+                f"tune=[{key}]: {key} changes what an epoch is or how long a trial takes, and the recipe counts in "
+                "epochs. Type a value for it, or hydra/sweeper=study."
+            )
         if key not in (RATE, DECAY) and not composed.has(key):
             raise ValueError(f"tune=[{key}]: there is no such setting. With a range: {', '.join(composed.ranges)}.")
         if key != RATE:
