@@ -116,7 +116,10 @@ class Base:
         self.full = pickle.dumps(composed, -1)
         self.directory, self.is_plain = _directory(composed)
         self.chdir = bool(composed.hydra.job.chdir)
-        env_set = {k: v for k, v in composed.hydra.job.env_set.items() if v != ""}
+        raw = OmegaConf.to_container(composed.hydra.job.env_set, resolve=False)
+        assert isinstance(raw, dict)
+        self.resolves_variables = any("${" in str(value) for value in raw.values())
+        env_set = [value for value in raw.values() if value != ""]
         self.hydra_text = OmegaConf.to_yaml(OmegaConf.masked_copy(composed, "hydra"))
         with open_dict(composed):
             del composed["hydra"]
@@ -229,7 +232,7 @@ class Recipe:
             for key in map(str, task)
         ]
         overrides = OmegaConf.to_yaml(OmegaConf.create(self.overrides))
-        if any(o.is_hydra_override() for o in self.values):
+        if self.base.resolves_variables or any(o.is_hydra_override() for o in self.values):
             hydra = OmegaConf.to_yaml(OmegaConf.masked_copy(config, "hydra"))
         else:
             hydra = self._hydra_text(overrides, folder)

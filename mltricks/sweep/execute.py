@@ -152,7 +152,8 @@ def environment(config: Any) -> dict[str, str]:
 
 
 def write_record(job: Job, config: Any, task_config: Any) -> None:
-    """Write Hydra's record of a job into its folder."""
+    """Write Hydra's record of a job into its folder; the environment variables in it are resolved."""
+    environment(config)
     folder = job.folder / config.hydra.output_subdir
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in job.hydra.record(config, task_config, job.folder).items():

@@ -34,7 +34,9 @@ def combinations(arguments: list[str], config_loader: Any) -> list[list[str]]:
     columns = []
     for override in OverridesParser.create(config_loader=config_loader).parse_overrides(arguments):
         key = override.get_key_element()
-        if not override.is_sweep_override():
+        if override.value_type is None:  # a deletion
+            columns.append([key])
+        elif not override.is_sweep_override():
             columns.append([f"{key}={override.get_value_element_as_str()}"])
         elif override.is_discrete_sweep():
             columns.append([f"{key}={value}" for value in override.sweep_string_iterator()])

@@ -1,0 +1,225 @@
+"""The grid: its jobs, and what becomes of them when it is killed, typed again, shared or refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import TINY, Outcome, command_environment
+
+from mltricks.sweep.claims import Claims, Owner, myself
+from mltricks.sweep.grid import combinations
+from mltricks.sweep.runner import check_same, consecutive, set_aside
+
+COMMAND = ["-m", *TINY, "epochs=1", "optim.lr=1e-3,1e-2", "seed=0,1"]
+COUNTED = """
+import os
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, in_shape, num_outputs):
+        with open(os.environ["RUNS"], "a") as file:
+            file.write(f"{os.getpid()}\\n")
+        super().__init__(nn.Flatten(), nn.Linear(64, num_outputs))
+"""
+
+
+def start(command: list[str], cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    """Begin a command and leave it alone."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environ = command_environment(**environment)
+    return subprocess.Popen([sys.executable, "-m", "mltricks", *command], cwd=cwd, env=environ, text=True, **pipes)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a file is there, as long as the process runs."""
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def test_every_combination_the_last_value_typed_changes_fastest() -> None:
+    typed = ["a=1,2", "b=[x,y],[z]", "c=range(0,4,2)", "d='u,v'", "+e=null,true"]
+    jobs = combinations(typed, None)
+    assert len(jobs) == 16
+    assert jobs[0] == ["a=1", "b=[x,y]", "c=0", "d='u,v'", "+e=null"]
+    assert jobs[1] == ["a=1", "b=[x,y]", "c=0", "d='u,v'", "+e=True"]
+    assert jobs[-1] == ["a=2", "b=[z]", "c=2", "d='u,v'", "+e=True"]
+    assert combinations(["~a"], None) == [["~a"]]
+    assert combinations([], None) == [[]]
+
+
+def test_an_interval_is_no_list_of_values() -> None:
+    with pytest.raises(ValueError, match=r"a=interval\(0,1\): a grid needs values.*hydra/sweeper=study"):
+        combinations(["a=interval(0,1)"], None)
+
+
+def test_a_sweep_has_a_folder_a_job_and_says_so(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = run_cli(*COMMAND, "hydra.sweep.dir=sweep")
+    assert done.status == 0, done.err
+    sweep = tmp_path / "sweep"
+    summaries = {int(p.parent.name): json.loads(p.read_text()) for p in sweep.glob("*/summary.json")}
+    assert sorted(summaries) == [0, 1, 2, 3]
+    assert [[o for o in summaries[n]["overrides"][-2:]] for n in range(4)] == [
+        [f"optim.lr={lr}", f"seed={seed}"] for lr in (0.001, 0.01) for seed in (0, 1)
+    ]
+    said = json.loads((sweep / "sweep.json").read_text())
+    assert said["status"] == "finished"
+    assert said["sweeper"] == "grid"
+    assert said["swept"] == ["optim.lr", "seed"]
+    assert said["objective"] == {"name": "val/accuracy", "direction": "maximize"}
+    assert said["command"] == [*COMMAND, "hydra.sweep.dir=sweep"]
+    assert done.out.count("completed") == 4
+    assert "data.limit" not in done.out  # what all jobs share is not said again
+    assert not (sweep / ".claims").exists()
+
+
+def test_killed_and_typed_again_it_does_what_was_left(tmp_path: Path) -> None:
+    """The whole of the promise: no folder is named, nothing finished is done again, what was cut off is kept aside."""
+    (tmp_path / "mine.py").write_text(COUNTED)
+    own = ["model=custom", "model._target_=mine.Net", "allow_modules=[mine]", "hydra.launcher.fuse=false"]
+    command = ["-m", *(o for o in TINY if not o.startswith("model")), *own, "epochs=60", "seed=0,1,2"]
+    runs = tmp_path / "runs"
+    process = start(command, tmp_path, RUNS=str(runs))
+    while not (found := list(tmp_path.glob("multirun/*/*/1/checkpoints/last.pt"))):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    sweep = found[0].parents[2]
+    kept = (sweep / "0" / "summary.json").read_bytes()
+    assert json.loads((sweep / "sweep.json").read_text())["status"] == "running"
+    before = len(runs.read_text().splitlines())
+
+    again = start(command, tmp_path, RUNS=str(runs))
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert f"going on with {sweep.relative_to(tmp_path)}" in out
+    assert (sweep / "0" / "summary.json").read_bytes() == kept
+    assert all(json.loads((sweep / str(n) / "summary.json").read_text())["status"] == "completed" for n in range(3))
+    assert (sweep / "1.interrupted-1" / "checkpoints" / "last.pt").exists()
+    assert not (sweep / "0.interrupted-1").exists()
+    assert len(runs.read_text().splitlines()) == before + 2
+    assert json.loads((sweep / "sweep.json").read_text())["status"] == "finished"
+    assert len(list(tmp_path.glob("multirun/*/*"))) == 1
+
+    third = start(command, tmp_path, RUNS=str(runs))  # a finished sweep is not gone on with
+    wait_for(runs, third)
+    while len(list(tmp_path.glob("multirun/*/*/0"))) < 2:
+        assert third.poll() is None, third.communicate()
+        time.sleep(0.01)
+    third.terminate()
+    third.communicate()
+
+
+def test_a_folder_of_another_command_is_refused(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    assert run_cli("-m", *TINY, "epochs=1", "seed=0,1", "hydra.sweep.dir=sweep").status == 0
+    done = run_cli("-m", *TINY, "epochs=1", "seed=0,2", "hydra.sweep.dir=sweep")
+    assert done.status == 1
+    assert "job 1 was made there by" in done.err
+    assert "seed=1" in done.err
+    assert "seed=2" in done.err
+    assert "hydra.sweep.dir=ANOTHER" in done.err
+    assert not (tmp_path / "sweep" / "1.interrupted-1").exists()
+    assert json.loads((tmp_path / "sweep" / "1" / "summary.json").read_text())["overrides"][-1] == "seed=1"
+
+
+def test_two_processes_run_no_job_twice(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(COUNTED)
+    own = ["model=custom", "model._target_=mine.Net", "allow_modules=[mine]", "hydra.sweep.dir=sweep"]
+    tiny = [o for o in TINY if not o.startswith("model")]
+    command = ["-m", *tiny, *own, "epochs=3", "seed=0,1,2,3", "hydra.launcher.fuse=false"]
+    alone = start(["-m", *tiny, *own[:-1], "hydra.sweep.dir=alone", "epochs=3", "seed=0"], tmp_path, RUNS="alone.txt")
+    both = [start(command, tmp_path, RUNS="runs.txt") for _ in range(2)]
+    for process in [alone, *both]:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    once = len((tmp_path / "alone.txt").read_text().splitlines())
+    assert len((tmp_path / "runs.txt").read_text().splitlines()) == 4 * once
+    assert not list((tmp_path / "sweep").glob("*.interrupted-*"))
+
+
+def test_a_sweep_in_which_nothing_is_completed_is_no_success(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    options = ["-m", *TINY, "epochs=1", "optim=sgd", "hydra.sweep.dir=sweep", "hydra.launcher.fuse=false"]
+    done = run_cli(*options, "optim.lr=1e30,1e31")
+    assert done.status == 1
+    assert "no job was completed" in done.err
+    assert "diverged" in done.err
+    assert json.loads((tmp_path / "sweep" / "sweep.json").read_text())["status"] == "finished"
+    mixed = run_cli(*options[:-2], "hydra.sweep.dir=mixed", "hydra.launcher.fuse=false", "optim.lr=1e30,1e-2")
+    assert mixed.status == 0, mixed.err  # to diverge is a result
+
+
+def test_jobs_that_need_no_folder_run_too(run_cli: Callable[..., Outcome]) -> None:
+    done = run_cli("-m", "job=explain", "technique=mixup,cutmix")
+    assert done.status == 0, done.err
+    assert "mixup" in done.out
+    assert "cutmix" in done.out
+
+
+def test_a_claim_has_one_owner_until_that_is_dead(tmp_path: Path) -> None:
+    mine, theirs = Claims(tmp_path), Claims(tmp_path)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    from mltricks.sweep.claims import start_of
+
+    theirs.me = Owner(child.pid, start_of(child.pid), myself().host)
+    assert theirs.take(3)
+    assert not mine.take(3)
+    assert theirs.take(3)
+    assert mine.take(4)
+    child.kill()
+    child.wait()
+    assert mine.take(3)
+    assert not Owner(os.getpid(), "0", myself().host).is_alive()  # the number of a process that was used before
+    assert Owner(os.getpid(), "0", "another machine").is_alive()
+
+
+def test_claims_are_exclusive_among_many(tmp_path: Path) -> None:
+    script = f"import sys; sys.path.insert(0, {str(Path.cwd())!r})\nfrom pathlib import Path\n" + (
+        "from mltricks.sweep.claims import Claims\nimport time\n"
+        f"c = Claims(Path({str(tmp_path)!r}))\n"
+        "print(*[n for n in range(200) if c.take(n)], flush=True)\ninput()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    processes = [subprocess.Popen([sys.executable, "-c", script], text=True, **pipes) for _ in range(4)]
+    taken = [int(n) for p in processes for n in p.stdout.readline().split()]  # type: ignore[union-attr]
+    for p in processes:
+        p.communicate("\n")
+    assert sorted(taken) == list(range(200))
+
+
+def test_what_was_interrupted_is_kept_under_another_name(tmp_path: Path) -> None:
+    for k in (1, 2):
+        (tmp_path / "3").mkdir()
+        set_aside(tmp_path / "3")
+        assert (tmp_path / f"3.interrupted-{k}").is_dir()
+    set_aside(tmp_path / "4")
+    assert not (tmp_path / "3").exists()
+
+
+def test_a_job_is_known_by_its_overrides(tmp_path: Path) -> None:
+    record = tmp_path / "0" / ".hydra" / "overrides.yaml"
+    record.parent.mkdir(parents=True)
+    record.write_text(yaml.safe_dump(["a=1"]))
+    check_same(tmp_path, 0, ["a=1", "hydra.job.env_set.X=1"])
+    check_same(tmp_path, 1, ["a=2"])
+    with pytest.raises(ValueError, match="job 0 was made there by a=1, and would be made here by a=2"):
+        check_same(tmp_path, 0, ["a=2"])
+
+
+def test_numbers_that_are_left_out_cut_a_batch() -> None:
+    assert [[n for n, _ in c] for c in consecutive([(n, []) for n in (0, 1, 4, 6, 7)])] == [[0, 1], [4], [6, 7]]
+
+
+def test_a_folder_named_otherwise_is_refused(run_cli: Callable[..., Outcome]) -> None:
+    done = run_cli("-m", *TINY, "seed=0,1", "hydra.sweep.subdir=mine_${hydra.job.num}")
+    assert done.status == 1
+    assert "hydra/sweeper=basic" in done.err
