@@ -89,6 +89,16 @@ def runs_of(folders: list[Path]) -> list[tuple[int, dict]]:
     return [(int(path.parent.name.split("_")[0]), json.loads(path.read_text())) for path in paths]
 
 
+def trials_of(url: str, name: str) -> list[optuna.trial.FrozenTrial]:
+    """The trials of a study, read over a connection of its own."""
+    storage = optuna.storages.RDBStorage(url)
+    try:
+        return optuna.load_study(study_name=name, storage=storage).trials
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 def test_three_machines_share_the_budget_of_a_study(server: str, tmp_path: Path) -> None:
     folders = [tmp_path / f"machine{i}" for i in range(3)]
     swept = ("optim.lr=tag(log,interval(1e-4,1e-2))", "technique=[],[mixup]", "n_trials=8", "max_steps=5")
@@ -96,7 +106,7 @@ def test_three_machines_share_the_budget_of_a_study(server: str, tmp_path: Path)
     ended = [process.communicate(timeout=120) for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], ended
 
-    trials = optuna.load_study(study_name="shared", storage=server).trials
+    trials = trials_of(server, "shared")
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 8
     runs = runs_of(folders)
     assert sorted(number for number, _ in runs) == list(range(8)), "every trial was run once, by one machine"
@@ -112,4 +122,4 @@ def test_a_machine_that_comes_late_finds_nothing_to_do(server: str, tmp_path: Pa
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, out + err
         assert len(runs_of([folder])) == (2, 0, 1)[i]
-    assert len(optuna.load_study(study_name="late", storage=server).trials) == 3
+    assert len(trials_of(server, "late")) == 3

@@ -44,20 +44,29 @@ def open_storage(url: str) -> Any:
 def _open(url: str, pid: int) -> Any:
     """``pid`` is there because a connection must not be carried into a forked process."""
     import optuna
+    from sqlalchemy import NullPool, create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
+        # two processes that create the tables at once get in each other's way: hence the locks
         if not url.startswith(SQLITE):
-            return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+            with exclusive_engine(create_engine(url, poolclass=NullPool), "tables"):
+                return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
         Path(url.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-        with _file_lock(url):  # two processes that create the tables at once get in each other's way
+        with _file_lock(url):
             return optuna.storages.RDBStorage(url, engine_kwargs={"creator": lambda: _connect(url)})
     except (SQLAlchemyError, ImportError, sqlite3.Error, OSError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"storage={url} cannot be opened: {str(error).splitlines()[0]}. Type a file, sqlite:///study.db, or a "
             "server that runs, postgresql+psycopg://USER@HOST/NAME."
         ) from error
+
+
+def close_storage(storage: Any) -> None:
+    """Let go of the connections; SQLite then puts everything into the one file."""
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _connect(url: str) -> sqlite3.Connection:
@@ -71,12 +80,19 @@ def _connect(url: str) -> sqlite3.Connection:
 @contextmanager
 def exclusive(storage: Any, study_name: str) -> Iterator[None]:
     """Inside this block no other process asks the study for trials, on whatever machine; a killed one lets go."""
-    name = storage.engine.dialect.name
+    with exclusive_engine(storage.engine, study_name):
+        yield
+
+
+@contextmanager
+def exclusive_engine(engine: Any, what: str) -> Iterator[None]:
+    """Inside this block no other process holds the lock of that name in the same database."""
+    name = engine.dialect.name
     if name in SERVER_LOCKS:
-        with _server_lock(storage.engine, *SERVER_LOCKS[name], study_name):
+        with _server_lock(engine, *SERVER_LOCKS[name], what):
             yield
     else:
-        with _file_lock(str(storage.engine.url)):
+        with _file_lock(str(engine.url)):
             yield
 
 
@@ -88,12 +104,12 @@ def _file_lock(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def _server_lock(engine: Any, lock: str, unlock: str, study_name: str) -> Iterator[None]:
+def _server_lock(engine: Any, lock: str, unlock: str, what: str) -> Iterator[None]:
     from sqlalchemy import text
 
     with engine.connect() as connection:
-        connection.execute(text(lock), {"name": f"mltricks {study_name}"})
+        connection.execute(text(lock), {"name": f"mltricks {what}"})
         try:
             yield
         finally:
-            connection.execute(text(unlock), {"name": f"mltricks {study_name}"})
+            connection.execute(text(unlock), {"name": f"mltricks {what}"})
