@@ -56,7 +56,7 @@ def _draws(graph: fx.GraphModule, random: list[fx.Node]) -> fx.GraphModule:
         if node not in copies:  # only its shape is read
             value = node.meta["val"]
             arguments = (list(value.shape), list(value.stride()))
-            options = {"dtype": value.dtype, "device": value.device}
+            options = {"dtype": value.dtype, "device": node.meta["device"]}
             copies[node] = new.call_function(aten.empty_strided.default, arguments, options)
         return copies[node]
 

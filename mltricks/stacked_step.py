@@ -15,6 +15,7 @@ from torch import Tensor, fx
 from mltricks.batch import Batch
 from mltricks.functional import foreach
 from mltricks.randomness import cut
+from mltricks.recorder import record
 from mltricks.rewrite import reuse_memory, tidy
 from mltricks.state import State, leaves, map_state, rebuild, reseed
 from mltricks.step import Hyper, Metrics, Step
@@ -111,8 +112,6 @@ class StackedStep:
     def _trace(
         self, key: Any, state: State, batch: Batch, hyper: Hyper, inputs: list[Tensor], dims: list[int | None]
     ) -> None:
-        from torch.fx.experimental.proxy_tensor import make_fx
-
         with torch.random.fork_rng(), foreach.unrolled():
             if key not in self.singles:
                 given = iter(dims)
@@ -122,7 +121,7 @@ class StackedStep:
             draws = single.rows(inputs, dims, range(self.num_trials), self.one_seed) if single.num_draws else []
             drawn = None if single.shared_draws(dims, self.one_seed) else 0
             rows = torch.vmap(single.rest, in_dims=(*dims, *[drawn] * len(draws)))
-            stacked = make_fx(lambda *values: rows(*values))(*inputs, *draws)
+            stacked = record(lambda *values: rows(*values), [*inputs, *draws])
         simplify(stacked)
         tidy(stacked)
         reuse_memory(stacked, range(len(list(leaves(state)))))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from mltricks.batch import Batch
+from mltricks.recorder import record
 from mltricks.state import State, leaves, map_state, rebuild
 from mltricks.step import Hyper, Metrics, Step
 
@@ -27,9 +28,6 @@ def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool
         A graph module from the flat list of input tensors to the flat list of outputs, and a pair shaped as the
         step's result, whose leaves say how to rebuild it.
     """
-    from torch._decomp import get_decompositions
-    from torch.fx.experimental.proxy_tensor import make_fx
-
     example = {"state": state, "batch": batch, "hyper": hyper}
     result: list[Any] = []
 
@@ -39,14 +37,20 @@ def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool
         result[:] = [{"state": new_state, "metrics": metrics}]
         return list(leaves(result[0]))
 
-    # CUDA's dropout is one operation that draws and multiplies; ``vmap`` needs the draw by itself
-    table: Any = get_decompositions([torch.ops.aten.native_dropout]) if functional else {}
-    graph = make_fx(flat, decomposition_table=table)(*[leaf.clone() for leaf in leaves(example)])
+    graph = record(flat, [leaf.clone() for leaf in leaves(example)], _decompositions(state) if functional else {})
     if functional:  # in a second pass: functorch transforms refuse requires_grad_ inside
-        pure = torch.func.functionalize(graph)
-        graph = make_fx(lambda *inputs: pure(*inputs))(*[leaf.clone() for leaf in leaves(example)])
+        graph = record(torch.func.functionalize(graph), [leaf.clone() for leaf in leaves(example)])
     simplify(graph)
     return graph, map_state(lambda _: None, result[0])
+
+
+def _decompositions(state: State) -> Any:
+    """CUDA's dropout is one operation that draws and multiplies; ``vmap`` needs the draw by itself."""
+    if not state["step"].is_cuda:
+        return {}
+    from torch._decomp import get_decompositions
+
+    return get_decompositions([torch.ops.aten.native_dropout])
 
 
 def simplify(graph: fx.GraphModule) -> None:

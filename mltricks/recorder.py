@@ -1,0 +1,113 @@
+"""Recording what a function does with tensors as one flat graph of ATen operations.
+
+It does what ``torch.fx.experimental.proxy_tensor.make_fx`` does with real tensors, and only that: no symbols, no fake
+tensors, and without importing the compiler, which alone takes longer than recording a small step.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
+
+aten = torch.ops.aten
+IMPLICIT = torch._C.DispatchKey.CompositeImplicitAutograd
+"""Kernels made of other operations: automatic differentiation has seen those."""
+
+
+def record(
+    fn: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], table: Mapping[Any, Callable[..., Any]] | None = None
+) -> fx.GraphModule:
+    """Run a function once and write down every operation.
+
+    Args:
+        fn: takes tensors and returns tensors; whatever else it reads is taken for constant.
+        inputs: to call it with; it may write into them.
+        table: operations to write down as others, and the functions that make them of these.
+
+    Returns:
+        A graph from the inputs to the results; ``meta["val"]`` of a node is a meta tensor with the layout of its value.
+
+    Raises:
+        RuntimeError: the function reads a tensor back as a number, or a shape depends on the content of a tensor.
+    """
+    recorder = _Recorder(table or {})
+    given = [recorder.placeholder(i, t) for i, t in enumerate(inputs)]
+    with recorder:
+        results = fn(*given)
+    recorder.graph.output([recorder.node_of(t) for t in results])
+    return fx.GraphModule(recorder.constants, recorder.graph)
+
+
+class _Recorder(TorchDispatchMode):
+    """Sees every operation on its way to the kernel."""
+
+    def __init__(self, table: Mapping[Any, Callable[..., Any]]):
+        super().__init__()
+        self.table = table
+        self.graph = fx.Graph()
+        self.constants = torch.nn.Module()
+        self.nodes: Any = WeakTensorKeyDictionary()
+
+    def placeholder(self, number: int, t: Tensor) -> Tensor:
+        """An input of the graph; each is a tensor of its own, though the same one may be given twice."""
+        t = t.view_as(t) if t in self.nodes else t
+        node = self.graph.placeholder(f"input_{number}")
+        self._note(node, t)
+        return t
+
+    def node_of(self, t: Tensor) -> fx.Node:
+        """The node that holds a tensor; one that is met for the first time is a constant."""
+        if t not in self.nodes:
+            name = f"constant_{len(self.nodes)}"
+            self.constants.register_buffer(name, t.detach(), persistent=False)
+            self._note(self.graph.get_attr(name), t)
+        return self.nodes[t]
+
+    def _note(self, node: fx.Node, t: Tensor) -> None:
+        node.meta["val"], node.meta["device"] = _layout(t), t.device
+        self.nodes[t] = node
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # it is never compiled, and saying so would import the compiler
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self.table:
+            with self:
+                return self.table[func](*args, **kwargs)
+        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), IMPLICIT):
+            with self:
+                return func._op_dk(IMPLICIT, *args, **kwargs)
+        if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
+            raise RuntimeError(f"{func} depends on the content of a tensor, which a traced step cannot.")
+        if func is aten.lift_fresh.default:
+            func = aten.lift_fresh_copy.default  # else what writes into the result would write into the constant
+        target, (given, named) = func, tree_map(self._argument, (args, kwargs))
+        result = func(*args, **kwargs)
+        node = self.graph.call_function(target, tuple(given), named)
+        self._results(node, result)
+        return result
+
+    def _argument(self, value: Any) -> Any:
+        return self.node_of(value) if isinstance(value, Tensor) else value
+
+    def _results(self, node: fx.Node, result: Any) -> None:
+        if isinstance(result, Tensor):
+            self._note(node, result)
+        elif isinstance(result, tuple | list):
+            node.meta["val"] = tree_map(lambda t: _layout(t) if isinstance(t, Tensor) else t, tuple(result))
+            for i, part in enumerate(result):
+                if isinstance(part, Tensor):
+                    self._note(self.graph.call_function(operator.getitem, (node, i)), part)
+
+
+def _layout(t: Tensor) -> Tensor:
+    return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta")
