@@ -99,6 +99,7 @@ class StackedRun:
         self.stacked, self.rows = self.runs, list(range(len(self.runs)))
         self.feed = Feed(self.runs)
         self.step = self.step.resized(len(self.runs), self.feed.one_seed)
+        self.step.step = self._single()  # it holds the floats that are equal in all that are left
 
     def row(self, k: int) -> State:
         """A copy of the state of trial ``k``, as it would have been alone."""
