@@ -14,6 +14,8 @@ SHORT = {
     "step_overhead": ["--rounds", "1", "--steps", "3", "--no-lightning"],
     "augment": ["--rounds", "1", "--images", "256"],
     "stack": ["--rounds", "1", "--cases", "1"],
+    "two_workers": ["--rounds", "1", "--trials", "2", "epochs=1"],
+    "small_trials": ["--rounds", "1", "--trials", "2", "--epochs", "1"],
     "kill_resume": ["--trials", "1", "epochs=8"],
 }
 
