@@ -16,12 +16,12 @@ from mltricks.report.write import write
 SHORT = ("model=mlp", "data.limit=320", "plots=false", "progress=none", "epochs=2", "hydra/launcher=basic")
 EVIL = "</script><img src=x onerror=alert(1)>"
 
-RECIPE: list[dict[str, Any]] = [
+GATES: list[dict[str, Any]] = [
     {
         "step": 1,
         "name": "initial loss",
         "evidence": {"loss": 2.31, "expected": 2.303},
-        "verdict": "passed",
+        "verdict": "pass",
         "reason": "The loss begins at ln C.",
         "advice": None,
         "jobs": [0],
@@ -30,13 +30,18 @@ RECIPE: list[dict[str, Any]] = [
         "step": 3,
         "name": "learning rates",
         "evidence": f"between 1e-4 and 1e-2 {EVIL}",
-        "verdict": "failed",
+        "verdict": "fail",
         "reason": "No rate moves the loss.",
         "advice": "Type recipe.force=true to go on.",
         "jobs": [1, 2],
-        "curve": {"x": [1e-4, 1e-3, 1e-2, 1e-1], "y": [2.3, 2.0, 1.0, 9.0], "x_name": "optim.lr", "y_name": "loss"},
+        "curve": {"x": [1e-4, 1e-3, 1e-2, 1e-1], "y": [2.3, 2.0, 1.0, 9.0], "x_label": "optim.lr", "y_label": "loss"},
     },
 ]
+RECIPE = {
+    "status": "running",
+    "gates": GATES,
+    "best": {"command": "python -m mltricks optim.lr=0.02", "objective": {"name": "val/accuracy", "value": 0.875}},
+}
 
 
 def _arm(name: str, difference: float | None, interval: list[float] | None, verdict: str) -> dict[str, Any]:

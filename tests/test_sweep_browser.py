@@ -201,6 +201,8 @@ def test_gates_and_arms_are_drawn(visit: Any) -> None:
     assert page.eval_on_selector_all("#recipe li", "all => all.map(li => li.className)") == ["good", "bad"]
     assert page.locator("#recipe svg path.line").count() == 1
     assert "recipe.force=true" in page.inner_text("#recipe")
+    assert "optim.lr=0.02" in page.locator("#commands pre").first.inner_text(), "what the recipe ended with"
+    assert "0.8750" in page.inner_text(".cards")
     page = visit("ablation")
     assert page.locator("#ablation svg rect").count() == 3, "an arm without a difference has no place in the picture"
     assert page.locator("#ablation tbody tr").count() == 4

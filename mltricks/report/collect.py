@@ -66,6 +66,7 @@ class Collected:
         rows: the jobs, in order.
         set_aside: attempts that were stopped and begun anew.
         recipe, ablation: what these sweepers have written; ``None`` elsewhere.
+        ended_with: what the recipe says of its best configuration; ``None`` elsewhere.
     """
 
     folder: Path
@@ -77,6 +78,7 @@ class Collected:
     set_aside: int
     recipe: list[dict[str, Any]] | None
     ablation: dict[str, Any] | None
+    ended_with: dict[str, Any] | None
 
     @property
     def sign(self) -> float:
@@ -106,7 +108,7 @@ def collect(folder: Path) -> Collected:
     keys = give_values(rows, paths, origin.swept)
     recipe, ablation = read_json(folder / "recipe.json"), read_json(folder / "ablation.json")
     return Collected(
-        folder, origin, name, maximize, keys, rows, set_aside(folder), gates(recipe), ablation if ablation else None
+        folder, origin, name, maximize, keys, rows, set_aside(folder), gates(recipe), ablation or None, best_of(recipe)
     )
 
 
@@ -161,6 +163,12 @@ def gates(found: Any) -> list[dict[str, Any]] | None:
     if isinstance(found, dict):
         found = next((v for v in (found.get("gates"), found.get("steps")) if isinstance(v, list)), None)
     return [gate for gate in found if isinstance(gate, dict)] or None if isinstance(found, list) else None
+
+
+def best_of(found: Any) -> dict[str, Any] | None:
+    """What a recipe says of its best configuration."""
+    best = found.get("best") if isinstance(found, dict) else None
+    return best if isinstance(best, dict) and best.get("command") else None
 
 
 def finite(value: Any) -> float | None:

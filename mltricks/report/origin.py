@@ -74,7 +74,9 @@ def from_hydra(multirun: Any) -> Origin:
     own = [str(o) for o in overrides.get("hydra") or [] if not str(o).startswith("hydra.mode=")]
     name = str(((hydra.get("runtime") or {}).get("choices") or {}).get("hydra/sweeper") or "")
     swept = lengths(task)
-    origin = Origin(command=typed_command(["-m", *own, *task]), sweeper=name, swept=list(swept))
+    tuned = sweeper.get("tune")
+    keys = [*swept, *map(str, tuned if isinstance(tuned, list) else [])]
+    origin = Origin(command=typed_command(["-m", *own, *task]), sweeper=name, swept=list(dict.fromkeys(keys)))
     origin.direction = str(first(sweeper.get("direction")) or "")
     if name in LISTED:
         origin.planned = 1

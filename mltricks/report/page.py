@@ -74,13 +74,15 @@ def payload(sweep: Collected) -> dict[str, Any]:
     """What the script draws."""
     found, scales = groups(sweep), axes(sweep)
     best = next((group for group in found if group.score), None)
-    at_edge, important = edges(sweep, scales, best), importance(sweep, scales)
+    at_edge = edges(sweep, scales, best) if sweep.recipe is None else []  # its jobs ask different questions
+    important = importance(sweep, scales)
+    command = str(sweep.ended_with["command"]) if sweep.ended_with else best_command(sweep, found)
     return {
         "title": sweep.folder.resolve().name,
         "command": sweep.origin.command,
         "state": state(sweep),
         "objective": {"name": sweep.objective, "maximize": sweep.maximize},
-        "best": {"command": best_command(sweep, found), "group": best_group(best)},
+        "best": {"command": command, "group": as_group(best) if best else None, "said": sweep.ended_with},
         "warnings": warnings(sweep, found, at_edge),
         "axes": [asdict(axis) for axis in scales],
         "jobs": [job(row) for row in sweep.rows],
@@ -90,10 +92,6 @@ def payload(sweep: Collected) -> dict[str, Any]:
         "recipe": sweep.recipe,
         "ablation": sweep.ablation,
     }
-
-
-def best_group(best: Group | None) -> dict[str, Any] | None:
-    return as_group(best) if best else None
 
 
 def as_group(group: Group) -> dict[str, Any]:

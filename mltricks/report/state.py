@@ -42,6 +42,11 @@ def warnings(sweep: Collected, found: list[Group], at_edge: list[Edge]) -> list[
         )
     if lost := now["counts"].get("failed", 0):
         texts.append(f"{lost} of {len(sweep.rows)} jobs failed; their messages are under Failures.")
+    if sweep.recipe is not None:
+        return [
+            *texts,
+            "The jobs of a recipe ask different questions: the leaderboard does not compare like with like.",
+        ]
     return [*texts, *doubts(sweep, found), *(f"{edge.text} Next: {edge.override}" for edge in at_edge)]
 
 

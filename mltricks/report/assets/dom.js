@@ -26,9 +26,12 @@ function shown(value, digits = 4) {
   if (!known(value)) return value === null || value === undefined ? "–" : String(value);
   if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
   const size = Math.abs(value);
+  if (size >= 1e-3 && size < 0.05) return String(Number(value.toPrecision(3)));
   return size >= 1e-3 && size < 1e4 ? value.toFixed(size < 10 ? digits : 2) : value.toExponential(2);
 }
 const short = value => (known(value) ? String(Number(value.toPrecision(3))) : shown(value));
+// A swept value, which is a text; numbers that were drawn have more digits than anyone reads.
+const brief = text => (text.length > 8 && Number.isFinite(Number(text)) ? String(Number(Number(text).toPrecision(4))) : text);
 function duration(seconds) {
   if (!known(seconds)) return "–";
   if (seconds < 120) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
@@ -42,7 +45,7 @@ const address = name => name.split("/").map(encodeURIComponent).join("/");
 const link = job => make("a", { href: `${address(job.name)}/${job.report ? "report.html" : ""}` }, job.name);
 
 function describe(job) {
-  const values = Object.entries(job.values).map(([key, value]) => `${key}=${value}`).join("  ");
+  const values = Object.entries(job.values).map(([key, value]) => `${key}=${brief(value)}`).join("  ");
   return `job ${job.name}  ${values}  ${data.objective.name} ${shown(job.value)}  ${words(job.status)}`;
 }
 

@@ -26,7 +26,7 @@ const columns = [
   { name: data.objective.name, value: g => g.mean ?? g.partial, cell: g => (g.mean !== null ? shown(g.mean) : g.partial !== null ? `(${shown(g.partial)})` : "–"), number: true, descending: data.objective.maximize },
   isRepeated && { name: "95 % interval", value: g => (g.interval ? g.interval[1] - g.interval[0] : null), cell: g => (g.interval ? `${shown(g.interval[0])} to ${shown(g.interval[1])}` : "–") },
   { plain: true, name: "", label: "picture of the mean and its interval", cell: g => whisker(g) },
-  ...keys.map(key => ({ name: key, value: g => numberOf(g.values[key]), cell: g => g.values[key] || "–", wrap: true })),
+  ...keys.map(key => ({ name: key, value: g => numberOf(g.values[key]), cell: g => (g.values[key] ? make("span", { title: g.values[key] }, brief(g.values[key])) : "–"), wrap: true })),
   isRepeated && { name: "runs", value: g => g.rows.length, cell: g => String(g.rows.length), number: true, descending: true },
   isRepeated && { name: "best", value: g => g.best, cell: g => shown(g.best), number: true, descending: data.objective.maximize },
   isRepeated && { name: "worst", value: g => g.worst, cell: g => shown(g.worst), number: true, descending: data.objective.maximize },
@@ -66,7 +66,7 @@ function leaderboard() {
   const rows = new Map();
   const row = group => {
     if (!rows.has(group)) {
-      const cells = columns.map(c => make("td", { class: [c.number && "number", c.wrap && (g => c.name.startsWith("job") || String(c.value(g)).length > 24)(group) && "wrap"].filter(Boolean).join(" ") || null }, c.cell(group)));
+      const cells = columns.map(c => make("td", { class: [c.number && "number", c.wrap && (c.value ? String(c.value(group)).length > 24 : group.rows.length > 5) && "wrap"].filter(Boolean).join(" ") || null }, c.cell(group)));
       rows.set(group, make("tr", { class: group === data.groups[0] && group.mean !== null && "best" }, ...cells));
     }
     return rows.get(group);
