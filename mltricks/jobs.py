@@ -28,7 +28,8 @@ def train(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | No
     if cfg["show"]:
         show(cfg)
         return None
-    in_sweep = InSweep(os.environ.get("MLTRICKS_TRIAL", "")) if mode == "MULTIRUN" else None
+    trial = os.environ.get("MLTRICKS_TRIAL", "")
+    in_sweep = InSweep(trial) if mode == "MULTIRUN" or trial else None
     summary = run_training(cfg, folder, resume, overrides, in_sweep)
     if summary.signal is not None:
         sys.exit(EXIT_STATUS[summary.signal])
