@@ -77,6 +77,10 @@ class Queue:
         """All trials that count, queued ones too."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if not is_abandoned(trial)]
 
+    def num_finished(self) -> int:
+        """How many trials have their result."""
+        return sum(trial.state.is_finished() for trial in self.trials())
+
     def num_counted(self) -> int:
         """How many trials have been begun and count."""
         return sum(trial.state.name != "WAITING" for trial in self.trials())
@@ -122,7 +126,7 @@ class Queue:
         for trial in running:
             owner, folder = owners.get(trial.number, (None, self.folder))
             if self._is_lost(trial.number, owner) and not self.recover(trial.number, folder):
-                self.abandon(trial.number, "its process died")
+                self.abandon(trial.number, "its process died", folder)
 
     def _is_lost(self, number: int, owner: Owner | None) -> bool:
         """Whether a trial's process is no more; one without owner was asked for by a process that died at it."""
@@ -140,20 +144,27 @@ class Queue:
                 found |= {number: (owner, Path(said["folder"])) for number in said["trials"]}
         return found
 
-    def abandon(self, number: int, reason: str) -> None:
-        """Tell that a trial came to no end and does not count, and queue its parameters again, unless too often."""
+    def abandon(self, number: int, reason: str, folder: Path) -> None:
+        """Tell that a trial came to no end and does not count, and queue its parameters again, unless too often.
+
+        Args:
+            number: of the trial.
+            reason: for the record.
+            folder: of the sweep it was part of; what had not begun was no attempt.
+        """
         import optuna
 
         trials = self.study.get_trials(deepcopy=False)
         trial = trials[number]
         if trial.state.is_finished():
             return
+        begun = (folder / str(number * self.settings["replicates"])).exists()
         attempt = trial.user_attrs.get(ATTEMPT, 0)
-        if attempt < self.settings["max_retries"]:
+        if attempt < self.settings["max_retries"] or not begun:
             params = self._params(trial)
             if params and not any(t.user_attrs.get(RETRY_OF) == number for t in trials):  # a kill may come between
                 kept = {k: v for k, v in trial.user_attrs.items() if k == POINT}
-                self.study.enqueue_trial(params, user_attrs={**kept, RETRY_OF: number, ATTEMPT: attempt + 1})
+                self.study.enqueue_trial(params, user_attrs={**kept, RETRY_OF: number, ATTEMPT: attempt + begun})
             id_ = self.storage.get_trial_id_from_study_id_trial_number(self._id, number)
             self.storage.set_trial_user_attr(id_, ABANDONED, reason)
         self.study.tell(number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)

@@ -17,11 +17,11 @@ from mltricks.sweep.objectives import Objectives, read_objectives
 from mltricks.sweep.queue import Asked, Queue
 from mltricks.sweep.replicates import REPLICATES, Replicates
 from mltricks.sweep.results import best_trials, closing_lines, write_results
-from mltricks.sweep.runner import Outcome, Place, Sweep
+from mltricks.sweep.runner import Outcome, Place, Sweep, settle
 from mltricks.sweep.same_study import open_study, record_of
 from mltricks.sweep.samplers import check_sampler, notes
 from mltricks.sweep.space import Space, read_space
-from mltricks.sweep.storage import SQLITE, absolute, exclusive
+from mltricks.sweep.storage import SQLITE, absolute, close_storage, exclusive
 from mltricks.sweep.study_settings import batch_size, check_settings
 from mltricks.sweep.trial import Token, is_abandoned
 from mltricks.sweep.verdict import Verdict, tell
@@ -51,8 +51,14 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
         "direction": objectives.directions if len(objectives.names) > 1 else objectives.directions[0],
     }
     check_fit(settings, space, objectives)
-    choose_folder(settings, place.config)
-    return Study(settings, Sweep(place), space, cfgs[0], objectives).run()
+    folder = choose_folder(settings, place.config)
+    url, name = absolute(settings["storage"] or f"{SQLITE}{folder / 'study.db'}"), settings["study_name"] or "study"
+    record = record_of(space, cfgs[0], objectives, settings["replicates"])
+    kept = open_study(url, name, objectives.directions, record)  # before the folder is written to: it may be refused
+    try:
+        return Study(settings, Sweep(place), space, cfgs[0], objectives, url, kept).run()
+    finally:
+        close_storage(kept[1])
 
 
 def check_fit(settings: dict[str, Any], space: Space, objectives: Objectives) -> None:
@@ -77,8 +83,8 @@ def check_fit(settings: dict[str, Any], space: Space, objectives: Objectives) ->
         raise ValueError("seed is swept, and replicates take seeds of their own. Leave one of the two out.")
 
 
-def choose_folder(settings: dict[str, Any], config: Any) -> None:
-    """Give a study with a name the folder of its name, unless the command names another."""
+def choose_folder(settings: dict[str, Any], config: Any) -> Path:
+    """The folder of the sweep: that of the study's name, or where the same command was stopped, or a new one."""
     from omegaconf import OmegaConf, read_write
 
     raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
@@ -87,6 +93,8 @@ def choose_folder(settings: dict[str, Any], config: Any) -> None:
         with read_write(config.hydra):
             config.hydra.sweep.dir = f"multirun/{settings['study_name']}"
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{config.hydra.sweep.dir}'")
+    settle(config)
+    return Path(config.hydra.sweep.dir)
 
 
 class Held(Claims):
@@ -108,19 +116,25 @@ class Study:
         space: what trials choose from.
         cfg: configuration of the first job.
         objectives: of the study.
+        url: of the storage.
+        kept: Optuna's study and storage.
     """
 
     def __init__(
-        self, settings: dict[str, Any], runner: Sweep, space: Space, cfg: dict[str, Any], objectives: Objectives
+        self,
+        settings: dict[str, Any],
+        runner: Sweep,
+        space: Space,
+        cfg: dict[str, Any],
+        objectives: Objectives,
+        url: str,
+        kept: tuple[Any, Any],
     ):
         self.settings, self.runner, self.space, self.cfg, self.objectives = settings, runner, space, cfg, objectives
         runner.claims = Held(runner.folder)
-        self.url = absolute(settings["storage"] or f"{SQLITE}{runner.folder / 'study.db'}")
-        self.name = settings["study_name"] or "study"
-        num = settings["replicates"]
-        self.replicates = Replicates(num, cfg["seed"], settings["replicates_level"], objectives)
-        record = record_of(space, cfg, objectives, num)
-        self.study, self.storage = open_study(self.url, self.name, list(objectives.directions), record)
+        self.url, self.study, self.storage = url, *kept
+        self.name = self.study.study_name
+        self.replicates = Replicates(settings["replicates"], cfg["seed"], settings["replicates_level"], objectives)
         self.queue = Queue(self.study, self.storage, settings, space, runner.folder, self.recover)
         self.failures = 0
 
@@ -142,11 +156,11 @@ class Study:
 
     def greet(self) -> None:
         """Say what is about to be done."""
-        done, budget = self.queue.num_counted(), self.queue.budget
+        done, budget = self.queue.num_finished(), self.queue.budget
         for note in (*self.space.notes(), *notes(self.settings["sampler"], self.space)):
             print(f"study: {note}")
         of = "" if budget == math.inf else f" of {budget}"
-        print(f"study: {done}{of} trials are there, in {self.runner.folder}", flush=True)
+        print(f"study: {done}{of} trials are done, in {self.runner.folder}", flush=True)
 
     def run_batch(self, asked: Sequence[Asked]) -> None:
         """Run trials and tell of them; whatever ends this process, those that have a result keep it."""
@@ -181,7 +195,7 @@ class Study:
         """Tell what became of a trial."""
         if verdict.state == "INTERRUPTED":
             with exclusive(self.storage, self.name):
-                self.queue.abandon(asked.number, "interrupted")
+                self.queue.abandon(asked.number, "interrupted", self.runner.folder)
             return
         self.failures = self.failures + 1 if verdict.state == "FAIL" else 0
         self.write(asked.number, asked.values, verdict)
@@ -209,7 +223,7 @@ class Study:
         with exclusive(self.storage, self.name):
             for number in numbers:
                 if not self.recover(number, self.runner.folder):
-                    self.queue.abandon(number, "stopped")
+                    self.queue.abandon(number, "stopped", self.runner.folder)
 
     def best_values(self) -> dict[int, list[float]]:
         """The values of the best trial by seed; empty where there is none, or it is not alone."""
@@ -230,6 +244,4 @@ class Study:
             hidden = complete and mine[num].summary.status in ("pruned", "diverged")
             if num // self.replicates.num in given_back or hidden:
                 del mine[num]
-        self.storage.remove_session()
-        self.storage.engine.dispose()  # SQLite then puts everything into the one file
         self.runner.whole = len(counted) >= self.queue.budget and all(t.state.is_finished() for t in counted)
