@@ -1,4 +1,4 @@
-"""What the workers of test_slots.py do, and a sweep of its own to be killed: python slot_work.py FOLDER NUM EPOCHS."""
+"""What the workers of test_slots.py do, and jobs of test_other_launchers.py."""
 
 from __future__ import annotations
 
@@ -47,20 +47,6 @@ def done(unit: Sequence[Job], act: Callable[[Job], Any]) -> list[JobReturn]:
 def act(unit: Sequence[Job]) -> list[JobReturn]:
     """Do what each job's overrides say."""
     return done(unit, lambda job: ACTIONS[job.overrides[0]](*job.overrides[1:]))
-
-
-def train(unit: Sequence[Job]) -> list[JobReturn]:
-    """Train as the jobs say; a stopped run ends the process with its exit status, as ``job=train`` does."""
-    import mltricks
-    from mltricks.interrupt import EXIT_STATUS
-
-    def run(job: Job) -> Any:
-        summary = mltricks.train(job.cfg, job.folder)
-        if summary.signal is not None:
-            sys.exit(EXIT_STATUS[summary.signal])
-        return summary.objective["value"]
-
-    return done(unit, run)
 
 
 def look() -> dict[str, Any]:
@@ -138,25 +124,3 @@ ACTIONS: dict[str, Callable[..., Any]] = {
     "write": write,
     "lambda": lambda: lambda: None,
 }
-
-
-def main(folder: Path, num: int, epochs: str) -> None:
-    """Train that many jobs in two slots, as the command does; the exit status is that of the contract."""
-    from mltricks.config import compose, plain
-    from mltricks.interrupt import EXIT_STATUS
-    from mltricks.sweep.leases import deal
-    from mltricks.sweep.slots import run_in_slots
-
-    overrides = ["data.limit=320", "model.width=4", "plots=false", "progress=none", f"epochs={epochs}"]
-    cfg = plain(compose(overrides))
-    jobs = [Job(i, overrides, cfg | {"seed": i}, folder / str(i), None) for i in range(num)]
-    try:
-        run_in_slots(
-            [[job] for job in jobs], deal(2, []), train, lambda unit, _: print("told", unit[0].num, flush=True)
-        )
-    except KeyboardInterrupt:
-        sys.exit(EXIT_STATUS[signal.SIGINT])
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

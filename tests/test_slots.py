@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import command_environment
+from conftest import TINY, command_environment
 from slot_work import act
 
 from mltricks.memory import is_out_of_memory
@@ -21,7 +21,6 @@ from mltricks.sweep.job import Job
 from mltricks.sweep.leases import Slot, automatic, cgroup_quota, choose_workers, deal, num_cores
 from mltricks.sweep.slots import run_in_slots
 
-HERE = Path(__file__).resolve().parent
 TWO = [Slot(0, 1), Slot(1, 1)]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -149,8 +148,9 @@ def test_an_error_in_the_sweep_itself_leaves_no_worker(jobs: Any) -> None:
 class Started:
     """A sweep of two slots in a process of its own, past its first checkpoints."""
 
-    def __init__(self, folder: Path, num: int = 3):
-        command = [sys.executable, str(HERE / "slot_work.py"), str(folder), str(num), "100000"]
+    def __init__(self, folder: Path):
+        many = ["-m", "seed=0,1,2", "epochs=100000", "hydra.launcher.fuse=false", "hydra.launcher.workers=2"]
+        command = [sys.executable, "-m", "mltricks", *many, *TINY, f"hydra.sweep.dir={folder}"]
         self.folder = folder
         self.process = subprocess.Popen(
             command, env=command_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -160,7 +160,7 @@ class Started:
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline, "no checkpoint in a minute"
             time.sleep(0.05)
-        self.workers = [pid for pid in descendants(self.process.pid)]
+        self.workers = descendants(self.process.pid)
 
     def end(self, *signals: int) -> tuple[int, str]:
         """Send signals; exit status and standard error."""
@@ -220,7 +220,7 @@ def test_no_process_outlives_a_sweep_that_is_killed_or_stopped_twice(tmp_path: P
 
 @linux
 def test_a_worker_killed_from_outside_is_replaced(tmp_path: Path) -> None:
-    sweep = Started(tmp_path, num=3)
+    sweep = Started(tmp_path)
     victims = [pid for pid in sweep.workers if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(max(victims), signal.SIGKILL)
     deadline = time.monotonic() + 30
@@ -230,6 +230,19 @@ def test_a_worker_killed_from_outside_is_replaced(tmp_path: Path) -> None:
     summaries = [read_summary(tmp_path / f"{i}/summary.json") for i in range(2)]
     assert [s.signal for s in summaries if s is not None] == [signal.SIGKILL]
     assert sweep.end(signal.SIGTERM)[0] == 75
+
+
+def test_a_sweep_goes_on_without_the_worker_that_was_killed_and_the_same_command_runs_its_job_again(
+    run_cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    job = ["job._target_=slot_work.die_once", "allow_modules=[slot_work]", "hydra.launcher.workers=2"]
+    command = ["-m", "seed=0,1,2", *job, f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    environment = {"PYTHONPATH": str(Path(__file__).parent), "SLOT_MARK": str(tmp_path / "died")}
+    first = run_cli(*command, env=environment)
+    assert first.status == 1
+    assert "killed by SIGKILL" in first.err
+    assert first.out.count("done") == 2
+    assert run_cli(*command, env=environment).status == 0
 
 
 def test_a_container_may_use_less_than_it_sees(tmp_path: Path) -> None:
