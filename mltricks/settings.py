@@ -82,6 +82,7 @@ def top_level() -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
 
 
+@functools.cache
 def _keys_of_group(group: str) -> set[str]:
     """The settings of the options of a group that name no class: those the program reads itself."""
     if group in WITHOUT_NODE:

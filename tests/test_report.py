@@ -198,3 +198,17 @@ def test_images_of_any_range_become_pixels() -> None:
 def test_a_page_without_anything_is_still_one() -> None:
     assert page.section("empty", "", "") == ""
     assert page.picture(None) == ""
+
+
+def test_trials_of_a_sweep_draw_nothing_of_themselves(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    """``plots=auto``: a single run draws; the page of a sweep shows its trials, which are drawn where asked for."""
+    tiny = [option for option in TINY if not option.startswith("plots")]
+    run_cli(*tiny, "epochs=1", f"hydra.run.dir={tmp_path}/single")
+    assert (tmp_path / "single/report.html").is_file()
+    for drawn, options in ((False, []), (True, ["plots=true"])):
+        sweep = tmp_path / f"sweep-{drawn}"
+        done = run_cli("-m", *tiny, "max_steps=2", "seed=0,1", *options, f"hydra.sweep.dir={sweep}")
+        assert done.status == 0, done.err
+        for num in "01":
+            assert (sweep / num / "report.html").is_file() is drawn
+            assert (sweep / num / "plots").is_dir() is drawn

@@ -7,6 +7,7 @@ become one, and trials that are trained at the same time do not end each other.
 
 from __future__ import annotations
 
+import functools
 import netrc
 import os
 import sys
@@ -75,8 +76,10 @@ class Wandb(Observer):
             except Exception as error:
                 remark = f"no run could be started ({reason(error)})"
         if remark:
-            recorded = f"recorded offline, wandb sync {shown_folder(folder)}/wandb/offline-run-* sends it"
-            say(f"{remark}; {recorded if self.logged else 'training goes on without it'}")
+            sweep = sweep_folder(folder)
+            where = f"{shown_folder(sweep)}/*" if sweep else shown_folder(folder)
+            recorded = f"recorded offline, wandb sync {where}/wandb/offline-run-* sends it"
+            say_once(f"{remark}; {recorded if self.logged else 'training goes on without it'}")
 
     def _begin(self, cfg: dict[str, Any], mode: Any, resumed_at: int) -> Any:
         import wandb
@@ -176,6 +179,12 @@ def last_id(folder: Path) -> str | None:
 def reason(error: BaseException) -> str:
     """The first line of an error."""
     return (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
+
+
+@functools.cache
+def say_once(text: str) -> None:
+    """Say what is the same for all trials of a sweep for the first of them."""
+    say(text)
 
 
 def say(text: str) -> None:
