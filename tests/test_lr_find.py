@@ -38,8 +38,9 @@ def test_a_curve_with_a_known_minimum() -> None:
     found = read(rates, losses, 0.0)
     assert found.breaks == pytest.approx(1e-2, rel=0.01)
     assert found.tenth == pytest.approx(1e-3, rel=0.01)
-    assert found.steepest == rates[1], "a parabola is steepest at its end"
-    assert found.suggestion == found.steepest
+    assert found.starts <= found.steepest < found.breaks
+    assert found.steepest == pytest.approx(found.starts, rel=0.2), "a parabola is steepest where its fall begins"
+    assert found.suggestion == min(found.steepest, found.tenth)
 
 
 def test_a_step_is_steepest_in_its_middle() -> None:

@@ -23,6 +23,7 @@ import mltricks
 from mltricks.recipe.best import command, experiment
 from mltricks.recipe.budget import SHARES, Budget, coarse_split, refine_split
 from mltricks.recipe.curves import Curves, Finding, read_curves
+from mltricks.recipe.rates import scope_of
 from mltricks.recipe.reading import curves_of
 from mltricks.recipe.rounds import follow
 from mltricks.recipe.search import at, near, place, random_points
@@ -73,6 +74,13 @@ def test_what_curves_say(curves: Curves, wanted: str) -> None:
     assert wanted in found
     assert found[wanted].advice
     assert any(character.isdigit() for character in found[wanted].evidence) or wanted == "diverged"
+
+
+def test_large_updates_alarm_where_the_curve_is_uneven() -> None:
+    smooth = decaying(0.8, floor=0.1)
+    assert "rate too high" not in names(Curves(smooth, smooth, LN10, 0.02))
+    uneven = [v + 0.2 * (i % 2) for i, v in enumerate(decaying(0.8, floor=0.5))]
+    assert "rate too high" in names(Curves(uneven, uneven, LN10, 0.02))
 
 
 def test_only_learning_nothing_stops() -> None:
@@ -157,6 +165,16 @@ def test_overrides_are_put_in_the_place_of_those_typed() -> None:
         "scheduler=constant",
         "x=3",
     ]
+
+
+def test_rates_that_move_the_loss_make_the_range() -> None:
+    found = {"suggestion": 0.01, "breaks": 0.1}
+    rates = [1e-3, 1e-2, 1e-1]
+    scope = scope_of(found, rates, [1e-2])
+    assert 1e-3 < scope.low < 1e-2 < scope.high < 1e-1
+    whole = scope_of(found, rates, rates)
+    assert (whole.low, whole.high) == (pytest.approx(1e-3 / 10**0.5, rel=0.01), 1e-1)
+    assert scope_of(found, [], []) == Interval(1e-3, 0.1, log=True)
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The loss before the first step: a model that knows nothing should say so, and regularisation should only add to it.
 
 Source: the first step of tuning with few GPUs in Stanford's CS231n: look at the initial loss with weight decay off.
-Cost: the forward passes of a few batches and the gradient of one.
+Cost: the forward passes of a few batches and of the validation split, and the gradient of one batch.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from mltricks.batch import Batch
 from mltricks.build import STEP, Run, build
 from mltricks.config import plain
+from mltricks.evaluate import evaluate
 from mltricks.probes.bare import bare_run
 from mltricks.probes.keep import keep
 from mltricks.probes.layers import activations, context, gradients, ready
@@ -67,7 +68,10 @@ def check_init(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float
 
 @torch.no_grad()
 def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
-    """The mean loss of the first batches in training mode, and what a model that knows nothing would have."""
+    """The mean loss of the first batches in training mode, and what a model that knows nothing would have.
+
+    The loss on the validation split stands beside it, for comparison with those of training.
+    """
     outputs, targets, inputs = [], [], []
     for i, raw in enumerate(islice(run.source.stream(0), num_batches)):
         reseed(fold(run.cfg["seed"], STEP, i))
@@ -77,9 +81,11 @@ def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
         inputs.append(batch["x"].float().std(correction=0))
     output, y = torch.cat(outputs), torch.cat(targets)
     loss = float(run.objective.judge(output, y)[0])
+    val = evaluate(run.predict, run.objective, run.state, run.data.val, run.cfg["eval_batch_size"])
     expected, words = ignorance(run, output, y)
     return {
         "loss": loss,
+        "val_loss": val["loss"],
         "expected": expected,
         "expected_is": words,
         "gap": (loss - expected) / max(expected, 1e-12) if math.isfinite(loss) else math.inf,

@@ -52,10 +52,10 @@ class Reading:
         lowest: the lowest smoothed loss.
         noise: standard deviation of a loss from update to update, in the first quarter.
         moved: whether the loss fell by more than noise.
-        steepest: rate at which the smoothed loss falls fastest with the logarithm of the rate.
+        steepest: rate at which the smoothed loss falls fastest with the logarithm of the rate, from there on.
         tenth: a tenth of the rate of the lowest smoothed loss.
         suggestion: the smaller of the two, where the loss moved.
-        starts: rate at which a tenth of the fall is made.
+        starts: rate at which a tenth of the fall is made, for good.
         breaks: rate of the lowest loss: beyond it the loss rises.
     """
 
@@ -160,10 +160,11 @@ def read(rates: Sequence[float], losses: Sequence[float], smoothing: float) -> R
     noise = math.sqrt(sum(jump**2 for jump in jumps) / (2 * len(jumps)))
     lowest_at = min(range(len(curve)), key=curve.__getitem__)
     moved = first - curve[lowest_at] > max(MOVED * abs(first), CHANCE * noise)
-    falls = [curve[i] - curve[i - 1] for i in range(1, lowest_at + 1)]
-    steepest = rates[1 + min(range(len(falls)), key=falls.__getitem__)] if falls else rates[0]
     mark = first - 0.1 * (first - curve[lowest_at])
-    starts = next((r for r, loss in zip(rates, curve, strict=True) if loss <= mark), rates[lowest_at])
+    onset = max((i for i in range(lowest_at) if curve[i] > mark), default=0)  # from there on it never comes back up
+    falls = {i: curve[i] - curve[i - 1] for i in range(onset + 1, lowest_at + 1)}
+    steepest = rates[min(falls, key=lambda i: falls[i])] if falls else rates[0]
+    starts = rates[min(onset + 1, lowest_at)]
     tenth = rates[lowest_at] / 10
     return Reading(
         first,
@@ -173,7 +174,7 @@ def read(rates: Sequence[float], losses: Sequence[float], smoothing: float) -> R
         steepest,
         tenth,
         min(steepest, tenth) if moved else None,
-        min(starts, rates[lowest_at]),
+        starts,
         rates[lowest_at],
     )
 

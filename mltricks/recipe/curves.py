@@ -30,6 +30,10 @@ FITTED = 0.1
 """Share of the loss of a model that knows nothing below which the training split counts as fitted."""
 HEALTHY = (1e-4, 1e-2)
 """Ratio of an update to its weight: a factor of ten about 1e-3."""
+ALARMING = 3e-2
+"""Ratio that is too high whatever the curve looks like; small models that learn fast go beyond 1e-2 unharmed."""
+UNEVEN = 0.1
+"""Ups as for ``ROUGH``, which together with an unhealthy ratio say that the rate is too high."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +110,21 @@ def fall(values: Sequence[float]) -> float:
     return max(values[0] - min(values), 1e-12)
 
 
+def ups(train: Sequence[float]) -> float:
+    """How much a curve goes up in its second half, as a share of its whole fall."""
+    half = len(train) // 2
+    pairs = zip(train[max(half - 1, 0) :], train[half:] if half else train[1:], strict=False)
+    return sum(max(0.0, b - a) for a, b in pairs) / fall(train) if len(train) > 1 else 0.0
+
+
 def _rate(curves: Curves) -> list[Finding | None]:
     train, half = curves.train, len(curves.train) // 2
     by_ratio = _rate_by_ratio(curves)
-    ups = sum(max(0.0, b - a) for a, b in zip(train[half - 1 :], train[half:], strict=False)) / fall(train)
+    rise = ups(train)
     late = (train[half] - train[-1]) / fall(train)
     fitted = train[-1] < FITTED * curves.ignorant
-    if not fitted and (ups > ROUGH or train[-1] > 1.1 * train[0]):
-        evidence = f"In its second half the training loss goes up by {ups:.0%} of all it fell."
+    if not fitted and (rise > ROUGH or train[-1] > 1.1 * train[0]):
+        evidence = f"In its second half the training loss goes up by {rise:.0%} of all it fell."
         return [Finding("rate too high", evidence, "A third of the learning rate.", {"optim.lr": 1 / 3})]
     if by_ratio is not None:
         return [by_ratio]
@@ -124,12 +135,14 @@ def _rate(curves: Curves) -> list[Finding | None]:
 
 
 def _rate_by_ratio(curves: Curves) -> Finding | None:
-    if curves.ratio is None or HEALTHY[0] <= curves.ratio <= HEALTHY[1] or not math.isfinite(curves.ratio):
+    if curves.ratio is None or not math.isfinite(curves.ratio):
         return None
     evidence = f"An update changes a weight by {curves.ratio:.2g} of its size, and 1e-3 is usual."
     if curves.ratio < HEALTHY[0]:
         return Finding("rate too low", evidence, "Three times the learning rate.", {"optim.lr": 3.0})
-    return Finding("rate too high", evidence, "A third of the learning rate.", {"optim.lr": 1 / 3})
+    if curves.ratio > ALARMING or (curves.ratio > HEALTHY[1] and ups(curves.train) > UNEVEN):
+        return Finding("rate too high", evidence, "A third of the learning rate.", {"optim.lr": 1 / 3})
+    return None
 
 
 def _bad_start(curves: Curves) -> Finding | None:

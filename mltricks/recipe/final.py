@@ -30,7 +30,8 @@ def run_final(tuner: Tuner, best: Trial, updates: int) -> tuple[Outcome, Changes
         or outcome.summary.objective.get("value") == best.outcome.summary.objective["value"]
     )
     old, made = best.outcome.summary.objective, outcome.summary.objective
-    reason = f"{length / epoch:.3g} epochs with scheduler={changes.get('scheduler', 'the configured one')}: "
+    named = f"scheduler={changes['scheduler']}" if "scheduler" in changes else "the configured schedule"
+    reason = f"{length / epoch:.3g} epochs with {named}: "
     if not is_finite(outcome):
         advice = "A lower optim.lr, or technique=clip_norm."
         error = outcome.summary.error or outcome.summary.status

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mltricks.observers.files import read_records
 from mltricks.probes.rate import learning_rates, together
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.tuner import ENDED, Changes, Tuner
@@ -15,11 +14,15 @@ from mltricks.sweep.runner import Outcome
 NUM_UPDATES, NUM_RATES = 100, 5
 FEWEST = 10
 MOVED = 0.05
-"""Share of the first loss by which a short run must lower it."""
+"""Share of the initial loss by which a short run must lower it."""
 
 
-def find_rates(tuner: Tuner) -> Interval:
+def find_rates(tuner: Tuner, initial_loss: float) -> Interval:
     """Run the range test and short runs at rates about what it suggests; the range worth searching.
+
+    Args:
+        tuner: of the recipe.
+        initial_loss: on the validation split, before training.
 
     Raises:
         GateFailed: no rate moved the loss.
@@ -29,12 +32,12 @@ def find_rates(tuner: Tuner) -> Interval:
     outcome, found = tuner.probe("lr_find", {"job.num_steps": str(updates)})
     tuner.money.spend(found["steps"])
     rates = spaced(found, learning_rates(tuner.cfg)["lr"], min(NUM_RATES, max(0, share // updates - 1)))
-    each = max(1, updates // 10)
-    runs = tuner.train([{**rate_changes(tuner, rate), "log_every": str(each)} for rate in rates], updates)
+    runs = tuner.train([rate_changes(tuner, rate) for rate in rates], updates)
     losses = [last_loss(run) for run in runs]
-    moving = [r for r, loss in zip(rates, losses, strict=True) if loss <= (1 - MOVED) * found["first"]]
+    moving = [r for r, loss in zip(rates, losses, strict=True) if loss <= (1 - MOVED) * initial_loss]
     scope = scope_of(found, rates, moving)
     gate = judge(found, rates, losses, moving, scope, updates)
+    gate.evidence["initial_loss"] = initial_loss
     tuner.settle(gate, [outcome, *runs], before)
     return scope
 
@@ -56,9 +59,12 @@ def rate_changes(tuner: Tuner, rate: float) -> Changes:
 
 
 def last_loss(run: Outcome) -> float:
-    """The last training loss of a short run; infinite where it broke off."""
-    found = [r["loss"] for r in read_records(run.folder / "metrics.jsonl") if r["split"] == "train"]
-    return found[-1] if run.summary.status in ENDED and found and found[-1] is not None else math.inf
+    """The validation loss after a short run; infinite where it broke off.
+
+    Training losses of so few updates are too noisy to compare.
+    """
+    loss = run.summary.val.get("loss")
+    return loss if run.summary.status in ENDED and loss is not None else math.inf
 
 
 def scope_of(found: dict[str, Any], rates: list[float], moving: list[float]) -> Interval:

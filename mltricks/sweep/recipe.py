@@ -56,9 +56,10 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
 
 def go_through(tuner: Tuner, compositions: Any, place: Place) -> None:
     """The program: one line a step."""
-    ignorant = check_initial_loss(tuner)["expected"]
+    start = check_initial_loss(tuner)
+    ignorant = start["expected"]
     overfit_small_sample(tuner)
-    domains = domains_of(tuner, find_rates(tuner), compositions)
+    domains = domains_of(tuner, find_rates(tuner, start["val_loss"]), compositions)
     point, _ = search_coarsely(tuner, domains, ignorant)
     trial, domains, updates = refine(tuner, domains, point)
     if trial is None:
