@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from mltricks.batch import Batch
 from mltricks.state import State, leaves, map_state, rebuild
@@ -65,3 +65,26 @@ class _Capture:
         torch._foreach_copy_(self.inputs, [*leaves(batch), *leaves(hyper)], non_blocking=True)
         self.graph.replay()
         return {name: value.clone() for name, value in self.metrics.items()}
+
+
+class CapturedGraph:
+    """A graph module as one CUDA graph: inputs are copied in, results copied out, as both belong to the capture."""
+
+    def __init__(self, graph: fx.GraphModule, example: list[Tensor], warmup_steps: int):
+        self.inputs = [t.clone() for t in example]
+        before = [t.clone() for t in example]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(warmup_steps):
+                graph.forward(*self.inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.results = list(graph.forward(*self.inputs))
+        torch._foreach_copy_(self.inputs, before)
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        torch._foreach_copy_(self.inputs, list(inputs), non_blocking=True)
+        self.graph.replay()
+        return [t.clone() for t in self.results]

@@ -13,6 +13,8 @@ from mltricks.step import Step
 from mltricks.tracing import TracedStep
 from mltricks.values import Count, check_fields
 
+Finish = Callable[[fx.GraphModule, list[Tensor]], Callable[..., Any]]
+
 
 @dataclass(frozen=True)
 class Eager:
@@ -22,6 +24,8 @@ class Eager:
     """Whether the floats are fed as 0-d tensors."""
     donate: ClassVar[bool] = True
     """Whether the step may write into the state it is given."""
+    finish: ClassVar[Finish | None] = None
+    """What becomes of the traced graph of a stack before it is used; ``None``: it is replayed."""
 
     def __call__(self, step: Step, device: torch.device) -> Step:
         return step
@@ -33,6 +37,7 @@ class Traced:
 
     tensors: ClassVar[bool] = True
     donate: ClassVar[bool] = False
+    finish: ClassVar[Finish | None] = None
 
     def __call__(self, step: Step, device: torch.device) -> Step:
         return TracedStep(step)
@@ -58,9 +63,10 @@ class Compile:
         check_fields(self, "engine.")
 
     def __call__(self, step: Step, device: torch.device) -> Step:
-        return TracedStep(step, self._compiled)
+        return TracedStep(step, self.finish)
 
-    def _compiled(self, graph: fx.GraphModule, example: list[Tensor]) -> Callable[..., Any]:
+    def finish(self, graph: fx.GraphModule, example: list[Tensor]) -> Callable[..., Any]:
+        """A traced graph, compiled."""
         options: dict[str, Any] = {"fallback_random": True}
         if self.mode != "default":
             options |= torch._inductor.list_mode_options(self.mode)
@@ -94,3 +100,9 @@ class Graph:
                 f"engine=graph captures CUDA graphs, and the device is {device}. Type engine=traced or engine=compile."
             )
         return CapturedStep(step, self.warmup_steps)
+
+    def finish(self, graph: fx.GraphModule, example: list[Tensor]) -> Callable[..., Any]:
+        """A traced graph that writes into the state it is given, captured."""
+        from mltricks.cuda_graph import CapturedGraph
+
+        return CapturedGraph(graph, example, self.warmup_steps)

@@ -159,3 +159,27 @@ def _is_dense(value: torch.Tensor) -> bool:
             return False
         expected *= size
     return True
+
+
+def peak_bytes(graph: fx.GraphModule) -> int:
+    """The most memory that the inputs, constants and intermediate tensors of a graph take at a time, in bytes."""
+    nodes = list(graph.graph.nodes)
+    roots = _roots(nodes)
+    last = {roots[node]: i for i, user in enumerate(nodes) for node in user.all_input_nodes}
+    now = peak = 0
+    for i, node in enumerate(nodes):
+        if roots[node] is node and not _writes(node):
+            now += _bytes(node)
+            peak = max(peak, now)
+        now -= sum(_bytes(root) for root in {roots[n] for n in node.all_input_nodes} if last[root] == i)
+    return peak
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether the result lies in the memory of the operand."""
+    return str(getattr(node.target, "_schema", "")).partition("::")[2].partition(".")[0].endswith("_")
+
+
+def _bytes(node: fx.Node) -> int:
+    value = node.meta.get("val")
+    return value.numel() * value.element_size() if isinstance(value, torch.Tensor) else 0

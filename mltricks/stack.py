@@ -15,9 +15,9 @@ from torch import Tensor
 from mltricks.build import Run, build
 from mltricks.evaluate import evaluate
 from mltricks.stacked_feed import Feed, stack
-from mltricks.stacked_step import Finish, StackedStep
+from mltricks.stacked_step import StackedStep
 from mltricks.state import State, map_state
-from mltricks.step import Metrics, Step, build_step
+from mltricks.step import Metrics, build_step
 
 __all__ = ["StackedRun", "StackedStep", "Trial", "build_all", "stack", "structure", "train_stacked"]
 
@@ -46,14 +46,7 @@ class StackedRun:
         self.stacked = self.runs
         self.state = stack([r.state for r in runs])
         self.feed = Feed(runs)
-        self.step = StackedStep(self._single(), len(runs), self.feed.one_seed, finish_of(runs[0].engine))
-
-    def _single(self) -> Step:
-        """The step of one trial."""
-        run = self.runs[0]
-        info = run.data.info
-        normalize = _as_it_is if self.feed.normalized else info.normalize
-        return build_step(run.model, run.objective, run.techniques, run.optim, normalize, info.num_outputs)
+        self.step = traced_before(runs[0], self.feed, len(runs))
 
     @property
     def num_trials(self) -> int:
@@ -98,8 +91,7 @@ class StackedRun:
         self.state = map_state(self._alive, self.state)
         self.stacked, self.rows = self.runs, list(range(len(self.runs)))
         self.feed = Feed(self.runs)
-        self.step = self.step.resized(len(self.runs), self.feed.one_seed)
-        self.step.step = self._single()  # it holds the floats that are equal in all that are left
+        self.step = traced_before(self.runs[0], self.feed, len(self.runs))
 
     def row(self, k: int) -> State:
         """A copy of the state of trial ``k``, as it would have been alone."""
@@ -107,9 +99,51 @@ class StackedRun:
         return map_state(lambda t: t[at].clone(), self.state)
 
 
-def finish_of(engine: Any) -> Finish | None:
-    """What an engine does with a traced graph; ``None`` for those that replay it."""
-    return getattr(engine, "finish", None)
+_RECENT: dict[str, StackedStep] = {}
+"""The last few kinds of steps of this process, so that the next stack of the same kind need not be traced again."""
+NUM_RECENT = 4
+
+
+def traced_before(run: Run, feed: Feed, num_trials: int) -> StackedStep:
+    """The stacked step of a run; a stack of the same structure and size has traced it already."""
+    key = repr((feed.one_seed, feed.normalized, str(run.device), baked(run, feed)))
+    step = _RECENT.pop(key, None)
+    if step is None:
+        info = run.data.info
+        normalize = _as_it_is if feed.normalized else info.normalize
+        single = build_step(run.model, run.objective, run.techniques, run.optim, normalize, info.num_outputs)
+        step = StackedStep(single, num_trials, feed.one_seed, run.engine.finish)
+    _RECENT[key] = step
+    while len(_RECENT) > NUM_RECENT:
+        _RECENT.pop(next(iter(_RECENT)))
+    return step.resized(num_trials)
+
+
+def baked(run: Run, feed: Feed) -> Any:
+    """Whatever a traced step has in itself: the configuration without what it is fed, and the data's statistics."""
+    info, fed = run.data.info, feed.hypers.paths
+    names = {"optim.": "optim", **{f"technique.{name}.": name for name in run.techniques}}
+    floats = {
+        key: value
+        for key, value in flattened(run.cfg).items()
+        if isinstance(value, float)
+        and not key.startswith(("scheduler.", "init."))
+        and not any(key.startswith(p) and (o, key[len(p) :].partition(".")[0]) in fed for p, o in names.items())
+    }
+    statistics = [None if t is None else t.flatten().tolist() for t in (info.mean, info.std)]
+    return sorted(structure(run.cfg).items(), key=str), sorted(floats.items()), sorted(fed), info.in_shape, statistics
+
+
+def flattened(cfg: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration by dotted key.
+
+    >>> flattened({"optim": {"lr": 0.1}})
+    {'optim.lr': 0.1}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in cfg.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _as_it_is(x: Tensor) -> Tensor:
@@ -193,10 +227,8 @@ def structure(cfg: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     >>> structure({"seed": 1, "optim": {"lr": 0.1, "nesterov": True}})
     {'optim.nesterov': True}
     """
-    flat: dict[str, Any] = {}
-    for key, value in cfg.items():
-        if isinstance(value, dict):
-            flat |= structure(value, f"{prefix}{key}.")
-        elif f"{prefix}{key}" != "seed" and not (isinstance(value, float) and prefix.startswith(PER_TRIAL)):
-            flat[f"{prefix}{key}"] = value
-    return flat
+    return {
+        key: value
+        for key, value in flattened(cfg, prefix).items()
+        if key != "seed" and not (isinstance(value, float) and key.startswith(PER_TRIAL))
+    }

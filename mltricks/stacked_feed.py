@@ -147,6 +147,11 @@ class StackedHypers:
                 if (owner, name) not in self.driven and len(set(column)) > 1:
                     self.fixed[owner][name] = torch.tensor(column, dtype=torch.float32, device=device)
 
+    @property
+    def paths(self) -> set[tuple[str, str]]:
+        """The owners and names of all floats that are fed."""
+        return {*self.driven, *((owner, name) for owner, values in self.fixed.items() for name in values)}
+
     def at(self, step: int) -> Hyper:
         """What the stacked step takes as ``hyper``: leaves (K,), and 0-d for ``progress``."""
         chunk, row = divmod(step, CHUNK)

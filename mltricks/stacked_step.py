@@ -16,7 +16,7 @@ from mltricks.batch import Batch
 from mltricks.functional import foreach
 from mltricks.randomness import cut
 from mltricks.recorder import record
-from mltricks.rewrite import reuse_memory, tidy
+from mltricks.rewrite import peak_bytes, reuse_memory, tidy
 from mltricks.state import State, leaves, map_state, rebuild, reseed
 from mltricks.step import Hyper, Metrics, Step
 from mltricks.tracing import simplify, trace
@@ -70,16 +70,20 @@ class StackedStep:
 
     def __init__(self, step: Step, num_trials: int, one_seed: bool = False, finish: Finish | None = None):
         self.step, self.num_trials, self.one_seed = step, num_trials, one_seed
-        self.finish = finish or (lambda graph, example: graph.forward)
+        self.finish = finish or _replay
         self.singles: dict[Any, Single] = {}
+        self.sizes: dict[int, StackedStep] = {num_trials: self}
         self.graphs: dict[Any, Callable[..., Any]] = {}
+        self.peak_bytes = 0
+        """The most memory a step takes, once one has been made."""
 
-    def resized(self, num_trials: int, one_seed: bool) -> StackedStep:
+    def resized(self, num_trials: int) -> StackedStep:
         """The same step for another number of trials; what was traced of one trial is used again."""
-        other = StackedStep(self.step, num_trials, one_seed, self.finish)
-        if one_seed == self.one_seed:
-            other.singles = self.singles
-        return other
+        if num_trials not in self.sizes:
+            other = StackedStep(self.step, num_trials, self.one_seed, self.finish)
+            other.singles, other.sizes = self.singles, self.sizes
+            self.sizes[num_trials] = other
+        return self.sizes[num_trials]
 
     @torch.no_grad()
     def __call__(self, state: State, batch: Batch, hyper: Hyper, seeds: Iterable[int]) -> tuple[State, Metrics]:
@@ -125,7 +129,12 @@ class StackedStep:
         simplify(stacked)
         tidy(stacked)
         reuse_memory(stacked, range(len(list(leaves(state)))))
+        self.peak_bytes = max(self.peak_bytes, peak_bytes(stacked))
         self.graphs[key] = self.finish(stacked, [*inputs, *draws])
+
+
+def _replay(graph: fx.GraphModule, example: list[Tensor]) -> Callable[..., Any]:
+    return graph.forward
 
 
 def _first(t: Tensor, dim: int | None) -> Tensor:
