@@ -64,6 +64,21 @@ def test_what_the_optuna_sweeper_cannot_do_is_as_the_documents_say(
     assert runs[0]["overrides"] != first
 
 
+def test_a_trial_that_diverges_ends_a_sweep_of_the_optuna_sweeper(
+    run_cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    command = ("-m", "hydra/sweeper=optuna", *SHORT, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "optim=sgd")
+    assert run_cli(*command, "optim.lr=interval(1e12,1e13)").status == 1
+    assert [run["status"] for run in summaries(tmp_path)] == ["diverged"]
+
+
+def test_a_pattern_means_options_and_not_what_they_share(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = run_cli("-m", *SHORT, "optim=glob(*,exclude=[torch,muon,lion])")
+    assert done.status == 0, done.err
+    chosen = [next(o for o in run["overrides"] if o.startswith("optim=")) for run in summaries(tmp_path)]
+    assert chosen == ["optim=adam", "optim=adamw", "optim=sgd"]
+
+
 def test_the_basic_sweeper_has_no_intervals(run_cli: Callable[..., Outcome]) -> None:
     done = run_cli("-m", "hydra/sweeper=basic", *SHORT, "optim.lr=interval(0.001,0.01)")
     assert done.status == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from mltricks.sweep.ranges import listed, text_of
 from mltricks.sweep.runner import Outcome, Place, Sweep
 
 
@@ -39,7 +40,7 @@ def combinations(arguments: list[str], config_loader: Any) -> list[list[str]]:
         elif not override.is_sweep_override():
             columns.append([f"{key}={override.get_value_element_as_str()}"])
         elif override.is_discrete_sweep():
-            columns.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            columns.append([f"{key}={text_of(value)}" for value in listed(override)])
         else:
             raise ValueError(
                 f"{override.input_line}: a grid needs values. Type {key}=0.1,0.2 or hydra/sweeper=study with it."

@@ -136,6 +136,22 @@ def domain_of_text(text: str) -> Domain:
     return domain_of(OverridesParser.create().parse_override(f"key=choice({text})"))
 
 
+def listed(override: Any) -> list[Any]:
+    """The values of an override that sweeps over a list or a range, as Hydra parsed them.
+
+    A pattern, ``glob(*)``, means options: the parts they share, whose names begin with an underscore, are left out.
+    """
+    is_pattern = override.value_type.name == "GLOB_CHOICE_SWEEP"
+    return [value for value in override.sweep_iterator() if not (is_pattern and value.startswith("_"))]
+
+
+def text_of(value: Any) -> str:
+    """A value, as Hydra parsed it, in the form that Hydra reads."""
+    from hydra.core.override_parser.types import Transformer
+
+    return str(Transformer.str(value))
+
+
 def domain_of(override: Any) -> Domain:
     """The domain of an override that sweeps.
 
@@ -147,7 +163,7 @@ def domain_of(override: Any) -> Domain:
     """
     if override.is_interval_sweep():
         return _interval(override)
-    values = [v for v in override.sweep_iterator() if not (_is_glob(override) and v.startswith("_"))]
+    values = listed(override)
     if not values:
         raise ValueError(f"{override.input_line}: nothing to choose from. Give at least one value.")
     if override.is_range_sweep() and len(set(values)) == len(values):
@@ -171,18 +187,11 @@ def _interval(override: Any) -> Interval:
 
 
 def _choices(values: list[Any], override: Any) -> Choices:
-    from hydra.core.override_parser.types import Transformer
-
-    texts = tuple(str(Transformer.str(value)) for value in values)
+    texts = tuple(text_of(value) for value in values)
     if len(set(texts)) < len(texts):
         raise ValueError(f"{override.input_line}: a value stands twice. Give each once.")
     plain = tuple(_plain(v, text) for v, text in zip(values, texts, strict=True))
     return Choices(plain if len(set(plain)) == len(plain) else texts, texts)  # 1 and true are equal to Python
-
-
-def _is_glob(override: Any) -> bool:
-    """Whether a pattern chooses options: parts of options, whose names begin with an underscore, are not meant."""
-    return override.value_type.name == "GLOB_CHOICE_SWEEP"
 
 
 def _plain(value: Any, text: str) -> Any:
