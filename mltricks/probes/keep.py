@@ -54,8 +54,12 @@ def keep(
         folder=str(folder),
     )
     summary.write(folder / "summary.json")
-    if quiet:
-        return
+    if not quiet:
+        say(name, content, folder)
+
+
+def say(name: str, content: dict[str, Any], folder: Path) -> None:
+    """Print the verdict, the advice and where the numbers lie."""
     print(f"{name}: {content['verdict']}. {content['reason']}")
     for line in content["advice"]:
         print(f"  {line}")

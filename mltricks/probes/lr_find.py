@@ -155,9 +155,7 @@ def read(rates: Sequence[float], losses: Sequence[float], smoothing: float) -> R
     curve = smooth(losses, smoothing * len(losses))
     head = max(3, len(losses) // 10)
     first = sum(losses[:head]) / head
-    quarter = max(4, len(losses) // 4)
-    jumps = [b - a for a, b in itertools.pairwise(losses[:quarter])]
-    noise = math.sqrt(sum(jump**2 for jump in jumps) / (2 * len(jumps)))
+    noise = noise_of(losses[: max(4, len(losses) // 4)])
     lowest_at = min(range(len(curve)), key=curve.__getitem__)
     moved = first - curve[lowest_at] > max(MOVED * abs(first), CHANCE * noise)
     mark = first - 0.1 * (first - curve[lowest_at])
@@ -177,6 +175,16 @@ def read(rates: Sequence[float], losses: Sequence[float], smoothing: float) -> R
         starts,
         rates[lowest_at],
     )
+
+
+def noise_of(losses: Sequence[float]) -> float:
+    """The standard deviation of a loss about a slow curve, from the differences of neighbours.
+
+    >>> noise_of([0.0, 2.0, 0.0, 2.0]) == math.sqrt(2.0)
+    True
+    """
+    jumps = [b - a for a, b in itertools.pairwise(losses)]
+    return math.sqrt(sum(jump**2 for jump in jumps) / (2 * len(jumps)))
 
 
 def smooth(values: Sequence[float], width: float) -> list[float]:

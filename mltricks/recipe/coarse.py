@@ -101,10 +101,7 @@ def judge(
     }
     shown = ", ".join(f"{key}={text(value)}" for key, value in point.items())
     reason = f"best {objective['name']} {objective['value']:.4g} with {shown}; {len(outcomes) - len(ended)} diverged."
-    scored = zip(points, outcomes, strict=True)
-    curve_points = sorted((float(p[RATE]), o.summary.objective["value"]) for p, o in scored if is_finite(o))
-    curve: dict[str, Any] = {"x": [x for x, _ in curve_points], "y": [y for _, y in curve_points]}
-    curve |= {"x_label": "learning rate", "y_label": objective["name"]}
+    curve = scores_over_rates(points, outcomes)
     advice = f"The best lies at the edge of {', '.join(at_edge)}: the next search opens it." if at_edge else ""
     if loss is not None and not loss < ignorant_loss:
         return Gate(
@@ -117,6 +114,14 @@ def judge(
             curve=curve,
         )
     return Gate(4, "coarse search", "pass", reason, evidence, advice, curve=curve)
+
+
+def scores_over_rates(points: list[Point], outcomes: list[Outcome]) -> dict[str, Any]:
+    """The objective of the trials that ended over their learning rates, for a chart."""
+    pairs = [(float(p[RATE]), o) for p, o in zip(points, outcomes, strict=True) if is_finite(o)]
+    scored = sorted((rate, o.summary.objective["value"]) for rate, o in pairs)
+    names = {"x_label": "learning rate", "y_label": pairs[0][1].summary.objective["name"]}
+    return {"x": [x for x, _ in scored], "y": [y for _, y in scored], **names}
 
 
 def is_max(outcome: Outcome) -> bool:

@@ -35,9 +35,8 @@ def round_again(
         point, domains = follow(best.point, findings, domains)
         affordable = min(share - spent, tuner.money.left - updates) // max(updates, 1)  # the final run is no shorter
         if point == best.point or affordable < 1:
-            why = "the curves ask for no change" if point == best.point else "the budget affords no further trial"
             if number == 1:
-                tuner.settle(Gate(7, "round again", "skipped", f"{why}; the rest goes to the final run."), [], before)
+                skip(tuner, point == best.point)
             return best
         points = near(domains, point, min(MOST_TRIALS, affordable), f"{tuner.settings['search_seed']}/round{number}")
         outcomes = tuner.train([changes_of(tuner, p) for p in points], updates)
@@ -59,6 +58,13 @@ def round_again(
         gate.step, gate.name, gate.reason = 7, "round again", f"{reason} {gate.reason}"
         gate.evidence |= evidence
         tuner.settle(gate, [*outcomes, *jobs], before)
+
+
+def skip(tuner: Tuner, unchanged: bool) -> None:
+    """Say why there is no round."""
+    why = "the curves ask for no change" if unchanged else "the budget affords no further trial"
+    gate = Gate(7, "round again", "skipped", f"{why}; the rest goes to the final run.")
+    tuner.settle(gate, [], tuner.money.spent)
 
 
 def follow(point: Point, findings: list[Finding], domains: Domains) -> tuple[Point, Domains]:
