@@ -29,7 +29,11 @@ class Objectives:
     steering: str
 
     def values(self, summary: Summary) -> list[float] | None:
-        """The measures of a run; ``None`` where one is missing or no finite number."""
+        """The measures of a run; ``None`` where one is no finite number.
+
+        Raises:
+            ValueError: a run has no such measure.
+        """
         found = [self._value(summary, name) for name in self.names]
         values = [float(v) for v in found if isinstance(v, int | float) and math.isfinite(v)]
         return values if len(values) == len(found) else None
@@ -40,7 +44,11 @@ class Objectives:
         if name in COSTS:
             return getattr(summary, name)
         split, _, metric = name.partition("/")
-        return getattr(summary, split).get(metric)
+        measured = getattr(summary, split)
+        if metric not in measured:
+            known = ", ".join(f"{split}/{m}" for m in measured)
+            raise ValueError(f"objectives: {name} is not measured. Measured: {known}.")
+        return measured[metric]
 
 
 def read_objectives(settings: Mapping[str, Any], cfgs: Iterable[dict[str, Any]]) -> Objectives:

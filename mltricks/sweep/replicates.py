@@ -54,7 +54,8 @@ class Replicates:
         for r in range(self.num):
             seed = self.first_seed + r
             wanting = [a for a in alive if seed not in a.values]
-            summaries = launch([(self.job_number(a.number, r), self.job(a, seed)) for a in wanting])
+            jobs = [(self.job_number(a.number, r), self.job(a, seed)) for a in wanting]
+            summaries = launch(jobs) if jobs else []
             for a, summary in zip(wanting, summaries, strict=True):
                 verdict = judge(summary, self.objectives)
                 if verdict.state == "COMPLETE":

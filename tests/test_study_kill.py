@@ -1,0 +1,111 @@
+"""Studies that are killed, interrupted and shared: nothing finished is lost, nothing done twice, the budget exact."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY, command_environment
+from test_study import LOG, trials_of
+
+from mltricks.summary import read_summary
+
+COMMAND = ("-m", "hydra/sweeper=study", "study.sampler=random", LOG, *TINY)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mltricks", *COMMAND, *arguments],
+        cwd=folder,
+        env=command_environment(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def stop_after(process: subprocess.Popen[str], trials: int, number: int) -> None:
+    """Send a signal when so many trials have been done, or at once where the command ends before."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        trials -= line.startswith("#")
+        if trials <= 0:
+            break
+    os.killpg(process.pid, number)
+    process.communicate()
+
+
+def finished(folder: Path) -> dict[str, tuple[int, str]]:
+    """The results that are there: when each was written, and what it says."""
+    found = {path.parent.name: path for path in folder.glob("[0-9]*/summary.json") if path.parent.name.isdigit()}
+    return {
+        name: (path.stat().st_mtime_ns, path.read_text())
+        for name, path in found.items()
+        if read_summary(path).status == "completed"
+    }
+
+
+def counted(trials: list[Any]) -> list[Any]:
+    return [trial for trial in trials if "abandoned" not in trial.user_attrs]
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(tmp_path: Path) -> None:
+    folder, draw = tmp_path / "multirun" / "k", random.Random(0)
+    arguments = ("study_name=k", "n_trials=12", "n_jobs=6", "epochs=3")
+    kept: dict[str, tuple[int, str]] = {}
+    for _ in range(3):
+        stop_after(start(tmp_path, *arguments), draw.randint(1, 3), signal.SIGKILL)
+        now = finished(folder)
+        assert kept.items() <= now.items()
+        kept = now
+    last = start(tmp_path, *arguments)
+    out, _ = last.communicate(timeout=120)
+    assert last.returncode == 0, out
+    now = finished(folder)
+    assert kept.items() <= now.items()
+    trials = trials_of(folder, "k")
+    assert [trial.state.name for trial in counted(trials)] == ["COMPLETE"] * 12
+    assert {str(trial.number) for trial in counted(trials)} == set(now)
+    for trial in trials:  # what was interrupted was redone with the same parameters
+        if "retry_of" in trial.user_attrs:
+            assert trial.params == trials[trial.user_attrs["retry_of"]].params
+    redone = {trial.user_attrs.get("retry_of") for trial in trials}
+    assert {trial.number for trial in trials if "abandoned" in trial.user_attrs} <= redone
+
+
+def test_ctrl_c_gives_back_what_has_no_result(tmp_path: Path) -> None:
+    folder, arguments = tmp_path / "multirun" / "c", ("study_name=c", "n_trials=4", "epochs=200")
+    process = start(tmp_path, *arguments, "early_stopping.patience=300", "eval_every_epochs=10", "study.seed=3")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("study: 0 of 4"):
+            break
+    while not (folder / "0" / "metrics.jsonl").exists():
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    trials = trials_of(folder, "c")
+    assert not [trial for trial in trials if trial.state.name == "RUNNING"]
+    queued = [trial for trial in trials if trial.state.name == "WAITING"]
+    assert len(queued) + len(finished(folder)) == 4
+
+
+def test_four_processes_share_one_budget(tmp_path: Path) -> None:
+    processes = [start(tmp_path, "study_name=f", "n_trials=13", "n_jobs=2", "epochs=1") for _ in range(4)]
+    outs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, outs
+    trials = trials_of(tmp_path / "multirun" / "f", "f")
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 13
+    assert len({trial.params["optim.lr"] for trial in trials}) == 13
+    launched = [line.split()[0] for out in outs for line in out.splitlines() if line.startswith("#")]
+    assert sorted(launched) == sorted(f"#{n}" for n in range(13))
