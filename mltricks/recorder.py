@@ -82,7 +82,9 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if func in self.table:
             with self:
-                return self.table[func](*args, **kwargs)
+                result = self.table[func](*args, **kwargs)
+            if result is not NotImplemented:
+                return result
         if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), IMPLICIT):
             with self:
                 return func._op_dk(IMPLICIT, *args, **kwargs)

@@ -14,6 +14,9 @@ from mltricks.state import State, leaves, map_state, rebuild
 from mltricks.step import Hyper, Metrics, Step
 
 Example = tuple[State, Batch, Hyper]
+aten = torch.ops.aten
+MEAN = 1
+"""ATen's number for averaging over samples."""
 
 
 def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool = False) -> tuple[fx.GraphModule, Any]:
@@ -44,13 +47,38 @@ def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool
     return graph, map_state(lambda _: None, result[0])
 
 
-def _decompositions(state: State) -> Any:
-    """CUDA's dropout is one operation that draws and multiplies; ``vmap`` needs the draw by itself."""
-    if not state["step"].is_cuda:
-        return {}
-    from torch._decomp import get_decompositions
+def _decompositions(state: State) -> dict[Any, Any]:
+    """What ``vmap`` cannot take as it is: CUDA's dropout, which draws and multiplies in one, and the loss of classes.
 
-    return get_decompositions([torch.ops.aten.native_dropout])
+    ``vmap`` has a way with the latter, but it imports a computer algebra system and takes more operations.
+    """
+    table: dict[Any, Any] = {aten.nll_loss_forward.default: _nll_loss, aten.nll_loss_backward.default: _nll_loss_grad}
+    if state["step"].is_cuda:
+        from torch._decomp import get_decompositions
+
+        table |= get_decompositions([aten.native_dropout])
+    return table
+
+
+def _nll_loss(log_p: Tensor, y: Tensor, weight: Any, reduction: int, ignored: int) -> Any:
+    """-log_p of the class of every sample, averaged: log_p (B, K), y (B,)."""
+    if weight is not None or reduction != MEAN or log_p.ndim != 2:
+        return NotImplemented
+    kept = y != ignored
+    picked = log_p.gather(1, (y * kept).unsqueeze(1)).squeeze(1)
+    count = kept.sum().to(log_p.dtype)
+    return -torch.where(kept, picked, 0.0).sum() / count, count
+
+
+def _nll_loss_grad(
+    grad: Tensor, log_p: Tensor, y: Tensor, weight: Any, reduction: int, ignored: int, count: Tensor
+) -> Any:
+    """The gradient of the above with respect to ``log_p``."""
+    if weight is not None or reduction != MEAN or log_p.ndim != 2:
+        return NotImplemented
+    kept = y != ignored
+    share = torch.where(kept, -grad / count, 0.0)
+    return torch.zeros_like(log_p).scatter(1, (y * kept).unsqueeze(1), share.unsqueeze(1))
 
 
 def simplify(graph: fx.GraphModule) -> None:
