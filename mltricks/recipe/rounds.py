@@ -42,13 +42,11 @@ def round_again(
         outcomes = tuner.train([changes_of(tuner, p) for p in points], updates)
         spent += len(points) * updates
         found = best_of(outcomes)
-        gained = found is not None and better(found, best.outcome)
-        shown = ", ".join(f"{key}={text(v)}" for key, v in point.items())
         score = "none ended" if found is None else f"{found.summary.objective['value']:.4g}"
         old = best.outcome.summary.objective["value"]
-        reason = f"round {number}, {len(points)} trials about {shown}: {score}, {old:.4g} before."
+        reason = f"round {number}, {len(points)} trials about {shown(point)}: {score}, {old:.4g} before."
         evidence = {"changes": dict(point), "before": old, "best": found.summary.objective["value"] if found else None}
-        if not gained or found is None:
+        if found is None or not better(found, best.outcome):
             tuner.settle(
                 Gate(7, "round again", "pass", f"{reason} No gain; the old one stays.", evidence), outcomes, before
             )
@@ -58,6 +56,11 @@ def round_again(
         gate.step, gate.name, gate.reason = 7, "round again", f"{reason} {gate.reason}"
         gate.evidence |= evidence
         tuner.settle(gate, [*outcomes, *jobs], before)
+
+
+def shown(point: Point) -> str:
+    """A point as one would type it."""
+    return ", ".join(f"{key}={text(value)}" for key, value in point.items())
 
 
 def skip(tuner: Tuner, unchanged: bool) -> None:
