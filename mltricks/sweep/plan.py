@@ -33,23 +33,30 @@ def plan(jobs: Sequence[Job], fuse: bool | str, workers: int | str, trains: bool
         jobs: of a sweep.
         fuse: ``hydra.launcher.fuse``.
         workers: ``hydra.launcher.workers``.
-        trains: whether the function that runs the jobs is that of mltricks: another cannot be stacked.
+        trains: whether the function that runs the jobs is that of mltricks: another cannot be stacked or timed.
     """
-    made = Plan([])
+    made, seconds = Plan([]), 0.0
     for group in alike(jobs) if trains and fuse is not False else [[job] for job in jobs]:
-        if len(group) == 1:
-            made.units.append(group)
-            continue
-        size, why = stack_size(group, fuse)
-        made.units += [group[i : i + size] for i in range(0, len(group), size)]
-        made.notes.append(f"{named(group)}: {'in stacks of up to ' + str(size) if size > 1 else 'one by one'}, {why}")
+        found = stack_size(group, fuse, workers) if len(group) > 1 else ONE
+        units = [group[i : i + found.size] for i in range(0, len(group), found.size)]
+        made.units += units
+        seconds = max(seconds, found.seconds * found.size)
+        if len(group) > 1:
+            how = f"in stacks of up to {found.size}" if found.size > 1 else "one by one"
+            made.notes.append(f"{named(group)}: {how}, {found.why}")
     made.units.sort(key=lambda unit: unit[0].num)
-    made.slots = slots_for(made.units, workers, trains)
+    made.slots = slots_for(made.units, workers, trains, seconds)
     return made
 
 
-def slots_for(units: Sequence[Sequence[Job]], workers: int | str, trains: bool) -> list[Any]:
+def slots_for(units: Sequence[Sequence[Job]], workers: int | str, trains: bool, seconds: float) -> list[Any]:
     """Where units run; without slots, in this process.
+
+    Args:
+        units: all of them.
+        workers: ``hydra.launcher.workers``.
+        trains: whether they can be timed.
+        seconds: that a unit is expected to take; 0 where that was not measured.
 
     Raises:
         ValueError: ``workers`` is neither ``auto`` nor a number >= 1.
@@ -58,7 +65,22 @@ def slots_for(units: Sequence[Sequence[Job]], workers: int | str, trains: bool) 
         return []
     from mltricks.sweep.leases import choose_workers
 
-    return choose_workers(workers, len(units), str(units[0][0].cfg["device"]), 0.0)
+    first = units[0][0]
+    if workers == "auto" and not seconds:
+        seconds = seconds_of(first)
+    return choose_workers(workers, len(units), str(first.cfg["device"]), seconds)
+
+
+def seconds_of(job: Job) -> float:
+    """How long a job is expected to take, s; 0 for one that does not train, or is refused when it is run."""
+    if job.cfg["job"]["_target_"] != TRAINING:
+        return 0.0
+    from mltricks.sweep.probe import expected_s
+
+    try:
+        return expected_s(job.cfg)
+    except Exception:  # whatever it is, the job itself meets it again and says so
+        return 0.0
 
 
 def alike(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -81,11 +103,53 @@ def kind(job: Job) -> Any:
     return tuple(sorted((key, repr(value)) for key, value in shared.items())), job.hydra.variables
 
 
-def stack_size(group: Sequence[Job], fuse: bool | str) -> tuple[int, str]:
-    """How many of these jobs at most go into one stack, and why; 1: none is stacked."""
+@dataclass(frozen=True)
+class Found:
+    """How jobs that could be stacked are run.
+
+    Attributes:
+        size: how many at most go into one stack; 1: none is stacked.
+        why: in words.
+        seconds: that a job is expected to take so; 0 where that was not measured.
+    """
+
+    size: int
+    why: str = ""
+    seconds: float = 0.0
+
+
+ONE = Found(1)
+_PROBED: dict[Any, Any] = {}
+"""What was measured in this process: a study asks for jobs of the same kind again and again."""
+
+
+def stack_size(group: Sequence[Job], fuse: bool | str, workers: int | str) -> Found:
+    """How these jobs, which differ only in floats and seeds, are run.
+
+    Raises:
+        ValueError: ``fuse=true`` asks for what cannot be.
+    """
+    from mltricks.sweep.leases import choose_workers
+    from mltricks.sweep.probe import evenly, fusable, probe
+
+    cfgs = [job.cfg for job in group]
     if fuse is True:
-        return len(group), "as hydra.launcher.fuse=true"
-    return 1, "as stacking was not measured"
+        if why := fusable(cfgs):
+            raise ValueError(f"hydra.launcher.fuse=true: {named(group)} cannot be stacked: {why}. Type fuse=auto.")
+        return Found(len(group), "as hydra.launcher.fuse=true")
+    key = (kind(group[0]), len(group))
+    if key not in _PROBED:
+        try:
+            _PROBED[key] = probe(cfgs)
+        except ValueError as error:  # a configuration that is refused: its own job says why
+            return Found(1, f"as they could not be measured: {error}")
+    found = _PROBED[key]
+    if not found.fuse:
+        return Found(1, found.reason, found.alone_s * found.steps)
+    seconds = found.stacked_s * found.steps
+    slots = choose_workers(workers, len(group), str(cfgs[0]["device"]), seconds * found.stack_size)
+    size = min(found.stack_size, evenly(len(group), -(-len(group) // max(len(slots), 1))))
+    return Found(size, found.reason, seconds)
 
 
 def named(group: Sequence[Job]) -> str:

@@ -46,6 +46,7 @@ class Probe:
         alone_s: time of a step of one trial alone, s; 0 where it was not measured.
         stacked_s: time of a step of one trial in a stack, s; 0 where it was not measured.
         trace_s: time it took to trace the stack, s.
+        steps: that each trial makes; 0 where nothing was measured.
     """
 
     fuse: bool
@@ -54,6 +55,7 @@ class Probe:
     alone_s: float = 0.0
     stacked_s: float = 0.0
     trace_s: float = 0.0
+    steps: int = 0
 
 
 def fusable(cfgs: Sequence[dict[str, Any]]) -> str | None:
@@ -94,6 +96,24 @@ def probe(cfgs: Sequence[dict[str, Any]]) -> Probe:
     if why is not None:
         return Probe(False, 1, why)
     first = build(as_measured(cfgs[0]))
+    return replace(compare(first, cfgs), steps=first.total_steps)
+
+
+def expected_s(cfg: dict[str, Any]) -> float:
+    """How long the steps of a trial take alone, s.
+
+    Args:
+        cfg: its resolved configuration.
+
+    Raises:
+        ValueError: the configuration is refused.
+    """
+    run = build(as_measured(cfg))
+    return seconds_alone(run) * run.total_steps
+
+
+def compare(first: Run, cfgs: Sequence[dict[str, Any]]) -> Probe:
+    """Decide for trials that could be stacked, of which the first is built."""
     if not isinstance(first.data.train, MemorySplit) and len({cfg["seed"] for cfg in cfgs}) > 1:
         return Probe(False, 1, "the data are read from files, in another order for every seed")
     alone = seconds_alone(first)
