@@ -147,7 +147,7 @@ def stack_size(group: Sequence[Job], fuse: bool | str, workers: int | str) -> Fo
     if not found.fuse:
         return Found(1, found.reason, found.alone_s * found.steps)
     seconds = found.stacked_s * found.steps
-    slots = choose_workers(workers, len(group), str(cfgs[0]["device"]), seconds * found.stack_size)
+    slots = choose_workers(workers, len(group), str(cfgs[0]["device"]), seconds)
     size = min(found.stack_size, evenly(len(group), -(-len(group) // max(len(slots), 1))))
     return Found(size, found.reason, seconds)
 
