@@ -5,6 +5,8 @@ Every trial sees the batches, the hyperparameters and the random draws that it w
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +15,13 @@ import torch
 from torch import Tensor
 
 from mltricks.build import Run, build
+from mltricks.create import locate
 from mltricks.evaluate import evaluate
 from mltricks.stacked_feed import Feed, stack
 from mltricks.stacked_step import StackedStep
 from mltricks.state import State, map_state
 from mltricks.step import Metrics, build_step
+from mltricks.values import float_fields
 
 __all__ = ["StackedRun", "StackedStep", "Trial", "build_all", "stack", "structure", "train_stacked"]
 
@@ -125,9 +129,8 @@ def baked(run: Run, feed: Feed) -> Any:
     names = {"optim.": "optim", **{f"technique.{name}.": name for name in run.techniques}}
     floats = {
         key: value
-        for key, value in flattened(run.cfg).items()
-        if isinstance(value, float)
-        and not key.startswith(("scheduler.", "init."))
+        for key, value in own_floats(run.cfg).items()
+        if not key.startswith(("scheduler.", "init."))
         and not any(key.startswith(p) and (o, key[len(p) :].partition(".")[0]) in fed for p, o in names.items())
     }
     statistics = [None if t is None else t.flatten().tolist() for t in (info.mean, info.std)]
@@ -217,18 +220,47 @@ def check_stackable(runs: Sequence[Run]) -> None:
                 )
 
 
-PER_TRIAL = ("optim.", "technique.", "scheduler.", "init.")
-"""Where floats belong to a trial: what the step is fed, and what makes its first weights. The rest is built once."""
-
-
-def structure(cfg: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def structure(cfg: dict[str, Any]) -> dict[str, Any]:
     """Everything in a configuration that the trials of a stack must share, by dotted key.
 
-    >>> structure({"seed": 1, "optim": {"lr": 0.1, "nesterov": True}})
-    {'optim.nesterov': True}
+    >>> structure({"seed": 1, "epochs": 2, "scheduler": {"final_factor": 0.1}})
+    {'epochs': 2}
     """
-    return {
-        key: value
-        for key, value in flattened(cfg, prefix).items()
-        if key != "seed" and not (isinstance(value, float) and key.startswith(PER_TRIAL))
-    }
+    free = own_floats(cfg)
+    return {key: value for key, value in flattened(cfg).items() if key != "seed" and key not in free}
+
+
+def own_floats(cfg: dict[str, Any]) -> dict[str, float]:
+    """The floats that may be each trial's own, by dotted key; an integer is one where the setting is a float.
+
+    Those are what makes the first weights and the schedules, and what the step is fed: the fields of the optimiser and
+    of techniques that are typed ``float``. Everything else is built once.
+
+    >>> own_floats({"scheduler": {"final_factor": 0.1}, "model": {"scale": 0.5}})
+    {'scheduler.final_factor': 0.1}
+    """
+    allow = tuple(cfg.get("allow_modules", ()))
+    owners: dict[str, Any] = {name: cfg.get(name) for name in ("scheduler", "init", "optim")}
+    owners |= {f"technique.{name}": node for name, node in cfg.get("technique", {}).items()}
+    found: dict[str, float] = {}
+    for owner, node in owners.items():
+        for name, value in flattened(node).items() if isinstance(node, dict) else ():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                field, _, point = name.partition(".")
+                fed = field in _names_of_floats(str(node.get("_target_", "")), allow)
+                free = fed and (point in ("", "start", "end") or isinstance(value, float))
+                if free or (owner in ("scheduler", "init") and isinstance(value, float)):
+                    found[f"{owner}.{name}"] = float(value)
+    return found
+
+
+@functools.cache
+def _names_of_floats(target: str, allow: tuple[str, ...]) -> frozenset[str]:
+    """The settings of a class that are floats; none where it cannot be had, which building a run will say."""
+    try:
+        found = locate(target, "optim", allow)
+    except ValueError:
+        return frozenset()
+    return (
+        frozenset(float_fields(found)) if isinstance(found, type) and dataclasses.is_dataclass(found) else frozenset()
+    )

@@ -73,7 +73,13 @@ def test_stack_refuses_different_structure() -> None:
 
 
 def test_structure_ignores_floats_and_the_seed() -> None:
-    assert structure({"seed": 1, "optim": {"lr": 0.1, "nesterov": True}}) == {"optim.nesterov": True}
+    sgd = {"_target_": "mltricks.optim.sgd.SGD", "lr": 0.1, "weight_decay": 0, "nesterov": True}
+    shared = {"optim._target_": "mltricks.optim.sgd.SGD", "optim.nesterov": True}
+    assert structure({"seed": 1, "optim": sgd}) == shared
+    assert structure({"seed": 2, "optim": {**sgd, "lr": {"schedule": "cosine", "start": 1, "end": 0.1}}}) == {
+        **shared,
+        "optim.lr.schedule": "cosine",
+    }
 
 
 def test_train_stacked_is_training_alone() -> None:

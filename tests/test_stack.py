@@ -1,0 +1,219 @@
+"""Stacks: every member is the run alone, whatever leaves and whatever is shared."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+import torch
+from contract import advance, largest_difference
+from torch import Tensor
+
+import mltricks
+from mltricks.build import Run, build
+from mltricks.config import plain
+from mltricks.recorder import record
+from mltricks.rewrite import peak_bytes, reuse_memory, tidy
+from mltricks.stack import StackedRun, build_all
+
+aten = torch.ops.aten
+SMALL = ["data.limit=400", "batch_size=16", "epochs=4", "optim=sgd"]
+MLP = [*SMALL, "model=mlp", "model.width=16"]
+CONVNET = [*SMALL, "model=convnet", "model.width=4"]
+
+
+def configurations(shared: Sequence[str], *own: Sequence[str]) -> list[dict]:
+    return [plain(mltricks.compose([*shared, *overrides])) for overrides in own]
+
+
+def rates(num: int, seeds: bool) -> list[list[str]]:
+    return [[f"optim.lr={0.005 * (k + 1)}", f"seed={k if seeds else 0}"] for k in range(num)]
+
+
+def assert_rows_are_alone(cfgs: list[dict], keep: list[int], steps: int = 50, tolerance: float = 1e-5) -> None:
+    """Half of the steps together, then only those of ``keep``; each is compared with a run by itself."""
+    stacked = StackedRun(build_all(cfgs))
+    half = steps // 2
+    before = stacked.advance(half)["loss"]
+    stacked.keep(keep)
+    after = stacked.advance(steps - half, half)["loss"]
+    assert before.shape == (len(cfgs), half)
+    assert after.shape == (len(keep), steps - half)
+    for k, member in enumerate(keep):
+        alone = build(cfgs[member])
+        losses = advance(alone, steps)
+        assert [*before[member].tolist(), *after[k].tolist()] == pytest.approx(losses, abs=tolerance)
+        assert largest_difference(stacked.row(k), alone.state) < tolerance
+
+
+@pytest.mark.parametrize("seeds", [True, False])
+@pytest.mark.parametrize("shared", [MLP, CONVNET], ids=["mlp", "convnet"])
+def test_members_are_the_runs_alone_before_and_after_others_leave(shared: list[str], seeds: bool) -> None:
+    assert_rows_are_alone(configurations(shared, *rates(4, seeds)), keep=[0, 3])
+
+
+@pytest.mark.parametrize("seeds", [True, False])
+def test_random_draws_are_those_alone(seeds: bool) -> None:
+    assert_rows_are_alone(configurations([*CONVNET, "technique=[mixup,dropout]"], *rates(3, seeds)), keep=[1, 2])
+
+
+def test_batch_norm_statistics_are_those_alone() -> None:
+    shared = [*SMALL, "model=resnet9", "model.width=2", "batch_size=8"]
+    assert_rows_are_alone(configurations(shared, *rates(3, True)), keep=[2])
+
+
+def test_every_kind_of_float_may_differ() -> None:
+    own = [
+        [f"optim.momentum={0.1 * k}", f"technique.dropout.p={0.1 * k + 0.1}", f"scheduler.warmup_frac={0.2 * k}"]
+        for k in range(3)
+    ]
+    assert_rows_are_alone(configurations([*MLP, "technique=dropout", "scheduler=cosine"], *own), keep=[0, 1])
+
+
+def test_some_have_a_schedule_and_others_none() -> None:
+    own = [["scheduler.warmup_frac=0"], ["scheduler.warmup_frac=0.5"]]
+    assert_rows_are_alone(configurations(MLP, *own), keep=[0, 1], steps=20)
+
+
+def test_floats_that_only_the_rest_share_are_those_of_the_rest() -> None:
+    own = [["optim.weight_decay=0.5"], ["optim.weight_decay=0.01", "seed=1"], ["optim.weight_decay=0.01", "seed=2"]]
+    assert_rows_are_alone(configurations(MLP, *own), keep=[1, 2], steps=20)
+
+
+def test_a_float_that_is_built_into_a_stack_is_not_taken_from_the_stack_before() -> None:
+    for weight_decay in (0.0, 0.3):
+        cfgs = configurations([*MLP, f"optim.weight_decay={weight_decay}"], *rates(2, True))
+        assert_rows_are_alone(cfgs, keep=[0, 1], steps=6)
+
+
+def test_a_float_may_be_typed_as_an_integer() -> None:
+    own = [["optim.weight_decay=0", "optim.lr=0.01"], ["optim.weight_decay=0.01", "optim.lr=1"]]
+    assert_rows_are_alone(configurations(MLP, *own), keep=[0, 1], steps=10, tolerance=1e-4)
+
+
+def test_last_batch_of_an_epoch_may_be_smaller() -> None:
+    shared = ["data.limit=100", "data.drop_last=false", "batch_size=16", "optim=sgd", "model=mlp", "model.width=8"]
+    assert_rows_are_alone(configurations(shared, *rates(2, True)), keep=[0, 1], steps=16)
+
+
+def test_raw_images_are_augmented_before_they_are_normalised() -> None:
+    assert_rows_are_alone(configurations([*CONVNET, "augment=standard"], *rates(2, True)), keep=[0, 1], steps=12)
+
+
+def test_members_that_left_are_carried_along_until_a_quarter_is_idle() -> None:
+    stacked = StackedRun(build_all(configurations(MLP, *rates(8, True))))
+    stacked.advance(1)
+    stacked.keep([0, 1, 2, 3, 5, 6, 7])
+    assert stacked.num_trials == 7
+    assert len(stacked.state["step"]) == 8
+    seventh = stacked.row(6)
+    stacked.keep([0, 1, 2, 3, 4, 6])
+    assert stacked.num_trials == len(stacked.state["step"]) == 6
+    assert largest_difference(stacked.row(5), seventh) == 0.0
+
+
+def test_a_row_is_a_copy() -> None:
+    stacked = StackedRun(build_all(configurations(MLP, *rates(2, True))))
+    stacked.advance(1)
+    row = stacked.row(0)
+    weight = next(iter(row["params"].values())).clone()
+    stacked.advance(1, 1)
+    assert torch.equal(next(iter(row["params"].values())), weight)
+
+
+def test_what_diverged_does_not_touch_the_others() -> None:
+    own = [["optim.lr=0.01"], ["optim.lr=1e30", "seed=1"]]
+    assert_rows_are_alone(configurations(MLP, *own), keep=[0], steps=20)
+
+
+def test_runs_of_the_same_data_load_them_once() -> None:
+    first, second, other = build_all(configurations(MLP, [], ["seed=1"], ["data.limit=200"]))
+    assert first.data is second.data
+    assert first.data is not other.data
+
+
+def test_a_stack_of_one_kind_is_traced_once() -> None:
+    runs: list[list[Run]] = [build_all(configurations(MLP, *rates(2, True))) for _ in range(2)]
+    first, second = StackedRun(runs[0]), StackedRun(runs[1])
+    first.advance(1)
+    assert second.step is first.step
+    assert len(second.step.graphs) == 1
+
+
+@pytest.mark.slow
+def test_compiled_stack_is_the_runs_alone() -> None:
+    cfgs = configurations([*MLP, "engine=compile"], *rates(2, True))
+    stacked = StackedRun(build_all(cfgs))
+    losses = stacked.advance(5)["loss"]
+    for k, cfg in enumerate(configurations(MLP, *rates(2, True))):
+        assert losses[k].tolist() == pytest.approx(advance(build(cfg), 5), abs=1e-5)
+        del cfg
+
+
+def test_tracing_a_stack_imports_no_compiler() -> None:
+    """It would take longer than the training of small trials."""
+    code = (
+        "import sys, mltricks; from mltricks.config import plain; from mltricks.stack import train_stacked\n"
+        "train_stacked([plain(mltricks.compose(['model=mlp', 'max_steps=2', f'seed={s}'])) for s in (0, 1)])\n"
+        "print([name for name in ('torch._dynamo', 'torch._inductor', 'sympy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_recorded_graph_does_what_the_function_does() -> None:
+    def fn(x: Tensor, w: Tensor) -> list[Tensor]:
+        with torch.enable_grad():
+            leaf = w.detach().requires_grad_()
+            (grad,) = torch.autograd.grad((torch.nn.functional.gelu(x @ leaf) * torch.tensor(2.0)).sum(), [leaf])
+        return [grad.detach(), x.split(1)[1].squeeze(0)]
+
+    example = [torch.randn(3, 4), torch.randn(4, 2)]
+    graph = record(fn, example)
+    other = [torch.randn(3, 4), torch.randn(4, 2)]
+    for found, wanted in zip(graph(*other), fn(*other), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("fn", [lambda x: [x * x.sum().item()], lambda x: [x[x > 0]]])
+def test_what_depends_on_content_is_not_recorded(fn: object) -> None:
+    with pytest.raises(RuntimeError, match="depends on the content"):
+        record(fn, [torch.randn(5)])  # type: ignore[arg-type]
+
+
+def test_memory_is_used_again_where_nobody_reads_it() -> None:
+    def fn(p: Tensor, m: Tensor, g: Tensor) -> list[Tensor]:
+        m = m * 0.9 + g
+        q = p - 0.1 * m
+        return [q, m, (p * g).sum(), g]
+
+    def make() -> list[Tensor]:
+        torch.manual_seed(0)
+        return [torch.randn(50) for _ in range(3)]
+
+    graph = record(fn, make())
+    tidy(graph)
+    before = peak_bytes(graph)
+    reuse_memory(graph, donated=[0, 1])
+    given = make()
+    for found, wanted in zip(graph(*given), fn(*make()), strict=True):
+        torch.testing.assert_close(found, wanted)
+    names = [str(node.target) for node in graph.graph.nodes]
+    assert "aten.mul_.Tensor" in names
+    assert peak_bytes(graph) < before
+    assert torch.equal(given[2], make()[2]), "what was not given away is as it was"
+    assert graph(*make())[3].data_ptr() != given[2].data_ptr()
+
+
+def test_tidy_takes_out_what_changes_nothing() -> None:
+    def fn(x: Tensor) -> list[Tensor]:
+        return [aten.mul.Scalar(x.transpose(0, 1).transpose(0, 1).expand(3, 2), 1) + x.exp() + x.exp()]
+
+    x = torch.randn(3, 2)
+    graph = record(fn, [x])
+    tidy(graph)
+    assert [n.target for n in graph.graph.nodes if n.op == "call_function"].count(aten.exp.default) == 1
+    assert not [n for n in graph.graph.nodes if n.target in (aten.transpose.int, aten.expand.default, aten.mul.Scalar)]
+    torch.testing.assert_close(graph(x)[0], fn(x)[0])
