@@ -37,8 +37,8 @@ class Panel:
         first = runs[0]
         self.predict, self.objective = first.predict, first.objective
         self.batch_size = first.cfg["eval_batch_size"]
-        rows = SAMPLES_OF_A_STEP * len(runs) * first.cfg["batch_size"] // self.batch_size
-        self.rows_at_once = max(2, rows)
+        samples = min(self.batch_size, len(first.data.val))
+        self.rows_at_once = max(2, SAMPLES_OF_A_STEP * len(runs) * first.cfg["batch_size"] // samples)
         self.stacks: bool | None = None if predict_alike(runs) else False
 
     def measure(
@@ -82,11 +82,10 @@ class Panel:
     def _forward(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The outputs (K, B, ...) and what ``judge`` gives of them, (K, ...)."""
 
-        def one(row: State) -> tuple[Tensor, dict[str, Tensor]]:
-            outputs = self.predict(row, batch["x"])
-            return outputs, judge(self.objective, outputs, batch["y"])
-
-        return torch.vmap(one, chunk_size=self.rows_at_once)(state)
+        outputs = torch.vmap(lambda row: self.predict(row, batch["x"]), chunk_size=self.rows_at_once)(state)
+        # judged one by one: under vmap the loss is made of parts that take a third of a second to import
+        judged = [judge(self.objective, row, batch["y"]) for row in outputs]
+        return outputs, {name: torch.stack([found[name] for found in judged]) for name in judged[0]}
 
     def _pays(self, state: State, split: Split) -> bool:
         """Whether one pass for several members takes less time than a pass for each, on the first batch."""
