@@ -14,6 +14,8 @@ import pytest
 import yaml
 from conftest import REPOSITORY, TINY, Outcome, command_environment
 
+import mltricks
+from mltricks.config import plain
 from mltricks.sweep.job import Job
 from mltricks.sweep.plan import alike, named, plan
 
@@ -175,34 +177,47 @@ def test_what_cannot_be_right_is_refused_before_the_first_job(
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def jobs(*cfgs: dict[str, Any]) -> list[Job]:
+def jobs(*overrides: list[str]) -> list[Job]:
     """Jobs of a sweep that trains."""
 
     class Recipe:
         changes_folder, variables = False, ()
 
-    base: dict[str, Any] = {"job": {"_target_": "mltricks.jobs.train"}, "show": False, "resume": None, "device": "cpu"}
-    return [Job(n, [], {**base, **cfg}, Path(str(n)), Recipe()) for n, cfg in enumerate(cfgs)]
+    cfgs = [plain(mltricks.compose([*TINY, *typed])) for typed in overrides]
+    return [Job(n, [], cfg, Path(str(n)), Recipe()) for n, cfg in enumerate(cfgs)]
 
 
 def test_only_jobs_that_differ_in_floats_and_seeds_are_alike() -> None:
     sweep = jobs(
-        {"seed": 0, "optim": {"lr": 0.1}, "model": {"width": 4}},
-        {"seed": 0, "optim": {"lr": 0.2}, "model": {"width": 8}},
-        {"seed": 1, "optim": {"lr": 0.3}, "model": {"width": 4}},
-        {"seed": 1, "optim": {"lr": 0.1}, "model": {"width": 4}, "show": True},
-        {"seed": 1, "optim": {"lr": 0.1}, "model": {"width": 4}, "job": {"_target_": "mltricks.jobs.evaluate"}},
+        ["seed=0", "optim.lr=0.1"],
+        ["seed=0", "optim.lr=0.2", "model.width=8"],
+        ["seed=1", "optim.lr=0.3"],
+        ["seed=1", "show=true"],
+        ["seed=1", "job=evaluate"],
     )
     assert [[job.num for job in group] for group in alike(sweep)] == [[0, 2], [1], [3], [4]]
 
 
 def test_fuse_says_whether_jobs_are_stacked() -> None:
-    sweep = jobs(*({"seed": n, "optim": {"lr": 0.1}} for n in range(3)))
+    sweep = jobs(*([f"seed={n}"] for n in range(3)))
     made = plan(sweep, True, 1, trains=True)
     assert [[job.num for job in unit] for unit in made.units] == [[0, 1, 2]]
     assert made.notes == ["jobs 0 to 2: in stacks of up to 3, as hydra.launcher.fuse=true"]
     assert [len(unit) for unit in plan(sweep, False, 1, trains=True).units] == [1, 1, 1]
     assert [len(unit) for unit in plan(sweep, True, 1, trains=False).units] == [1, 1, 1]  # another app's function
+
+
+def test_trials_that_are_over_at_once_are_not_stacked_unless_told() -> None:
+    made = plan(jobs(*([f"seed={n}", "max_steps=2"] for n in range(3))), "auto", "auto", trains=True)
+    assert [len(unit) for unit in made.units] == [1, 1, 1]
+    assert not made.slots, "nor is a worker started for them"
+    assert "one by one, all of them take" in made.notes[0]
+
+
+def test_what_cannot_be_stacked_is_refused_where_it_is_asked_for() -> None:
+    sweep = jobs(*([f"seed={n}", "optim=torch", "optim.name=RMSprop"] for n in range(2)))
+    with pytest.raises(ValueError, match=r"hydra\.launcher\.fuse=true: jobs 0 to 1 cannot be stacked: optim=torch"):
+        plan(sweep, True, 1, trains=True)
 
 
 def test_jobs_are_named_by_their_numbers() -> None:
