@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,28 @@ from mltricks.summary import read_summary
 COMMAND = ("-m", "hydra/sweeper=study", "study.sampler=random", LOG, *TINY)
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "mltricks", *COMMAND, *arguments],
-        cwd=folder,
-        env=command_environment(PYTHONUNBUFFERED="1"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """``start(*arguments)`` starts the command in a process group of its own, which does not outlive the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "mltricks", *COMMAND, *arguments]
+        environment = command_environment(PYTHONUNBUFFERED="1")
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True, **pipes))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def stop_after(process: subprocess.Popen[str], trials: int, number: int) -> None:
@@ -58,33 +70,35 @@ def counted(trials: list[Any]) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_killed_again_and_again(tmp_path: Path) -> None:
+def test_killed_again_and_again(start: Start, tmp_path: Path) -> None:
     folder, draw = tmp_path / "multirun" / "k", random.Random(0)
     arguments = ("study_name=k", "n_trials=12", "n_jobs=6", "epochs=3")
     kept: dict[str, tuple[int, str]] = {}
     for _ in range(3):
-        stop_after(start(tmp_path, *arguments), draw.randint(1, 3), signal.SIGKILL)
+        stop_after(start(*arguments), draw.randint(1, 3), signal.SIGKILL)
         now = finished(folder)
         assert kept.items() <= now.items()
         kept = now
-    last = start(tmp_path, *arguments)
+    last = start(*arguments)
     out, _ = last.communicate(timeout=120)
     assert last.returncode == 0, out
     now = finished(folder)
     assert kept.items() <= now.items()
     trials = trials_of(folder, "k")
     assert [trial.state.name for trial in counted(trials)] == ["COMPLETE"] * 12
-    assert {str(trial.number) for trial in counted(trials)} == set(now)
+    for trial in counted(trials):
+        assert trial.value == read_summary(folder / str(trial.number) / "summary.json").objective["value"]
     for trial in trials:  # what was interrupted was redone with the same parameters
         if "retry_of" in trial.user_attrs:
             assert trial.params == trials[trial.user_attrs["retry_of"]].params
     redone = {trial.user_attrs.get("retry_of") for trial in trials}
-    assert {trial.number for trial in trials if "abandoned" in trial.user_attrs} <= redone
+    lost = {trial.number for trial in trials if "abandoned" in trial.user_attrs and trial.params}
+    assert lost <= redone  # one that was killed before it had parameters has nothing to be redone
 
 
-def test_ctrl_c_gives_back_what_has_no_result(tmp_path: Path) -> None:
+def test_ctrl_c_gives_back_what_has_no_result(start: Start, tmp_path: Path) -> None:
     folder, arguments = tmp_path / "multirun" / "c", ("study_name=c", "n_trials=4", "epochs=200")
-    process = start(tmp_path, *arguments, "early_stopping.patience=300", "eval_every_epochs=10", "study.seed=3")
+    process = start(*arguments, "early_stopping.patience=300", "eval_every_epochs=10", "study.seed=3")
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("study: 0 of 4"):
@@ -100,8 +114,8 @@ def test_ctrl_c_gives_back_what_has_no_result(tmp_path: Path) -> None:
     assert len(queued) + len(finished(folder)) == 4
 
 
-def test_four_processes_share_one_budget(tmp_path: Path) -> None:
-    processes = [start(tmp_path, "study_name=f", "n_trials=13", "n_jobs=2", "epochs=1") for _ in range(4)]
+def test_four_processes_share_one_budget(start: Start, tmp_path: Path) -> None:
+    processes = [start("study_name=f", "n_trials=13", "n_jobs=2", "epochs=1") for _ in range(4)]
     outs = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outs
     trials = trials_of(tmp_path / "multirun" / "f", "f")
