@@ -25,6 +25,7 @@ def tidy(graph: fx.GraphModule) -> None:
             graph.graph.erase_node(node)
     _hoist(graph)
     _merge(graph.graph)
+    _add_in_product(graph.graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
 
@@ -70,6 +71,24 @@ def _merge(graph: fx.Graph) -> None:
             if first is not node:
                 node.replace_all_uses_with(first)
                 graph.erase_node(node)
+
+
+def _add_in_product(graph: fx.Graph) -> None:
+    """Let a batched matrix product add what is added to it: a bias, or the momentum that a gradient goes into."""
+    for node in list(graph.nodes):
+        if node.target is not aten.add.Tensor or not all(isinstance(arg, fx.Node) for arg in node.args):
+            continue
+        first, second = node.args
+        share = node.kwargs.get("alpha", 1)
+        product, other = (first, second) if first.target is aten.bmm.default else (second, first)
+        fits = product.target is aten.bmm.default and len(product.users) == 1 and _layout(node) == _layout(product)
+        if not fits or other.meta["val"].dtype != node.meta["val"].dtype or (product is second and share != 1):
+            continue
+        with graph.inserting_before(node):
+            sum_ = graph.call_function(aten.baddbmm.default, (other, *product.args), {"beta": share, "alpha": 1})
+        sum_.meta.update(node.meta)
+        node.replace_all_uses_with(sum_)
+        graph.erase_node(node)
 
 
 def _is_random(node: fx.Node) -> bool:
@@ -140,7 +159,8 @@ def _is_view(node: fx.Node) -> bool:
 
 def _in_place(node: fx.Node) -> Any:
     """The in-place form of an elementwise operation on an operand that has room for its result, or ``None``."""
-    if node.op != "call_function" or torch.Tag.pointwise not in getattr(node.target, "tags", ()) or _is_random(node):
+    elementwise = torch.Tag.pointwise in getattr(node.target, "tags", ()) and not _is_random(node)
+    if node.op != "call_function" or not (elementwise or node.target is aten.baddbmm.default):
         return None
     operand = node.args[0] if node.args else None
     if not isinstance(operand, fx.Node) or _layout(operand) is None or _layout(operand) != _layout(node):

@@ -217,3 +217,18 @@ def test_tidy_takes_out_what_changes_nothing() -> None:
     assert [n.target for n in graph.graph.nodes if n.op == "call_function"].count(aten.exp.default) == 1
     assert not [n for n in graph.graph.nodes if n.target in (aten.transpose.int, aten.expand.default, aten.mul.Scalar)]
     torch.testing.assert_close(graph(x)[0], fn(x)[0])
+
+
+def test_a_product_adds_the_bias_and_the_momentum_itself() -> None:
+    def fn(m: Tensor, x: Tensor, y: Tensor, b: Tensor) -> list[Tensor]:
+        return [torch.bmm(x, y).add(m, alpha=0.9), b + torch.bmm(y, x)]
+
+    example = [torch.randn(shape) for shape in ((2, 3, 3), (2, 3, 4), (2, 4, 3), (2, 1, 4))]
+    graph = record(fn, example)
+    tidy(graph)
+    assert [n.target for n in graph.graph.nodes if n.op == "call_function"] == [aten.baddbmm.default] * 2
+    reuse_memory(graph, donated=[0])
+    wanted = fn(*example)
+    for found, value in zip(graph(*example), wanted, strict=True):
+        torch.testing.assert_close(found, value)
+    torch.testing.assert_close(example[0], wanted[0])
