@@ -25,6 +25,7 @@ def tidy(graph: fx.GraphModule) -> None:
             graph.graph.erase_node(node)
     _hoist(graph)
     _merge(graph.graph)
+    graph.graph.eliminate_dead_code()  # a product may seem to be read by what is dead
     _add_in_product(graph.graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
