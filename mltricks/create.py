@@ -74,8 +74,6 @@ def create(node: dict[str, Any], key: str, allow: Sequence[str] = (), **extra: A
     Raises:
         ValueError: an unknown argument, a value of the wrong type or out of range, a target that is not trusted.
     """
-    from hydra.utils import instantiate
-
     target = locate(given_target(node, key), key, allow)
     parameters = inspect.signature(target).parameters
     arguments = {k: v for k, v in node.items() if k != "_target_"}
@@ -93,6 +91,10 @@ def create(node: dict[str, Any], key: str, allow: Sequence[str] = (), **extra: A
             raise ValueError(
                 f"{key}.{name} is missing. Type {key}.{name}=VALUE, with a + in front where the option lacks the line."
             )
+    if target.__module__.startswith("mltricks."):  # ours: all that Hydra would look at has been looked at
+        return target(**arguments, **extra)
+    from hydra.utils import instantiate
+
     trusted = tuple(f"{package}.*" for package in (*TRUSTED, *ZOOS, *allow))
     plan = {"_target_": node["_target_"], "_recursive_": False, "_convert_": "all", **arguments}
     return instantiate(plan, **extra, _execution_whitelist_=trusted)

@@ -123,8 +123,12 @@ def test_optuna_receives_what_it_optimises(run_cli: Callable[..., Outcome], tmp_
     assert best["best_value"] == max(values)
 
 
+ONE_BY_ONE = ["hydra.launcher.fuse=false", "hydra.launcher.workers=1"]
+"""Nothing is measured first, and nothing runs beside."""
+
+
 def test_sigterm_ends_a_sweep_after_saving(tmp_path: Path) -> None:
-    long = ["-m", *TINY, "epochs=10000", "seed=0,1", "hydra.sweep.dir=sweep"]
+    long = ["-m", *TINY, "epochs=10000", "seed=0,1", "hydra.sweep.dir=sweep", *ONE_BY_ONE]
     process = subprocess.Popen([sys.executable, "-m", "mltricks", *long], env=command_environment(), cwd=tmp_path)
     while not (tmp_path / "sweep" / "0" / "checkpoints" / "last.pt").exists():
         assert process.poll() is None
@@ -146,7 +150,7 @@ def test_a_signal_counts_whatever_a_library_makes_of_it(how: str, number: int, s
         + ("            raise ValueError('odd') from error\n" if how != "swallowed" else "            pass\n")
     )
     own = ["model=custom", "model._target_=mine.Net", "allow_modules=[mine]", "hydra.sweep.dir=sweep", "-m", "seed=0,1"]
-    command = [sys.executable, "-m", "mltricks", "epochs=1", *own]
+    command = [sys.executable, "-m", "mltricks", "epochs=1", *own, *ONE_BY_ONE]
     done = subprocess.run(command, env=command_environment(), cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == status, done.stderr
     found = summaries(tmp_path / "sweep")

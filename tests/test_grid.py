@@ -20,6 +20,8 @@ from mltricks.sweep.grid import combinations
 from mltricks.sweep.runner import check_same, consecutive, set_aside
 
 COMMAND = ["-m", *TINY, "epochs=1", "optim.lr=1e-3,1e-2", "seed=0,1"]
+ONE_BY_ONE = ["hydra.launcher.fuse=false", "hydra.launcher.workers=1"]
+"""Nothing is measured first, so that a model is made for each run and no other."""
 COUNTED = """
 import os
 from torch import nn
@@ -85,7 +87,7 @@ def test_a_sweep_has_a_folder_a_job_and_says_so(run_cli: Callable[..., Outcome],
 def test_killed_and_typed_again_it_does_what_was_left(tmp_path: Path) -> None:
     """The whole of the promise: no folder is named, nothing finished is done again, what was cut off is kept aside."""
     (tmp_path / "mine.py").write_text(COUNTED)
-    own = ["model=custom", "model._target_=mine.Net", "allow_modules=[mine]", "hydra.launcher.fuse=false"]
+    own = ["model=custom", "model._target_=mine.Net", "allow_modules=[mine]", *ONE_BY_ONE]
     command = ["-m", *(o for o in TINY if not o.startswith("model")), *own, "epochs=60", "seed=0,1,2"]
     runs = tmp_path / "runs"
     process = start(command, tmp_path, RUNS=str(runs))
@@ -136,7 +138,7 @@ def test_two_processes_run_no_job_twice(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(COUNTED)
     own = ["model=custom", "model._target_=mine.Net", "allow_modules=[mine]", "hydra.sweep.dir=sweep"]
     tiny = [o for o in TINY if not o.startswith("model")]
-    command = ["-m", *tiny, *own, "epochs=3", "seed=0,1,2,3", "hydra.launcher.fuse=false"]
+    command = ["-m", *tiny, *own, "epochs=3", "seed=0,1,2,3", *ONE_BY_ONE]
     alone = start(["-m", *tiny, *own[:-1], "hydra.sweep.dir=alone", "epochs=3", "seed=0"], tmp_path, RUNS="alone.txt")
     both = [start(command, tmp_path, RUNS="runs.txt") for _ in range(2)]
     for process in [alone, *both]:
