@@ -16,6 +16,8 @@ SHORT = {
     "stack": ["--rounds", "1", "--cases", "1"],
     "two_workers": ["--rounds", "1", "--trials", "2", "epochs=1"],
     "small_trials": ["--rounds", "1", "--trials", "2", "--epochs", "1"],
+    "fused_cells": ["--rounds", "1", "--steps", "2", "--cells", "1"],
+    "noop_trials": ["--rounds", "1", "--trials", "2", "4"],
     "kill_resume": ["--trials", "1", "epochs=8"],
 }
 
