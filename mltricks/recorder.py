@@ -54,6 +54,7 @@ class _Recorder(TorchDispatchMode):
         self.graph = fx.Graph()
         self.constants = torch.nn.Module()
         self.nodes: Any = WeakTensorKeyDictionary()
+        self.num_constants = 0
 
     def placeholder(self, number: int, t: Tensor) -> Tensor:
         """An input of the graph; each is a tensor of its own, though the same one may be given twice."""
@@ -65,7 +66,8 @@ class _Recorder(TorchDispatchMode):
     def node_of(self, t: Tensor) -> fx.Node:
         """The node that holds a tensor; one that is met for the first time is a constant."""
         if t not in self.nodes:
-            name = f"constant_{len(self.nodes)}"
+            name = f"constant_{self.num_constants}"
+            self.num_constants += 1
             self.constants.register_buffer(name, t.detach(), persistent=False)
             self._note(self.graph.get_attr(name), t)
         return self.nodes[t]

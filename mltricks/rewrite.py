@@ -99,7 +99,7 @@ def _is_random(node: fx.Node) -> bool:
 def reuse_memory(graph: fx.GraphModule, donated: Collection[int]) -> None:
     """Turn elementwise operations into their in-place forms where nobody reads the operand afterwards.
 
-    Results that share memory with an input that is not donated are copied.
+    Results that share memory with an input that is not donated, or with another result, are copied.
 
     Args:
         graph: a functional ATen graph.
@@ -132,13 +132,16 @@ def reuse_memory(graph: fx.GraphModule, donated: Collection[int]) -> None:
 def _copy_results(graph: fx.Graph, kept: Collection[fx.Node]) -> None:
     roots = _roots(list(graph.nodes))
     output = next(iter(reversed(graph.nodes)))
-    results = []
+    results: list[Any] = []
+    taken: set[Any] = set(kept)
     with graph.inserting_before(output):
         for node in output.args[0]:  # type: ignore[union-attr]
-            if roots.get(node) in kept:  # type: ignore[arg-type]
+            root = roots.get(node)  # type: ignore[arg-type]
+            if root in taken:
                 copy = graph.call_function(aten.clone.default, (node,))
                 copy.meta["val"] = node.meta["val"]  # type: ignore[union-attr]
                 node = copy
+            taken.add(root)
             results.append(node)
     output.args = (results,)
 

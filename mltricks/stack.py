@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -134,7 +134,23 @@ def baked(run: Run, feed: Feed) -> Any:
         and not any(key.startswith(p) and (o, key[len(p) :].partition(".")[0]) in fed for p, o in names.items())
     }
     statistics = [None if t is None else t.flatten().tolist() for t in (info.mean, info.std)]
-    return sorted(structure(run.cfg).items(), key=str), sorted(floats.items()), sorted(fed), info.in_shape, statistics
+    data = (info.kind, info.target, info.in_shape, info.num_outputs, statistics)
+    return sorted(structure(run.cfg).items(), key=str), sorted(floats.items()), sorted(fed), data, code_of(run)
+
+
+def code_of(run: Run) -> list[Any]:
+    """Which classes a step calls, and what techniques made for themselves: a notebook may have defined them anew.
+
+    A step that is kept keeps all of these too, so that no number of an object is given out again.
+    """
+    parts = [run.model.module, run.objective, run.optim, *run.techniques.values()]
+    made = [
+        (name, id(value))
+        for technique in run.techniques.values()
+        for name, value in vars(technique).items()
+        if name not in {field.name for field in fields(technique)}
+    ]
+    return [*(id(type(part)) for part in parts), *made]
 
 
 def flattened(cfg: dict[str, Any], prefix: str = "") -> dict[str, Any]:

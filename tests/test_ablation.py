@@ -193,3 +193,17 @@ def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/summary.json")}
     assert run_cli(*command).status == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/summary.json")} == before
+
+
+def test_equal_differences_are_no_evidence() -> None:
+    found = judged([0.875, 0.75, 0.5], [0.75, 0.625, 0.375])
+    assert (found.verdict, found.seeds_to_settle) == ("no evidence at n=3", None)
+
+
+def test_stacked_arms_are_compared_too(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
+    command = ["-m", "hydra/sweeper=ablation", "technique=[label_smoothing]", *MLP, "seeds=2"]
+    ran = run_cli(*command, "hydra.sweep.dir=sweep", "hydra.launcher.fuse=true")
+    assert ran.status == 0, ran.err
+    (arm,) = json.loads((tmp_path / "sweep/ablation.json").read_text())["arms"]
+    assert arm["n"] == 2
+    assert arm["cost_ratio"] > 0

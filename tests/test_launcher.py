@@ -255,3 +255,21 @@ def test_a_stack_gives_every_job_its_folder(run_cli: Callable[..., Outcome], tmp
         assert [s["overrides"][-1] for s in summaries] == ["optim.lr=0.001", "optim.lr=0.01"]
     assert found["true"] == found["false"]
     assert os.listdir(tmp_path / "true" / "0" / ".hydra")
+
+
+@pytest.mark.parametrize("fuse", ["true", "false"])
+def test_variables_are_set_for_every_job_and_every_stack(
+    fuse: str, run_cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os\nfrom torch import nn\n\n\nclass Net(nn.Sequential):\n"
+        "    def __init__(self, num_outputs):\n        print('FOO is', os.environ.get('FOO'))\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, num_outputs))\n"
+    )
+    own = ["model=custom", "model._target_=mine.Net", "allow_modules=[mine]", "+hydra.job.env_set.FOO=bar"]
+    tiny = [o for o in TINY if not o.startswith("model")]
+    options = ["epochs=1", "seed=0,1", f"hydra.launcher.fuse={fuse}", "hydra.launcher.workers=1"]
+    done = run_cli("-m", *tiny, *own, *options)
+    assert done.status == 0, done.err
+    assert done.out.count("FOO is bar") == 2
+    assert "FOO is None" not in done.out

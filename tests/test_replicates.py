@@ -50,16 +50,16 @@ def trials(*numbers: int) -> list[Asked]:
 
 
 def test_a_clearly_worse_trial_is_dropped_after_its_second_seed_and_a_close_one_is_not() -> None:
-    launched = Launched({"0": [0.90, 0.80, 0.85, 0.88], "1": [0.50, 0.40, 0.1, 0.1], "2": [0.89, 0.81, 0.84, 0.89]})
+    launched = Launched({"0": [0.90, 0.80, 0.85, 0.88], "1": [0.50, 0.41, 0.1, 0.1], "2": [0.89, 0.81, 0.84, 0.89]})
     told = {a.number: verdict for a, verdict in replicates().run(trials(0, 1, 2), launched, {})}
     assert launched.rounds == [[0, 4, 8], [1, 5, 9], [2, 10], [3, 11]]
-    assert (told[1].state, told[1].values) == ("PRUNED", (pytest.approx(0.45),))
+    assert (told[1].state, told[1].values) == ("PRUNED", (pytest.approx(0.455),))
     assert (told[0].state, told[0].values) == ("COMPLETE", (pytest.approx(0.8575),))
     assert told[2].state == "COMPLETE"
 
 
 def test_trials_are_compared_with_the_best_of_the_study_on_the_seeds_that_both_have() -> None:
-    launched = Launched({"0": [0.70, 0.60, 0.65, 0.7]})
+    launched = Launched({"0": [0.70, 0.61, 0.65, 0.7]})
     ((_, verdict),) = replicates().run(trials(0), launched, BEST)
     assert verdict.state == "PRUNED"
     assert launched.rounds == [[0], [1]]

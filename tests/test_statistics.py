@@ -75,7 +75,7 @@ def test_for_many_seeds_the_normal_rule_of_thumb_holds() -> None:
 def test_what_cannot_be_settled_is_said() -> None:
     assert seeds_to_settle([1.0, -1.0]) is None
     assert seeds_to_settle([1e-6 - 1, 1e-6 + 1]) is None
-    assert seeds_to_settle([0.5, 0.5]) == 2
+    assert seeds_to_settle([0.5, 0.5]) is None
     assert seeds_to_settle([0.0, 0.0]) is None
     with pytest.raises(ValueError, match="two seeds"):
         seeds_to_settle([1.0])
@@ -87,3 +87,10 @@ def test_what_is_no_number_is_refused(values: list[float]) -> None:
         mean_interval(values)
     with pytest.raises(ValueError, match="0 < level < 1"):
         mean_interval([1.0, 2.0], level=95)
+
+
+def test_equal_differences_are_no_certainty() -> None:
+    found = paired_interval([0.875, 0.75, 0.5], [0.75, 0.625, 0.375])
+    assert (found.low, found.high) == (0.125, 0.125)
+    assert not found.excludes_zero
+    assert seeds_to_settle([0.125, 0.125, 0.125]) is None

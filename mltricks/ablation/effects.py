@@ -9,7 +9,7 @@ from statistics import fmean
 
 from mltricks.ablation.arms import Arm, Comparison, arm_name
 from mltricks.sweep.runner import Outcome
-from mltricks.sweep.statistics import mean_interval, paired_interval, seeds_to_settle
+from mltricks.sweep.statistics import Interval, mean_interval, paired_interval, seeds_to_settle
 
 Results = Mapping[Arm, Mapping[int, Outcome]]
 """Of every arm, by seed."""
@@ -67,9 +67,9 @@ def effect(
     a, b = [treated[s] for s in seeds], [control[s] for s in seeds]
     settle, between = None, None
     if len(seeds) > 1:
-        found = paired_interval(a, b, level)
-        between = (found.low, found.high)
-        settle = seeds_to_settle([x - y for x, y in zip(a, b, strict=True)], level) if spans_zero(between) else None
+        between = paired_interval(a, b, level)
+        differences = [x - y for x, y in zip(a, b, strict=True)]
+        settle = None if between.excludes_zero else seeds_to_settle(differences, level)
     own = mean_interval(list(treated.values()), level) if treated else None
     return Effect(
         compared.name,
@@ -81,7 +81,7 @@ def effect(
         own.mean if own else None,
         (own.low, own.high) if own and len(treated) > 1 else None,
         fmean(a) - fmean(b) if seeds else None,
-        between,
+        (between.low, between.high) if between else None,
         cost_ratio(results[compared.treated], results[compared.control], seeds),
         verdict(between, len(seeds), higher_is_better),
         settle,
@@ -94,21 +94,18 @@ def values(outcomes: Mapping[int, Outcome]) -> dict[int, float]:
     return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
 
 
-def spans_zero(interval: tuple[float, float]) -> bool:
-    return interval[0] <= 0 <= interval[1]
-
-
-def verdict(interval: tuple[float, float] | None, n: int, higher_is_better: bool) -> str:
+def verdict(between: Interval | None, n: int, higher_is_better: bool) -> str:
     """What an interval of differences says.
 
-    >>> verdict((0.01, 0.02), 5, True), verdict((0.01, 0.02), 5, False), verdict((-0.1, 0.2), 5, True)
+    >>> found = Interval(0.015, 0.01, 0.02)
+    >>> verdict(found, 5, True), verdict(found, 5, False), verdict(Interval(0.0, -0.1, 0.2), 5, True)
     ('helps', 'hurts', 'no evidence at n=5')
     """
-    if interval is None:
+    if between is None:
         return "too few pairs"
-    if spans_zero(interval):
+    if not between.excludes_zero:
         return f"no evidence at n={n}"
-    return "helps" if (interval[0] > 0) == higher_is_better else "hurts"
+    return "helps" if (between.low > 0) == higher_is_better else "hurts"
 
 
 def cost_ratio(treated: Mapping[int, Outcome], control: Mapping[int, Outcome], seeds: list[int]) -> float | None:
@@ -116,6 +113,6 @@ def cost_ratio(treated: Mapping[int, Outcome], control: Mapping[int, Outcome], s
     if not seeds:
         return None
     sides = [[arm[seed].summary for seed in seeds] for arm in (treated, control)]
-    ways = {getattr(summary, "fused", None) for side in sides for summary in side}
+    ways = {(summary.fused or {}).get("trials") for side in sides for summary in side}
     below = fmean(summary.seconds for summary in sides[1])
     return fmean(summary.seconds for summary in sides[0]) / below if len(ways) == 1 and below > 0 else None

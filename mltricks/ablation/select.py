@@ -66,12 +66,17 @@ def race(
 
 
 def gain(trials: Trials, arm: Arm, other: Arm, level: float) -> tuple[float, float]:
-    """The interval of how much better one arm is than another, on their common seeds; positive is better."""
+    """The interval of how much better one arm is than another, on their common seeds; positive is better.
+
+    It has no bounds where there are fewer than two pairs, or all differences are equal and their spread is not known.
+    """
     a, b = values(trials.results[arm]), values(trials.results[other])
     seeds = sorted(a.keys() & b.keys())
     if len(seeds) < 2:
         return float("-inf"), float("inf")
     _, low, high = paired_interval([a[s] for s in seeds], [b[s] for s in seeds], level)
+    if low == high:
+        return float("-inf"), float("inf")
     return (low, high) if sign_of(trials) > 0 else (-high, -low)
 
 

@@ -21,12 +21,10 @@ from mltricks.config import plain
 from mltricks.probes.bare import constant_rate
 from mltricks.probes.keep import keep
 from mltricks.probes.log_axis import log_axis
+from mltricks.recipe.curves import HEALTHY
 from mltricks.state import fold, map_state, reseed
 from mltricks.train import advance
 from mltricks.values import Count, check_value
-
-HEALTHY = (1e-4, 1e-2)
-"""A factor of ten about 1e-3."""
 
 
 def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:

@@ -74,7 +74,9 @@ class Claims:
         latest, owner = self.latest(num)
         if owner is not None and owner.is_alive():
             return owner == self.me
-        mine = self.place / f".{self.me.pid}"  # written first and linked then, so that nobody reads half of it
+        mine = (
+            self.place / f".{self.me.host}.{self.me.pid}"
+        )  # written first and linked then, so that nobody reads half of it
         mine.write_text(f"{self.me.pid} {self.me.started} {self.me.host}")
         try:
             os.link(mine, self.place / f"{num}.{latest + 1}")

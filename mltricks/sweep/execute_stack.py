@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobStatus
+from hydra.core.utils import JobStatus, env_override
 
-from mltricks.sweep.execute import Task, Tell, fail, run, staged, write_record
+from mltricks.sweep.execute import Task, Tell, environment, fail, run, staged, write_record
 from mltricks.sweep.job import Job
 
 
@@ -41,8 +41,10 @@ def execute_stack(unit: Sequence[Job], task: Task, callbacks: Any, tell: Tell | 
             write_record(job, config, job.hydra.task_config())
     before = HydraConfig.instance().cfg
     HydraConfig.instance().cfg = unit[0].hydra.config(unit[0].folder)
+    variables = {**environment(HydraConfig.instance().cfg), "MLTRICKS_TRIAL": ""}  # each member has its own token
     try:
-        train_fused(unit, lambda job, summary: ended(job, concluded(job, summary, task, callbacks)))
+        with env_override(variables):
+            train_fused(unit, lambda job, summary: ended(job, concluded(job, summary, task, callbacks)))
     except Exception as error:
         if len(done) < len(unit):
             print(f"a stack of {len(unit)} jobs cannot be trained, so they run one by one: {error}", flush=True)

@@ -1,7 +1,8 @@
 """Seeds as replicates of one trial: seed by seed for all trials of a batch, those that are clearly worse dropped.
 
 After each seed from the second on, a trial is compared with the best on the seeds that both have. Where the paired
-t-interval of the difference lies wholly on the worse side, the trial is dropped, with the mean it has.
+t-interval of the difference lies wholly on the worse side, the trial is dropped, with the mean it has. The intervals are
+looked at after every seed, so that a good trial is dropped more often than the level of one look says.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ class Replicates:
         if len(seeds) < 2:
             return False
         mine, theirs = ([sign * found[seed][0] for seed in seeds] for found in (values, leader))
-        return paired_interval(mine, theirs, self.level).high < 0
+        found = paired_interval(mine, theirs, self.level)
+        return found.excludes_zero and found.high < 0
 
     def known(self, trial: int, folder: Path) -> tuple[dict[int, list[float]], Verdict | None]:
         """What is in the folders of a trial: the values by seed, and the verdict where they settle it."""

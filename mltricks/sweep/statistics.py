@@ -33,8 +33,11 @@ class Interval(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether zero lies outside."""
-        return self.low > 0 or self.high < 0
+        """Whether zero lies outside; never where the values are all equal, as their spread is then not known at all.
+
+        Measures are counts of a few samples: that three of them agree to the last digit is chance and no certainty.
+        """
+        return self.low < self.high and (self.low > 0 or self.high < 0)
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -86,7 +89,8 @@ def seeds_to_settle(differences: Sequence[float], level: float = 0.95) -> int | 
         level: of confidence, in (0, 1).
 
     Returns:
-        the number of pairs in all, >= 2; ``None`` where the mean is zero, or more than a million would be needed.
+        the number of pairs in all, >= 2; ``None`` where the mean is zero, all are equal, or more than a million would
+        be needed.
 
     Raises:
         ValueError: fewer than two differences, or as in ``mean_interval``.
@@ -98,6 +102,8 @@ def seeds_to_settle(differences: Sequence[float], level: float = 0.95) -> int | 
     if len(differences) < 2:
         raise ValueError("one difference has no spread: two seeds are the least.")
     mean, spread = abs(math.fsum(differences) / len(differences)), deviation(differences)
+    if spread == 0:
+        return None
     low, high = 1, 2
     while high <= MOST_SEEDS and not _settled(mean, spread, high, level):
         low, high = high, 2 * high

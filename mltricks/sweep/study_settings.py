@@ -63,6 +63,11 @@ def _check_names(settings: dict[str, Any]) -> None:
         raise ValueError(f"storage={storage} may hold many studies. Type study_name=NAME too.")
     if storage is not None and "://" not in str(storage):
         raise ValueError(f"storage={storage} is no URL. Type storage=sqlite:///{storage}.")
+    if storage is not None and re.search(r"://[^/@]*:[^/@]*@", str(storage)):
+        raise ValueError(
+            "storage holds a password, and would be written into the sweep's folders. Put it into ~/.pgpass, or into "
+            "what your server reads for it, and type storage=...://USER@HOST/NAME."
+        )
 
 
 def batch_size(settings: dict[str, Any], space: Any) -> int:

@@ -92,7 +92,9 @@ class Reporter:
         if not self.last:
             return False
         curves = self.study.curves(self.sign)
-        return self.number in curves and self.pruner.hopeless(curves, self.number)
+        mine = {epoch: value for epoch, value in curves.get(self.number, {}).items() if epoch <= self.last}
+        # a trial that began again, as memory ran out, has reported more than it has reached by now
+        return bool(mine) and self.pruner.hopeless({**curves, self.number: mine}, self.number)
 
 
 class Reports:

@@ -10,9 +10,6 @@ from typing import Any
 from mltricks.summary import Summary
 from mltricks.sweep.objectives import Objectives
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-"""How a failure says that the configuration was too large for the device."""
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -39,8 +36,7 @@ def judge(summary: Summary, objectives: Objectives) -> Verdict:
     if summary.status in ("pruned", "diverged"):
         return Verdict("PRUNED")
     if summary.status == "failed":
-        too_large = any(word in (summary.error or "") for word in OUT_OF_MEMORY)
-        return Verdict("PRUNED" if too_large else "FAIL")
+        return Verdict("PRUNED" if summary.out_of_memory else "FAIL")
     return Verdict("INTERRUPTED")
 
 
