@@ -80,7 +80,7 @@ def judged(treated: Sequence[float | None], control: Sequence[float | None], hig
         }
         for arm, vs in arms.items()
     }
-    return effect(Comparison("mixup, alone", ("mixup",), ()), [], results, higher, 0.95)
+    return effect(Comparison("mixup alone", ("mixup",), ()), [], results, higher, 0.95)
 
 
 def test_a_difference_has_the_paired_interval_of_scipy() -> None:
@@ -167,10 +167,10 @@ def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
     found = json.loads((tmp_path / "sweep/ablation.json").read_text())
     arms = {arm["name"]: arm for arm in found["arms"]}
     assert list(arms) == [
-        "label_smoothing, alone",
-        "clip_norm, alone",
-        "label_smoothing, left out",
-        "clip_norm, left out",
+        "label_smoothing alone",
+        "clip_norm alone",
+        "label_smoothing in the full stack",
+        "clip_norm in the full stack",
         "the full stack",
     ]
     summaries = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("sweep/*/summary.json"))]

@@ -118,8 +118,8 @@ def comparisons(mode: Mode, parts: tuple[str, ...]) -> list[Comparison]:
     >>> [(c.treated, c.control) for c in comparisons("add", ("a", "b"))]
     [(('a',), ()), (('b',), ())]
     """
-    dropped = [Comparison(f"{p}, left out", parts, tuple(q for q in parts if q != p)) for p in parts]
-    added = [Comparison(f"{p}, alone", (p,), ()) for p in parts]
+    dropped = [Comparison(f"{p} in the full stack", parts, tuple(q for q in parts if q != p)) for p in parts]
+    added = [Comparison(f"{p} alone", (p,), ()) for p in parts]
     if mode == "drop":
         return dropped
     if mode == "add":

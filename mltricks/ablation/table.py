@@ -18,7 +18,7 @@ def say(
     """Print a line a comparison, and the command that follows from them."""
     percent = f"{100 * settings['level']:g} %"
     width = max(len(found.name) for found in effects)
-    print(f"{'':{width}} {'difference':>11}  {percent + ' interval':22} {'cost':>6}  verdict")
+    print(f"{'':{width}} {'with-without':>12}  {percent + ' interval':22} {'cost':>6}  verdict")
     for found in effects:
         print(line(found, width))
     if len(effects) > 1:
@@ -41,4 +41,4 @@ def line(found: Effect, width: int) -> str:
     cost = "" if found.cost_ratio is None else f"x{found.cost_ratio:.2f}"
     remark = f"; about {found.seeds_to_settle} seeds would settle it" if found.seeds_to_settle else ""
     remark += f"; {found.lost} pairs lost" if found.lost else ""
-    return f"{found.name:{width}} {difference:>11}  {between:22} {cost:>6}  {found.verdict}{remark}"
+    return f"{found.name:{width}} {difference:>12}  {between:22} {cost:>6}  {found.verdict}{remark}"

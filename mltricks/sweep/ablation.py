@@ -58,7 +58,7 @@ def steps_of(rounds: Sequence[dict[str, Any]]) -> list[Comparison]:
         for name in entry["candidates"]:
             arm = tuple(name.split(" + "))
             new = next(part for part in arm if part not in before)
-            found.append(Comparison(f"{new}, added to {arm_name(before)}", arm, before))
+            found.append(Comparison(f"{new} added to {arm_name(before)}", arm, before))
         before = tuple(entry["chosen"])
     return found
 
