@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import doctest
 import json
+import os
 import re
 import shutil
 import signal
@@ -180,11 +181,10 @@ def test_importance_finds_what_matters(tmp_path: Path) -> None:
     assert (found.n, found.note) == (80, "")
 
 
-def test_few_trials_are_said_to_be_few(made: Path) -> None:
+def test_of_few_trials_nothing_is_said(made: Path) -> None:
     sweep = collect(made)
-    found = importance(sweep, axes(sweep))
-    assert found is not None
-    assert "Only 6 jobs" in found.note
+    assert len(sweep.rows) == 6
+    assert importance(sweep, axes(sweep)) is None
 
 
 @pytest.mark.parametrize(
@@ -303,3 +303,13 @@ def test_how_to_use_the_command() -> None:
         )
         assert done.returncode == status
         assert "usage: python -m mltricks.report DIR" in done.stdout + done.stderr
+
+
+def test_a_folder_of_sweeps_is_no_sweep(tmp_path: Path) -> None:
+    for i, name in enumerate(("old", "new")):
+        (tmp_path / "day" / name / "0" / ".hydra").mkdir(parents=True)
+        (tmp_path / "day" / name / "sweep.json").write_text("{}")
+        os.utime(tmp_path / "day" / name / "sweep.json", (i + 1, i + 1))
+    with pytest.raises(ValueError, match=r"holds 2 sweeps.*python -m mltricks\.report .*/day/new$"):
+        collect(tmp_path)
+    assert not (tmp_path / "sweep.html").exists()

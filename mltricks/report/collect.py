@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mltricks.report.curves import Curve, read_curves
 from mltricks.report.files import read_json, read_yaml
-from mltricks.report.folders import job_folders, set_aside
+from mltricks.report.folders import job_folders, set_aside, sweeps_in
 from mltricks.report.origin import Origin, read_origin
 from mltricks.report.values import differing, look_up, pairs
 from mltricks.summary import Summary, read_summary
@@ -90,10 +91,15 @@ def collect(folder: Path) -> Collected:
     """Read a sweep.
 
     Raises:
-        ValueError: there is no such folder, or no job in it.
+        ValueError: there is no such folder, or no job in it, or whole sweeps.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder. Give the folder of a sweep, as multirun/DATE/TIME.")
+    if found := sweeps_in(folder):
+        raise ValueError(
+            f"{folder} holds {len(found)} sweep{'s' if len(found) > 1 else ''}, and no jobs of its own. Type the "
+            f"folder of one; the newest is python -m mltricks.report {shlex.quote(str(found[-1]))}"
+        )
     paths = job_folders(folder)
     if not paths:
         raise ValueError(f"{folder} holds no job of a sweep. Give the folder that has them, as multirun/DATE/TIME.")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 MARKS = ("summary.json", "metrics.jsonl", ".hydra")
 """What a run leaves, or Hydra before it begins."""
+RECORDS = ("sweep.json", "multirun.yaml")
+"""What a sweep leaves in its folder."""
 OF_A_RUN = ("checkpoints", "plots", "wandb", "tensorboard")
 """Folders that a run has, and no runs are in."""
 SET_ASIDE = re.compile(r"\.interrupted-\d+$")
@@ -19,6 +21,15 @@ DEPTH = 3
 def job_folders(sweep: Path) -> list[Path]:
     """The output folders of the jobs, in the order of their numbers; attempts that were set aside are left out."""
     return sorted(_below(sweep, DEPTH), key=lambda path: natural(path.relative_to(sweep).as_posix()))
+
+
+def sweeps_in(folder: Path) -> list[Path]:
+    """The sweeps below a folder that is none itself, the newest last."""
+    if any((folder / name).exists() for name in RECORDS):
+        return []
+    below = [p for d in range(1, DEPTH + 1) for name in RECORDS for p in folder.glob("/".join(["*"] * d + [name]))]
+    newest = {path.parent: path.stat().st_mtime_ns for path in sorted(below, key=lambda path: path.stat().st_mtime_ns)}
+    return sorted(newest, key=lambda sweep: newest[sweep])
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:

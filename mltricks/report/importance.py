@@ -15,10 +15,8 @@ from mltricks.report.collect import Collected
 from mltricks.report.scales import Axis
 
 FOLDS, REPEATS, TREES = 4, 4, 48
-FEW = 20
-"""Under so many jobs the figures are hardly more than noise."""
-LEAST = 4
-"""Under so many jobs there is nothing to split."""
+LEAST = 20
+"""Under so many jobs the figures would be hardly more than noise, and importing the forest takes longer than the rest."""
 
 
 @dataclass
@@ -40,18 +38,20 @@ class Importance:
 
 
 def importance(sweep: Collected, axes: list[Axis]) -> Importance | None:
-    """The importance of every key, or ``None`` where there is nothing to compare."""
-    import numpy as np
-
+    """The importance of every key, or ``None`` where there is too little to compare."""
     rows = [i for i, row in enumerate(sweep.rows) if row.counts]
     varying = [axis for axis in axes if len({axis.numbers[i] for i in rows}) > 1]
+    if len(rows) < LEAST or not varying:
+        return None
+    import numpy as np
+
     y = np.array([sweep.rows[i].value for i in rows], dtype=float)
-    if len(rows) < LEAST or not varying or float(y.std()) == 0.0:
+    if float(y.std()) == 0.0:
         return None
     columns = [column(axis, rows) for axis in varying]
     explained, losses = held_out(columns, y)
     shares = sorted(zip((axis.key for axis in varying), losses, strict=True), key=lambda share: -share[1])
-    return Importance(shares, explained, len(rows), note_of(len(rows), explained))
+    return Importance(shares, explained, len(rows), note_of(explained))
 
 
 def column(axis: Axis, rows: list[int]) -> Any:
@@ -93,8 +93,6 @@ def held_out(columns: list[Any], y: Any) -> tuple[float, list[float]]:
     return 1 - errors / total, [float(v) for v in (shuffled - errors) / (2 * total)]
 
 
-def note_of(n: int, explained: float) -> str:
+def note_of(explained: float) -> str:
     """What to keep in mind."""
-    few = f"Only {n} jobs: under about {FEW} these figures are unreliable. " if n < FEW else ""
-    blind = "The swept keys hardly predict the objective: the order may be chance. " if explained < 0.1 else ""
-    return f"{few}{blind}".strip()
+    return "The swept keys hardly predict the objective: the order may be chance." if explained < 0.1 else ""

@@ -56,7 +56,7 @@ def with_own(origin: Origin, said: dict[str, Any]) -> Origin:
     origin.direction = str(first(objective.get("direction")) or origin.direction)
     origin.sweeper = str(said.get("sweeper") or origin.sweeper)
     origin.started = str(said.get("started") or "")
-    origin.finished = {"finished": True, "running": False}.get(str(said.get("status")))
+    origin.finished = {"finished": True, "ended": True, "running": False}.get(str(said.get("status")))
     seconds = said.get("seconds")
     origin.seconds = float(seconds) if isinstance(seconds, int | float) else None
     if isinstance(swept := said.get("swept"), list):

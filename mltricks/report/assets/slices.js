@@ -2,7 +2,7 @@
 function importanceSection() {
   const found = data.importance;
   if (!data.axes.length || data.jobs.length < 2) return null;
-  if (!found) return section("importance", "Importance", make("p", { class: "soft" }, "Too few jobs with a result, or all the same: nothing can be said of what matters."));
+  if (!found) return section("importance", "Importance", make("p", { class: "soft" }, "Fewer than 20 jobs with a result, or all the same: nothing reliable can be said of what matters."));
   const most = Math.max(...found.shares.map(s => s[1]), 1e-9);
   const rows = found.shares.flatMap(([key, share]) => {
     const bar = make("i");
