@@ -74,12 +74,27 @@ def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) 
     first, *path = key.split(".")
     if first in STACKS and path and (first != "technique" or len(path) > 1):
         return _explain_technique(typed, key, first, path, config_dir)
+    if first == "hydra":
+        return UnknownName(f"{typed}: {key} is no setting. {suggest(last, _of_hydra(path[:-1], overrides))}")
     from omegaconf import DictConfig, OmegaConf
 
     chosen = [f"{o.key_or_group}={name}" for o in _groups_of(overrides) for name in list(choices(o.value()))[:1]]
     node = OmegaConf.select(compose(chosen, config_dir), outer) if outer else None
     known = [str(k) for k in node if not str(k).startswith("_")] if isinstance(node, DictConfig) else []
     return UnknownName(f"{typed}: {key} is no setting. {suggest(last, known)}")
+
+
+def _of_hydra(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The settings of the chosen launcher or sweeper, where it is one of ours."""
+    import yaml
+
+    from mltricks.sweep.shorthand import chosen_sweeper
+
+    group = "/".join(["hydra", *path])
+    launcher = [o.partition("=")[2] for o in overrides if o.startswith("hydra/launcher=")]
+    option = {"hydra/sweeper": chosen_sweeper(overrides), "hydra/launcher": [*launcher, "local"][0]}.get(group, "")
+    file = conf_dir() / group / f"{option}.yaml"
+    return [key for key in yaml.safe_load(file.read_text()) if key[0] != "_"] if option and file.is_file() else []
 
 
 def _groups_of(overrides: Sequence[str]) -> Iterable[Any]:

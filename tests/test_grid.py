@@ -10,14 +10,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 from conftest import TINY, Outcome, command_environment
 
+from mltricks.summary import Summary
+from mltricks.sweep.callback import SweepPage
 from mltricks.sweep.claims import Claims, Owner, myself
 from mltricks.sweep.grid import combinations
-from mltricks.sweep.runner import check_same, consecutive, set_aside
+from mltricks.sweep.record import NAME, Record, unfinished
+from mltricks.sweep.runner import Outcome as Ended
+from mltricks.sweep.runner import check_same, consecutive, said_once, set_aside
 
 COMMAND = ["-m", *TINY, "epochs=1", "optim.lr=1e-3,1e-2", "seed=0,1"]
 ONE_BY_ONE = ["hydra.launcher.fuse=false", "hydra.launcher.workers=1"]
@@ -124,6 +130,7 @@ def test_killed_and_typed_again_it_does_what_was_left(tmp_path: Path) -> None:
 
 def test_a_folder_of_another_command_is_refused(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     assert run_cli("-m", *TINY, "epochs=1", "seed=0,1", "hydra.sweep.dir=sweep").status == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "sweep").iterdir() if path.is_file()}
     done = run_cli("-m", *TINY, "epochs=1", "seed=0,2", "hydra.sweep.dir=sweep")
     assert done.status == 1
     assert "job 1 was made there by" in done.err
@@ -132,6 +139,12 @@ def test_a_folder_of_another_command_is_refused(run_cli: Callable[..., Outcome],
     assert "hydra.sweep.dir=ANOTHER" in done.err
     assert not (tmp_path / "sweep" / "1.interrupted-1").exists()
     assert json.loads((tmp_path / "sweep" / "1" / "summary.json").read_text())["overrides"][-1] == "seed=1"
+    late = run_cli("-m", *TINY, "epochs=1", "seed=0,1,-1", "hydra.sweep.dir=sweep")  # its first jobs are the same
+    assert late.status == 1
+    assert "no job was started" in late.err
+    after = {path.name: path.read_bytes() for path in (tmp_path / "sweep").iterdir() if path.is_file()}
+    assert after == before
+    assert not (tmp_path / "sweep" / ".claims").exists()
 
 
 def test_two_processes_run_no_job_twice(tmp_path: Path) -> None:
@@ -225,3 +238,37 @@ def test_a_folder_named_otherwise_is_refused(run_cli: Callable[..., Outcome]) ->
     done = run_cli("-m", *TINY, "seed=0,1", "hydra.sweep.subdir=mine_${hydra.job.num}")
     assert done.status == 1
     assert "hydra/sweeper=basic" in done.err
+
+
+def test_stopped_before_its_page_a_sweep_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "multirun" / "now"
+    record = Record(folder, "grid", [])
+    record.begin({})
+    (folder / "0" / ".hydra").mkdir(parents=True)
+    record.end("ended", [])
+    config: Any = SimpleNamespace(hydra=SimpleNamespace(sweep=SimpleNamespace(dir=str(folder))))
+
+    def stop(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("mltricks.report.write.write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            SweepPage().on_multirun_end(config)
+    assert unfinished("multirun/${now:x}") == Path("multirun/now")
+    SweepPage().on_multirun_end(config)
+    assert json.loads((folder / NAME).read_text())["status"] == "finished"
+    assert unfinished("multirun/${now:x}") is None
+
+
+def test_values_out_of_range_are_refused_before_the_first_job(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = run_cli("-m", *TINY, "epochs=1,0", "seed=0,1", "hydra.sweep.dir=sweep")
+    assert done.status == 1
+    assert done.err.count("epochs=0 is out of range") == 1
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_reason_is_said_once(tmp_path: Path) -> None:
+    failed = [Ended(n, [f"seed={n}"], tmp_path, Summary("failed", error="boom" if n else "bang")) for n in range(3)]
+    assert said_once(failed) == ["job 0 (seed=0) failed: bang", "job 1 (seed=1) failed: boom (so did job 2)"]

@@ -273,3 +273,9 @@ def test_variables_are_set_for_every_job_and_every_stack(
     assert done.status == 0, done.err
     assert done.out.count("FOO is bar") == 2
     assert "FOO is None" not in done.out
+
+
+def test_a_mistyped_setting_of_the_launcher_is_answered_with_the_nearest(run_cli: Callable[..., Outcome]) -> None:
+    done = run_cli(*TINY, "hydra.launcher.workrs=2")
+    assert done.status == 1
+    assert "hydra.launcher.workrs is no setting. Did you mean workers?" in done.err

@@ -31,6 +31,7 @@ from mltricks.recipe.tuner import changed
 from mltricks.summary import read_summary
 from mltricks.sweep.ranges import Choices, Interval
 from mltricks.sweep.recipe import check_arguments, check_settings
+from mltricks.sweep.record import fingerprint
 
 DIGITS = ("data.limit=640", "model=mlp", "model.width=16", "progress=none")
 RECIPE = ("-m", "hydra/sweeper=recipe", *DIGITS, "hydra.sweeper.budget_epochs=30")
@@ -282,7 +283,7 @@ def test_a_failed_gate_stops_with_advice_and_can_be_forced(tmp_path: Path, run_c
     assert len(read(tmp_path / "sweep")["gates"]) > 1, forced.err
 
 
-def test_what_the_recipe_refuses(run_cli: Callable[..., Outcome]) -> None:
+def test_what_the_recipe_refuses(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     loader = SimpleNamespace(get_group_options=lambda group: [])
     for argument, said in (("epochs=3", "chooses epochs itself"), ("optim.lr=0.1,0.2", "takes one value")):
         with pytest.raises(ValueError, match=said):
@@ -294,6 +295,11 @@ def test_what_the_recipe_refuses(run_cli: Callable[..., Outcome]) -> None:
     done = run_cli(*RECIPE, "hydra.sweep.dir=sweep", "hydra.sweeper.budget_epochs=2")
     assert done.status == 1
     assert "recipe.budget_epochs=10 or more" in done.err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_force_is_no_part_of_the_command() -> None:
+    assert fingerprint([*RECIPE, "hydra.sweeper.force=true"]) == fingerprint(RECIPE) == list(RECIPE)
 
 
 def test_the_command_line_of_the_best() -> None:

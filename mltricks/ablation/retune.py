@@ -11,7 +11,7 @@ from typing import Any
 
 from mltricks.ablation.arms import Arm, Plan, is_setting_of
 from mltricks.sweep.ranges import Domain, Interval
-from mltricks.sweep.space import read_space
+from mltricks.sweep.space import Space, read_space
 
 Points = Callable[[Arm], list[list[str]]]
 """The points of an arm, each a list of overrides."""
@@ -33,7 +33,7 @@ def points_of(plan: Plan, retune: Sequence[str], count: int, place: Any) -> Poin
     def points(arm: Arm) -> list[list[str]]:
         keys = [key for key in retune if not is_setting_of(key, plan.missing(arm))]
         job = [text for text in plan.overrides(arm) if key_of(text) not in keys]
-        space = read_space(job, place, keys)
+        space = space_of(job, place, keys)
         domains = space.domains()
         found: list[list[str]] = [[]]
         for row in spread(len(domains), count):
@@ -43,6 +43,20 @@ def points_of(plan: Plan, retune: Sequence[str], count: int, place: Any) -> Poin
         return found
 
     return points if retune else lambda arm: [[]]
+
+
+def space_of(job: list[str], place: Any, keys: list[str]) -> Space:
+    """The ranges of the settings of an arm.
+
+    Raises:
+        ValueError: as ``read_space``; of this sweeper's setting.
+    """
+    try:
+        return read_space(job, place, keys)
+    except ValueError as error:
+        if not str(error).startswith("tune=["):
+            raise
+        raise type(error)(f"re{error}") from error
 
 
 def pick(at: dict[str, float], name: str, domain: Domain) -> str:

@@ -213,8 +213,10 @@ def reason(found: Reading) -> str:
     """What the test found, in a sentence."""
     if found.suggestion is None:
         return f"no learning rate moved the loss: {found.first:.4g} at first, {found.lowest:.4g} at best."
+    low, high = f"{found.starts:.2g}", f"{found.breaks:.2g}"
+    where = f"between {low} and {high}" if low != high else f"at {low}"
     return (
-        f"the loss falls from {found.first:.4g} to {found.lowest:.4g} between {found.starts:.2g} and {found.breaks:.2g}"
+        f"the loss falls from {found.first:.4g} to {found.lowest:.4g} {where}"
         f"; steepest at {found.steepest:.2g}, a tenth of the lowest at {found.tenth:.2g}: try {found.suggestion:.2g}."
     )
 

@@ -113,7 +113,8 @@ def judge(best: dict[str, Any], tries: list[dict[str, Any]]) -> tuple[str, str]:
     )
     if best["fits"] and best["factor"] != 1:
         return "pass", f"{said}; not at the configured rate."
-    return ("pass", f"{said}.") if best["fits"] else ("fail", f"{said}; {len(tries)} learning rates were tried.")
+    tried = f"{len(tries)} learning rates were tried" if len(tries) > 1 else "no other learning rate was tried"
+    return ("pass", f"{said}.") if best["fits"] else ("fail", f"{said}; {tried}.")
 
 
 def advice(best: dict[str, Any], tries: list[dict[str, Any]], settings: dict[str, Any]) -> list[str]:

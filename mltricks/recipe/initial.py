@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mltricks.recipe.budget import Budget
-from mltricks.recipe.gate import Gate, GateFailed
+from mltricks.recipe.gate import Gate
 from mltricks.recipe.tuner import Tuner
 
 NUM_BATCHES = 2
@@ -13,20 +13,40 @@ SMALLEST = 200
 """Updates without which the steps have nothing to divide."""
 
 
+def check_budget(cfg: dict[str, Any], budget_epochs: float) -> None:
+    """Refuse a budget that no step can do anything with, before the first job; the data are loaded to count them.
+
+    Args:
+        cfg: the configuration, as nested dicts.
+        budget_epochs: of the recipe.
+
+    Raises:
+        ValueError: says what to type.
+    """
+    from mltricks.build import load_data
+    from mltricks.create import create
+    from mltricks.data.source import Source
+
+    allow, drop_last = cfg["allow_modules"], cfg["data"].get("drop_last", True)
+    sampler = create(cfg["sampler"], "sampler", allow)
+    source = Source(load_data(cfg, allow).train, sampler, cfg["batch_size"], 0, drop_last)
+    budget = Budget(float(budget_epochs), source.steps_per_epoch, cfg["batch_size"])
+    if budget.left < SMALLEST:
+        least = -(-SMALLEST // budget.steps_per_epoch)
+        raise ValueError(
+            f"hydra.sweeper.budget_epochs={budget_epochs} is {budget.left} updates, and the steps need {SMALLEST} at "
+            f"least. Type recipe.budget_epochs={least} or more."
+        )
+
+
 def check_initial_loss(tuner: Tuner) -> dict[str, Any]:
     """Run ``job=check_init``; what it found. The batches that it counts make the budget.
 
     Raises:
-        GateFailed: the loss is not what it should be, or the budget is too small for any step.
+        GateFailed: the loss is not what it should be.
     """
     outcome, found = tuner.probe("check_init", {"job.num_batches": str(NUM_BATCHES)})
     tuner.budget = Budget(float(tuner.settings["budget_epochs"]), found["steps_per_epoch"], found["batch_size"])
-    if tuner.money.left < SMALLEST:
-        least = -(-SMALLEST // tuner.money.steps_per_epoch)
-        raise GateFailed(
-            f"hydra.sweeper.budget_epochs={tuner.settings['budget_epochs']} is {tuner.money.left} updates, and the "
-            f"steps need {SMALLEST} at least. Type recipe.budget_epochs={least} or more."
-        )
     tuner.money.spend(NUM_BATCHES + found["gradient_steps"])
     evidence = {name: found[name] for name in ("loss", "expected", "gap", "output_std", "penalty", "weight_decay")}
     gate = Gate(1, "initial loss", found["verdict"], found["reason"], evidence, " ".join(found["advice"]))

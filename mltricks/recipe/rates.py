@@ -87,7 +87,8 @@ def judge(
     passed = bool(moving) or (not rates and found["verdict"] == "pass")
     reason = f"range test: {found['reason']}"
     if rates:
-        reason += f" {len(moving)} of {len(rates)} short runs of {updates} updates lower the loss by {MOVED:.0%}."
+        runs = f"{len(rates)} short run{'s' if len(rates) > 1 else ''}"
+        reason += f" {len(moving)} of {runs} of {updates} updates lower the loss by {MOVED:.0%}."
     reason += f" To search: {scope.low:g} to {scope.high:g}." if passed else ""
     evidence = {
         "first": found["first"],

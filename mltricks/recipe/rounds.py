@@ -44,7 +44,8 @@ def round_again(
         found = best_of(outcomes)
         score = "none ended" if found is None else f"{found.summary.objective['value']:.4g}"
         old = best.outcome.summary.objective["value"]
-        reason = f"round {number}, {len(points)} trials about {shown(point)}: {score}, {old:.4g} before."
+        trials = f"{len(points)} trial{'s' if len(points) > 1 else ''}"
+        reason = f"round {number}, {trials} about {shown(point)}: {score}, {old:.4g} before."
         evidence = {"changes": dict(point), "before": old, "best": found.summary.objective["value"] if found else None}
         if found is None or not better(found, best.outcome):
             tuner.settle(

@@ -32,6 +32,7 @@ class SweepPage(Callback):
         """Write ``sweep.csv`` and ``sweep.html``; what fails here fails no sweep."""
         from mltricks.report.folders import job_folders
         from mltricks.report.write import write
+        from mltricks.sweep.record import close
 
         folder = Path(config.hydra.sweep.dir)
         try:
@@ -41,7 +42,9 @@ class SweepPage(Callback):
                 remove_if_unused(folder)
             else:
                 print(f"sweep: {write(folder)[1]}")
+            close(folder)
         except Exception as error:
+            close(folder)  # typed again, the command would not write it either
             print(f"sweep: the page could not be written ({type(error).__name__}: {error})", file=sys.stderr)
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from mltricks.sweep.job import Job
+
+_CHECKED: set[tuple[str, str]] = set()
+"""Keys with the values that were checked in this process: a study asks for jobs of the same kind again and again."""
+HINT = " For integers type KEY=int(interval(LOW,HIGH))."
 
 
 def check_jobs(jobs: Sequence[tuple[list[str], dict[str, Any]]]) -> None:
@@ -31,8 +37,40 @@ def check_jobs(jobs: Sequence[tuple[list[str], dict[str, Any]]]) -> None:
                 unseen.discard(shape_of(cfg))
                 check_whole(cfg, parts, loaded)
         except ValueError as error:
-            hint = " For integers type KEY=int(interval(LOW,HIGH))." if "must be an integer" in str(error) else ""
+            hint = HINT if "must be an integer" in str(error) else ""
             raise type(error)(f"{error}{hint}\n(in the job {' '.join(job)}; no trial was started)") from error
+
+
+def check_values(jobs: Sequence[Job]) -> None:
+    """Refuse a launch where a class refuses a value of one of its jobs that train.
+
+    A job is checked only where one of its settings has a value that no job before had, so that a product of many values
+    costs as many checks as there are values. Seeds need none after the first.
+
+    Raises:
+        ValueError: names the key and the value, and the overrides of the job.
+    """
+    for job in jobs:
+        if job.cfg["job"].get("_target_") != "mltricks.jobs.train":
+            continue
+        pairs = set(settings_of(job.cfg))
+        if pairs <= _CHECKED:
+            continue
+        try:
+            check_parts(job.cfg)
+        except ValueError as error:
+            raise type(error)(f"{error}\n(in the job {' '.join(job.overrides)}; no job was started)") from error
+        _CHECKED.update(pairs)
+
+
+def settings_of(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every setting of a configuration with its value as text; of valid seeds only that they are."""
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from settings_of(value, f"{key}.{name}" if key else str(name))
+    else:
+        is_seed = key == "seed" and type(node) is int and 0 <= node < 2**32
+        yield key, "a seed" if is_seed else repr(node)
 
 
 def shape_of(cfg: dict[str, Any]) -> str:

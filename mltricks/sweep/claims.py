@@ -67,13 +67,13 @@ class Claims:
 
     def __post_init__(self) -> None:
         self.place, self.me = self.folder / ".claims", myself()
-        self.place.mkdir(exist_ok=True)
 
     def take(self, num: int) -> bool:
         """Claim a job; whether it is this process's now."""
         latest, owner = self.latest(num)
         if owner is not None and owner.is_alive():
             return owner == self.me
+        self.place.mkdir(parents=True, exist_ok=True)  # not before: a command that is refused writes nothing
         mine = (
             self.place / f".{self.me.host}.{self.me.pid}"
         )  # written first and linked then, so that nobody reads half of it
@@ -97,6 +97,14 @@ class Claims:
             pid, started, host = (self.place / f"{num}.{latest}").read_text().split(" ")
             return latest, Owner(int(pid), started, host)
         return latest, Owner(0, "", socket.gethostname())
+
+    def give_back(self) -> None:
+        """Remove this process's own claims, of a command that was refused."""
+        for path in self.place.glob("[0-9]*"):
+            if self.latest(int(path.name.partition(".")[0]))[1] == self.me:
+                path.unlink()
+        with suppress(OSError):
+            self.place.rmdir()  # where no other process has claims
 
     def remove(self) -> None:
         """Remove the claims of a sweep that is over."""

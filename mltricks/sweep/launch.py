@@ -27,13 +27,17 @@ def launch(
         A JobReturn for each, in order.
 
     Raises:
-        ValueError: a setting is wrong, or a job cannot be composed; no job has run then.
+        ValueError: a setting is wrong, a job cannot be composed or a value is refused; no job has run then.
     """
     config, context, task = given
     check(settings)
     composer = Composer(context.config_loader, config)
     jobs = [composer.job(num, list(job)) for num, job in numbered]
     trains = getattr(task, "__module__", None) == "mltricks.command"
+    if trains:
+        from mltricks.sweep.check import check_values
+
+        check_values(jobs)
     planned = plan(jobs, settings["fuse"], settings["workers"], trains)
     with Progress(jobs) as progress:
         for note in planned.notes:

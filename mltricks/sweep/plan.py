@@ -36,6 +36,7 @@ def plan(jobs: Sequence[Job], fuse: bool | str, workers: int | str, trains: bool
         trains: whether the function that runs the jobs is that of mltricks: another cannot be stacked or timed.
     """
     made, seconds = Plan([]), 0.0
+    reasons: dict[str, list[Job]] = {}
     for group in alike(jobs) if trains and fuse is not False else [[job] for job in jobs]:
         found = stack_size(group, fuse, workers) if len(group) > 1 else ONE
         units = [group[i : i + found.size] for i in range(0, len(group), found.size)]
@@ -43,7 +44,8 @@ def plan(jobs: Sequence[Job], fuse: bool | str, workers: int | str, trains: bool
         seconds = max(seconds, found.seconds * found.size)
         if len(group) > 1:
             how = f"in stacks of up to {found.size}" if found.size > 1 else "one by one"
-            made.notes.append(f"{named(group)}: {how}, {found.why}")
+            reasons.setdefault(f"{how}, {found.why}", []).extend(group)
+    made.notes = [f"{named(sorted(group, key=lambda job: job.num))}: {why}" for why, group in reasons.items()]
     made.units.sort(key=lambda unit: unit[0].num)
     made.slots = slots_for(made.units, workers, trains, seconds)
     return made

@@ -11,7 +11,7 @@ from mltricks.recipe.best import write_best
 from mltricks.recipe.coarse import domains_of, search_coarsely
 from mltricks.recipe.final import run_final
 from mltricks.recipe.gate import GateFailed
-from mltricks.recipe.initial import check_initial_loss
+from mltricks.recipe.initial import check_budget, check_initial_loss
 from mltricks.recipe.memorise import overfit_small_sample
 from mltricks.recipe.rates import find_rates
 from mltricks.recipe.reading import read_best
@@ -45,6 +45,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     compositions = Compositions(place.context.config_loader, place.config)
     tuner = Tuner(None, base, plain(compositions.plain(base)), settings)  # type: ignore[arg-type]
     domains_of(tuner, Interval(1e-6, 1.0, log=True), compositions)  # a mistyped key is told before the first job
+    check_budget(tuner.cfg, settings["budget_epochs"])
     tuner.sweep = Sweep(place)
     try:
         go_through(tuner, compositions, place)

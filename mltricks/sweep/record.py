@@ -14,7 +14,11 @@ from typing import Any
 from mltricks.atomic import write_atomically
 from mltricks.summary import Summary, json_safe
 
-NAME = "sweep.json"
+NAME, MULTIRUN = "sweep.json", "multirun.yaml"
+RUNNING, ENDED, FINISHED = "running", "ended", "finished"
+"""How far a sweep is; one that has ended lacks its table and its page."""
+FREE = ("hydra.sweeper.force=",)
+"""What may be typed, changed or left out when a sweep is gone on with."""
 
 
 def command() -> list[str]:
@@ -22,42 +26,93 @@ def command() -> list[str]:
     return sys.argv[1:]
 
 
+def fingerprint(words: Iterable[str]) -> list[str]:
+    """What two commands share that go on with each other's sweep.
+
+    >>> fingerprint(["-m", "hydra/sweeper=recipe", "hydra.sweeper.force=true"])
+    ['-m', 'hydra/sweeper=recipe']
+    """
+    return [word for word in words if not word.startswith(FREE)]
+
+
 class Record:
-    """The content of ``sweep.json``.
+    """The content of ``sweep.json``; nothing is written before ``begin``.
 
     Args:
         folder: of the sweep.
         sweeper: its name.
         swept: keys that have several values.
+
+    Attributes:
+        former: what the files of the record held before ``begin``, by name.
+        names: what the folder held before ``begin``; ``None``: it has not begun.
     """
 
     def __init__(self, folder: Path, sweeper: str, swept: list[str]):
         self.path, self.clock = folder / NAME, time.perf_counter()
+        self.former: dict[str, bytes] = {}
+        self.names: set[str] | None = None
         known = read(self.path)
         self.before = float(known.get("seconds") or 0.0)
         self.content = {
             "command": command(),
             "sweeper": sweeper,
-            "status": "running",
+            "status": RUNNING,
             "started": known.get("started") or datetime.now().isoformat(timespec="seconds"),
             "seconds": self.before,
             "objective": known.get("objective"),
             "swept": swept,
         }
+
+    def begin(self, config: Any) -> None:
+        """Write the record of a command that is accepted, once.
+
+        Args:
+            config: of the sweep.
+        """
+        if self.names is not None:
+            return
+        from omegaconf import OmegaConf
+
+        folder = self.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        self.names = {path.name for path in folder.iterdir()}
+        self.former = {name: (folder / name).read_bytes() for name in self.names & {NAME, MULTIRUN}}
+        OmegaConf.save(config, folder / MULTIRUN)
         self.write()
 
-    def end(self, finished: bool, summaries: Iterable[Summary]) -> None:
-        """Note how long the sweep took, and whether it is finished."""
+    def take_back(self) -> bool:
+        """Put back what the folder held, where no job has begun in it; whether that is so."""
+        folder = self.path.parent
+        own = {NAME, MULTIRUN, ".claims"}
+        if {path.name for path in folder.iterdir()} - own != (self.names or set()) - own:
+            return False
+        for name in {NAME, MULTIRUN} if self.names is not None else ():
+            (folder / name).unlink(missing_ok=True)
+            if name in self.former:
+                (folder / name).write_bytes(self.former[name])
+        return True
+
+    def end(self, status: str, summaries: Iterable[Summary]) -> None:
+        """Note how long the sweep took, and how far it is."""
         objective = next((s.objective for s in summaries if s.objective.get("direction")), None)
         if objective is not None:
             self.content["objective"] = {key: objective[key] for key in ("name", "direction")}
         self.content["seconds"] = round(self.before + time.perf_counter() - self.clock, 3)
-        self.content["status"] = "finished" if finished else "running"
+        self.content["status"] = status
         self.write()
 
     def write(self) -> None:
         text = json.dumps(json_safe(self.content), indent=2) + "\n"
         write_atomically(self.path, lambda partial: partial.write_text(text))
+
+
+def close(folder: Path) -> None:
+    """Note that a sweep that has ended has all its files."""
+    content = read(folder / NAME)
+    if content.get("status") == ENDED:
+        text = json.dumps(content | {"status": FINISHED}, indent=2) + "\n"
+        write_atomically(folder / NAME, lambda partial: partial.write_text(text))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -75,9 +130,9 @@ def unfinished(pattern: str) -> Path | None:
     Args:
         pattern: ``hydra.sweep.dir`` as configured, with interpolations, which stand for any text.
     """
-    found = []
+    found, mine = [], fingerprint(command())
     for path in Path().glob(f"{re.sub(r'[$][{][^}]*[}]', '*', pattern)}/{NAME}"):
         content = read(path)
-        if content.get("status") == "running" and content.get("command") == command():
+        if content.get("status") in (RUNNING, ENDED) and fingerprint(content.get("command") or []) == mine:
             found.append((str(content.get("started")), path.parent))
     return max(found)[1] if found else None

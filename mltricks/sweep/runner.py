@@ -6,16 +6,16 @@ holds its result is not launched again, so that the same program, run again, goe
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mltricks.summary import Summary, read_summary
 from mltricks.sweep.claims import Claims
-from mltricks.sweep.record import Record, unfinished
+from mltricks.sweep.record import ENDED, FINISHED, RUNNING, Record, unfinished
 
 FINAL = ("completed", "stopped_early", "pruned", "diverged", "failed")
 """How a job can end that need not be run again."""
@@ -111,14 +111,11 @@ class Sweep:
     """
 
     def __init__(self, place: Place):
-        from omegaconf import OmegaConf
-
         self.place = place
         settle(place.config)
         self.folder = Path(place.config.hydra.sweep.dir)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.launcher = place.launcher()
-        OmegaConf.save(place.config, self.folder / "multirun.yaml")
         self.record = Record(self.folder, place.sweeper, swept_keys(place.config))
         self.claims = Claims(self.folder)
         self.outcomes: dict[int, Outcome] = {}
@@ -140,6 +137,7 @@ class Sweep:
     def run_numbered(self, numbered: Sequence[Numbered]) -> list[Outcome]:
         """As ``run``, for jobs whose numbers need not follow each other."""
         done = self._known(numbered)
+        self.record.begin(self.place.config)
         if done and len(done) < len(numbered):
             print(f"{self.folder}: {len(done)} of {len(numbered)} jobs are done, the others follow", flush=True)
         while todo := [(num, job) for num, job in numbered if num not in done]:
@@ -193,11 +191,16 @@ class Sweep:
         """Note how the sweep ended; one with jobs that were interrupted can be gone on with."""
         summaries = [o.summary for o in self.outcomes.values()]
         finished = finished and self.whole and all(s.status in FINAL for s in summaries)
-        self.record.end(finished, summaries)
         if finished:
+            self.record.begin(self.place.config)
+            self.record.end(ENDED if has_page(self.place.config) else FINISHED, summaries)
             self.claims.remove()
-        elif {path.name for path in self.folder.iterdir()} <= {"multirun.yaml", "sweep.json", ".claims"}:
-            shutil.rmtree(self.folder)  # refused before its first job: a slip leaves nothing
+        elif not self.outcomes and self.record.take_back():  # refused before its first job: a slip leaves nothing
+            self.claims.give_back()
+            with suppress(OSError):
+                self.folder.rmdir()  # where nothing was in it before
+        elif self.record.names is not None:
+            self.record.end(RUNNING, summaries)
 
     def judge(self) -> None:
         """Refuse to call a sweep a success in which a job failed, or none was completed.
@@ -208,12 +211,31 @@ class Sweep:
         outcomes = self.outcomes.values()
         lost = [o for o in outcomes if o.summary.status in ("failed", "interrupted")]
         if lost:
-            lines = [f"{len(lost)} of {len(outcomes)} jobs did not come to their end", *map(line, lost)]
+            lines = [f"{len(lost)} of {len(outcomes)} jobs did not come to their end", *said_once(lost)]
             if any(o.summary.status == "interrupted" for o in lost):
                 lines.append("The same command again runs what was interrupted.")
             raise JobsFailed("\n".join(lines))
         if outcomes and not any(o.summary.status in ("completed", "stopped_early") for o in outcomes):
             raise JobsFailed("\n".join(["no job was completed", *map(line, list(outcomes)[:1])]))
+
+
+def has_page(config: Any) -> bool:
+    """Whether a callback writes the page at the end, and notes then that nothing is left to do."""
+    callbacks = config.hydra.get("callbacks") or {}
+    return any(str((node or {}).get("_target_", "")).endswith(".SweepPage") for node in callbacks.values())
+
+
+def said_once(outcomes: Sequence[Outcome]) -> list[str]:
+    """Jobs that did not go well, in a line for each reason."""
+    reasons: dict[tuple[str, str | None], list[Outcome]] = {}
+    for outcome in outcomes:
+        reasons.setdefault((outcome.summary.status, outcome.summary.error), []).append(outcome)
+    return [line(same[0]) + (f" (so did {others(same[1:])})" if same[1:] else "") for same in reasons.values()]
+
+
+def others(outcomes: Sequence[Outcome]) -> str:
+    """Jobs by their numbers, in words."""
+    return f"job{'s' if len(outcomes) > 1 else ''} {', '.join(str(o.num) for o in outcomes)}"
 
 
 def line(outcome: Outcome) -> str:
