@@ -133,6 +133,14 @@ class Score:
     higher_is_better: bool
 
 
+def metric_names(run: Run) -> list[str]:
+    """The metrics of a run's validation split, found by one sample."""
+    batch = next(run.data.val.batches([torch.arange(1)]))
+    outputs = run.predict(run.state, batch["x"])
+    metrics = run.objective.judge(outputs, batch["y"])[1]["metrics"]
+    return [*metrics, *(["f1"] if "f1" not in metrics and has_classes(metrics, outputs, batch["y"]) else [])]
+
+
 def steered_by(run: Run) -> Score:
     """The metric that steers a run: the objective's own score, or what ``objective_metric`` names.
 
@@ -143,10 +151,7 @@ def steered_by(run: Run) -> Score:
     if wanted is None:
         return Score(objective.score, objective.higher_is_better)
     split, _, name = str(wanted).rpartition("/")
-    batch = next(run.data.val.batches([torch.arange(1)]))
-    outputs = run.predict(run.state, batch["x"])
-    metrics = objective.judge(outputs, batch["y"])[1]["metrics"]
-    known = [*metrics, *(["f1"] if "f1" not in metrics and has_classes(metrics, outputs, batch["y"]) else [])]
+    known = metric_names(run)
     listed = ", ".join(f"val/{metric}" for metric in known)
     if split != "val":
         raise ValueError(

@@ -6,18 +6,26 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 import yaml
 from conftest import TINY, Outcome
+from test_space import place_of
 
 import mltricks
 from mltricks.options import conf_dir
 from mltricks.summary import Summary, read_summary
-from mltricks.sweep.objectives import Objectives, read_objectives
+from mltricks.sweep.job import Job
+from mltricks.sweep.objectives import Objectives, check_jobs_have_one, check_measured, read_objectives
+from mltricks.sweep.progress import Progress, showing
+from mltricks.sweep.runner import JobsFailed
+from mltricks.sweep.space import read_space
+from mltricks.sweep.study import Study, Trials, check_searched
 from mltricks.sweep.study_settings import batch_size, check_settings
 from mltricks.sweep.verdict import judge
 
@@ -153,7 +161,7 @@ def test_several_objectives_and_a_limit_of_time(run_cli: Run, tmp_path: Path) ->
         (Summary("completed", objective={"value": float("nan")}), "PRUNED"),
         (Summary("pruned", objective={"value": 0.5}), "PRUNED"),
         (Summary("diverged"), "PRUNED"),
-        (Summary("failed", error="CUDA out of memory. Tried to allocate 20 GiB"), "PRUNED"),
+        (Summary("failed", error="CUDA out of memory. Tried to allocate 20 GiB", out_of_memory=True), "PRUNED"),
         (Summary("failed", error="no such file"), "FAIL"),
         (Summary("interrupted"), "INTERRUPTED"),
     ],
@@ -201,6 +209,8 @@ def config(*overrides: str) -> dict[str, Any]:
         ({"n_trials": 5, "replicates_level": 95}, "replicates_level=95 must satisfy 0 < level < 1"),
         ({"n_trials": 5, "storage": "postgresql://h/n"}, "may hold many studies. Type study_name=NAME too"),
         ({"n_trials": 5, "storage": "a.db", "study_name": "a"}, "Type storage=sqlite:///a.db"),
+        ({"n_trials": 5, "storage": "postgresql://me:secret@h/n", "study_name": "a"}, "storage holds a password"),
+        ({"sampler": "tpee"}, r"sampler=tpee is no sampler. Did you mean .?tpe"),
         ({"n_trials": 5, "study_name": "../a"}, "study_name=../a is no name of a folder"),
         ({"n_trials": 5, "resume_running": "yes"}, "type dead or all"),
         ({"n_trials": 5, "pruner": "halve"}, "there is no such rule"),
@@ -219,7 +229,63 @@ def test_what_does_not_go_together_is_refused_before_there_is_a_folder(run_cli: 
     assert "pruner=asha judges runs by val/accuracy" in refused.err
     refused = run_cli(*STUDY, LOG, "n_trials=3", "seed=0,1", "replicates=2")
     assert "seed is swept, and replicates take seeds of their own" in refused.err
+    for command, message in (
+        ((LOG, "objectives=[val/acuracy]"), "Did you mean val/accuracy?"),
+        ((LOG, "study.sampler=tpee"), "Did you mean tpe?"),
+    ):
+        refused = run_cli(*STUDY, "n_trials=3", *command)
+        assert refused.status == 1
+        assert message in refused.err
     assert not (tmp_path / "multirun").exists()
+
+
+def test_only_metrics_that_are_measured_are_accepted() -> None:
+    for names, fits in ((("val/f1", "train/accuracy", "seconds"), True), (("val/loss", "train/los"), False)):
+        objectives = Objectives(names, ("maximize",) * len(names), "val/accuracy")
+        with nullcontext() if fits else pytest.raises(ValueError, match=r"train/los is not.*Did you mean train/loss"):
+            check_measured(objectives, config(*TINY))
+
+
+def test_a_study_needs_an_objective_and_something_to_search() -> None:
+    with pytest.raises(ValueError, match="job=evaluate has no objective"):
+        check_jobs_have_one([config(), config("job=evaluate", "checkpoint=a")])
+    with pytest.raises(ValueError, match="Nothing is searched"):
+        check_searched(settings(), read_space(["optim=sgd"], place_of(), []))
+    with pytest.raises(ValueError, match="a value stands twice"):
+        read_space(["optim.lr=0.1,0.10"], place_of(), [])
+
+
+def test_trials_are_counted_after_lost_ones_are_settled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    done: list[int] = []
+    monkeypatch.setattr("mltricks.sweep.study.exclusive", lambda storage, name: nullcontext())
+    study = object.__new__(Study)
+    study.settings, study.storage, study.name = settings(), None, "a"
+    study.space = SimpleNamespace(notes=list)  # type: ignore[assignment]
+    study.runner = SimpleNamespace(folder=tmp_path)  # type: ignore[assignment]
+    queue = SimpleNamespace(redo_lost=lambda: done.extend([0, 1, 2]), num_finished=lambda: len(done), budget=8)
+    study.queue = queue  # type: ignore[assignment]
+    study.greet()
+    assert "3 of 8 trials are done" in capsys.readouterr().out
+
+
+def test_a_study_in_which_nothing_is_completed_is_no_success(tmp_path: Path) -> None:
+    trials = object.__new__(Trials)
+    trials.folder, trials.outcomes = tmp_path, {}
+    trials.judge()
+    trials.fruitless = True
+    with pytest.raises(JobsFailed, match="no trial was completed"):
+        trials.judge()
+
+
+def test_a_line_shows_every_searched_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    jobs = [Job(n, ["optim=sgd", f"optim.lr={n}", "epochs=1"], {}, tmp_path, None) for n in range(2)]
+    done = SimpleNamespace(_return_value=None)
+    Progress(jobs).end(jobs[0], done)
+    with showing(["optim", "optim.lr"]):
+        Progress(jobs).end(jobs[0], done)
+    assert capsys.readouterr().out.splitlines() == ["#0  optim.lr=0  done", "#0  optim=sgd optim.lr=0  done"]
 
 
 def test_how_many_trials_are_asked_for_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,6 @@ def settings(sampler: str, seed: int | None = 0, **others: Any) -> dict[str, Any
 
 def bowl(job: list[str]) -> float:
     """Lowest where the learning rate is 0.01 and the decay 0.1."""
-    import math
-
     value = dict(text.split("=", 1) for text in job)
     return (math.log10(float(value["optim.lr"])) + 2) ** 2 + 10 * (float(value["optim.weight_decay"]) - 0.1) ** 2
 
@@ -62,8 +61,7 @@ def test_every_sampler_draws_within_the_space_and_the_seed_decides(name: str, nu
     other = run(optuna.create_study(), numbers, settings(name, seed=1), 14)
     assert first == again
     assert len({str(job) for job in first}) == 14
-    if name != "qmc":  # whose sequence has no chance in it unless it is scrambled
-        assert first != other
+    assert first != other
     for job in first:
         assert [text.split("=")[0] for text in job] == ["optim.lr", "optim.weight_decay", "epochs"]
         assert 1e-4 <= float(job[0].split("=")[1]) <= 0.1
@@ -96,6 +94,27 @@ def test_a_quasi_random_sequence_goes_on_where_it_stopped(numbers: Space, tmp_pa
         study = optuna.create_study(study_name="a", storage=storage, load_if_exists=True)
         parts += run(study, numbers, settings("qmc"), num)
     assert parts == whole
+
+
+def ask(study: optuna.Study, space: Space, name: str, num: int) -> list[float]:
+    """Learning rates of a batch, none of whose trials is told before the last is asked for."""
+    study.sampler = create_sampler(settings(name), space, len(study.trials))
+    trials = [study.ask() for _ in range(num)]
+    for trial in trials:
+        space.suggest(trial)
+    return [trial.params["optim.lr"] for trial in trials]
+
+
+def test_a_batch_of_a_quasi_random_sequence_is_even_from_its_first_point_on() -> None:
+    space = read_space(["optim.lr=tag(log,interval(1e-4,1e-1))", "optim=adamw,sgd"], place_of(), [])
+    study = optuna.create_study()
+    rates = ask(study, space, "qmc", 16)
+    assert len({math.floor((math.log10(rate) + 4) / 3 * 16) for rate in rates}) >= 14
+    assert rates[0] != ask(optuna.create_study(), space, "random", 1)[0]
+    study.enqueue_trial({"optim.lr": 0.001, "optim": "sgd"})  # redone: no point of the sequence is spent
+    more = ask(study, space, "qmc", 17)
+    assert more[0] == 0.001
+    assert [*rates, *more[1:]] == ask(optuna.create_study(), space, "qmc", 32)
 
 
 def test_options_reach_optuna(numbers: Space) -> None:

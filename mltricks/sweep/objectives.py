@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mltricks.summary import Summary
+from mltricks.values import suggest
 
 COSTS = ("seconds", "steps", "epochs")
 """Measures of a run besides its metrics; less is better."""
 DIRECTIONS = ("maximize", "minimize")
+TRAIN = "mltricks.jobs.train"
+"""The job of ours that has an objective."""
+EAGER = {"_target_": "mltricks.engine.Eager"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,55 @@ def steering(cfg: dict[str, Any]) -> tuple[str, str]:
     if wanted is not None and (metric := wanted.rpartition("/")[2]) != objective.score:
         return f"val/{metric}", DIRECTIONS[metric in LOWER_IS_BETTER]
     return f"val/{objective.score}", DIRECTIONS[not higher]
+
+
+def check_jobs_have_one(cfgs: Iterable[dict[str, Any]]) -> None:
+    """Refuse jobs of ours that have no objective; what a user's own job returns is its objective.
+
+    Raises:
+        ValueError: names the job.
+    """
+    for cfg in cfgs:
+        target = str(cfg["job"].get("_target_", ""))
+        if target.startswith("mltricks.") and target != TRAIN:
+            raise ValueError(
+                f"job={target.rpartition('.')[2]} has no objective that a study could improve. Type job=train, or "
+                "hydra/sweeper=grid with it."
+            )
+
+
+def check_measured(objectives: Objectives, cfg: dict[str, Any]) -> None:
+    """Refuse metrics that a run does not have, where some are named besides its score; the data are loaded for it.
+
+    Args:
+        objectives: of the study.
+        cfg: configuration of the first job.
+
+    Raises:
+        ValueError: names the nearest metric, and those there are.
+    """
+    named = [name for name in objectives.names if name not in (*COSTS, objectives.steering)]
+    if not named or cfg["job"].get("_target_") != TRAIN:
+        return
+    known = measured(cfg, any(name.startswith("train/") for name in named))
+    for name in named:
+        if name not in known:
+            raise ValueError(
+                f"objectives: {name} is not measured. {suggest(name, known)} Measured: {', '.join(known)}."
+            )
+
+
+def measured(cfg: dict[str, Any], trained: bool) -> list[str]:
+    """The metrics of a run, found on the CPU by one validation sample and, of those in training, by one step."""
+    from mltricks.build import build
+    from mltricks.evaluate import metric_names
+
+    run = build({**cfg, "device": "cpu", "engine": EAGER})
+    found = [f"val/{name}" for name in metric_names(run)]
+    if not trained:
+        return found
+    _, metrics = run.step(run.state, next(run.source.stream(0)), run.plan.at(0))
+    return [*found, *(f"train/{name}" for name in metrics)]
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
 from mltricks.atomic import first_line
 from mltricks.summary import read_summary
 from mltricks.sweep.job import Job
+
+SEARCHED: ContextVar[frozenset[str]] = ContextVar("SEARCHED", default=frozenset())
+"""Keys that a line shows also where the jobs launched together happen to share their values."""
+
+
+@contextmanager
+def showing(keys: Iterable[str]) -> Iterator[None]:
+    """Show these keys in the lines of all jobs that are launched meanwhile."""
+    token = SEARCHED.set(frozenset(keys))
+    try:
+        yield
+    finally:
+        SEARCHED.reset(token)
 
 
 class Progress:
@@ -22,7 +37,8 @@ class Progress:
     def __init__(self, jobs: Sequence[Job]):
         self.num_jobs = len(jobs)
         shared = [set(job.overrides) for job in jobs]
-        self.common = set.intersection(*shared) if len(jobs) > 1 else set()
+        common = set.intersection(*shared) if len(jobs) > 1 else set()
+        self.common = {text for text in common if text.partition("=")[0].lstrip("+") not in SEARCHED.get()}
         self.width = len(str(max((job.num for job in jobs), default=0)))
         self.bar: Any = None
 

@@ -42,23 +42,38 @@ def create_sampler(settings: dict[str, Any], space: Any, num_existing: int) -> A
     Raises:
         ValueError: no such sampler or option, or one that cannot serve this space.
     """
-    from optuna import samplers
     from optuna.exceptions import ExperimentalWarning
 
     name = str(settings["sampler"])
-    if name not in CLASSES:
-        raise UnknownName(f"hydra.sweeper.sampler={name} is no sampler. {suggest(name, CLASSES)}")
-    cls = getattr(samplers, CLASSES[name])
+    check_name(name)
     check_sampler(name, settings, space)
+    cls = _class_of(name)
     options = dict(settings.get("sampler_options") or {})
     _check_options(name, options, cls)
     if settings.get("seed") is not None:
         options.setdefault("seed", seed_of(name, int(settings["seed"]), num_existing))
+        if name == "qmc":
+            options.setdefault("scramble", True)
     for quiet in QUIET.get(name, ()):
         options.setdefault(quiet, False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # the user chose it
-        return cls(**options)
+        sampler = cls(**options)
+    if name == "qmc":
+        from mltricks.sweep.sobol import numbers_of
+
+        sampler.numbers = numbers_of(space)
+    return sampler
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no sampler.
+
+    Raises:
+        UnknownName: with the nearest name.
+    """
+    if name not in CLASSES:
+        raise UnknownName(f"hydra.sweeper.sampler={name} is no sampler. {suggest(name, CLASSES)}")
 
 
 def seed_of(name: str, seed: int, num_existing: int) -> int:
@@ -101,6 +116,16 @@ def notes(name: str, space: Any) -> list[str]:
     conditional = space.conditional()
     others = [n for n, d in space.domains().items() if n in conditional or (name != "gp" and isinstance(d, Choices))]
     return [f"{name} draws {', '.join(others)} at random: it models what every trial has, as numbers"] if others else []
+
+
+def _class_of(name: str) -> Any:
+    from optuna import samplers
+
+    if name == "qmc":
+        from mltricks.sweep.sobol import SpaceFillingSampler
+
+        return SpaceFillingSampler
+    return getattr(samplers, CLASSES[name])
 
 
 def _check_options(name: str, options: dict[str, Any], cls: Any) -> None:

@@ -102,6 +102,10 @@ class Space:
             found |= self._settings(self._composed(chosen))
         return found
 
+    def searched(self) -> list[str]:
+        """The keys that trials choose, as they stand in a job without a ``+``."""
+        return [*(entry.name for entry in self.entries if entry.domain is not None), *self.tune]
+
     def conditional(self) -> set[str]:
         """The parameters that only some trials have."""
         every = [set(self._settings(self._composed(chosen))) for chosen in self._sets()]

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.sweep.claims import Claims
-from mltricks.sweep.objectives import Objectives, read_objectives
+from mltricks.sweep.objectives import Objectives, check_jobs_have_one, check_measured, read_objectives
+from mltricks.sweep.progress import showing
 from mltricks.sweep.queue import Asked, Queue
 from mltricks.sweep.replicates import REPLICATES, Replicates
 from mltricks.sweep.results import best_trials, closing_lines, write_results
-from mltricks.sweep.runner import Outcome, Place, Sweep, settle
+from mltricks.sweep.runner import JobsFailed, Outcome, Place, Sweep, settle
 from mltricks.sweep.same_study import open_study, record_of
-from mltricks.sweep.samplers import check_sampler, notes
+from mltricks.sweep.samplers import create_sampler, notes
 from mltricks.sweep.space import Space, read_space
 from mltricks.sweep.storage import SQLITE, absolute, close_storage, exclusive
 from mltricks.sweep.study_settings import batch_size, check_settings
@@ -45,18 +46,20 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     check_settings(settings)
     space = read_space(arguments, place, settings["tune"])
     cfgs = [space.compositions.plain(job) for job in space.examples()]
+    check_jobs_have_one(cfgs)
     objectives = read_objectives(settings, cfgs)
     settings = {
         **settings,
         "direction": objectives.directions if len(objectives.names) > 1 else objectives.directions[0],
     }
     check_fit(settings, space, objectives)
+    check_measured(objectives, cfgs[0])
     folder = choose_folder(settings, place.config)
     url, name = absolute(settings["storage"] or f"{SQLITE}{folder / 'study.db'}"), settings["study_name"] or "study"
     record = record_of(space, cfgs[0], objectives, settings["replicates"])
     kept = open_study(url, name, objectives.directions, record)  # before the folder is written to: it may be refused
     try:
-        return Study(settings, Sweep(place), space, cfgs[0], objectives, url, kept).run()
+        return Study(settings, Trials(place), space, cfgs[0], objectives, url, kept).run()
     finally:
         close_storage(kept[1])
 
@@ -67,7 +70,8 @@ def check_fit(settings: dict[str, Any], space: Space, objectives: Objectives) ->
     Raises:
         ValueError: says what to type instead.
     """
-    check_sampler(settings["sampler"], settings, space)
+    check_searched(settings, space)
+    create_sampler(settings, space, 0)
     pruner, judged = settings["pruner"], ",".join(objectives.names)
     if pruner != "none" and objectives.names != (objectives.steering,):
         raise ValueError(
@@ -81,6 +85,18 @@ def check_fit(settings: dict[str, Any], space: Space, objectives: Objectives) ->
         )
     if settings["replicates"] > 1 and "seed" in space.domains():
         raise ValueError("seed is swept, and replicates take seeds of their own. Leave one of the two out.")
+
+
+def check_searched(settings: dict[str, Any], space: Space) -> None:
+    """Refuse a study whose trials would all be the same; one point of a grid is one trial.
+
+    Raises:
+        ValueError: says what to type instead.
+    """
+    if not space.searched() and settings["sampler"] != "grid":
+        raise ValueError(
+            "Nothing is searched: all trials would be the same. Type tune=[optim.lr], or optim.lr=interval(0.001,0.1)."
+        )
 
 
 def choose_folder(settings: dict[str, Any], config: Any) -> Path:
@@ -107,6 +123,17 @@ class Held(Claims):
         """Other processes may still be at theirs."""
 
 
+class Trials(Sweep):
+    """The jobs of a study, which is no success where all of its trials are over and none is complete."""
+
+    fruitless = False
+
+    def judge(self) -> None:
+        super().judge()
+        if self.fruitless:
+            raise JobsFailed(f"no trial was completed: no run in {self.folder} ended with a finite objective")
+
+
 class Study:
     """Asks for trials, has them run and tells what became of them.
 
@@ -123,7 +150,7 @@ class Study:
     def __init__(
         self,
         settings: dict[str, Any],
-        runner: Sweep,
+        runner: Trials,
         space: Space,
         cfg: dict[str, Any],
         objectives: Objectives,
@@ -156,6 +183,8 @@ class Study:
 
     def greet(self) -> None:
         """Say what is about to be done."""
+        with exclusive(self.storage, self.name):
+            self.queue.redo_lost()
         done, budget = self.queue.num_finished(), self.queue.budget
         for note in (*self.space.notes(), *notes(self.settings["sampler"], self.space)):
             print(f"study: {note}")
@@ -177,7 +206,8 @@ class Study:
 
     def launch(self, jobs: list[tuple[int, list[str]]]) -> list[Any]:
         """The summaries of jobs, each launched with its token."""
-        outcomes = self.runner.run_numbered([(num, [*job, *self.token(num, job)]) for num, job in jobs])
+        with showing(self.space.searched()):
+            outcomes = self.runner.run_numbered([(num, [*job, *self.token(num, job)]) for num, job in jobs])
         return [outcome.summary for outcome in outcomes]
 
     def token(self, num: int, job: list[str]) -> list[str]:
@@ -244,4 +274,5 @@ class Study:
             hidden = complete and mine[num].summary.status in ("pruned", "diverged")
             if num // self.replicates.num in given_back or hidden:
                 del mine[num]
+        self.runner.fruitless = not complete and all(t.state.is_finished() for t in counted)
         self.runner.whole = len(counted) >= self.queue.budget and all(t.state.is_finished() for t in counted)

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from mltricks.sweep.pruners import create_pruner
+from mltricks.sweep.samplers import check_name
 
 MANY = 256
 """Trials launched together at most, where the sampler does not learn from them."""
@@ -32,6 +33,7 @@ def check_settings(settings: dict[str, Any]) -> None:
     Raises:
         ValueError: names the setting, what it may be and what to type.
     """
+    check_name(str(settings["sampler"]))
     for key, (kind, least) in AT_LEAST.items():
         value = settings[key]
         optional = key not in ("replicates", "max_retries", "n_jobs")
