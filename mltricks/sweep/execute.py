@@ -93,8 +93,14 @@ def run(job: Job, task: Task, callbacks: Any) -> Any:
 
 
 @contextmanager
-def staged(job: Job, task: Task, callbacks: Any) -> Iterator[tuple[Any, Any]]:
+def staged(job: Job, task: Task, callbacks: Any, recorded: bool = False) -> Iterator[tuple[Any, Any]]:
     """Everything that Hydra does before and after a job's function.
+
+    Args:
+        job: the job.
+        task: its function.
+        callbacks: Hydra's.
+        recorded: whether Hydra's record is in its folder already.
 
     Yields:
         The configuration for the function, and the JobReturn to fill.
@@ -107,7 +113,7 @@ def staged(job: Job, task: Task, callbacks: Any) -> Iterator[tuple[Any, Any]]:
         if config.hydra.job.chdir:
             os.chdir(job.folder)
         configure_log(config.hydra.job_logging, config.hydra.verbose)
-        if config.hydra.output_subdir is not None:
+        if config.hydra.output_subdir is not None and not recorded:
             write_record(job, config, task_config)
         result = new_return(job)
         with env_override(environment(config)):

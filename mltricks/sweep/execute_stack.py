@@ -60,7 +60,7 @@ def concluded(job: Job, summary: Any, task: Task, callbacks: Any) -> Any:
     """The JobReturn of a job that has been trained in a stack, from its summary."""
     from mltricks.ledger import Diverged
 
-    with staged(job, task, callbacks) as (_, result):
+    with staged(job, task, callbacks, recorded=True) as (_, result):
         if summary.status in ("failed", "diverged"):
             kind = Diverged if summary.status == "diverged" else NotTrained
             fail(result, kind(summary.error))

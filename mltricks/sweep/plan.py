@@ -149,6 +149,8 @@ def stack_size(group: Sequence[Job], fuse: bool | str, workers: int | str) -> Fo
     if not found.fuse:
         return Found(1, found.reason, found.alone_s * found.steps)
     seconds = found.stacked_s * found.steps
+    if any(job.trial for job in group):  # those that may be given up are judged together, and soon are few
+        return Found(found.stack_size, found.reason, seconds)
     slots = choose_workers(workers, len(group), str(cfgs[0]["device"]), seconds)
     size = min(found.stack_size, evenly(len(group), -(-len(group) // max(len(slots), 1))))
     return Found(size, found.reason, seconds)
