@@ -16,7 +16,7 @@ from mltricks.report.scales import Axis
 
 FOLDS, REPEATS, TREES = 4, 4, 48
 LEAST = 20
-"""Under so many jobs the figures would be hardly more than noise, and importing the forest takes longer than the rest."""
+"""Under so many jobs the figures would be hardly more than noise, and importing the forest takes long."""
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """Seeds as replicates of one trial: seed by seed for all trials of a batch, those that are clearly worse dropped.
 
 After each seed from the second on, a trial is compared with the best on the seeds that both have. Where the paired
-t-interval of the difference lies wholly on the worse side, the trial is dropped, with the mean it has. The intervals are
-looked at after every seed, so that a good trial is dropped more often than the level of one look says.
+t-interval of the difference lies wholly on the worse side, the trial is dropped, with the mean it has. The intervals
+are looked at after every seed, so that a good trial is dropped more often than the level of one look says.
 """
 
 from __future__ import annotations
