@@ -91,14 +91,15 @@ def test_a_model_of_ones_own_trains(run_cli: Callable[..., Outcome], tmp_path: P
 
 
 def test_a_sweep_runs_every_job_although_some_fail(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
-    done = run_cli("-m", *SHORT, "technique=mixup,cutmix", "seed=0,-1", "hydra.sweep.dir=sweep")
+    done = run_cli("-m", *SHORT, "technique=mixup,cutmix", "objective_metric=null,val/nope", "hydra.sweep.dir=sweep")
     assert done.status == 1
     found = summaries(tmp_path / "sweep")
     assert [found[str(i)]["status"] for i in range(4)] == ["completed", "failed", "completed", "failed"]
     assert "technique=mixup" in found["0"]["overrides"]
     assert "technique=cutmix" in found["2"]["overrides"]
-    for i, technique in ((1, "mixup"), (3, "cutmix")):
-        assert re.search(rf"job {i} \(.*technique={technique} seed=-1\) failed: seed=-1 is out of range", done.err)
+    failed = r"job 1 \(.*technique=mixup objective_metric=val/nope\) failed: objective_metric=val/nope is unknown"
+    assert re.search(failed, done.err)
+    assert "(so did job 3)" in done.err, "one reason is said once"
     assert "Traceback" not in done.err
 
 
