@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ SHORT = {
     "small_trials": ["--rounds", "1", "--trials", "2", "--epochs", "1"],
     "fused_cells": ["--rounds", "1", "--steps", "2", "--cells", "1"],
     "noop_trials": ["--rounds", "1", "--trials", "2", "4"],
+    "tuners": ["--rounds", "1", "--trials", "2", "--epochs", "1", "--without", "Ray Tune"],
     "kill_resume": ["--trials", "1", "epochs=8"],
 }
 
@@ -29,6 +31,22 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert re.search(r"(median|bit for bit)", done.stdout)
+
+
+WITH_MNIST = {
+    "gpu_stack": ["--rounds", "1", "--steps", "2", "--trials", "2", "--engines", "traced", "--device", "cpu"],
+    "halving": ["--repeats", "1", "--trials", "3", "--epochs", "3"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", WITH_MNIST)
+def test_benchmark_runs_on_mnist(name: str, real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *WITH_MNIST[name], "--data"]
+    done = subprocess.run([*script, str(real_data("MNIST"))], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "median" in done.stdout
 
 
 def test_every_command_of_the_docs_names_a_script_and_options_it_has() -> None:
