@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -82,5 +83,15 @@ def run_plan(planned: Plan, task: Task, context: Any, progress: Progress) -> dic
         )
         return returns
     for unit in planned.units:
-        note(unit, execute(unit, task, context.callbacks, progress.end))
+        with threads_of(unit, planned):
+            note(unit, execute(unit, task, context.callbacks, progress.end))
     return returns
+
+
+def threads_of(unit: Sequence[Job], planned: Plan) -> AbstractContextManager[None]:
+    """A block in which torch has the threads that a stack is fastest with."""
+    if len(unit) == 1 or not planned.threads:
+        return nullcontext()
+    from mltricks.sweep.probe import num_threads
+
+    return num_threads(planned.threads)

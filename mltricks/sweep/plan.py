@@ -19,11 +19,13 @@ class Plan:
         units: jobs that are run together, in the order in which they start; a unit of several is a stack.
         notes: why, a line for jobs of a kind.
         slots: where units run, of ``mltricks.sweep.leases``; empty: in this process, one after another.
+        threads: of torch for the stacks that run in this process; 0: as many as there are.
     """
 
     units: list[list[Job]]
     notes: list[str] = field(default_factory=list)
     slots: list[Any] = field(default_factory=list)
+    threads: int = 0
 
 
 def plan(jobs: Sequence[Job], fuse: bool | str, workers: int | str, trains: bool) -> Plan:
@@ -42,6 +44,7 @@ def plan(jobs: Sequence[Job], fuse: bool | str, workers: int | str, trains: bool
         units = [group[i : i + found.size] for i in range(0, len(group), found.size)]
         made.units += units
         seconds = max(seconds, found.seconds * found.size)
+        made.threads = max(made.threads, found.threads)
         if len(group) > 1:
             how = f"in stacks of up to {found.size}" if found.size > 1 else "one by one"
             reasons.setdefault(f"{how}, {found.why}", []).extend(group)
@@ -113,11 +116,13 @@ class Found:
         size: how many at most go into one stack; 1: none is stacked.
         why: in words.
         seconds: that a job is expected to take so; 0 where that was not measured.
+        threads: of torch that it is fastest with; 0: as many as there are.
     """
 
     size: int
     why: str = ""
     seconds: float = 0.0
+    threads: int = 0
 
 
 ONE = Found(1)
@@ -150,10 +155,10 @@ def stack_size(group: Sequence[Job], fuse: bool | str, workers: int | str) -> Fo
         return Found(1, found.reason, found.alone_s * found.steps)
     seconds = found.stacked_s * found.steps
     if any(job.trial for job in group):  # those that may be given up are judged together, and soon are few
-        return Found(found.stack_size, found.reason, seconds)
+        return Found(found.stack_size, found.reason, seconds, found.threads)
     slots = choose_workers(workers, len(group), str(cfgs[0]["device"]), seconds)
     size = min(found.stack_size, evenly(len(group), -(-len(group) // max(len(slots), 1))))
-    return Found(size, found.reason, seconds)
+    return Found(size, found.reason, seconds, found.threads)
 
 
 def named(group: Sequence[Job]) -> str:

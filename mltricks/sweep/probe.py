@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,16 @@ from mltricks.state import fold, reseed
 
 SLOW_S = {"cpu": 0.02}
 """A step that takes longer alone, in s, keeps its device busy by itself; elsewhere a stack may still win."""
+SMALL_S = 0.001
+"""A step that takes less time than this with one thread, in s, gains nothing by more."""
 SHORT_S = 0.5
 """Trials that take less time than this all together, in s, are done before a stack is traced."""
 MARGIN = 1.03
 """How much faster a stack must be."""
 LARGEST = {"cpu": 64, "cuda": 256}
 """Members at most: more of them gain nothing, and the results of a stack come all at the end."""
+ALMOST = 1.1
+"""One thread is taken even where it is slower by this factor: more of them wait for each other when cores are busy."""
 MEMORY_SHARE = 0.5
 """Of the memory that is free, what a stack may take."""
 GOOD = 0.5
@@ -47,6 +52,7 @@ class Probe:
         stacked_s: time of a step of one trial in a stack, s; 0 where it was not measured.
         trace_s: time it took to trace the stack, s.
         steps: that each trial makes; 0 where nothing was measured.
+        threads: of torch with which the stack was fastest; 0: as many as there are.
     """
 
     fuse: bool
@@ -56,6 +62,7 @@ class Probe:
     stacked_s: float = 0.0
     trace_s: float = 0.0
     steps: int = 0
+    threads: int = 0
 
 
 def fusable(cfgs: Sequence[dict[str, Any]]) -> str | None:
@@ -124,7 +131,8 @@ def compare(first: Run, cfgs: Sequence[dict[str, Any]]) -> Probe:
         return Probe(False, 1, f"all of them take {total:.1f} s one after another", alone)
     try:
         other = build(as_measured(blend(cfgs)), first.data)
-        return decide([first, other], len(cfgs), alone)
+        with num_threads(1 if alone < SMALL_S and first.device.type == "cpu" else 0):
+            return decide([first, other], len(cfgs), alone)
     except (RuntimeError, ValueError) as error:  # what vmap cannot do is found out by trying
         return Probe(False, 1, f"it failed: {str(error).splitlines()[0]}", alone)
 
@@ -147,14 +155,22 @@ def blend(cfgs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def seconds_alone(run: Run) -> float:
-    """Time of one step as the loop makes it, s; the run's state goes on by these steps."""
+    """Time of one step as the loop makes it, s; the run's state goes on by these steps.
+
+    On the CPU one thread is tried first: where another process has a core, two of them wait for each other, and a step
+    of a tenth of a millisecond takes thirty.
+    """
     stream = run.source.stream(0)
 
     def step(number: int) -> None:
         reseed(fold(run.cfg["seed"], STEP, number))
         run.state, _ = run.step(run.state, next(stream), run.plan.at(number))
 
-    return fastest(step, run.device)
+    if run.device.type != "cpu" or torch.get_num_threads() == 1:
+        return fastest(step, run.device)
+    with num_threads(1):
+        single = fastest(step, run.device)
+    return single if single < SMALL_S else min(single, fastest(step, run.device))
 
 
 def fastest(step: Callable[[int], None], device: torch.device, enough_s: float = 0.05) -> float:
@@ -205,7 +221,7 @@ def evenly(num_trials: int, most: int) -> int:
 
 
 def measured(pair: Sequence[Run], size: int, alone: float) -> Probe:
-    """Time of a step in a stack of the given size."""
+    """Time of a step in a stack of the given size; on the CPU with one thread too, best for small operations."""
     stacked = StackedRun([pair[k % len(pair)] for k in range(size)])
     stacked.advance(1)  # traces
 
@@ -213,7 +229,24 @@ def measured(pair: Sequence[Run], size: int, alone: float) -> Probe:
         stacked.advance(1, number)
 
     seconds = fastest(step, pair[0].device) / size
+    if pair[0].device.type != "cpu" or torch.get_num_threads() == 1:
+        return Probe(True, size, "", alone, seconds, threads=torch.get_num_threads())
+    with num_threads(1):
+        single = fastest(step, pair[0].device) / size
+    if single <= ALMOST * seconds:
+        return Probe(True, size, "", alone, single, threads=1)
     return Probe(True, size, "", alone, seconds)
+
+
+@contextmanager
+def num_threads(num: int) -> Iterator[None]:
+    """Inside this block torch has so many threads; 0: as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(num or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def free_bytes(device: torch.device) -> int:
