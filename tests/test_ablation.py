@@ -19,7 +19,7 @@ from mltricks.ablation.select import grow
 from mltricks.ablation.trials import Trials
 from mltricks.options import conf_dir
 from mltricks.summary import Summary
-from mltricks.sweep.runner import Outcome
+from mltricks.sweep.outcome import Outcome
 
 MLP = (*(o for o in TINY if not o.startswith("model")), "model=mlp", "model.width=8", "epochs=1")
 

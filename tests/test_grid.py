@@ -21,9 +21,10 @@ from mltricks.summary import Summary
 from mltricks.sweep.callback import SweepPage
 from mltricks.sweep.claims import Claims, Owner, myself
 from mltricks.sweep.grid import combinations
+from mltricks.sweep.outcome import Outcome as Ended
+from mltricks.sweep.outcome import said_once
 from mltricks.sweep.record import NAME, Record, unfinished
-from mltricks.sweep.runner import Outcome as Ended
-from mltricks.sweep.runner import check_same, consecutive, said_once, set_aside
+from mltricks.sweep.runner import check_same, consecutive, set_aside
 
 COMMAND = ["-m", *TINY, "epochs=1", "optim.lr=1e-3,1e-2", "seed=0,1"]
 ONE_BY_ONE = ["hydra.launcher.fuse=false", "hydra.launcher.workers=1"]

@@ -22,8 +22,8 @@ from mltricks.options import conf_dir
 from mltricks.summary import Summary, read_summary
 from mltricks.sweep.job import Job
 from mltricks.sweep.objectives import Objectives, check_jobs_have_one, check_measured, read_objectives
+from mltricks.sweep.outcome import JobsFailed
 from mltricks.sweep.progress import Progress, showing
-from mltricks.sweep.runner import JobsFailed
 from mltricks.sweep.space import read_space
 from mltricks.sweep.study import Study, Trials, check_searched
 from mltricks.sweep.study_settings import batch_size, check_settings

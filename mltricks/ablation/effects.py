@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from mltricks.ablation.arms import Arm, Comparison, arm_name
-from mltricks.sweep.runner import Outcome
+from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.statistics import Interval, mean_interval, paired_interval, seeds_to_settle
 
 Results = Mapping[Arm, Mapping[int, Outcome]]

@@ -9,7 +9,8 @@ from typing import Any
 from mltricks.ablation.arms import Arm, Plan
 from mltricks.ablation.effects import values
 from mltricks.ablation.retune import Points
-from mltricks.sweep.runner import Outcome, Sweep
+from mltricks.sweep.outcome import Outcome
+from mltricks.sweep.runner import Sweep
 
 
 class Trials:

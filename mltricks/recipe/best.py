@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.atomic import write_atomically
-from mltricks.sweep.runner import Outcome
+from mltricks.sweep.outcome import Outcome
 
 PLACE = Path("conf/experiment/best.yaml")
 """In the sweep's folder; ``--config-dir FOLDER/conf experiment=best`` runs it."""

@@ -9,8 +9,8 @@ from mltricks.recipe.gate import Gate
 from mltricks.recipe.rates import rate_changes
 from mltricks.recipe.search import Domains, Point, edges, random_points, text
 from mltricks.recipe.tuner import Changes, Tuner, best_of, is_finite
+from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.ranges import Interval
-from mltricks.sweep.runner import Outcome
 
 COUNTED = ("batch_size", "epochs", "max_steps", "data.", "sampler.", "scheduler.", "early_stopping.")
 """What the recipe itself counts with or chooses, and does not search."""

@@ -9,7 +9,7 @@ from mltricks.recipe.gate import Gate
 from mltricks.recipe.reading import curves_of
 from mltricks.recipe.refine import Trial
 from mltricks.recipe.tuner import Changes, Tuner, better, constant, is_finite
-from mltricks.sweep.runner import Outcome
+from mltricks.sweep.outcome import Outcome
 
 CONSTANT = "mltricks.schedules.constant.Constant"
 

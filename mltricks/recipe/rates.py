@@ -8,8 +8,8 @@ from typing import Any
 from mltricks.probes.rate import learning_rates, together
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.tuner import ENDED, Changes, Tuner
+from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.ranges import Interval
-from mltricks.sweep.runner import Outcome
 
 NUM_UPDATES, NUM_RATES = 100, 5
 FEWEST = 10

@@ -13,7 +13,7 @@ from mltricks.recipe.curves import Curves, Finding, read_curves
 from mltricks.recipe.gate import Gate, GateFailed
 from mltricks.recipe.refine import Trial
 from mltricks.recipe.tuner import Tuner, constant
-from mltricks.sweep.runner import Outcome
+from mltricks.sweep.outcome import Outcome
 
 NUM_UPDATES = 5
 

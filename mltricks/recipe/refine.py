@@ -10,7 +10,7 @@ from mltricks.recipe.coarse import changes_of
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.search import Domains, Point, edges, near, text, widened
 from mltricks.recipe.tuner import Tuner, best_of, is_finite
-from mltricks.sweep.runner import Outcome
+from mltricks.sweep.outcome import Outcome
 
 
 @dataclass

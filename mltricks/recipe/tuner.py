@@ -16,7 +16,8 @@ from mltricks.atomic import write_atomically
 from mltricks.recipe.budget import Budget
 from mltricks.recipe.gate import Gate, GateFailed
 from mltricks.summary import json_safe
-from mltricks.sweep.runner import Outcome, Sweep
+from mltricks.sweep.outcome import Outcome
+from mltricks.sweep.runner import Sweep
 
 Changes = dict[str, str]
 """Overrides by key, as text."""

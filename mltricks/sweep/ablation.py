@@ -17,7 +17,8 @@ from mltricks.ablation.table import say
 from mltricks.ablation.trials import Trials
 from mltricks.atomic import write_atomically
 from mltricks.summary import json_safe
-from mltricks.sweep.runner import Outcome, Place, Sweep
+from mltricks.sweep.outcome import Outcome
+from mltricks.sweep.runner import Place, Sweep
 
 
 def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[Outcome]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.ranges import listed, text_of
-from mltricks.sweep.runner import Outcome, Place, Sweep
+from mltricks.sweep.runner import Place, Sweep
 
 
 def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[Outcome]:

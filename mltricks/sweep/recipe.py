@@ -18,8 +18,9 @@ from mltricks.recipe.reading import read_best
 from mltricks.recipe.refine import refine
 from mltricks.recipe.rounds import round_again
 from mltricks.recipe.tuner import Tuner, changed
+from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.ranges import Interval
-from mltricks.sweep.runner import Outcome, Place, Sweep
+from mltricks.sweep.runner import Place, Sweep
 
 OWN = ("epochs", "max_steps", "job", "resume", "checkpoint", "input", "show")
 """Settings that the recipe chooses itself."""

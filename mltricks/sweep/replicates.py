@@ -14,8 +14,8 @@ from typing import Any
 
 from mltricks.summary import Summary, read_summary
 from mltricks.sweep.objectives import Objectives
+from mltricks.sweep.outcome import FINAL
 from mltricks.sweep.queue import RETRY_OF, Asked
-from mltricks.sweep.runner import FINAL
 from mltricks.sweep.statistics import deviation, paired_interval
 from mltricks.sweep.verdict import Verdict, judge, mean
 

@@ -15,10 +15,9 @@ from typing import Any
 
 from mltricks.summary import Summary, read_summary
 from mltricks.sweep.claims import Claims
+from mltricks.sweep.outcome import FINAL, Outcome, refuse_failures
 from mltricks.sweep.record import ENDED, FINISHED, RUNNING, Record, unfinished
 
-FINAL = ("completed", "stopped_early", "pruned", "diverged", "failed")
-"""How a job can end that need not be run again."""
 POLL_S = 0.2
 """Seconds between two looks at whether another process is done with a job."""
 
@@ -50,27 +49,6 @@ class Place:
         return Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=self.task, config=self.config
         )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job.
-
-    Attributes:
-        num: its number in the sweep.
-        overrides: that made it.
-        folder: its output folder.
-        summary: the content of its ``summary.json``; of a job that wrote none, one that says ``failed`` and why.
-    """
-
-    num: int
-    overrides: list[str]
-    folder: Path
-    summary: Summary
-
-
-class JobsFailed(ValueError):
-    """A sweep is over, and not all is well."""
 
 
 def conduct(work: Callable[..., Any], settings: dict[str, Any], place: Place, arguments: list[str]) -> Any:
@@ -208,40 +186,13 @@ class Sweep:
         Raises:
             JobsFailed: names the jobs and their errors.
         """
-        outcomes = self.outcomes.values()
-        lost = [o for o in outcomes if o.summary.status in ("failed", "interrupted")]
-        if lost:
-            lines = [f"{len(lost)} of {len(outcomes)} jobs did not come to their end", *said_once(lost)]
-            if any(o.summary.status == "interrupted" for o in lost):
-                lines.append("The same command again runs what was interrupted.")
-            raise JobsFailed("\n".join(lines))
-        if outcomes and not any(o.summary.status in ("completed", "stopped_early") for o in outcomes):
-            raise JobsFailed("\n".join(["no job was completed", *map(line, list(outcomes)[:1])]))
+        refuse_failures(list(self.outcomes.values()))
 
 
 def has_page(config: Any) -> bool:
     """Whether a callback writes the page at the end, and notes then that nothing is left to do."""
     callbacks = config.hydra.get("callbacks") or {}
     return any(str((node or {}).get("_target_", "")).endswith(".SweepPage") for node in callbacks.values())
-
-
-def said_once(outcomes: Sequence[Outcome]) -> list[str]:
-    """Jobs that did not go well, in a line for each reason."""
-    reasons: dict[tuple[str, str | None], list[Outcome]] = {}
-    for outcome in outcomes:
-        reasons.setdefault((outcome.summary.status, outcome.summary.error), []).append(outcome)
-    return [line(same[0]) + (f" (so did {others(same[1:])})" if same[1:] else "") for same in reasons.values()]
-
-
-def others(outcomes: Sequence[Outcome]) -> str:
-    """Jobs by their numbers, in words."""
-    return f"job{'s' if len(outcomes) > 1 else ''} {', '.join(str(o.num) for o in outcomes)}"
-
-
-def line(outcome: Outcome) -> str:
-    """A job that did not go well, and why, in a line."""
-    error = (outcome.summary.error or "").split("\n")[0]
-    return f"job {outcome.num} ({' '.join(outcome.overrides)}) {outcome.summary.status}: {error}"
 
 
 def settle(config: Any) -> None:

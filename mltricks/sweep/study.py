@@ -14,11 +14,12 @@ from typing import Any
 
 from mltricks.sweep.claims import Claims
 from mltricks.sweep.objectives import Objectives, check_jobs_have_one, check_measured, read_objectives
+from mltricks.sweep.outcome import JobsFailed, Outcome
 from mltricks.sweep.progress import showing
 from mltricks.sweep.queue import Asked, Queue
 from mltricks.sweep.replicates import REPLICATES, Replicates
 from mltricks.sweep.results import best_trials, closing_lines, write_results
-from mltricks.sweep.runner import JobsFailed, Outcome, Place, Sweep, settle
+from mltricks.sweep.runner import Place, Sweep, settle
 from mltricks.sweep.same_study import open_study, record_of
 from mltricks.sweep.samplers import create_sampler, notes
 from mltricks.sweep.space import Space, read_space
