@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ def payloads(data: bytes) -> Iterator[bytes]:
             at += BLOCK - at % BLOCK
             continue
         _, length, kind = struct.unpack("<IHB", data[at : at + HEADER])
+        if at + HEADER + length > len(data):
+            return  # it is being written
         parts.append(data[at + HEADER : at + HEADER + length])
         at += HEADER + length
         if kind in (FULL, LAST):
@@ -45,7 +48,19 @@ class Logged:
 
 
 def read_wandb(folder: Path) -> Logged:
-    """The one offline run below an output folder."""
+    """The one offline run below an output folder, which has been ended.
+
+    wandb's service writes the last records after it has told the process that it is done: they are waited for.
+    """
+    deadline = time.monotonic() + 20
+    while (logged := read_as_it_is(folder)).exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert logged.exit_code is not None, f"the run in {folder} has no end"
+    return logged
+
+
+def read_as_it_is(folder: Path) -> Logged:
+    """The one offline run below an output folder, as far as it is written."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
