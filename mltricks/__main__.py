@@ -13,10 +13,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from mltricks import command
 from mltricks.command import QUIET_JOBS, exit_if_stopped, message_of
 from mltricks.interrupt import EXIT_STATUS, stop_now
+from mltricks.leave import run_and_leave
+from mltricks.libraries import load_ahead
 
 SHORT = "MLTRICKS_SHORT_ERRORS"
 """Set for processes that this one starts: that HYDRA_FULL_ERROR is set there was our doing and not the user's wish."""
@@ -42,6 +45,11 @@ def main() -> None:
         sys.exit(1)
 
 
+def run() -> NoReturn:
+    """The command from its beginning to the end of the process."""
+    run_and_leave(main)
+
+
 def run_hydra() -> None:
     """Compose the configuration and run the job, or the sweep."""
     import hydra
@@ -49,6 +57,7 @@ def run_hydra() -> None:
     from mltricks.options import conf_dir
     from mltricks.overrides import choices, parse
 
+    load_ahead(sys.argv[1:])
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # the user's own modules, as `python -m` has them
     own = [name for o in parse([t for t in sys.argv if t.startswith("allow_modules=")]) for name in choices(o.value())]
@@ -95,4 +104,4 @@ def quoted(text: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from mltricks.batch import Batch
+from mltricks.replay import replay
 from mltricks.state import State, leaves, map_state, rebuild
 from mltricks.step import Hyper, Metrics, Step
 from mltricks.tracing import trace
@@ -44,6 +45,7 @@ class _Capture:
 
     def __init__(self, step: Step, state: State, batch: Batch, hyper: Hyper, warmup_steps: int):
         graph, shape = trace(step, state, batch, hyper)
+        run = replay(graph)
         self.inputs = [leaf.clone() for leaf in (*leaves(batch), *leaves(hyper))]
         held = list(leaves(state))
         before = [leaf.clone() for leaf in held]
@@ -51,11 +53,11 @@ class _Capture:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(warmup_steps):
-                graph.forward(*held, *self.inputs)
+                run(*held, *self.inputs)
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            result = rebuild(shape, iter(graph.forward(*held, *self.inputs)))
+            result = rebuild(shape, iter(run(*held, *self.inputs)))
             torch._foreach_copy_(held, list(leaves(result["state"])))
         self.metrics: dict[str, Tensor] = result["metrics"]
         torch._foreach_copy_(held, before)
@@ -71,17 +73,17 @@ class CapturedGraph:
     """A graph module as one CUDA graph: inputs are copied in, results copied out, as both belong to the capture."""
 
     def __init__(self, graph: fx.GraphModule, example: list[Tensor], warmup_steps: int):
-        self.inputs = [t.clone() for t in example]
+        self.inputs, run = [t.clone() for t in example], replay(graph)
         before = [t.clone() for t in example]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(warmup_steps):
-                graph.forward(*self.inputs)
+                run(*self.inputs)
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.results = list(graph.forward(*self.inputs))
+            self.results = list(run(*self.inputs))
         torch._foreach_copy_(self.inputs, before)
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:

@@ -70,6 +70,7 @@ class Compile:
         options: dict[str, Any] = {"fallback_random": True}
         if self.mode != "default":
             options |= torch._inductor.list_mode_options(self.mode)
+        graph.recompile()
         return torch.compile(graph, fullgraph=True, dynamic=False, options=options)
 
 

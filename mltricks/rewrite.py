@@ -28,7 +28,6 @@ def tidy(graph: fx.GraphModule) -> None:
     graph.graph.eliminate_dead_code()  # a product may seem to be read by what is dead
     _add_in_product(graph.graph)
     graph.graph.eliminate_dead_code()
-    graph.recompile()
 
 
 def _same_as(node: fx.Node) -> fx.Node | None:
@@ -126,7 +125,6 @@ def reuse_memory(graph: fx.GraphModule, donated: Collection[int]) -> None:
         own = node  # what was kept for the result is kept for the memory it now shares
         last[root] = last.get(own, i)
         roots = {n: root if r is own else r for n, r in roots.items()}
-    graph.recompile()
 
 
 def _copy_results(graph: fx.Graph, kept: Collection[fx.Node]) -> None:

@@ -16,6 +16,7 @@ from mltricks.batch import Batch
 from mltricks.functional import foreach
 from mltricks.randomness import cut
 from mltricks.recorder import record
+from mltricks.replay import replay
 from mltricks.rewrite import peak_bytes, reuse_memory, tidy
 from mltricks.state import State, leaves, map_state, rebuild, reseed
 from mltricks.step import Hyper, Metrics, Step
@@ -65,12 +66,12 @@ class StackedStep:
         step: the pure step of one trial; it must not write into its arguments.
         num_trials: K.
         one_seed: whether all trials have the same seed; the leaves of their batches then have no leading axis.
-        finish: what to do with the stacked graph before it is used; by default its own ``forward``.
+        finish: what to do with the stacked graph before it is used; by default it is replayed.
     """
 
     def __init__(self, step: Step, num_trials: int, one_seed: bool = False, finish: Finish | None = None):
         self.step, self.num_trials, self.one_seed = step, num_trials, one_seed
-        self.finish = finish or _replay
+        self.finish = finish or replay
         self.singles: dict[Any, Single] = {}
         self.sizes: dict[int, StackedStep] = {num_trials: self}
         self.graphs: dict[Any, Callable[..., Any]] = {}
@@ -131,10 +132,6 @@ class StackedStep:
         reuse_memory(stacked, range(len(list(leaves(state)))))
         self.peak_bytes = max(self.peak_bytes, peak_bytes(stacked))
         self.graphs[key] = self.finish(stacked, [*inputs, *draws])
-
-
-def _replay(graph: fx.GraphModule, example: list[Tensor]) -> Callable[..., Any]:
-    return graph.forward
 
 
 def _first(t: Tensor, dim: int | None) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from mltricks.batch import Batch
 from mltricks.recorder import record
+from mltricks.replay import replay
 from mltricks.state import State, leaves, map_state, rebuild
 from mltricks.step import Hyper, Metrics, Step
 
@@ -88,7 +89,6 @@ def simplify(graph: fx.GraphModule) -> None:
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
     graph.graph.eliminate_dead_code()
-    graph.recompile()
 
 
 class TracedStep:
@@ -96,12 +96,12 @@ class TracedStep:
 
     Args:
         step: the pure step.
-        finish: what to do with a traced graph before it is used; by default its own ``forward``.
+        finish: what to do with a traced graph before it is used; by default it is replayed.
     """
 
     def __init__(self, step: Step, finish: Callable[[fx.GraphModule, list[Tensor]], Callable[..., Any]] | None = None):
         self.step = step
-        self.finish = finish or (lambda graph, example: graph.forward)
+        self.finish = finish or replay
         self.graphs: dict[Any, tuple[Callable[..., Any], Any]] = {}
 
     @torch.no_grad()
