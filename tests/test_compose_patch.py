@@ -32,8 +32,9 @@ VALUES = [
     *("checkpoint=${oc.env:HOME}", "~optim.lr", "~data.limit", "+data.note='${hydra:job.num}'", "device=on"),
     *("+scheduler.own=${hydra.job.num}", "optim.betas=[0.5,0.9]", "~tracker", "input='???'", "optim.lr=1e400"),
 ]
-OWN = ["hydra.job.env_set.MLTRICKS_TRIAL=abc", "+hydra.job.env_set.MLTRICKS_TRIAL=abc", "hydra.sweep.subdir=x_${seed}",
-       "hydra.verbose=true", "hydra.job.chdir=true"]  # fmt: skip
+TOKEN = "hydra.job.env_set.MLTRICKS_TRIAL=eyJhIjogMX0-_"
+OWN = [TOKEN, "hydra.job.env_set.MLTRICKS_TRIAL=abc",
+       "+hydra.job.env_set.MLTRICKS_TRIAL=abc", "hydra.sweep.subdir=x_${seed}", "hydra.verbose=true", "hydra.job.chdir=true"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,21 @@ def test_random_jobs_are_what_hydra_composes(hydra: Any) -> None:
 def test_every_kind_of_value(hydra: Any, value: str) -> None:
     cfg = master(hydra)
     check_equal(hydra, cfg, Composer(hydra.config_loader, cfg), 4, ["technique=[mixup,ema]", value])
+
+
+@pytest.mark.parametrize("job", [[], ["optim.lr=3"], ["technique=[mixup,ema]", "seed=1"], ["hydra.verbose=true"]])
+def test_a_trial_has_its_token(hydra: Any, job: list[str]) -> None:
+    cfg = master(hydra)
+    composer = Composer(hydra.config_loader, cfg)
+    for num in range(2):
+        assert check_equal(hydra, cfg, composer, num, [*job, f"{TOKEN}{num}"]) == "equal"
+    assert composer.job(7, [*job, TOKEN]).trial == "eyJhIjogMX0-_"
+
+
+def test_a_job_may_read_its_token(hydra: Any) -> None:
+    cfg = master(hydra, "+data.note='${oc.env:MLTRICKS_TRIAL}'")
+    composer = Composer(hydra.config_loader, cfg)
+    assert composer.job(0, ["+data.note='${oc.env:MLTRICKS_TRIAL}'", TOKEN]).cfg["data"]["note"] == "eyJhIjogMX0-_"
 
 
 def test_what_depends_on_a_patched_value_follows_it(hydra: Any) -> None:

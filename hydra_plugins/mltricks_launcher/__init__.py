@@ -19,7 +19,10 @@ class LocalLauncher(Launcher):
         self.settings = settings
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        self.given = (config, hydra_context, task_function)
+        from mltricks.sweep.compose import Composer
+
+        self.context, self.task = hydra_context, task_function
+        self.composer = Composer(hydra_context.config_loader, config)  # kept, as some sweepers launch batch after batch
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
         return self.launch_numbered(list(enumerate(job_overrides, initial_job_idx)))
@@ -28,4 +31,4 @@ class LocalLauncher(Launcher):
         """As ``launch``, for jobs whose numbers need not follow each other."""
         from mltricks.sweep.launch import launch
 
-        return launch(self.settings, self.given, jobs)
+        return launch(self.settings, self.composer, self.context, self.task, jobs)

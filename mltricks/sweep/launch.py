@@ -15,13 +15,19 @@ from mltricks.sweep.progress import Progress
 
 
 def launch(
-    settings: dict[str, Any], given: tuple[Any, Any, Task], numbered: Sequence[tuple[int, Sequence[str]]]
+    settings: dict[str, Any],
+    composer: Composer,
+    context: Any,
+    task: Task,
+    numbered: Sequence[tuple[int, Sequence[str]]],
 ) -> list[Any]:
     """Run jobs.
 
     Args:
         settings: of ``conf/hydra/launcher/local.yaml``.
-        given: the sweep's configuration, Hydra's context and the function that runs one job.
+        composer: of the sweep.
+        context: Hydra's.
+        task: the function that runs one job.
         numbered: number and overrides of every job.
 
     Returns:
@@ -30,9 +36,7 @@ def launch(
     Raises:
         ValueError: a setting is wrong, a job cannot be composed or a value is refused; no job has run then.
     """
-    config, context, task = given
     check(settings)
-    composer = Composer(context.config_loader, config)
     jobs = [composer.job(num, list(job)) for num, job in numbered]
     trains = getattr(task, "__module__", None) == "mltricks.command"
     if trains:

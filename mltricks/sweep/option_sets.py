@@ -82,20 +82,13 @@ class Compositions:
     def _compose(self, overrides: Sequence[str]) -> Composed:
         from omegaconf import OmegaConf
 
-        cfg, choices = self._load(overrides)
-        tree = OmegaConf.to_container(cfg, resolve=False)
+        config = self._composer.recipe(0, overrides).config()
+        choices = config.hydra.runtime.choices
+        tree = OmegaConf.to_container(config, resolve=False)
         assert isinstance(tree, dict), "a configuration is a mapping"
+        del tree["hydra"]
         options = {str(group): option for group, option in choices.items() if option is not None}
         return Composed({str(k): v for k, v in tree.items()}, options, read_ranges(self.folders(), options, tree))
-
-    def _load(self, overrides: Sequence[str]) -> tuple[Any, Any]:
-        from omegaconf import open_dict
-
-        cfg = self.loader.load_sweep_config(self.config, list(overrides))
-        choices = cfg.hydra.runtime.choices
-        with open_dict(cfg):
-            del cfg["hydra"]
-        return cfg, choices
 
     def folders(self) -> list[Path]:
         """Where options lie: ``conf``, and the user's own folders."""

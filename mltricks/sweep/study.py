@@ -15,6 +15,7 @@ from typing import Any
 from mltricks.sweep.claims import Claims
 from mltricks.sweep.objectives import Objectives, check_jobs_have_one, check_measured, read_objectives
 from mltricks.sweep.outcome import JobsFailed, Outcome
+from mltricks.sweep.patched import TRIAL
 from mltricks.sweep.progress import showing
 from mltricks.sweep.queue import Asked, Queue
 from mltricks.sweep.replicates import REPLICATES, Replicates
@@ -28,7 +29,6 @@ from mltricks.sweep.study_settings import batch_size, check_settings
 from mltricks.sweep.trial import Token, is_abandoned
 from mltricks.sweep.verdict import Verdict, tell
 
-TOKEN = "hydra.job.env_set.MLTRICKS_TRIAL"
 RULES = ("median", "asha", "hyperband", "patient")
 """Settings that hold the numbers of a rule."""
 
@@ -220,7 +220,7 @@ class Study:
             epochs = self.space.compositions.plain(job)["epochs"]
         rule = {"pruner": self.settings["pruner"]} | {k: self.settings[k] for k in RULES}
         direction = self.objectives.directions[0]
-        return [f"{TOKEN}={Token(self.url, self.name, num, direction, rule, epochs).encode()}"]
+        return [f"{TRIAL}={Token(self.url, self.name, num, direction, rule, epochs).encode()}"]
 
     def tell(self, asked: Asked, verdict: Verdict) -> None:
         """Tell what became of a trial."""
