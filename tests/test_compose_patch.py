@@ -34,7 +34,8 @@ VALUES = [
 ]
 TOKEN = "hydra.job.env_set.MLTRICKS_TRIAL=eyJhIjogMX0-_"
 OWN = [TOKEN, "hydra.job.env_set.MLTRICKS_TRIAL=abc",
-       "+hydra.job.env_set.MLTRICKS_TRIAL=abc", "hydra.sweep.subdir=x_${seed}", "hydra.verbose=true", "hydra.job.chdir=true"]  # fmt: skip
+       "+hydra.job.env_set.MLTRICKS_TRIAL=abc", "hydra.sweep.subdir=x_${seed}",
+       "hydra.verbose=true", "hydra.job.chdir=true"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
