@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from mltricks.optim.fused_node import in_place_form
+
 aten = torch.ops.aten
 VIEWS = (aten.view.default, aten._unsafe_view.default, aten.expand.default)
 
@@ -113,18 +115,21 @@ def reuse_memory(graph: fx.GraphModule, donated: Collection[int]) -> None:
     roots = _roots(nodes)
     last = {roots[node]: i for i, user in enumerate(nodes) for node in user.all_input_nodes}
     for i, node in enumerate(nodes):
-        target = _in_place(node)
-        if target is None:
-            continue
-        operand = node.args[0]
-        root = roots[operand]
-        others = [n for n in node.all_input_nodes if n is not operand]
-        if root in kept or last[root] != i or any(roots[n] is root for n in others):
+        target, operands = _in_place(node)
+        written = {roots[operand] for operand in operands}
+        others = {roots[n] for n in node.all_input_nodes if n not in operands}
+        if (
+            not operands
+            or len(written) < len(operands)
+            or written & (kept | others)
+            or {last[r] for r in written} != {i}
+        ):
             continue
         node.target = target
-        own = node  # what was kept for the result is kept for the memory it now shares
-        last[root] = last.get(own, i)
-        roots = {n: root if r is own else r for n, r in roots.items()}
+        for own, operand in zip(_results(node), operands, strict=True):
+            root = roots[operand]  # what was kept for the result is kept for the memory it now shares
+            last[root] = last.get(own, i)
+            roots = {n: root if r is own else r for n, r in roots.items()}
 
 
 def _copy_results(graph: fx.Graph, kept: Collection[fx.Node]) -> None:
@@ -154,23 +159,35 @@ def _roots(nodes: list[fx.Node]) -> dict[fx.Node, fx.Node]:
     return roots
 
 
+def _results(node: fx.Node) -> list[fx.Node]:
+    """The nodes that hold the tensors that come of a node."""
+    parts = [user for user in node.users if user.target is operator.getitem]
+    return sorted(parts, key=lambda part: part.args[1]) if parts else [node]  # type: ignore[arg-type, return-value]
+
+
 def _is_view(node: fx.Node) -> bool:
     schema = getattr(node.target, "_schema", None)
     return schema is not None and any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
 
 
-def _in_place(node: fx.Node) -> Any:
-    """The in-place form of an elementwise operation on an operand that has room for its result, or ``None``."""
+def _in_place(node: fx.Node) -> tuple[Any, list[fx.Node]]:
+    """The in-place form of an operation and the operands that it writes its results into; none where there is none."""
+    if node.op != "call_function":
+        return None, []
+    if (kernel := in_place_form(node.target)) is not None:
+        _, _, _, slots, params, *_ = node.args
+        operands = [*params, *slots]  # type: ignore[misc]
+        whole = len(_results(node)) == len(operands) and all(n.meta["val"].is_contiguous() for n in operands)
+        return kernel, operands if whole else []
     elementwise = torch.Tag.pointwise in getattr(node.target, "tags", ()) and not _is_random(node)
-    if node.op != "call_function" or not (elementwise or node.target is aten.baddbmm.default):
-        return None
-    operand = node.args[0] if node.args else None
+    operand = node.args[0] if node.args and (elementwise or node.target is aten.baddbmm.default) else None
     if not isinstance(operand, fx.Node) or _layout(operand) is None or _layout(operand) != _layout(node):
-        return None
+        return None, []
     if not _is_dense(operand.meta["val"]):
-        return None
+        return None, []
     packet = getattr(aten, f"{node.target._schema.name.partition('::')[2]}_", None)  # type: ignore[union-attr]
-    return getattr(packet, node.target._overloadname, None)  # type: ignore[union-attr]
+    target = getattr(packet, node.target._overloadname, None)  # type: ignore[union-attr]
+    return target, [operand] if target is not None else []
 
 
 def _is_dense(value: torch.Tensor) -> bool:

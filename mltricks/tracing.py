@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from mltricks.batch import Batch
+from mltricks.optim.fused_node import fused_nodes
 from mltricks.recorder import record
 from mltricks.replay import replay
 from mltricks.state import State, leaves, map_state, rebuild
@@ -109,7 +110,8 @@ class TracedStep:
         inputs = [*leaves(state), *leaves(batch), *leaves(hyper)]
         key = tuple((x.shape, x.dtype) for x in batch.values())
         if key not in self.graphs:
-            with torch.random.fork_rng():  # tracing runs the step once and must not use up its random numbers
+            kernels = fused_nodes(0 if self.finish is replay else None)
+            with torch.random.fork_rng(), kernels:  # tracing runs the step once and must not use up its random numbers
                 graph, shape = trace(self.step, state, batch, hyper)
             self.graphs[key] = self.finish(graph, inputs), shape
         run, shape = self.graphs[key]

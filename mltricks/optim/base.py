@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mltricks.optim import fused_node
 from mltricks.technique import Params, bind
 from mltricks.values import NonNegative, Positive, check_fields, suggest
 
@@ -75,7 +76,7 @@ class Optimizer:
         new_opt["count"] = opt["count"] + 1
         for names, rule in self.groups(params):
             slots = {slot: [opt[slot][n] for n in names] for slot in rule.slots}
-            p, slots = rule.rule([grads[n] for n in names], slots, [params[n] for n in names], new_opt["count"])
+            p, slots = rule.applied([grads[n] for n in names], slots, [params[n] for n in names], new_opt["count"])
             new_params.update(zip(names, p, strict=True))
             for slot in rule.slots:
                 new_opt[slot].update(zip(names, slots[slot], strict=True))
@@ -96,6 +97,14 @@ class Optimizer:
     def can_fuse(self) -> bool:
         """Whether ``fused`` may be used with these hyperparameters."""
         return False
+
+    def applied(
+        self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
+    ) -> tuple[list[Tensor], Slots]:
+        """``rule``, or where a graph is recorded that shall have the fused kernel in it, that."""
+        if type(self).fused is not Optimizer.fused and fused_node.fits(params, grads):
+            return fused_node.update(self, grads, slots, params, count)
+        return self.rule(grads, slots, params, count)
 
     def rule(
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor

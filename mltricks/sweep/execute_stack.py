@@ -25,8 +25,10 @@ def execute_stack(unit: Sequence[Job], task: Task, callbacks: Any, tell: Tell | 
         callbacks: Hydra's; they are called for every job, when it ends.
         tell: called with every job and what became of it.
     """
+    from mltricks.command import watch_garbage
     from mltricks.sweep.fused import train_fused
 
+    watch_garbage()
     done: dict[int, Any] = {}
 
     def ended(job: Job, result: Any) -> None:

@@ -113,10 +113,10 @@ class Replicates:
 
     def inherit(self, asked: Asked, study: Any, folder: Path) -> None:
         """Take over what the trials that this one redoes have left, seed for seed."""
-        before, trials = asked.trial.user_attrs.get(RETRY_OF), study.get_trials(deepcopy=False)
-        while before is not None and self.num > 1:
+        before = asked.trial.user_attrs.get(RETRY_OF) if self.num > 1 else None
+        while before is not None:
             asked.values = self.known(before, folder)[0] | asked.values
-            before = trials[before].user_attrs.get(RETRY_OF)
+            before = study.get_trials(deepcopy=False)[before].user_attrs.get(RETRY_OF)
 
     def describe(self, values: Values) -> dict[str, Any]:
         """The spread of a trial, for its user attributes."""

@@ -1,0 +1,166 @@
+"""The fused kernel of an optimiser as one operation of a traced graph, of one trial or of a stack of trials.
+
+Written out, an update walks over every tensor once for each of its ten operations; the kernel walks once for all of
+them. It takes numbers and the tensors of one trial, so a stack calls it trial by trial: that pays where a trial has
+many elements, and only on the CPU, as a GPU would be waited for until it gives the numbers.
+
+Legend: K trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mltricks.technique import bind, float_fields
+
+LARGE = 1024
+"""Elements a tensor, on average, from which the kernel for each trial is faster than operations on all of them."""
+_FEWEST: ContextVar[int | None] = ContextVar("fewest", default=None)
+_RULES: list[tuple[Any, list[str]]] = []
+"""Optimisers and which of their floats are tensors: a graph's operations can be given nothing but numbers."""
+
+
+@contextmanager
+def fused_nodes(fewest: int | None) -> Iterator[None]:
+    """Inside this block kernels are recorded as one operation.
+
+    Args:
+        fewest: elements a tensor, on average, from which they are; ``None``: they never are.
+    """
+    token = _FEWEST.set(fewest)
+    try:
+        yield
+    finally:
+        _FEWEST.reset(token)
+
+
+def fits(params: Sequence[Tensor], grads: Sequence[Tensor]) -> bool:
+    """Whether a kernel for these is to be recorded as one operation."""
+    fewest = _FEWEST.get()
+    if fewest is None or sum(p.numel() for p in params) < fewest * len(params):
+        return False
+    dtypes = {t.dtype for t in (*params, *grads)}
+    return all(t.is_cpu for t in params) and len(dtypes) == 1 and dtypes <= {torch.float32, torch.float64}
+
+
+def update(
+    rule: Any, grads: list[Tensor], slots: dict[str, list[Tensor]], params: list[Tensor], count: Tensor
+) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+    """As ``Optimizer.rule``, by the kernel."""
+    fed = [name for name in float_fields(type(rule)) if isinstance(getattr(rule, name), Tensor)]
+    entry = bind(rule, dict.fromkeys(fed, 0.0)), fed
+    if entry not in _RULES:
+        _RULES.append(entry)
+    flat = [t for slot in rule.slots for t in slots[slot]]
+    floats = [getattr(rule, name) for name in fed]
+    found = iter(OPERATION(_RULES.index(entry), 0, grads, flat, params, count, floats))
+    params = [next(found) for _ in params]
+    return params, {slot: [next(found) for _ in params] for slot in rule.slots}
+
+
+def update_in_place(
+    rule: int,
+    trials: int,
+    grads: list[Tensor],
+    slots: list[Tensor],
+    params: list[Tensor],
+    count: Tensor,
+    floats: list[Tensor],
+) -> list[Tensor]:
+    """The kernel on tensors that may be written into.
+
+    Args:
+        rule: number of the optimiser.
+        trials: K, the length of the first axis of the tensors; 0: there is one trial and no such axis.
+        grads, params: of the parameters.
+        slots: of the optimiser, slot after slot.
+        count: of updates.
+        floats: that are fed: 0-d, or (K,).
+
+    Returns:
+        The parameters, and then the slots.
+    """
+    optim, fed = _RULES[rule]
+    grads = [_like(g, p) for g, p in zip(grads, params, strict=True)]
+    if not trials:
+        values = {name: value.item() for name, value in zip(fed, floats, strict=True)}
+        bind(optim, values).fused(grads, _by_name(optim, slots, len(params)), params, count)
+        return [*params, *slots]
+    columns = [value.tolist() if value.ndim else [value.item()] * trials for value in floats]
+    rows = [list(zip(*(t.unbind() for t in tensors), strict=True)) for tensors in (grads, slots, params)]
+    counts = count.unbind()
+    for k in range(trials):
+        bound = bind(optim, {name: column[k] for name, column in zip(fed, columns, strict=True)})
+        g, s, p = (list(row[k]) for row in rows)
+        bound.fused(g, _by_name(optim, s, len(p)), p, counts[k])
+    return [*params, *slots]
+
+
+def _by_name(optim: Any, slots: list[Tensor], num_params: int) -> dict[str, list[Tensor]]:
+    return {slot: slots[i * num_params : (i + 1) * num_params] for i, slot in enumerate(optim.slots)}
+
+
+def _like(grad: Tensor, param: Tensor) -> Tensor:
+    """A gradient in the storage order of its parameter, in which the kernel walks over both."""
+    return grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
+
+
+def _update(
+    rule: int,
+    trials: int,
+    grads: list[Tensor],
+    slots: list[Tensor],
+    params: list[Tensor],
+    count: Tensor,
+    floats: list[Tensor],
+) -> list[Tensor]:
+    """As ``update_in_place``, on copies."""
+    params = [_copy(p, trials) for p in params]
+    held = [torch.empty_like(p).copy_(s) for p, s in zip(params * (len(slots) // len(params)), slots, strict=True)]
+    return update_in_place(rule, trials, grads, held, params, count, floats)
+
+
+def _copy(param: Tensor, trials: int) -> Tensor:
+    """A copy; of several trials with one after another."""
+    return param.clone(memory_format=torch.contiguous_format if trials else torch.preserve_format)
+
+
+def _of_all_trials(info: Any, dims: Any, rule: int, trials: int, *tensors: Any) -> tuple[list[Tensor], list[int]]:
+    """What ``vmap`` makes of it: the operation on tensors with an axis of trials, which comes first."""
+    assert trials == 0, "there is one axis of trials"
+    grads, slots, params, count, floats = tensors
+
+    def first(t: Tensor, dim: int | None) -> Tensor:
+        return t.movedim(dim, 0) if dim else t
+
+    def lead(t: Tensor, dim: int | None) -> Tensor:
+        return t.expand(info.batch_size, *t.shape) if dim is None else first(t, dim)
+
+    *lists, count_dim, float_dims = dims[2:]
+    grads, slots, params = (
+        [lead(t, d) for t, d in zip(ts, ds, strict=True)] for ts, ds in zip((grads, slots, params), lists, strict=True)
+    )
+    floats = [first(t, dim) for t, dim in zip(floats, float_dims, strict=True)]
+    found = OPERATION(rule, info.batch_size, grads, slots, params, lead(count, count_dim), floats)
+    return found, [0] * len(found)
+
+
+def in_place_form(target: Any) -> Callable[..., Any] | None:
+    """What to call in place of the operation where parameters and slots may be written into."""
+    return update_in_place if target is OPERATION else None
+
+
+_LIBRARY = torch.library.Library("mltricks", "FRAGMENT")
+_LIBRARY.define(
+    "fused_update(int rule, int trials, Tensor[] grads, Tensor[] slots, Tensor[] params, Tensor count, Tensor[] floats)"
+    " -> Tensor[]"
+)
+_LIBRARY.impl("fused_update", _update, "CompositeExplicitAutograd")
+OPERATION = torch.ops.mltricks.fused_update.default
+torch.library.register_vmap("mltricks::fused_update", _of_all_trials, lib=_LIBRARY)
