@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from mltricks.batch import Batch
 from mltricks.functional import foreach
-from mltricks.optim.fused_node import LARGE, fused_nodes
+from mltricks.optim.fused_node import fused_nodes
 from mltricks.randomness import cut
 from mltricks.recorder import record
 from mltricks.replay import replay
@@ -118,7 +118,7 @@ class StackedStep:
     def _trace(
         self, key: Any, state: State, batch: Batch, hyper: Hyper, inputs: list[Tensor], dims: list[int | None]
     ) -> None:
-        kernels = fused_nodes(LARGE if self.finish is replay else None)
+        kernels = fused_nodes("many" if self.finish is replay else "")
         with torch.random.fork_rng(), foreach.unrolled(), kernels:
             if key not in self.singles:
                 given = iter(dims)

@@ -33,6 +33,7 @@ class Adam(Optimizer):
     eps: Positive
 
     slots = ("mean", "square")
+    fused_from = 4096
     kernel: ClassVar[Any] = staticmethod(torch._fused_adam_)
 
     def decayed(self, grads: list[Tensor], params: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

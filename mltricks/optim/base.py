@@ -38,6 +38,9 @@ class Optimizer:
     slots: ClassVar[tuple[str, ...]] = ()
     traceable: ClassVar[bool] = True
     """Whether engines may trace ``update``."""
+    fused_from: ClassVar[int | None] = None
+    """Elements a tensor, on average, from which a stack has ``fused`` for each trial and not ``rule`` for all of them;
+    ``None``: a recorded step always has ``rule``."""
     learning_rates: ClassVar[tuple[str, ...]] = ("lr",)
     """The fields that the ``scheduler`` group drives."""
 
@@ -102,7 +105,7 @@ class Optimizer:
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
     ) -> tuple[list[Tensor], Slots]:
         """``rule``, or where a graph is recorded that shall have the fused kernel in it, that."""
-        if type(self).fused is not Optimizer.fused and fused_node.fits(params, grads):
+        if fused_node.fits(self, params, grads):
             return fused_node.update(self, grads, slots, params, count)
         return self.rule(grads, slots, params, count)
 

@@ -1,8 +1,9 @@
 """The fused kernel of an optimiser as one operation of a traced graph, of one trial or of a stack of trials.
 
 Written out, an update walks over every tensor once for each of its ten operations; the kernel walks once for all of
-them. It takes numbers and the tensors of one trial, so a stack calls it trial by trial: that pays where a trial has
-many elements, and only on the CPU, as a GPU would be waited for until it gives the numbers.
+them. It takes numbers and the tensors of one trial, so a stack calls it trial by trial: that pays where an optimiser
+has many operations and a trial many elements, and only on the CPU, as a GPU would be waited for until it gives the
+numbers.
 
 Legend: K trials.
 """
@@ -12,38 +13,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from mltricks.technique import bind, float_fields
 
-LARGE = 1024
-"""Elements a tensor, on average, from which the kernel for each trial is faster than operations on all of them."""
-_FEWEST: ContextVar[int | None] = ContextVar("fewest", default=None)
+_RECORDING: ContextVar[str] = ContextVar("recording", default="")
 _RULES: list[tuple[Any, list[str]]] = []
 """Optimisers and which of their floats are tensors: a graph's operations can be given nothing but numbers."""
 
 
 @contextmanager
-def fused_nodes(fewest: int | None) -> Iterator[None]:
+def fused_nodes(of: Literal["one", "many", ""]) -> Iterator[None]:
     """Inside this block kernels are recorded as one operation.
 
     Args:
-        fewest: elements a tensor, on average, from which they are; ``None``: they never are.
+        of: one trial, or many, for each of which the kernel is called; empty: they are not recorded.
     """
-    token = _FEWEST.set(fewest)
+    token = _RECORDING.set(of)
     try:
         yield
     finally:
-        _FEWEST.reset(token)
+        _RECORDING.reset(token)
 
 
-def fits(params: Sequence[Tensor], grads: Sequence[Tensor]) -> bool:
-    """Whether a kernel for these is to be recorded as one operation."""
-    fewest = _FEWEST.get()
-    if fewest is None or sum(p.numel() for p in params) < fewest * len(params):
+def fits(optim: Any, params: Sequence[Tensor], grads: Sequence[Tensor]) -> bool:
+    """Whether the kernel of an optimiser is to be recorded as one operation on these."""
+    recording, large = _RECORDING.get(), optim.fused_from
+    if not recording or large is None or (recording == "many" and sum(p.numel() for p in params) < large * len(params)):
         return False
     dtypes = {t.dtype for t in (*params, *grads)}
     return all(t.is_cpu for t in params) and len(dtypes) == 1 and dtypes <= {torch.float32, torch.float64}
