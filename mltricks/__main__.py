@@ -18,7 +18,6 @@ from typing import NoReturn
 from mltricks import command
 from mltricks.command import QUIET_JOBS, exit_if_stopped, message_of
 from mltricks.interrupt import EXIT_STATUS, stop_now
-from mltricks.leave import run_and_leave
 from mltricks.libraries import load_ahead
 
 SHORT = "MLTRICKS_SHORT_ERRORS"
@@ -47,7 +46,8 @@ def main() -> None:
 
 def run() -> NoReturn:
     """The command from its beginning to the end of the process."""
-    run_and_leave(main)
+    main()
+    sys.exit(0)
 
 
 def run_hydra() -> None:

@@ -33,7 +33,6 @@ class Adam(Optimizer):
     eps: Positive
 
     slots = ("mean", "square")
-    fused_from = 4096
     kernel: ClassVar[Any] = staticmethod(torch._fused_adam_)
 
     def decayed(self, grads: list[Tensor], params: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
