@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from mltricks import command
 from mltricks.command import QUIET_JOBS, exit_if_stopped, message_of
@@ -44,10 +43,9 @@ def main() -> None:
         sys.exit(1)
 
 
-def run() -> NoReturn:
+def run() -> None:
     """The command from its beginning to the end of the process."""
     main()
-    sys.exit(0)
 
 
 def run_hydra() -> None:
