@@ -66,7 +66,7 @@ def build_step(
         guarded = "finite" in aux
         aux["previous"] = {name: p.clone() for name, p in before.items()} if needs_previous else before
         rule = bind(optim, hyper["optim"])
-        update = rule.update_in_place if donate and not guarded else rule.update
+        update = rule.update_written_out if guarded else rule.update_in_place if donate else rule.update
         params, opt = update(grads, opt, before)
         if guarded:
             params, opt = keep_where(aux["finite"], params, before), keep_where(aux["finite"], opt, state["opt"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from mltricks.data.splits import DataSplits
 from mltricks.engine import Traced
 from mltricks.functional import foreach
 from mltricks.functional_model import FunctionalModel
+from mltricks.optim.adamw import AdamW
 from mltricks.optim.muon import newton_schulz, orthogonalized
 from mltricks.optim.torch import find
 from mltricks.stack import StackedStep, stack
@@ -609,3 +611,16 @@ def test_list_arithmetic_takes_numbers_and_tensors(unrolled: bool) -> None:
             check()
     else:
         check()
+
+
+@pytest.mark.parametrize("way", ["pure", "unrolled"])
+def test_a_square_that_overflows_is_no_nan(way: str) -> None:
+    """A gradient of 1e20 once: its square is too large for float32, its share in the average is not."""
+    optim = AdamW(lr=0.1, weight_decay=0.0, no_decay=[], beta1=0.9, beta2=0.99, eps=1e-8)
+    params = {"w": torch.zeros(3)}
+    opt = optim.init(params)
+    with foreach.unrolled() if way == "unrolled" else nullcontext():
+        for g in (1.0, 1e20, 1.0, 1.0):
+            params, opt = optim.update({"w": torch.full((3,), g)}, opt, params)
+    assert params["w"].isfinite().all()
+    assert opt["square"]["w"].isfinite().all()

@@ -65,6 +65,15 @@ def axpy(a: Scalar, xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
     return add(mul(xs, a), ys)
 
 
+def addcmul(xs: list[Tensor], ys: list[Tensor], zs: list[Tensor], a: Scalar) -> list[Tensor]:
+    """x + (a * y) * z."""
+    if isinstance(a, Tensor):
+        ys, a = mul(ys, a), 1.0
+    if is_unrolled():
+        return [torch.addcmul(x, y, z, value=a) for x, y, z in zip(xs, ys, zs, strict=True)]
+    return list(torch._foreach_addcmul(xs, ys, zs, a))
+
+
 def _like(a: Tensor, x: Tensor) -> Tensor:
     """A 0-d factor in the type of what it multiplies, which fused operations ask for."""
     return a if a.dtype == x.dtype else a.to(x.dtype)

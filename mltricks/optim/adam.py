@@ -33,6 +33,7 @@ class Adam(Optimizer):
     eps: Positive
 
     slots = ("mean", "square")
+    fused_from = 4096
     kernel: ClassVar[Any] = staticmethod(torch._fused_adam_)
 
     def decayed(self, grads: list[Tensor], params: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -44,7 +45,7 @@ class Adam(Optimizer):
     ) -> tuple[list[Tensor], Slots]:
         grads, params = self.decayed(grads, params)
         mean = foreach.lerp(slots["mean"], grads, 1 - self.beta1)
-        square = foreach.lerp(slots["square"], foreach.mul(grads, grads), 1 - self.beta2)
+        square = foreach.addcmul(foreach.mul(slots["square"], self.beta2), grads, grads, 1 - self.beta2)
         # mean / share1 / (sqrt(square / share2) + eps), with the shares brought in front, as they are 0-d and cheap
         root = missing_share(self.beta2, count).sqrt()
         step_size = self.lr * root / missing_share(self.beta1, count)

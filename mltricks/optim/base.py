@@ -44,6 +44,15 @@ class Optimizer:
     learning_rates: ClassVar[tuple[str, ...]] = ("lr",)
     """The fields that the ``scheduler`` group drives."""
 
+    kernel_is_the_rule: ClassVar[bool] = True
+    """Whether ``fused`` does what ``rule`` does: a subclass may have changed the one and inherited the other."""
+
+    def __init_subclass__(cls) -> None:
+        def nearest(*names: str) -> int:
+            return next(i for i, owner in enumerate(cls.__mro__) if set(names) & vars(owner).keys())
+
+        cls.kernel_is_the_rule = nearest("fused", "kernel") <= nearest("rule", "decayed")
+
     def __post_init__(self) -> None:
         check_fields(self, "optim.")
         object.__setattr__(self, "_names", {})
@@ -87,7 +96,7 @@ class Optimizer:
 
     def update_in_place(self, grads: Params, opt: Opt, params: Params) -> tuple[Params, Opt]:
         """As ``update``, writing into the given tensors where there is a way to and the floats are numbers."""
-        if not self.can_fuse():
+        if not (self.kernel_is_the_rule and self.can_fuse()):
             return self.update(grads, opt, params)
         opt["count"].add_(1)
         for names, rule in self.groups(params):
@@ -97,6 +106,11 @@ class Optimizer:
             rule.fused(laid_out(dict(grads), names, ps, strides), slots, ps, opt["count"])
         return params, opt
 
+    def update_written_out(self, grads: Params, opt: Opt, params: Params) -> tuple[Params, Opt]:
+        """As ``update``, with ``rule`` whatever records it: a step that may be undone rounds the same everywhere."""
+        with fused_node.fused_nodes(""):
+            return self.update(grads, opt, params)
+
     def can_fuse(self) -> bool:
         """Whether ``fused`` may be used with these hyperparameters."""
         return False
@@ -105,7 +119,7 @@ class Optimizer:
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
     ) -> tuple[list[Tensor], Slots]:
         """``rule``, or where a graph is recorded that shall have the fused kernel in it, that."""
-        if fused_node.fits(self, params, grads):
+        if self.kernel_is_the_rule and fused_node.fits(self, params, grads):
             return fused_node.update(self, grads, slots, params, count)
         return self.rule(grads, slots, params, count)
 

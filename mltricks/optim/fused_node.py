@@ -22,7 +22,7 @@ from mltricks.technique import bind, float_fields
 
 _RECORDING: ContextVar[str] = ContextVar("recording", default="")
 _RULES: list[tuple[Any, list[str]]] = []
-"""Optimisers and which of their floats are tensors: a graph's operations can be given nothing but numbers."""
+"""The optimisers in recorded graphs, and which of their floats are tensors: an operation is given a number for each."""
 
 
 @contextmanager
@@ -44,21 +44,31 @@ def fits(optim: Any, params: Sequence[Tensor], grads: Sequence[Tensor]) -> bool:
     recording, large = _RECORDING.get(), optim.fused_from
     if not recording or large is None or (recording == "many" and sum(p.numel() for p in params) < large * len(params)):
         return False
+    if not with_numbers(optim).can_fuse():
+        return False
     dtypes = {t.dtype for t in (*params, *grads)}
     return all(t.is_cpu for t in params) and len(dtypes) == 1 and dtypes <= {torch.float32, torch.float64}
+
+
+def fed_to(optim: Any) -> list[str]:
+    """The floats of an optimiser that are tensors."""
+    return [name for name in float_fields(type(optim)) if isinstance(getattr(optim, name), Tensor)]
+
+
+def with_numbers(optim: Any) -> Any:
+    """An optimiser with numbers in the place of tensors."""
+    return bind(optim, dict.fromkeys(fed_to(optim), 0.0))
 
 
 def update(
     rule: Any, grads: list[Tensor], slots: dict[str, list[Tensor]], params: list[Tensor], count: Tensor
 ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
     """As ``Optimizer.rule``, by the kernel."""
-    fed = [name for name in float_fields(type(rule)) if isinstance(getattr(rule, name), Tensor)]
-    entry = bind(rule, dict.fromkeys(fed, 0.0)), fed
-    if entry not in _RULES:
-        _RULES.append(entry)
+    fed = fed_to(rule)
+    _RULES.append((with_numbers(rule), fed))
     flat = [t for slot in rule.slots for t in slots[slot]]
     floats = [getattr(rule, name) for name in fed]
-    found = iter(OPERATION(_RULES.index(entry), 0, grads, flat, params, count, floats))
+    found = iter(OPERATION(len(_RULES) - 1, 0, grads, flat, params, count, floats))
     params = [next(found) for _ in params]
     return params, {slot: [next(found) for _ in params] for slot in rule.slots}
 
