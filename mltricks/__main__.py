@@ -13,10 +13,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from mltricks import command
 from mltricks.command import QUIET_JOBS, exit_if_stopped, message_of
 from mltricks.interrupt import EXIT_STATUS, stop_now
+from mltricks.leave import run_and_leave
 from mltricks.libraries import load_ahead
 
 SHORT = "MLTRICKS_SHORT_ERRORS"
@@ -43,9 +45,9 @@ def main() -> None:
         sys.exit(1)
 
 
-def run() -> None:
+def run() -> NoReturn:
     """The command from its beginning to the end of the process."""
-    main()
+    run_and_leave(main, sys.argv[1:], sys._getframe())
 
 
 def run_hydra() -> None:
