@@ -125,6 +125,16 @@ def test_a_trial_has_its_token(hydra: Any, job: list[str]) -> None:
     assert composer.job(7, [*job, TOKEN]).trial == "eyJhIjogMX0-_"
 
 
+@pytest.mark.parametrize("folder", ["a b" * 40, "it's: here", "# 1", "über", "plain"])
+def test_a_sweep_may_lie_in_any_folder(hydra: Any, folder: str, tmp_path: Path) -> None:
+    override = f"hydra.sweep.dir={tmp_path}/{folder}".replace("'", "\\'")
+    key, _, value = override.partition("=")
+    cfg = master(hydra, f"{key}='{value}'")
+    composer = Composer(hydra.config_loader, cfg)
+    for job in ([], ["seed=918273645"], ["optim.lr=3", TOKEN]):
+        assert check_equal(hydra, cfg, composer, 12, job) == "equal"
+
+
 def test_a_job_may_read_its_token(hydra: Any) -> None:
     cfg = master(hydra, "+data.note='${oc.env:MLTRICKS_TRIAL}'")
     composer = Composer(hydra.config_loader, cfg)

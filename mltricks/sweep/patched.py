@@ -20,8 +20,10 @@ TRIAL = f"hydra.job.env_set.{VARIABLE}"
 """The override that tells a job how to report."""
 TOKEN = re.compile(rf"{re.escape(TRIAL)}=(eyJ[\w-]+)")
 """It, with a token as ``mltricks.sweep.trial.Token`` writes one: a word to Hydra, to YAML and to interpolations."""
-NUM, WORD = 918273645, "918273645-marker"
+NUM, WORD = 918273645, "918273546-marker"
 """Stand in a record for what differs from job to job."""
+SIMPLE = re.compile(r"/[\w./+@=-]*")
+"""A path that YAML writes as it is, on one line."""
 
 
 class Base:
@@ -180,23 +182,20 @@ class Recipe:
             for key in map(str, task)
         ]
         overrides = OmegaConf.to_yaml(OmegaConf.create(self.overrides))
-        if self.base.resolves_variables or self.token is None:
+        if self.base.resolves_variables or self.token is None or not SIMPLE.fullmatch(str(folder)):
             hydra = OmegaConf.to_yaml(OmegaConf.masked_copy(config, "hydra"))
         else:
             hydra = self._hydra_text(self.token, overrides, folder)
         return {"config.yaml": "".join(sections), "hydra.yaml": hydra, "overrides.yaml": overrides}
 
     def _hydra_text(self, token: str, overrides: str, folder: Path) -> str:
-        from omegaconf import OmegaConf
-
-        quoted = OmegaConf.to_yaml(OmegaConf.create([str(self.num), str(folder)])).splitlines()
-        number, path = (line[2:] for line in quoted[:2])
         text = self.base.hydra_text_of_trial if token else self.base.hydra_text
-        text = text.replace(f"{WORD}token", token).replace(f"{WORD}id", number).replace(f"{WORD}folder", path)
+        text = text.replace(str(NUM), str(self.num)).replace(f"{WORD}id", f"'{self.num}'")
+        text = text.replace(f"{WORD}token", token).replace(f"{WORD}folder", str(folder))
         task = "".join(f"    {line}\n" for line in overrides.splitlines())
         if not self.overrides:
-            return text.replace(f"\n    - {WORD}task\n", " []\n").replace(str(NUM), str(self.num))
-        return text.replace(f"    - {WORD}task\n", task).replace(str(NUM), str(self.num))
+            return text.replace(f"\n    - {WORD}task\n", " []\n")
+        return text.replace(f"    - {WORD}task\n", task)
 
 
 def _directory(composed: Any) -> tuple[str, bool]:
