@@ -57,7 +57,7 @@ class Base:
         odd = ("${hydra", VARIABLE)  # what depends on the job beside its own overrides
         self.is_plain = self.is_plain and not env_set and not any(o in text for text in self.text.values() for o in odd)
         self.linked = {key for key, text in self.text.items() if "${" in text}
-        self.sections: dict[str, bytes] = {}
+        self.sections: dict[tuple[str, ...], bytes] = {}
 
     @cached_property
     def hydra_text_of_trial(self) -> str:
@@ -72,15 +72,13 @@ class Base:
 
     def resolved(self, config: Any, touched: set[str]) -> dict[str, Any]:
         """A job's configuration as nested dicts; sections that no override touches are resolved once for all jobs."""
-        cfg = {}
-        for key in map(str, config):
-            if key in touched or key in self.linked or key not in self.text:
-                cfg[key] = resolve_section(config, key)
-                continue
-            if key not in self.sections:
-                self.sections[key] = pickle.dumps(resolve_section(config, key), -1)
-            cfg[key] = pickle.loads(self.sections[key])
-        return cfg
+        own = touched | self.linked | (set(map(str, config)) - self.text.keys())
+        kind = tuple(sorted(touched))
+        if kind not in self.sections:
+            shared = {key: resolve_section(config, key) for key in map(str, config) if key not in own}
+            self.sections[kind] = pickle.dumps(shared, -1)
+        found = pickle.loads(self.sections[kind])
+        return {key: found[key] if key in found else resolve_section(config, key) for key in map(str, config)}
 
 
 @dataclass
