@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 import mltricks
 from mltricks.build import STEP, Run, build
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.data.splits import DataSplits, Info, MemorySplit
-from mltricks.stack import StackedRun
+from mltricks.launch import probe as probing
+from mltricks.stack.run import StackedRun
 from mltricks.state import fold, reseed
-from mltricks.sweep import probe as probing
 
 SAMPLES = 4096
 

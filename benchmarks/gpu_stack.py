@@ -15,8 +15,8 @@ from harness import environment, race, report
 
 import mltricks
 from mltricks.build import STEP
-from mltricks.config import plain
-from mltricks.stack import StackedRun, build_all
+from mltricks.config.compose import plain
+from mltricks.stack.run import StackedRun, build_all
 from mltricks.state import fold, reseed
 
 

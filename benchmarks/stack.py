@@ -13,8 +13,8 @@ from harness import environment, race, report
 
 import mltricks
 from mltricks.build import STEP, build
-from mltricks.config import plain
-from mltricks.stack import StackedRun
+from mltricks.config.compose import plain
+from mltricks.stack.run import StackedRun
 from mltricks.state import fold, reseed
 
 STEPS = 30

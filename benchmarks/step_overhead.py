@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import mltricks
 from mltricks.build import STEP, build
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.state import fold, reseed
 
 LR, TOTAL = 1e-3, 1_000_000

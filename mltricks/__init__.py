@@ -9,14 +9,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mltricks.config import compose
+    from mltricks.config.compose import compose
     from mltricks.predictor import load
     from mltricks.train import train
 
 __version__ = "0.1.0"
 __all__ = ["compose", "load", "train"]
 
-_HOME = {"compose": "mltricks.config", "train": "mltricks.train", "load": "mltricks.predictor"}
+_HOME = {"compose": "mltricks.config.compose", "train": "mltricks.train", "load": "mltricks.predictor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,9 +17,9 @@ from typing import NoReturn
 
 from mltricks import command
 from mltricks.command import QUIET_JOBS, exit_if_stopped, message_of
-from mltricks.interrupt import EXIT_STATUS, stop_now
-from mltricks.leave import run_and_leave
-from mltricks.libraries import load_ahead
+from mltricks.process.interrupt import EXIT_STATUS, stop_now
+from mltricks.process.leave import run_and_leave
+from mltricks.process.libraries import load_ahead
 
 SHORT = "MLTRICKS_SHORT_ERRORS"
 """Set for processes that this one starts: that HYDRA_FULL_ERROR is set there was our doing and not the user's wish."""
@@ -54,8 +54,8 @@ def run_hydra() -> None:
     """Compose the configuration and run the job, or the sweep."""
     import hydra
 
-    from mltricks.options import conf_dir
-    from mltricks.overrides import choices, parse
+    from mltricks.config.options import conf_dir
+    from mltricks.config.overrides import choices, parse
 
     load_ahead(sys.argv[1:])
     if os.getcwd() not in sys.path and "" not in sys.path:
@@ -75,9 +75,9 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     Raises:
         ValueError: an override that cannot be right.
     """
-    from mltricks.options import conf_dir
-    from mltricks.overrides import check_overrides, own_folders, parse, split_arguments
-    from mltricks.sweep.shorthand import bare_settings, expand
+    from mltricks.config.options import conf_dir
+    from mltricks.config.overrides import check_overrides, own_folders, parse, split_arguments
+    from mltricks.config.shorthand import bare_settings, expand
 
     arguments = expand(arguments)
     overrides, options = split_arguments(arguments)

@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from mltricks.compatibility import check_batches, check_engine, check_fit
-from mltricks.create import create
+from mltricks.config.create import create
+from mltricks.config.settings import check_settings
 from mltricks.data import custom
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits, Info
-from mltricks.device import choose_device, set_determinism
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import HyperPlan
+from mltricks.process.device import choose_device, set_determinism
 from mltricks.schedules.drives import Drives, extract_drives, learning_rate_drives
-from mltricks.settings import check_settings
 from mltricks.state import State, fold, map_state, reseed
 from mltricks.step import Predict, Stack, Step, build_predict, build_step
 from mltricks.technique import floats_of

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mltricks import __version__
-from mltricks.atomic import first_line, write_atomically
+from mltricks.process.atomic import first_line, write_atomically
 from mltricks.state import State, map_state
 
 FORMAT = 1

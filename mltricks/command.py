@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mltricks.interrupt import EXIT_STATUS, stopped_by
+from mltricks.process.interrupt import EXIT_STATUS, stopped_by
 
 QUIET_JOBS = ("list", "explain")
 """Jobs that write no output folder."""
@@ -40,8 +40,8 @@ def run_job(cfg: Any) -> Any:
     """Run the job that the configuration names; what a sweeper optimises comes back."""
     from hydra.core.hydra_config import HydraConfig
 
-    from mltricks.create import locate
-    from mltricks.values import UnknownName
+    from mltricks.config.create import locate
+    from mltricks.config.values import UnknownName
 
     hydra_cfg = HydraConfig.get()
     folder, overrides = Path(hydra_cfg.runtime.output_dir), list(hydra_cfg.overrides.task)
@@ -84,8 +84,8 @@ def remove_if_unused(folder: Path) -> None:
 
 def message_of(error: BaseException, arguments: Sequence[str] = ()) -> str:
     """What a user needs to know of an error: its message, and more where Hydra's own says little."""
-    from mltricks.config import explain
-    from mltricks.overrides import split_arguments
+    from mltricks.config.compose import explain
+    from mltricks.config.overrides import split_arguments
 
     if type(error).__module__.startswith("hydra") and isinstance(error, Exception):
         overrides, options = split_arguments(arguments)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, fx
 
+from mltricks.config.values import Count, check_fields
+from mltricks.graph.tracing import TracedStep
 from mltricks.step import Step
-from mltricks.tracing import TracedStep
-from mltricks.values import Count, check_fields
 
 Finish = Callable[[fx.GraphModule, list[Tensor]], Callable[..., Any]]
 
@@ -94,7 +94,7 @@ class Graph:
         check_fields(self, "engine.")
 
     def __call__(self, step: Step, device: torch.device) -> Step:
-        from mltricks.cuda_graph import CapturedStep
+        from mltricks.graph.cuda_graph import CapturedStep
 
         if device.type != "cuda":
             raise ValueError(
@@ -104,6 +104,6 @@ class Graph:
 
     def finish(self, graph: fx.GraphModule, example: list[Tensor]) -> Callable[..., Any]:
         """A traced graph that writes into the state it is given, captured."""
-        from mltricks.cuda_graph import CapturedGraph
+        from mltricks.graph.cuda_graph import CapturedGraph
 
         return CapturedGraph(graph, example, self.warmup_steps)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.config.values import suggest
 from mltricks.data.source import in_order
 from mltricks.data.splits import Split
 from mltricks.state import State
-from mltricks.values import suggest
 
 if TYPE_CHECKING:
     from mltricks.build import Run

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mltricks.atomic import write_atomically
 from mltricks.build import load_data
-from mltricks.config import plain
+from mltricks.config.compose import plain
+from mltricks.config.overrides import parse
 from mltricks.data.source import in_order
 from mltricks.data.splits import DataSplits
 from mltricks.evaluate import evaluate
 from mltricks.observers.console import shown_folder
-from mltricks.overrides import parse
 from mltricks.predictor import Predictor, from_images, load
+from mltricks.process.atomic import write_atomically
 from mltricks.resume import assign
 from mltricks.summary import json_safe
 

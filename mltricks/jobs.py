@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mltricks.interrupt import EXIT_STATUS
+from mltricks.process.interrupt import EXIT_STATUS
 
 
 def train(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | None:
@@ -39,7 +39,7 @@ def train(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | No
 def show(cfg: Any) -> None:
     """Print the composed step instead of running it."""
     from mltricks.build import build
-    from mltricks.config import plain
+    from mltricks.config.compose import plain
     from mltricks.show import describe
 
     for line in describe(build(plain(cfg))):
@@ -62,8 +62,8 @@ def predict(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
 
 def list_options(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
     """Print every option of every group, or of one, with what it is in a line."""
-    from mltricks.cards import listing, read_cards
-    from mltricks.values import suggest
+    from mltricks.config.cards import listing, read_cards
+    from mltricks.config.values import suggest
 
     end_with_reader()
     cards = read_cards(option_folders())
@@ -77,8 +77,8 @@ def list_options(cfg: Any, folder: Path, overrides: list[str], mode: str) -> Non
 
 def explain(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
     """Print the card of every option that the command chooses."""
-    from mltricks.cards import explanation, read_cards
-    from mltricks.overrides import choices, parse
+    from mltricks.config.cards import explanation, read_cards
+    from mltricks.config.overrides import choices, parse
 
     end_with_reader()
     cards = {(c.group, c.name): c for group in read_cards(option_folders()).values() for c in group}

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.build import DTYPES, SETUP, create_stack, make_model
-from mltricks.create import TRUSTED, create
+from mltricks.config.create import TRUSTED, create
 from mltricks.data.splits import Info
-from mltricks.device import choose_device
 from mltricks.functional_model import FunctionalModel
+from mltricks.process.device import choose_device
 from mltricks.state import fold, reseed
 from mltricks.step import Stack
 from mltricks.technique import defines

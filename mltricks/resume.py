@@ -14,9 +14,9 @@ from typing import Any
 
 from mltricks import checkpoint
 from mltricks.checkpoint import LAST
-from mltricks.config import plain
-from mltricks.options import GROUPS
-from mltricks.overrides import STACKS, parse
+from mltricks.config.compose import plain
+from mltricks.config.options import GROUPS
+from mltricks.config.overrides import STACKS, parse
 from mltricks.summary import Summary, read_summary
 
 FREE = (

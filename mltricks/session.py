@@ -15,16 +15,16 @@ from typing import Any
 import torch
 
 from mltricks import checkpoint
-from mltricks.atomic import remove_partial
 from mltricks.build import STEP, Run, build
 from mltricks.checkpoint import LAST
 from mltricks.data.splits import DataSplits
 from mltricks.evaluate import steered_by
-from mltricks.interrupt import stopped_by
 from mltricks.ledger import Diverged, Ledger
 from mltricks.memory import is_out_of_memory
 from mltricks.observers.base import Moment, Observer
 from mltricks.observers.create import InSweep, create_observers
+from mltricks.process.atomic import remove_partial
+from mltricks.process.interrupt import stopped_by
 from mltricks.state import State, fold, reseed
 from mltricks.summary import Summary, git_state
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from mltricks.atomic import write_atomically
+from mltricks.process.atomic import write_atomically
 
 
 @dataclass

@@ -3,9 +3,9 @@
 A step has a data batch, a loss, a gradient, weights and a prediction, and nothing else; so a technique changes one or
 more of these. Every verb has a default that changes nothing, and the step calls only those a technique defines.
 
-Fields typed ``float`` (or an alias of ``mltricks.values`` for it) are leaves: inside a verb they are a Python float or
-a 0-d tensor, whichever the engine feeds, so a verb may compute with them but not branch on them. ``int``, ``bool`` and
-``str`` fields are structure and may be branched on.
+Fields typed ``float`` (or an alias of ``mltricks.config.values`` for it) are leaves: inside a verb they are a Python
+float or a 0-d tensor, whichever the engine feeds, so a verb may compute with them but not branch on them. ``int``,
+``bool`` and ``str`` fields are structure and may be branched on.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import check_fields, float_fields
 from mltricks.functional_model import FunctionalModel
-from mltricks.values import check_fields, float_fields
 
 if TYPE_CHECKING:
     from mltricks.data.splits import Info

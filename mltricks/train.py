@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from mltricks.atomic import NotWritten
 from mltricks.build import STEP, Run
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.evaluate import evaluate
-from mltricks.interrupt import Interrupt
 from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
 from mltricks.observers.create import InSweep, new_folder
+from mltricks.process.atomic import NotWritten
+from mltricks.process.interrupt import Interrupt
 from mltricks.session import AFTER, BEST, Session, new_summary, note_failure, prepare
 from mltricks.state import fold, reseed
 from mltricks.summary import Summary

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mltricks.atomic import write_atomically
 from mltricks.build import Run
 from mltricks.checkpoint import versions
 from mltricks.functional_model import FunctionalModel
+from mltricks.process.atomic import write_atomically
 from mltricks.state import State
 from mltricks.step import Stack, build_predict
 from mltricks.technique import Ctx, Params, defines

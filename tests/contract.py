@@ -11,8 +11,8 @@ import torch
 
 import mltricks
 from mltricks.build import STEP, Run, build
-from mltricks.config import plain
-from mltricks.options import conf_dir
+from mltricks.config.compose import plain
+from mltricks.config.options import conf_dir
 from mltricks.state import State, fold, leaves, reseed
 
 SMALL = ["data.limit=320", "batch_size=16", "model.width=4", "epochs=4", "optim.lr=3e-3"]

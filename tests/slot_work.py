@@ -13,7 +13,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from mltricks.sweep.job import Job
+from mltricks.launch.job import Job
 
 
 class Stubborn(Exception):

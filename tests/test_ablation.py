@@ -17,7 +17,7 @@ from mltricks.ablation.arms import Arm, Comparison, arm_name, comparisons, disti
 from mltricks.ablation.effects import effect
 from mltricks.ablation.select import grow
 from mltricks.ablation.trials import Trials
-from mltricks.options import conf_dir
+from mltricks.config.options import conf_dir
 from mltricks.summary import Summary
 from mltricks.sweep.outcome import Outcome
 

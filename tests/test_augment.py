@@ -10,7 +10,7 @@ from contract import advance, largest_difference, make
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from mltricks.config import compose, plain
+from mltricks.config.compose import compose, plain
 from mltricks.step import split_at_normalize
 from mltricks.techniques.crop import Crop, crop
 from mltricks.techniques.cutout import Cutout, square
@@ -169,7 +169,7 @@ def test_a_traced_step_equals_the_eager_one() -> None:
 
 
 def test_rows_of_a_stack_equal_the_runs_alone() -> None:
-    from mltricks.stack import train_stacked
+    from mltricks.stack.run import train_stacked
 
     overrides = [["technique.flip.p=0.1", "seed=0"], ["technique.flip.p=0.9", "seed=1"]]
     common = ["data.limit=160", "model=mlp", "max_steps=4", *STACK]

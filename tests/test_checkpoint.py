@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 import mltricks
 from mltricks import checkpoint
 from mltricks.build import STEP, build
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.observers.files import read_records
 from mltricks.state import fold, leaves, reseed
 from mltricks.summary import read_summary

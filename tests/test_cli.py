@@ -172,7 +172,7 @@ def test_importing_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
 
 def test_the_default_run_imports_little_before_its_first_step(tmp_path: Path) -> None:
     script = (
-        "import sys, mltricks\nfrom mltricks.build import build\nfrom mltricks.config import plain\n"
+        "import sys, mltricks\nfrom mltricks.build import build\nfrom mltricks.config.compose import plain\n"
         "from mltricks.observers.create import create_observers\nfrom pathlib import Path\n"
         "import mltricks.__main__, mltricks.jobs, mltricks.train\n"
         "cfg = plain(mltricks.compose())\nrun = build(cfg)\n"

@@ -13,7 +13,7 @@ import mltricks
 from mltricks.engine import Graph
 from mltricks.optim.base import matching
 from mltricks.resume import saved_config, trust
-from mltricks.stack import StackedRun, structure
+from mltricks.stack.run import StackedRun, structure
 
 
 def test_half_precision_without_loss_scaling_is_refused() -> None:

@@ -16,8 +16,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict, read_write
 
-from mltricks.options import conf_dir
-from mltricks.sweep.compose import Composer
+from mltricks.config.options import conf_dir
+from mltricks.launch.compose import Composer
 
 CHOICES = [
     *("technique=[mixup,ema]", "technique=[distill]", "technique=cutmix", "technique=[]", "regularizer=l2"),

@@ -10,11 +10,11 @@ import pytest
 
 import mltricks
 from mltricks.build import build
-from mltricks.config import plain
-from mltricks.create import create, locate
-from mltricks.options import conf_dir
-from mltricks.settings import HINTS, check_settings, top_level
-from mltricks.values import UnknownName
+from mltricks.config.compose import plain
+from mltricks.config.create import create, locate
+from mltricks.config.options import conf_dir
+from mltricks.config.settings import HINTS, check_settings, top_level
+from mltricks.config.values import UnknownName
 
 PACKAGE = Path(mltricks.__file__).parent
 
@@ -129,9 +129,9 @@ DANGEROUS = [
     "mltricks.train.Path",
     "mltricks.train.signal",
     "mltricks.summary.subprocess",
-    "mltricks.config.create",
-    "mltricks.config.import_module",
-    "mltricks.atomic.write_atomically",
+    "mltricks.config.compose.create",
+    "mltricks.config.compose.import_module",
+    "mltricks.process.atomic.write_atomically",
     "mltricks",
     "nothing",
     "",

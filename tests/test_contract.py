@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mltricks
 from mltricks import checkpoint
-from mltricks.stack import StackedRun
+from mltricks.stack.run import StackedRun
 
 STEPS_PER_EPOCH = 20
 

@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mltricks.config import compose, plain
+from mltricks.config.compose import compose, plain
 from mltricks.data.base import pixel_statistics, pixel_sums
 from mltricks.data.cifar10 import FILES as CIFAR_FILES
 from mltricks.data.custom import load_data

@@ -8,10 +8,10 @@ from contract import advance, largest_difference, make
 
 import mltricks
 from mltricks.build import build
-from mltricks.config import plain
-from mltricks.randomness import cut
-from mltricks.stack import StackedRun, structure, train_stacked
-from mltricks.tracing import trace
+from mltricks.config.compose import plain
+from mltricks.graph.randomness import cut
+from mltricks.graph.tracing import trace
+from mltricks.stack.run import StackedRun, structure, train_stacked
 
 
 @pytest.mark.parametrize("optim", ["sgd", "adamw"])

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 import mltricks
 from mltricks.build import build
-from mltricks.config import plain
+from mltricks.config.compose import plain
+from mltricks.launch.fused import train_fused
+from mltricks.launch.job import Job
 from mltricks.observers.files import read_records, yaml_text
 from mltricks.summary import Summary
-from mltricks.sweep.fused import train_fused
-from mltricks.sweep.job import Job
 
 CLOCK = ("seconds", "samples_per_s")
 MLP = ("model=mlp", "model.width=16", "data.limit=320", "batch_size=32", "plots=auto")
@@ -283,7 +283,7 @@ def test_a_signal_saves_every_member(moment: str, at: int, steps: int, tmp_path:
     when = [f"+tracker.moment={moment}", f"+tracker.at={at}", f"+tracker.number={int(signal.SIGTERM)}"]
     shared, varied = [*MLP, "epochs=3", "optim=sgd", "technique=mixup"], [["seed=0"], ["seed=1"]]
     given = {"tests": str(Path(__file__).parent), "folder": str(tmp_path), "shared": [*shared, *stopper, *when]}
-    script = "from mltricks.interrupt import stop_now\nimport signal\nsignal.signal(signal.SIGTERM, stop_now)\n"
+    script = "from mltricks.process.interrupt import stop_now\nimport signal\nsignal.signal(signal.SIGTERM, stop_now)\n"
     done = subprocess.run(
         [sys.executable, "-c", script + STOPPED.format(**given, varied=varied)],
         env=command_environment(),

@@ -12,14 +12,14 @@ from test_stack import assert_rows_are_alone, configurations
 from torch import Tensor
 
 from mltricks.functional import foreach
+from mltricks.graph.recorder import record
+from mltricks.graph.replay import replay
+from mltricks.graph.rewrite import reuse_memory, tidy
 from mltricks.optim.adam import Adam
 from mltricks.optim.adamw import AdamW
 from mltricks.optim.fused_node import fused_nodes, in_place_form, update_in_place
 from mltricks.optim.sgd import SGD
-from mltricks.recorder import record
-from mltricks.replay import replay
-from mltricks.rewrite import reuse_memory, tidy
-from mltricks.stack import StackedRun, build_all
+from mltricks.stack.run import StackedRun, build_all
 from mltricks.technique import bind
 
 WIDE = ["data.limit=200", "batch_size=16", "epochs=8", "model=mlp", "model.width=256"]

@@ -17,8 +17,8 @@ import pytest
 import yaml
 from conftest import TINY, Outcome, command_environment
 
+from mltricks.report.callback import SweepPage
 from mltricks.summary import Summary
-from mltricks.sweep.callback import SweepPage
 from mltricks.sweep.claims import Claims, Owner, myself
 from mltricks.sweep.grid import combinations
 from mltricks.sweep.outcome import Outcome as Ended

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import mltricks
 from mltricks.build import Run, build
-from mltricks.config import plain
-from mltricks.create import create
+from mltricks.config.compose import plain
+from mltricks.config.create import create
 
 INITS = ["xavier", "kaiming", "orthogonal"]
 

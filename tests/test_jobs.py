@@ -16,10 +16,10 @@ from PIL import Image
 
 import mltricks
 from mltricks.build import build
-from mltricks.cards import Card, explanation, listing, read_card, read_cards
-from mltricks.config import plain
+from mltricks.config.cards import Card, explanation, listing, read_card, read_cards
+from mltricks.config.compose import plain
+from mltricks.config.options import conf_dir
 from mltricks.jobs import evaluate, predict
-from mltricks.options import conf_dir
 from mltricks.show import describe, onion
 from mltricks.summary import Summary
 

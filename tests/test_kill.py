@@ -149,7 +149,7 @@ def test_kill_9_in_the_middle_of_a_write_leaves_the_file(tmp_path: Path) -> None
     path = tmp_path / "last.pt"
     path.write_text("good")
     script = (
-        "import os, sys; from pathlib import Path; from mltricks.atomic import write_atomically\n"
+        "import os, sys; from pathlib import Path; from mltricks.process.atomic import write_atomically\n"
         "def write(partial):\n    partial.write_text('ba'); os.kill(os.getpid(), 9)\n"
         "write_atomically(Path(sys.argv[1]), write)"
     )
@@ -161,7 +161,7 @@ def test_kill_9_in_the_middle_of_a_write_leaves_the_file(tmp_path: Path) -> None
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     script = (
-        "import os, signal\nfrom mltricks.interrupt import Interrupt\n"
+        "import os, signal\nfrom mltricks.process.interrupt import Interrupt\n"
         "with Interrupt() as interrupt:\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n    assert interrupt.signal == signal.SIGINT\n"
         "    try:\n        os.kill(os.getpid(), signal.SIGINT)\n"

@@ -15,9 +15,9 @@ import yaml
 from conftest import REPOSITORY, TINY, Outcome, command_environment
 
 import mltricks
-from mltricks.config import plain
-from mltricks.sweep.job import Job
-from mltricks.sweep.plan import alike, named, plan
+from mltricks.config.compose import plain
+from mltricks.launch.job import Job
+from mltricks.launch.plan import alike, named, plan
 
 SPY = '''
 import json, os
@@ -117,9 +117,9 @@ from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import create_config_search_path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from mltricks.options import conf_dir
-from mltricks.sweep.compose import Composer
-from mltricks.sweep.execute import run
+from mltricks.config.options import conf_dir
+from mltricks.launch.compose import Composer
+from mltricks.launch.execute import run
 
 class Ends(Callbacks):
     def on_job_end(self, config, job_return, **kwargs):

@@ -11,7 +11,7 @@ from conftest import TINY, command_environment
 
 ENDING = """
 import atexit, ctypes, sys, threading, time
-from mltricks.leave import is_outermost, run_and_leave
+from mltricks.process.leave import is_outermost, run_and_leave
 
 def late():
     time.sleep(0.3)
@@ -46,7 +46,7 @@ def test_threads_handlers_and_buffers_come_to_their_end(code: str, status: int) 
 
 
 def test_an_error_has_its_traceback() -> None:
-    code = "from mltricks.leave import run_and_leave; run_and_leave(lambda: 1 / 0, [], None)"
+    code = "from mltricks.process.leave import run_and_leave; run_and_leave(lambda: 1 / 0, [], None)"
     done = python("-c", code, capture_output=True)
     assert done.returncode == 1
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")

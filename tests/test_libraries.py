@@ -10,7 +10,7 @@ from conftest import command_environment
 
 LOADED = """
 import sys, threading
-from mltricks.libraries import load_ahead
+from mltricks.process.libraries import load_ahead
 
 load_ahead(sys.argv[1:])
 for thread in threading.enumerate():

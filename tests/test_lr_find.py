@@ -16,7 +16,7 @@ from torch import nn
 
 import mltricks
 from mltricks.build import STEP, build
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.probes.lr_find import lr_find, read, record, rising_run, smooth
 from mltricks.state import fold, reseed
 

@@ -13,7 +13,7 @@ from torch import Tensor
 import mltricks
 from mltricks import checkpoint
 from mltricks.build import build
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.memory import is_out_of_memory
 from mltricks.optim.base import Opt
 from mltricks.optim.sgd import SGD

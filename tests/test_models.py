@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 import mltricks
 from mltricks.build import Run, build, make_model
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.data.splits import Info
 from mltricks.functional import foreach
 from mltricks.models.residual import Residual
 from mltricks.models.resnet9 import ResNet9
 from mltricks.models.torchvision import create_torchvision, replace_head
 from mltricks.models.transformer import Transformer, causal_attention
-from mltricks.stack import StackedRun
+from mltricks.stack.run import StackedRun
 
 DIGITS = Info("image", "classes", (1, 8, 8), 10)
 FEATURES = Info("vector", "classes", (6,), 3)

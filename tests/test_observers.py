@@ -19,7 +19,7 @@ from conftest import TINY, Outcome, command_environment
 
 import mltricks
 from mltricks.build import build
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.evaluate import class_counts, macro_f1, steered_by
 from mltricks.ledger import Ledger
 from mltricks.observers.base import Moment

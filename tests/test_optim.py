@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import mltricks
 from mltricks import checkpoint
 from mltricks.build import STEP, Run, build
-from mltricks.config import plain
-from mltricks.create import create
+from mltricks.config.compose import plain
+from mltricks.config.create import create
 from mltricks.data.splits import DataSplits
 from mltricks.engine import Traced
 from mltricks.functional import foreach
@@ -23,7 +23,7 @@ from mltricks.functional_model import FunctionalModel
 from mltricks.optim.adamw import AdamW
 from mltricks.optim.muon import newton_schulz, orthogonalized
 from mltricks.optim.torch import find
-from mltricks.stack import StackedStep, stack
+from mltricks.stack.run import StackedStep, stack
 from mltricks.state import fold, leaves, map_state, reseed
 from mltricks.step import build_step
 from mltricks.technique import bind, floats_of

@@ -14,7 +14,7 @@ from conftest import Outcome
 
 import mltricks
 from mltricks.build import build
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.probes.bare import bare_config, bare_run
 from mltricks.probes.overfit import overfit, small_sample
 

@@ -61,7 +61,7 @@ def test_the_wheel_holds_the_whole_configuration_and_nothing_else(wheel: Path) -
 def test_a_wheel_trains_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     bin = environment(tmp_path / "empty")
     install(bin, wheel)
-    code = "import mltricks; from mltricks.options import conf_dir; print(mltricks.__file__, conf_dir())"
+    code = "import mltricks; from mltricks.config.options import conf_dir; print(mltricks.__file__, conf_dir())"
     for path in run(bin / "python", "-c", code, cwd=tmp_path).split():
         assert str(path).startswith(str(tmp_path / "empty")), "it is the installed one"
     out = run(
@@ -73,7 +73,7 @@ def test_a_wheel_trains_in_an_empty_environment(wheel: Path, tmp_path: Path) -> 
 def test_an_editable_installation_reads_the_configuration_of_the_clone(tmp_path: Path) -> None:
     bin = environment(tmp_path / "editable")
     install(bin, "--no-build-isolation", "--editable", REPOSITORY)
-    code = "import mltricks; from mltricks.options import conf_dir; print(mltricks.__file__); print(conf_dir())"
+    code = "import mltricks; from mltricks.config.options import conf_dir; print(mltricks.__file__); print(conf_dir())"
     file, conf = run(bin / "python", "-c", code, cwd=tmp_path).splitlines()
     assert Path(file) == REPOSITORY / "mltricks" / "__init__.py"
     assert Path(conf) == REPOSITORY / "conf"

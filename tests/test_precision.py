@@ -10,7 +10,7 @@ from torch import Tensor
 
 import mltricks
 from mltricks.batch import Batch
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.objectives.classify import Classify
 from mltricks.state import leaves
 from mltricks.step import gradient

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import mltricks
 from mltricks.build import build
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.data.splits import DataSplits, Info, MemorySplit
 from mltricks.evaluate import evaluate
 from mltricks.predictor import Predictor, from_images, without_first_weights
@@ -167,7 +167,7 @@ def test_a_file_does_not_choose_whose_code_is_run(tmp_path: Path) -> None:
     assert float((model.predict(test.x).argmax(1) == test.y).float().mean()) == summary.test["accuracy"]
 
 
-@pytest.mark.parametrize("target", ["os.system", "torch.hub.load", "mltricks.create.create", "torch.load"])
+@pytest.mark.parametrize("target", ["os.system", "torch.hub.load", "mltricks.config.create.create", "torch.load"])
 @pytest.mark.parametrize("where", ["model", "technique", "objective"])
 def test_a_tampered_file_runs_nothing(trained: tuple[Predictor, Path], tmp_path: Path, target: str, where: str) -> None:
     path = trained[1] / "checkpoints/best.safetensors"

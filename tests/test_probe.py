@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import mltricks
-from mltricks.config import plain
-from mltricks.stack import StackedRun, build_all
-from mltricks.sweep import probe as module
-from mltricks.sweep.probe import blend, evenly, fusable, probe
+from mltricks.config.compose import plain
+from mltricks.launch import probe as module
+from mltricks.launch.probe import blend, evenly, fusable, probe
+from mltricks.stack.run import StackedRun, build_all
 
 MLP = ["model=mlp", "model.width=8", "batch_size=16", "optim=sgd", "data.limit=160"]
 

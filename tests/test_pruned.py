@@ -13,11 +13,11 @@ from conftest import TINY, Outcome
 from test_fused import MLP, alone, assert_equal, jobs_of, records, summary_of
 
 import mltricks
+from mltricks.launch.fused import train_fused
 from mltricks.observers.create import InSweep
+from mltricks.study.storage import open_storage
+from mltricks.study.trial import Token
 from mltricks.summary import Summary
-from mltricks.sweep.fused import train_fused
-from mltricks.sweep.storage import open_storage
-from mltricks.sweep.trial import Token
 
 ASHA = {"pruner": "asha", "asha": {"eta": 2, "min_epochs": 1}}
 

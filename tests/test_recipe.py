@@ -27,10 +27,10 @@ from mltricks.recipe.rates import scope_of
 from mltricks.recipe.reading import curves_of
 from mltricks.recipe.rounds import follow
 from mltricks.recipe.search import at, near, place, random_points
+from mltricks.recipe.sweep import check_arguments, check_settings
 from mltricks.recipe.tuner import changed
 from mltricks.summary import read_summary
 from mltricks.sweep.ranges import Choices, Interval
-from mltricks.sweep.recipe import check_arguments, check_settings
 from mltricks.sweep.record import fingerprint
 
 DIGITS = ("data.limit=640", "model=mlp", "model.width=16", "progress=none")

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mltricks.build import build
-from mltricks.recorder import record
-from mltricks.replay import replay
-from mltricks.rewrite import reuse_memory, tidy
-from mltricks.stack import train_stacked
+from mltricks.graph.recorder import record
+from mltricks.graph.replay import replay
+from mltricks.graph.rewrite import reuse_memory, tidy
+from mltricks.stack.run import train_stacked
 
 
 def many_constants(x: Tensor) -> list[Tensor]:

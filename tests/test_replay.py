@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mltricks.recorder import record
-from mltricks.replay import replay
+from mltricks.graph.recorder import record
+from mltricks.graph.replay import replay
 
 aten = torch.ops.aten
 

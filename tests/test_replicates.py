@@ -13,10 +13,10 @@ import pytest
 import yaml
 from conftest import TINY
 
+from mltricks.study.measures import Objectives
+from mltricks.study.queue import Asked
+from mltricks.study.replicates import Replicates
 from mltricks.summary import Summary, read_summary
-from mltricks.sweep.objectives import Objectives
-from mltricks.sweep.queue import Asked
-from mltricks.sweep.replicates import Replicates
 
 BEST = {0: [0.9], 1: [0.8], 2: [0.85]}
 """Seeds share a part of their luck: seed 1 is the hard one."""

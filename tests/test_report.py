@@ -16,7 +16,7 @@ from PIL import Image
 
 import mltricks
 from mltricks.build import build
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.observers import outcome, page, plots
 from mltricks.observers.report import Report, write_report
 from mltricks.summary import Summary

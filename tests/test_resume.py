@@ -14,7 +14,7 @@ from conftest import TINY, Outcome
 
 import mltricks
 from mltricks import checkpoint
-from mltricks.config import plain
+from mltricks.config.compose import plain
 from mltricks.resume import differences, resumed_config, saved_config
 from mltricks.summary import Summary, read_summary
 

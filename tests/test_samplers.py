@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import WeightedRandomSampler
 
 from mltricks.build import build
-from mltricks.config import compose, plain
+from mltricks.config.compose import compose, plain
 from mltricks.data.splits import MemorySplit
 from mltricks.samplers.balanced import Balanced
 from mltricks.samplers.sequential import Sequential

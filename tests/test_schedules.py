@@ -15,9 +15,9 @@ from torch.optim import lr_scheduler
 
 import mltricks
 from mltricks.build import Run, build
-from mltricks.config import plain
-from mltricks.create import create
-from mltricks.options import conf_dir
+from mltricks.config.compose import plain
+from mltricks.config.create import create
+from mltricks.config.options import conf_dir
 from mltricks.schedules.drives import extract_drives, schedule_defaults
 
 STEPS = 60

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from conftest import Outcome
 
-from mltricks.overrides import parse
-from mltricks.sweep.shorthand import chosen_sweeper, expand, sweeper_settings
+from mltricks.config.overrides import parse
+from mltricks.config.shorthand import chosen_sweeper, expand, sweeper_settings
 
 ABLATION = ["-m", "hydra/sweeper=ablation"]
 

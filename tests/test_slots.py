@@ -15,11 +15,11 @@ import pytest
 from conftest import TINY, command_environment
 from slot_work import act
 
+from mltricks.launch.job import Job
+from mltricks.launch.leases import Slot, automatic, cgroup_quota, choose_workers, deal, num_cores
+from mltricks.launch.slots import run_in_slots
 from mltricks.memory import is_out_of_memory
 from mltricks.summary import read_summary
-from mltricks.sweep.job import Job
-from mltricks.sweep.leases import Slot, automatic, cgroup_quota, choose_workers, deal, num_cores
-from mltricks.sweep.slots import run_in_slots
 
 TWO = [Slot(0, 1), Slot(1, 1)]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

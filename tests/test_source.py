@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mltricks.config import compose, plain
+from mltricks.config.compose import compose, plain
 from mltricks.data.custom import load_data
 from mltricks.data.source import Source, in_order
 from mltricks.data.splits import MemorySplit

@@ -17,14 +17,14 @@ import torch
 import yaml
 
 from mltricks.build import make_model
-from mltricks.cards import read_card, read_cards, read_values
-from mltricks.create import locate
+from mltricks.config.cards import read_card, read_cards, read_values
+from mltricks.config.create import locate
+from mltricks.config.options import conf_dir
+from mltricks.config.settings import HINTS
+from mltricks.config.values import check_value, field_hints, kinds_and_range
 from mltricks.data.splits import Info
-from mltricks.options import conf_dir
-from mltricks.settings import HINTS
 from mltricks.sweep.ranges import Choices, Interval, ends, parse_comment
 from mltricks.sweep.space import Space, read_space
-from mltricks.values import check_value, field_hints, kinds_and_range
 
 MakeSpace = Callable[..., Space]
 
@@ -310,7 +310,7 @@ def build_model(option: str, key: str, value: Any) -> None:
 
 def info_of(kind: str, shape: tuple[int, ...]) -> Info:
     from mltricks.build import load_data
-    from mltricks.config import compose, plain
+    from mltricks.config.compose import compose, plain
 
     info = load_data(plain(compose([])), []).info
     return dataclasses.replace(info, kind=kind, in_shape=shape, target="tokens" if kind == "tokens" else "classes")

@@ -13,11 +13,11 @@ from torch import Tensor
 
 import mltricks
 from mltricks.build import Run, build
-from mltricks.config import plain
-from mltricks.recorder import record
-from mltricks.replay import replay
-from mltricks.rewrite import peak_bytes, reuse_memory, tidy
-from mltricks.stack import StackedRun, build_all
+from mltricks.config.compose import plain
+from mltricks.graph.recorder import record
+from mltricks.graph.replay import replay
+from mltricks.graph.rewrite import peak_bytes, reuse_memory, tidy
+from mltricks.stack.run import StackedRun, build_all
 
 aten = torch.ops.aten
 SMALL = ["data.limit=400", "batch_size=16", "epochs=4", "optim=sgd"]
@@ -156,7 +156,8 @@ def test_compiled_stack_is_the_runs_alone() -> None:
 def test_tracing_a_stack_imports_no_compiler() -> None:
     """It would take longer than the training of small trials."""
     code = (
-        "import sys, mltricks; from mltricks.config import plain; from mltricks.stack import train_stacked\n"
+        "import sys, mltricks; from mltricks.config.compose import plain\n"
+        "from mltricks.stack.run import train_stacked\n"
         "train_stacked([plain(mltricks.compose(['model=mlp', 'max_steps=2', f'seed={s}'])) for s in (0, 1)])\n"
         "print([name for name in ('torch._dynamo', 'torch._inductor', 'sympy') if name in sys.modules])"
     )

@@ -11,11 +11,11 @@ from contract import advance, assert_same, make
 from torch import nn
 
 from mltricks.build import compose_step
+from mltricks.config.values import Positive
 from mltricks.engine import Traced
 from mltricks.functional_model import FunctionalModel
 from mltricks.state import fold, map_state
 from mltricks.technique import Technique, bind, floats_of
-from mltricks.values import Positive
 
 
 @dataclass(frozen=True)

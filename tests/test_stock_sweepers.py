@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import TINY, Outcome
 
-from mltricks.options import conf_dir
+from mltricks.config.options import conf_dir
 
 LAUNCHERS = sorted({"basic", *(path.stem for path in (conf_dir() / "hydra" / "launcher").glob("[a-z]*.yaml"))})
 SHORT = (*TINY, "epochs=1", "max_steps=3", "hydra.sweep.dir=sweep")

@@ -18,16 +18,16 @@ from conftest import TINY, Outcome
 from test_space import place_of
 
 import mltricks
-from mltricks.options import conf_dir
+from mltricks.config.options import conf_dir
+from mltricks.launch.job import Job
+from mltricks.launch.progress import Progress, showing
+from mltricks.study.measures import Objectives, check_jobs_have_one, check_measured, read_objectives
+from mltricks.study.settings import batch_size, check_settings
+from mltricks.study.sweep import Study, Trials, check_searched
+from mltricks.study.verdict import judge
 from mltricks.summary import Summary, read_summary
-from mltricks.sweep.job import Job
-from mltricks.sweep.objectives import Objectives, check_jobs_have_one, check_measured, read_objectives
 from mltricks.sweep.outcome import JobsFailed
-from mltricks.sweep.progress import Progress, showing
 from mltricks.sweep.space import read_space
-from mltricks.sweep.study import Study, Trials, check_searched
-from mltricks.sweep.study_settings import batch_size, check_settings
-from mltricks.sweep.verdict import judge
 
 Run = Callable[..., Outcome]
 STUDY = ("-m", "hydra/sweeper=study", *TINY)
@@ -193,7 +193,7 @@ def test_objectives_have_the_direction_that_is_meant() -> None:
 
 def config(*overrides: str) -> dict[str, Any]:
     """A configuration as nested dicts."""
-    from mltricks.config import plain
+    from mltricks.config.compose import plain
 
     return plain(mltricks.compose(overrides))
 
@@ -259,7 +259,7 @@ def test_trials_are_counted_after_lost_ones_are_settled(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     done: list[int] = []
-    monkeypatch.setattr("mltricks.sweep.study.exclusive", lambda storage, name: nullcontext())
+    monkeypatch.setattr("mltricks.study.sweep.exclusive", lambda storage, name: nullcontext())
     study = object.__new__(Study)
     study.settings, study.storage, study.name = settings(), None, "a"
     study.space = SimpleNamespace(notes=list)  # type: ignore[assignment]

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from test_space import place_of
 
-from mltricks.sweep.samplers import CLASSES, create_sampler, notes
+from mltricks.study.samplers import CLASSES, create_sampler, notes
 from mltricks.sweep.space import Space, read_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

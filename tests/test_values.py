@@ -7,7 +7,17 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from mltricks.values import Count, Decay, Fraction, NonNegative, Positive, Probability, Range, check_value, suggest
+from mltricks.config.values import (
+    Count,
+    Decay,
+    Fraction,
+    NonNegative,
+    Positive,
+    Probability,
+    Range,
+    check_value,
+    suggest,
+)
 
 
 @pytest.mark.parametrize(

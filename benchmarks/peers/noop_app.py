@@ -2,7 +2,7 @@
 
 import hydra
 
-from mltricks.options import conf_dir
+from mltricks.config.options import conf_dir
 
 
 @hydra.main(config_path=str(conf_dir()), config_name="config", execution_whitelist=["mltricks.*"])

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mltricks.build import load_data
-from mltricks.config import compose, plain
+from mltricks.config.compose import compose, plain
 
 BATCH_SIZE = 64
 settings = json.loads(sys.argv[1])

@@ -1,4 +1,4 @@
-"""Our launcher, as Hydra finds it; the work is done in ``mltricks.sweep.launch``."""
+"""Our launcher, as Hydra finds it; the work is done in ``mltricks.launch.launch``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LocalLauncher(Launcher):
         self.settings = settings
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        from mltricks.sweep.compose import Composer
+        from mltricks.launch.compose import Composer
 
         self.context, self.task = hydra_context, task_function
         self.composer = Composer(hydra_context.config_loader, config)  # kept, as some sweepers launch batch after batch
@@ -29,6 +29,6 @@ class LocalLauncher(Launcher):
 
     def launch_numbered(self, jobs: Sequence[tuple[int, Sequence[str]]]) -> Any:
         """As ``launch``, for jobs whose numbers need not follow each other."""
-        from mltricks.sweep.launch import launch
+        from mltricks.launch.launch import launch
 
         return launch(self.settings, self.composer, self.context, self.task, jobs)

@@ -1,4 +1,4 @@
-"""Our sweepers, as Hydra finds them; each hands over to the module of the same name in ``mltricks.sweep``."""
+"""Our sweepers, as Hydra finds them; each hands over to the ``sweep`` function of its own module."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from omegaconf import OmegaConf
 
 
 class _Delegate(Sweeper):
-    """Keeps what Hydra gives and calls ``mltricks.sweep.<module>.sweep(settings, place, arguments)``."""
+    """Keeps what Hydra gives and calls ``<module>.sweep(settings, place, arguments)``."""
 
+    name: str
     module: str
 
     def __init__(self, **settings: Any):
@@ -23,29 +24,33 @@ class _Delegate(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         from mltricks.sweep.runner import Place, conduct
 
-        work = import_module(f"mltricks.sweep.{self.module}")
-        return conduct(work.sweep, self.settings, Place(*self.given, sweeper=self.module), arguments)
+        work = import_module(self.module)
+        return conduct(work.sweep, self.settings, Place(*self.given, sweeper=self.name), arguments)
 
 
 class GridSweeper(_Delegate):
     """Every combination of the values typed."""
 
-    module = "grid"
+    name = "grid"
+    module = "mltricks.sweep.grid"
 
 
 class StudySweeper(_Delegate):
     """Trials chosen by a sampler, kept in a study."""
 
-    module = "study"
+    name = "study"
+    module = "mltricks.study.sweep"
 
 
 class RecipeSweeper(_Delegate):
     """The seven steps of tuning."""
 
-    module = "recipe"
+    name = "recipe"
+    module = "mltricks.recipe.sweep"
 
 
 class AblationSweeper(_Delegate):
     """What each technique is worth."""
 
-    module = "ablation"
+    name = "ablation"
+    module = "mltricks.ablation.sweep"

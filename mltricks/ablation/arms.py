@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mltricks.overrides import STACKS, choices, parse
+from mltricks.config.overrides import STACKS, choices, parse
 
 Mode = Literal["drop", "add", "all", "select"]
 Arm = tuple[str, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from mltricks.ablation.arms import Mode
-from mltricks.values import Range, check_value
+from mltricks.config.values import Range, check_value
 
 AtLeastTwo = Annotated[int, Range(2)]
 HINTS: dict[str, Any] = {

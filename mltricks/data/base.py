@@ -8,9 +8,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from mltricks.config.values import Count, Fraction, Range, Size, check_fields
 from mltricks.data.partition import stratified
 from mltricks.data.splits import DataSplits, Info, MemorySplit
-from mltricks.values import Count, Fraction, Range, Size, check_fields
 
 Share = Annotated[float, Range(0.0, 1.0, above=True, below=True)]
 """A part that leaves something over."""

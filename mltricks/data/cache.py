@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mltricks.atomic import write_atomically
+from mltricks.process.atomic import write_atomically
 
 FORMAT = 1
 """Raised whenever what is written changes its meaning."""

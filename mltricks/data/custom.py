@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mltricks.create import create, given_target, locate
+from mltricks.config.create import create, given_target, locate
 from mltricks.data.base import DataOption, Share, image_splits
 from mltricks.data.partition import stratified
 from mltricks.data.splits import DataSplits, Info, MemorySplit

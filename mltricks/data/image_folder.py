@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mltricks.config.values import Count
 from mltricks.data.base import DataOption, Share, pixel_statistics, pixel_sums
 from mltricks.data.cache import Decoded, cached, stamp
 from mltricks.data.partition import stratified
 from mltricks.data.splits import DataSplits, Info
 from mltricks.data.streamed import Reader, StreamedSplit, Workers
-from mltricks.values import Count
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PARTS = ("train", "val", "test")

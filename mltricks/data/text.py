@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.config.values import Count
 from mltricks.data.base import DataOption, Share
 from mltricks.data.splits import DataSplits, Info
-from mltricks.values import Count
 
 
 @dataclass(frozen=True)

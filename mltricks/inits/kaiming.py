@@ -11,8 +11,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from mltricks.config.values import NonNegative
 from mltricks.inits.base import Initializer
-from mltricks.values import NonNegative
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from mltricks.config.values import Positive
 from mltricks.inits.base import Initializer
-from mltricks.values import Positive
 
 
 @dataclass(frozen=True)

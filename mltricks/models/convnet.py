@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mltricks.values import Count, check_value
+from mltricks.config.values import Count, check_value
 
 
 class ConvNet(nn.Module):

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from mltricks.values import Count, Size, check_value
+from mltricks.config.values import Count, Size, check_value
 
 
 class MLP(nn.Module):

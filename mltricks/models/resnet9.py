@@ -14,8 +14,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from mltricks.config.values import Count, Positive, check_value
 from mltricks.models.residual import Residual
-from mltricks.values import Count, Positive, check_value
 
 
 class ResNet9(nn.Module):

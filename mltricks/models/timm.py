@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from mltricks.config.values import Count, check_value, suggest
 from mltricks.models.torchvision import check_image
-from mltricks.values import Count, check_value, suggest
 
 
 def create_timm(

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from mltricks.values import check_value, suggest
+from mltricks.config.values import check_value, suggest
 
 STEMS = ("imagenet", "small")
 

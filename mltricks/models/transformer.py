@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mltricks.config.values import Count, Decay, check_value
 from mltricks.functional.foreach import is_unrolled
 from mltricks.models.residual import Residual
-from mltricks.values import Count, Decay, check_value
 
 
 class Transformer(nn.Module):

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mltricks.create import create
+from mltricks.config.create import create
 from mltricks.observers.base import Observer
 from mltricks.observers.console import create_console
 from mltricks.observers.early_stopping import EarlyStopping
@@ -62,7 +62,7 @@ def trial_observers(token: str) -> list[Observer]:
     if not token:
         return []
     from mltricks.observers.trial import TrialObserver
-    from mltricks.sweep.trial import attached
+    from mltricks.study.trial import attached
 
     reporter = attached(token)
     return [TrialObserver(reporter)] if reporter is not None else []

@@ -7,9 +7,9 @@ from io import SEEK_END, FileIO
 from pathlib import Path
 from typing import Any
 
-from mltricks.atomic import NotWritten, write_atomically
 from mltricks.build import Run
 from mltricks.observers.base import Observer, Record
+from mltricks.process.atomic import NotWritten, write_atomically
 from mltricks.summary import Summary, json_safe
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from mltricks.atomic import write_atomically
 from mltricks.batch import Batch
 from mltricks.evaluate import steered_by
 from mltricks.observers import page, plots
@@ -18,6 +17,7 @@ from mltricks.observers.base import Observer
 from mltricks.observers.console import shown_folder
 from mltricks.observers.files import read_records
 from mltricks.observers.outcome import Outcome, as_pixels, class_scores, confusion, digest, gather, worst
+from mltricks.process.atomic import write_atomically
 
 if TYPE_CHECKING:
     from mltricks.build import Run

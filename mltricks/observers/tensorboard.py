@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mltricks.config.values import Positive, check_fields
 from mltricks.observers.base import Observer, Record
-from mltricks.values import Positive, check_fields
 
 if TYPE_CHECKING:
     from mltricks.build import Run

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
 
+from mltricks.config.values import Positive, check_fields
 from mltricks.observers.base import Observer, Record
 from mltricks.observers.console import shown_folder
 from mltricks.observers.tensorboard import curves
-from mltricks.values import Positive, check_fields
 
 if TYPE_CHECKING:
     from mltricks.build import Run

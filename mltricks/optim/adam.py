@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mltricks.config.values import Decay, Positive
 from mltricks.functional import foreach
 from mltricks.optim.base import Optimizer, Slots, numbers
-from mltricks.values import Decay, Positive
 
 
 @dataclass(frozen=True)

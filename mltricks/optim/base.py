@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mltricks.config.values import NonNegative, Positive, check_fields, suggest
 from mltricks.optim import fused_node
 from mltricks.technique import Params, bind
-from mltricks.values import NonNegative, Positive, check_fields, suggest
 
 Opt = dict[str, Any]
 Slots = dict[str, list[Tensor]]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mltricks.config.values import Decay
 from mltricks.functional import foreach
 from mltricks.optim.base import Optimizer, Slots, numbers
-from mltricks.values import Decay
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mltricks.config.values import Count, Decay, Positive
 from mltricks.functional import foreach
 from mltricks.optim.adamw import AdamW
 from mltricks.optim.base import Opt, Optimizer, Slots, check_patterns, matching, numbers
 from mltricks.technique import Params
-from mltricks.values import Count, Decay, Positive
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of X, X X^T X and (X X^T)^2 X, chosen by the author to raise small singular values fast."""

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mltricks.config.values import NonNegative, suggest
 from mltricks.optim.base import Opt, Optimizer, check_patterns, laid_out, matching, numbers
 from mltricks.state import map_state
 from mltricks.technique import Params
-from mltricks.values import NonNegative, suggest
 
 UNFIT = {
     "LBFGS": "it evaluates the loss several times an update",

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from mltricks.batch import Batch
 from mltricks.build import STEP, Run, build
-from mltricks.config import plain
+from mltricks.config.compose import plain
+from mltricks.config.values import Count, Positive, check_value
 from mltricks.evaluate import evaluate
 from mltricks.probes.bare import bare_run
 from mltricks.probes.keep import keep
 from mltricks.probes.layers import activations, context, gradients, ready
 from mltricks.state import fold, reseed
 from mltricks.step import onion, split_at_normalize, through
-from mltricks.values import Count, Positive, check_value
 
 BELOW = 0.3
 """How far below the expected loss, as a share of it, the first one may lie."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mltricks.atomic import write_atomically
 from mltricks.build import Run
 from mltricks.checkpoint import versions
 from mltricks.observers.console import shown_folder
 from mltricks.observers.plots import save
+from mltricks.process.atomic import write_atomically
 from mltricks.summary import Summary, git_state, json_safe
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mltricks.build import STEP, Run, build
-from mltricks.config import plain
+from mltricks.config.compose import plain
+from mltricks.config.values import NonNegative, Positive, Range, check_value
 from mltricks.hyper import Drive, HyperPlan
 from mltricks.probes.bare import constant_rate
 from mltricks.probes.keep import keep
@@ -26,7 +27,6 @@ from mltricks.probes.log_axis import log_axis
 from mltricks.probes.rate import learning_rates, together
 from mltricks.state import fold, reseed
 from mltricks.train import advance
-from mltricks.values import NonNegative, Positive, Range, check_value
 
 HINTS: dict[str, Any] = {
     "num_steps": Annotated[int, Range(10)],

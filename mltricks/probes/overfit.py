@@ -19,7 +19,8 @@ import torch
 
 from mltricks.batch import Batch
 from mltricks.build import STEP, Run
-from mltricks.config import plain
+from mltricks.config.compose import plain
+from mltricks.config.values import Count, Fraction, check_value
 from mltricks.probes.bare import bare_run
 from mltricks.probes.check_init import ignorance
 from mltricks.probes.keep import keep
@@ -27,7 +28,6 @@ from mltricks.probes.log_axis import log_axis
 from mltricks.probes.rate import at_rate, learning_rates
 from mltricks.state import fold, reseed
 from mltricks.train import advance
-from mltricks.values import Count, Fraction, check_value
 
 HINTS = {"num_samples": Count, "num_steps": Count, "share": Fraction}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mltricks.create import given_target, locate
+from mltricks.config.create import given_target, locate
 
 
 def learning_rates(cfg: dict[str, Any]) -> dict[str, float]:

@@ -17,14 +17,14 @@ from typing import Any
 from mltricks import checkpoint
 from mltricks.build import STEP, Run, build
 from mltricks.checkpoint import LAST
-from mltricks.config import plain
+from mltricks.config.compose import plain
+from mltricks.config.values import Count, check_value
 from mltricks.probes.bare import constant_rate
 from mltricks.probes.keep import keep
 from mltricks.probes.log_axis import log_axis
 from mltricks.recipe.curves import HEALTHY
 from mltricks.state import fold, map_state, reseed
 from mltricks.train import advance
-from mltricks.values import Count, check_value
 
 
 def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:

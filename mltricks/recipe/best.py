@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mltricks.atomic import write_atomically
+from mltricks.process.atomic import write_atomically
 from mltricks.sweep.outcome import Outcome
 
 PLACE = Path("conf/experiment/best.yaml")

@@ -24,7 +24,7 @@ def check_budget(cfg: dict[str, Any], budget_epochs: float) -> None:
         ValueError: says what to type.
     """
     from mltricks.build import load_data
-    from mltricks.create import create
+    from mltricks.config.create import create
     from mltricks.data.source import Source
 
     allow, drop_last = cfg["allow_modules"], cfg["data"].get("drop_last", True)

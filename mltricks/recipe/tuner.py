@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mltricks.atomic import write_atomically
+from mltricks.process.atomic import write_atomically
 from mltricks.recipe.budget import Budget
 from mltricks.recipe.gate import Gate, GateFailed
 from mltricks.summary import json_safe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mltricks.atomic import write_atomically
+from mltricks.process.atomic import write_atomically
 
 
 def write(folder: Path) -> tuple[Path, Path]:

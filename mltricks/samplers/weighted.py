@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mltricks.config.values import NonNegative
 from mltricks.data.splits import Split
-from mltricks.values import NonNegative
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mltricks.values import NonNegative, Probability, check_fields
+from mltricks.config.values import NonNegative, Probability, check_fields
 
 ROUNDING = 1e-9
 """Slack for a border that i / n should hit exactly and misses by the rounding of floats."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mltricks.config.values import NonNegative
 from mltricks.schedules.base import Schedule
-from mltricks.values import NonNegative
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from types import NoneType
 from typing import Annotated, Any
 
-from mltricks.create import create, locate
-from mltricks.options import conf_dir
+from mltricks.config.create import create, locate
+from mltricks.config.options import conf_dir
+from mltricks.config.values import check_value, field_hints, kinds_and_range, suggest
 from mltricks.schedules.base import Schedule
 from mltricks.schedules.constant import Constant
-from mltricks.values import check_value, field_hints, kinds_and_range, suggest
 
 Drive = Callable[[float], float]
 Drives = dict[tuple[str, str], Drive]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mltricks.config.values import NonNegative
 from mltricks.schedules.base import Schedule
-from mltricks.values import NonNegative
 
 
 @dataclass(frozen=True)

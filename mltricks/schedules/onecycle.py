@@ -13,8 +13,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from mltricks.config.values import Decay, NonNegative, Probability
 from mltricks.schedules.base import Schedule
-from mltricks.values import Decay, NonNegative, Probability
 
 
 @dataclass(frozen=True)

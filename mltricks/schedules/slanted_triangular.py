@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from mltricks.config.values import Range
 from mltricks.schedules.base import Schedule
-from mltricks.values import Range
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mltricks.config.values import Fraction, Positive
 from mltricks.schedules.base import ROUNDING, Schedule
-from mltricks.values import Fraction, Positive
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mltricks.config.values import NonNegative, Probability
 from mltricks.schedules.base import Schedule
-from mltricks.values import NonNegative, Probability
 
 
 @dataclass(frozen=True)

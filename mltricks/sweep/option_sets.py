@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mltricks.options import GROUPS
+from mltricks.config.options import GROUPS
 from mltricks.sweep.ranges import Domain, parse_comment
 
 
@@ -75,7 +75,7 @@ class Compositions:
 
     @functools.cached_property
     def _composer(self) -> Any:
-        from mltricks.sweep.compose import Composer
+        from mltricks.launch.compose import Composer
 
         return Composer(self.loader, self.config)
 
@@ -115,7 +115,7 @@ def read_ranges(folders: Sequence[Path], options: dict[str, str], tree: Any) -> 
 
 def ranges_of_file(folders: Sequence[Path], group: str, option: str) -> dict[str, Domain]:
     """The ranges that an option's file names, by full key."""
-    from mltricks.cards import read_card
+    from mltricks.config.cards import read_card
 
     path = next((p for folder in folders if (p := folder / group / f"{option}.yaml").is_file()), None)
     if path is None:
@@ -125,7 +125,7 @@ def ranges_of_file(folders: Sequence[Path], group: str, option: str) -> dict[str
 
 
 def _top_level(folders: Sequence[Path]) -> dict[str, tuple[Domain, str]]:
-    from mltricks.cards import read_values
+    from mltricks.config.cards import read_values
 
     path = next((p for folder in folders if (p := folder / "config.yaml").is_file()), None)
     lines = path.read_text(encoding="utf-8").splitlines() if path else []

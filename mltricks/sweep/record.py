@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mltricks.atomic import write_atomically
+from mltricks.process.atomic import write_atomically
 from mltricks.summary import Summary, json_safe
 
 NAME, MULTIRUN = "sweep.json", "multirun.yaml"

@@ -204,7 +204,7 @@ def read_space(arguments: Sequence[str], place: Any, tune: Sequence[str] | None 
     Raises:
         ValueError: an option, a key or a value that cannot be right, or a key without a range.
     """
-    from mltricks.sweep.check import check_jobs
+    from mltricks.launch.check import check_jobs
 
     loader = place.context.config_loader
     entries = [_entry(override, loader) for override in _parsed(arguments, loader)]

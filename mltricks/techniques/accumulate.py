@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import Count
 from mltricks.functional import foreach
 from mltricks.technique import Aux, Ctx, GradFn, Own, Params, Technique
-from mltricks.values import Count
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mltricks.batch import Batch
+from mltricks.config.values import Positive
 from mltricks.functional import foreach
 from mltricks.technique import Aux, Ctx, GradFn, Params, Technique
-from mltricks.values import Positive
 
 EPSILON = 1e-6
 """Added to the norm before dividing by it, as ``clip_grad_norm_`` does."""

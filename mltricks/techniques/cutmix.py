@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.config.values import Positive, Probability
 from mltricks.functional.beta import sample_beta
 from mltricks.functional.targets import soft_targets
 from mltricks.technique import Ctx, Technique
 from mltricks.techniques.mixup import mix
-from mltricks.values import Positive, Probability
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import INPUTS, Batch
+from mltricks.config.values import Count
 from mltricks.technique import Ctx, Own, Params, Technique
-from mltricks.values import Count
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import Positive, Probability
 from mltricks.data.splits import Info
 from mltricks.functional.wrapped_model import Recorded
 from mltricks.functional_model import FunctionalModel
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
-from mltricks.values import Positive, Probability
 
 
 @dataclass(frozen=True)

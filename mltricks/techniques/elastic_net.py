@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import NonNegative, Probability
 from mltricks.functional.penalty import check_weights, half_square, l1_norm, penalised
 from mltricks.technique import LossFn, Own, Params, Technique
-from mltricks.values import NonNegative, Probability
 
 
 @dataclass(frozen=True)

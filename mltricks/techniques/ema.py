@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import Probability
 from mltricks.functional import foreach
 from mltricks.technique import Aux, Ctx, Own, Params, PredFn, Technique
-from mltricks.values import Probability
 
 
 @dataclass(frozen=True)

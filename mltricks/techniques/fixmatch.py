@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import NonNegative, Probability, Range, Size
 from mltricks.functional.strong_augment import strong_augment
 from mltricks.functional.views import flip_and_shift
 from mltricks.functional.wrapped_model import WithExtraRows
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
-from mltricks.values import NonNegative, Probability, Range, Size
 
 
 @dataclass(frozen=True)

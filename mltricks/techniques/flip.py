@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mltricks.batch import INPUTS, Batch
+from mltricks.config.values import Probability
 from mltricks.technique import Ctx, Technique
-from mltricks.values import Probability
 
 
 @dataclass(frozen=True)

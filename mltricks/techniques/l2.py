@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import NonNegative
 from mltricks.functional.penalty import check_weights, half_square, penalised
 from mltricks.technique import LossFn, Own, Params, Technique
-from mltricks.values import NonNegative
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import Probability
 from mltricks.functional.targets import soft_targets
 from mltricks.technique import Ctx, Own, Params, Technique
-from mltricks.values import Probability
 
 
 @dataclass(frozen=True)

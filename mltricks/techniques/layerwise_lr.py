@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import Fraction
 from mltricks.technique import Aux, Ctx, Own, Params, Technique
-from mltricks.values import Fraction
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.config.values import Positive
 from mltricks.functional.beta import sample_beta
 from mltricks.functional.targets import soft_targets
 from mltricks.technique import Ctx, Technique
-from mltricks.values import Positive
 
 
 @dataclass(frozen=True)

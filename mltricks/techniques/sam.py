@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.config.values import NonNegative
 from mltricks.functional import foreach
 from mltricks.technique import Aux, Ctx, GradFn, Params, Technique
-from mltricks.values import NonNegative
 
 TINY = 1e-12
 """Added to the norm, so that a gradient of zero perturbs nothing."""

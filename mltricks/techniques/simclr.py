@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import Count, Fraction, NonNegative, Positive
 from mltricks.functional.last_linear import last_linear
 from mltricks.functional.views import color_jitter, resized_crop
 from mltricks.functional_model import FunctionalModel
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
-from mltricks.values import Count, Fraction, NonNegative, Positive
 
 PROJECTOR = "simclr/"
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import Decay
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
-from mltricks.values import Decay
 
 RATE = "stochastic_depth_p"
 """The buffer of a branch that holds its rate, so that a schedule reaches it and a copy of the model keeps it."""

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import Size
 from mltricks.technique import Ctx, Own, Params, PredFn, Technique
-from mltricks.values import Size
 
 
 @dataclass(frozen=True)

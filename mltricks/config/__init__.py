@@ -1,0 +1,1 @@
+"""The configuration: options, overrides, values and their checks, composition, creation of objects, cards."""

@@ -1,0 +1,120 @@
+"""Composing the configuration of a run, and saying what went wrong where that fails."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mltricks.config.options import GROUPS, conf_dir
+from mltricks.config.overrides import STACKS, check_overrides, choices, own_folders, parse
+from mltricks.config.values import UnknownName, suggest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> DictConfig:
+    """The configuration of a run, as the command line with the same overrides would compose it.
+
+    Args:
+        overrides: ``["technique=mixup", "optim.lr=3e-3"]``.
+        config_dir: a folder of options of your own, laid out as ``conf/``.
+
+    Raises:
+        ValueError: an unknown group, option or key, with the nearest names.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    own = {"--config-dir": config_dir} if config_dir else {}
+    check_overrides(overrides, [conf_dir(), *own_folders(overrides, own)])
+    searchpath = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir())):
+            return hydra_compose("config", [*searchpath, *overrides])
+    except HydraException as error:
+        better = explain(error, overrides, config_dir)
+        raise better if better is not error else ValueError(str(error)) from error
+
+
+def plain(cfg: Any) -> dict[str, Any]:
+    """A configuration as nested dicts and lists, interpolations resolved, the ``hydra`` node left out.
+
+    Raises:
+        ValueError: a value that must be given is missing.
+    """
+    from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+
+    if not isinstance(cfg, DictConfig):
+        return dict(cfg)
+    try:
+        tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ValueError(f"{error.full_key} is missing. Type {error.full_key}=VALUE.") from error
+    assert isinstance(tree, dict), "a configuration is a mapping"
+    tree.pop("hydra", None)
+    return {str(key): value for key, value in tree.items()}
+
+
+def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) -> Exception:
+    """A better error than Hydra's, where a key does not exist in the composed configuration; else the same."""
+    found = re.search(
+        r"Could not override '([^']+)'|Could not delete from config\. '([^']+)' does not exist", str(error)
+    )
+    if found is None:
+        return error
+    key = found.group(1) or found.group(2)
+    typed = next((o for o in overrides if o.lstrip("+~").split("=")[0] == key), key)
+    outer, _, last = key.rpartition(".")
+    first, *path = key.split(".")
+    if first in STACKS and path and (first != "technique" or len(path) > 1):
+        return _explain_technique(typed, key, first, path, config_dir)
+    if first == "hydra":
+        return UnknownName(f"{typed}: {key} is no setting. {suggest(last, _of_hydra(path[:-1], overrides))}")
+    from omegaconf import DictConfig, OmegaConf
+
+    chosen = [f"{o.key_or_group}={name}" for o in _groups_of(overrides) for name in list(choices(o.value()))[:1]]
+    node = OmegaConf.select(compose(chosen, config_dir), outer) if outer else None
+    known = [str(k) for k in node if not str(k).startswith("_")] if isinstance(node, DictConfig) else []
+    return UnknownName(f"{typed}: {key} is no setting. {suggest(last, known)}")
+
+
+def _of_hydra(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The settings of the chosen launcher or sweeper, where it is one of ours."""
+    import yaml
+
+    from mltricks.config.shorthand import chosen_sweeper
+
+    group = "/".join(["hydra", *path])
+    launcher = [o.partition("=")[2] for o in overrides if o.startswith("hydra/launcher=")]
+    option = {"hydra/sweeper": chosen_sweeper(overrides), "hydra/launcher": [*launcher, "local"][0]}.get(group, "")
+    file = conf_dir() / group / f"{option}.yaml"
+    return [key for key in yaml.safe_load(file.read_text()) if key[0] != "_"] if option and file.is_file() else []
+
+
+def _groups_of(overrides: Sequence[str]) -> Iterable[Any]:
+    return [o for o in parse(overrides) if o.key_or_group in GROUPS and o.key_or_group not in (*STACKS, "experiment")]
+
+
+def _explain_technique(typed: str, key: str, group: str, path: Sequence[str], config_dir: str | None) -> Exception:
+    """What is wrong with ``technique.NAME.SETTING``: no such technique, one that is not chosen, or no such setting."""
+    name = path[0]
+    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+    options = [p.stem for folder in folders for p in (folder / "technique").glob("[a-z]*.yaml")]
+    if group != "technique":
+        return UnknownName(
+            f"{typed}: the settings of {group} are those of its techniques. Type technique.{'.'.join(path)}=VALUE."
+        )
+    if name not in options:
+        return UnknownName(f"{typed}: there is no technique {name}. {suggest(name, options)}")
+    settings = [
+        str(k) for k in compose([f"technique={name}"], config_dir).technique[name] if not str(k).startswith("_")
+    ]
+    if path[1] in settings:
+        return ValueError(f"{typed} would have no effect: {name} is not in the stack. Add {name} to technique=[...].")
+    return UnknownName(f"{typed}: {key} is no setting. {suggest(path[1], settings)}")

@@ -1,0 +1,147 @@
+"""Checking the command line: names before anything is composed, and what went wrong where composing fails.
+
+Hydra reports an unknown option with the list of all, and an unknown key with the advice to append it. Here a slip of
+the keyboard is answered with the nearest names, and before there is an output folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mltricks.config.values import UnknownName, suggest
+
+WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
+"""Hydra's options that take the next argument as their value."""
+STACKS = ("augment", "regularizer", "technique")
+"""Groups whose options put techniques into the step."""
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Divide a command line into overrides and Hydra's own options, which begin with a dash."""
+    overrides, options = [], {}
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        name, _, value = argument.partition("=")
+        options[name] = next(rest, "") if name in WITH_VALUE and not value else value
+    return overrides, options
+
+
+def parse(overrides: Sequence[str]) -> list[Any]:
+    """The overrides as Hydra understands them.
+
+    Raises:
+        ValueError: one of them is not of the form KEY=VALUE.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, parsed = OverridesParser.create(), []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            if "=" not in text:
+                raise ValueError(
+                    f"{text!r} is no override. Type KEY=VALUE, for instance technique=mixup or optim.lr=3e-3."
+                ) from error
+            if found := re.fullmatch(r"([^=]+)=choice\((.*\bnull\b.*)\)", text):
+                raise ValueError(f"{text!r}: choice() takes no null. Type {found[1]}={found[2]}.") from error
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"{text!r} cannot be read: {reason}. A value with special characters stands in quotes: \"KEY='VALUE'\"."
+            ) from error
+    return parsed
+
+
+def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None], others: Collection[str] = ()) -> None:
+    """Refuse groups, options and top-level keys that do not exist.
+
+    Args:
+        overrides: as typed, without Hydra's own options.
+        folders: where options lie: ``conf`` and the user's own; ``None`` for one that cannot be read from here, which
+            turns the check of option names off.
+        others: what else a key that does not exist may have been meant to be.
+
+    Raises:
+        UnknownName: with the nearest names.
+        ValueError: an override cannot be read.
+    """
+    from mltricks.config.settings import top_level
+
+    readable = [folder for folder in folders if folder is not None]
+    groups = {
+        path.name for folder in readable for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"
+    }
+    for override in parse(overrides):
+        name = override.key_or_group
+        first = re.split(r"[./]", name)[0]
+        if first == "hydra" or override.is_delete():
+            continue
+        if name in groups or any((folder / name).is_dir() for folder in readable):
+            if len(readable) == len(folders):
+                _check_options(name, override, readable)
+        elif first not in groups | top_level().keys():
+            known = groups | top_level().keys() | set(others)
+            raise UnknownName(f"{override.input_line}: {first} is no setting. {suggest(first, known)}")
+        elif "/" in name:
+            raise UnknownName(f"{override.input_line}: there is no group {name}. {suggest(name, groups)}")
+
+
+def _check_options(group: str, override: Any, folders: Sequence[Path]) -> None:
+    stack = override.value()
+    if isinstance(stack, list) and len(set(map(str, stack))) < len(stack):
+        raise ValueError(
+            f"{override.input_line}: an option stands in the list twice, and would act once. Name it once."
+        )
+    found = {
+        path.relative_to(folder / group).with_suffix("").as_posix()
+        for folder in folders
+        for path in (folder / group).rglob("*.y*ml")
+        if not path.name.startswith("_")
+    }
+    if override.value() is None:
+        nothing = "[]" if group == "technique" else "none" if "none" in found else "OPTION, or leave it out"
+        raise ValueError(f"{override.input_line}: null is no option of {group}. Type {group}={nothing}.")
+    for option in choices(override.value()):
+        if "${" not in option and not any((folder / group / f"{option}.yaml").is_file() for folder in folders):
+            raise UnknownName(f"{override.input_line}: {group} has no option {option}. {suggest(option, found)}")
+
+
+def choices(value: Any) -> Iterator[str]:
+    """The names of options in the value of an override: one, a list, or those of a sweep."""
+    if hasattr(value, "list"):  # a choice
+        value = value.list
+    if isinstance(value, list):
+        for item in value:
+            yield from choices(item)
+    elif hasattr(value, "text"):  # in quotes
+        yield value.text
+    elif isinstance(value, str | int | float) and not isinstance(value, bool):
+        yield str(value)
+
+
+def own_folders(overrides: Sequence[str], options: dict[str, str]) -> list[Path | None]:
+    """The user's own folders of options, from ``--config-dir`` and ``hydra.searchpath``; ``None`` for one of a package.
+
+    Raises:
+        ValueError: a folder does not exist.
+    """
+    named = [options[flag] for flag in ("--config-dir", "-cd") if flag in options]
+    for override in parse([o for o in overrides if o.startswith("hydra.searchpath=")]):
+        named += list(choices(override.value()))
+    folders: list[Path | None] = []
+    for name in named:
+        folder = Path(name.removeprefix("file://"))
+        if "://" in str(name) and not name.startswith("file://"):
+            folders.append(None)
+        elif not folder.is_dir():
+            raise ValueError(f"{name} is no folder. --config-dir and hydra.searchpath take a folder laid out as conf/.")
+        else:
+            folders.append(folder)
+    return folders

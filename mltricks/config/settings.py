@@ -1,0 +1,100 @@
+"""The keys that stand at the top of the configuration: which there are, and what each may be."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, Literal
+
+from mltricks.config.options import GROUPS, conf_dir
+from mltricks.config.values import Count, NonNegative, Size, UnknownName, check_value, suggest
+
+HINTS: dict[str, Any] = {
+    "seed": Size,
+    "epochs": Count,
+    "max_steps": Count | None,
+    "batch_size": Count,
+    "eval_batch_size": Count,
+    "device": str,
+    "precision.dtype": Literal["fp32", "bf16", "fp16"],
+    "deterministic": bool,
+    "resume": str | None,
+    "show": bool,
+    "objective_metric": str | None,
+    "allow_modules": list[str],
+    "log_every": Count,
+    "eval_every_epochs": Count,
+    "checkpoint_every_steps": Size,
+    "early_stopping.patience": Size,
+    "early_stopping.min_delta": NonNegative,
+    "progress": Literal["auto", "bar", "lines", "none"],
+    "plots": bool | Literal["auto"],
+}
+"""The types of the settings that the loop itself reads."""
+READ_HERE = ("precision", "tracker")
+"""Groups with options that name no class: there is no constructor to check their settings."""
+WITHOUT_NODE = ("augment", "regularizer", "experiment")
+"""Groups whose options write elsewhere in the configuration, and have no place of their own."""
+
+
+def check_settings(cfg: dict[str, Any]) -> None:
+    """Refuse what stands at the top of a configuration and should not, and values of the wrong type or out of range.
+
+    Raises:
+        UnknownName: a key that nothing reads, with the nearest names.
+        ValueError: a wrong value.
+    """
+    own = top_level()
+    known = own.keys() | set(GROUPS)
+    for key, value in cfg.items():
+        if key not in known:
+            raise UnknownName(f"{key} is no setting. {suggest(key, known)}")
+        if key in ("job", *READ_HERE, *WITHOUT_NODE) and not (key in READ_HERE and _has_target(value)):
+            _check_keys(key, value, _keys_of_group(key))
+        elif key not in GROUPS and isinstance(own[key], dict):
+            _check_keys(key, value, set(own[key]))
+    for key in own:
+        if key not in cfg:
+            raise ValueError(
+                f"{key} is missing from the configuration. It was made by another version of mltricks, or by hand."
+            )
+    for name, hint in HINTS.items():
+        outer, _, inner = name.partition(".")
+        check_value(name, cfg[outer][inner] if inner else cfg[outer], hint)
+
+
+def _has_target(node: Any) -> bool:
+    return isinstance(node, dict) and isinstance(node.get("_target_"), str)
+
+
+def _check_keys(key: str, node: Any, known: set[str]) -> None:
+    if not isinstance(node, dict):
+        raise ValueError(f"{key}={node} must be a mapping of settings: {', '.join(sorted(known))}.")
+    for name in node:
+        if name not in known:
+            raise UnknownName(f"{key}.{name} is no setting. {suggest(name, known)}")
+
+
+@functools.cache
+def top_level() -> dict[str, Any]:
+    """What ``conf/config.yaml`` itself holds, without the defaults list and what is Hydra's."""
+    content = _read(conf_dir() / "config.yaml")
+    return {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
+
+
+@functools.cache
+def _keys_of_group(group: str) -> set[str]:
+    """The settings of the options of a group that name no class: those the program reads itself."""
+    if group in WITHOUT_NODE:
+        return set()
+    contents = [_read(path) for path in (conf_dir() / group).glob("*.yaml")]
+    read_here = [c for c in contents if group == "job" or not _has_target(c)]
+    return {key for content in read_here for key in content if key != "defaults"}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with path.open() as file:
+        return yaml.load(file, loader) or {}

@@ -1,0 +1,1 @@
+"""A step as a graph of operations: traced, recorded, rewritten, replayed, captured on CUDA."""

@@ -1,0 +1,92 @@
+"""A traced step as one CUDA graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from mltricks.batch import Batch
+from mltricks.graph.replay import replay
+from mltricks.graph.tracing import trace
+from mltricks.state import State, leaves, map_state, rebuild
+from mltricks.step import Hyper, Metrics, Step
+
+
+class CapturedStep:
+    """A step that captures itself once for every set of input shapes, and then replays the capture.
+
+    The state lives in the capture's own tensors: it is copied in once and updated in place from then on, so a state
+    that was returned must not be used after the next call. The reseeding between steps holds, because a replay reads
+    seed and offset of the generator anew.
+    """
+
+    def __init__(self, step: Step, warmup_steps: int):
+        self.step, self.warmup_steps = step, warmup_steps
+        self.captures: dict[Any, _Capture] = {}
+        self.state: State | None = None
+
+    @torch.no_grad()
+    def __call__(self, state: State, batch: Batch, hyper: Hyper) -> tuple[State, Metrics]:
+        if self.state is None:
+            self.state = map_state(torch.clone, state)
+        elif state is not self.state:
+            torch._foreach_copy_(list(leaves(self.state)), list(leaves(state)))
+        key = tuple((x.shape, x.dtype) for x in batch.values())
+        if key not in self.captures:
+            with torch.random.fork_rng(devices=[state["step"].device]):
+                self.captures[key] = _Capture(self.step, self.state, batch, hyper, self.warmup_steps)
+        return self.state, self.captures[key].replay(batch, hyper)
+
+
+class _Capture:
+    """One captured graph and the tensors it reads and writes."""
+
+    def __init__(self, step: Step, state: State, batch: Batch, hyper: Hyper, warmup_steps: int):
+        graph, shape = trace(step, state, batch, hyper)
+        run = replay(graph)
+        self.inputs = [leaf.clone() for leaf in (*leaves(batch), *leaves(hyper))]
+        held = list(leaves(state))
+        before = [leaf.clone() for leaf in held]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(warmup_steps):
+                run(*held, *self.inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            result = rebuild(shape, iter(run(*held, *self.inputs)))
+            torch._foreach_copy_(held, list(leaves(result["state"])))
+        self.metrics: dict[str, Tensor] = result["metrics"]
+        torch._foreach_copy_(held, before)
+
+    def replay(self, batch: Batch, hyper: Hyper) -> Metrics:
+        """Run the graph on a batch; the metrics are copies, as the next replay overwrites them."""
+        torch._foreach_copy_(self.inputs, [*leaves(batch), *leaves(hyper)], non_blocking=True)
+        self.graph.replay()
+        return {name: value.clone() for name, value in self.metrics.items()}
+
+
+class CapturedGraph:
+    """A graph module as one CUDA graph: inputs are copied in, results copied out, as both belong to the capture."""
+
+    def __init__(self, graph: fx.GraphModule, example: list[Tensor], warmup_steps: int):
+        self.inputs, run = [t.clone() for t in example], replay(graph)
+        before = [t.clone() for t in example]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(warmup_steps):
+                run(*self.inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.results = list(run(*self.inputs))
+        torch._foreach_copy_(self.inputs, before)
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        torch._foreach_copy_(self.inputs, list(inputs), non_blocking=True)
+        self.graph.replay()
+        return [t.clone() for t in self.results]

@@ -1,0 +1,119 @@
+"""Turning a step into one flat ATen graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from mltricks.batch import Batch
+from mltricks.graph.recorder import record
+from mltricks.graph.replay import replay
+from mltricks.optim.fused_node import fused_nodes
+from mltricks.state import State, leaves, map_state, rebuild
+from mltricks.step import Hyper, Metrics, Step
+
+Example = tuple[State, Batch, Hyper]
+aten = torch.ops.aten
+MEAN = 1
+"""ATen's number for averaging over samples."""
+
+
+def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool = False) -> tuple[fx.GraphModule, Any]:
+    """Trace a step.
+
+    Args:
+        step: the pure step; it must not write into its arguments.
+        state, batch, hyper: an example of each; every leaf of ``hyper`` is a tensor.
+        functional: write in-place operations as functional ones, which ``vmap`` needs.
+
+    Returns:
+        A graph module from the flat list of input tensors to the flat list of outputs, and a pair shaped as the
+        step's result, whose leaves say how to rebuild it.
+    """
+    example = {"state": state, "batch": batch, "hyper": hyper}
+    result: list[Any] = []
+
+    def flat(*inputs: Tensor) -> list[Tensor]:
+        tree = rebuild(example, iter(inputs))
+        new_state, metrics = step(tree["state"], tree["batch"], tree["hyper"])
+        result[:] = [{"state": new_state, "metrics": metrics}]
+        return list(leaves(result[0]))
+
+    graph = record(flat, [leaf.clone() for leaf in leaves(example)], _decompositions(state) if functional else {})
+    if functional:  # in a second pass: functorch transforms refuse requires_grad_ inside
+        graph = record(torch.func.functionalize(graph), [leaf.clone() for leaf in leaves(example)])
+    simplify(graph)
+    return graph, map_state(lambda _: None, result[0])
+
+
+def _decompositions(state: State) -> dict[Any, Any]:
+    """What ``vmap`` cannot take as it is: CUDA's dropout, which draws and multiplies in one, and the loss of classes.
+
+    ``vmap`` has a way with the latter, but it imports a computer algebra system and takes more operations.
+    """
+    table: dict[Any, Any] = {aten.nll_loss_forward.default: _nll_loss, aten.nll_loss_backward.default: _nll_loss_grad}
+    if state["step"].is_cuda:
+        from torch._decomp import get_decompositions
+
+        table |= get_decompositions([aten.native_dropout])
+    return table
+
+
+def _nll_loss(log_p: Tensor, y: Tensor, weight: Any, reduction: int, ignored: int) -> Any:
+    """-log_p of the class of every sample, averaged: log_p (B, K), y (B,)."""
+    if weight is not None or reduction != MEAN or log_p.ndim != 2:
+        return NotImplemented
+    kept = y != ignored
+    picked = log_p.gather(1, (y * kept).unsqueeze(1)).squeeze(1)
+    count = kept.sum().to(log_p.dtype)
+    return -torch.where(kept, picked, 0.0).sum() / count, count
+
+
+def _nll_loss_grad(
+    grad: Tensor, log_p: Tensor, y: Tensor, weight: Any, reduction: int, ignored: int, count: Tensor
+) -> Any:
+    """The gradient of the above with respect to ``log_p``."""
+    if weight is not None or reduction != MEAN or log_p.ndim != 2:
+        return NotImplemented
+    kept = y != ignored
+    share = torch.where(kept, -grad / count, 0.0)
+    return torch.zeros_like(log_p).scatter(1, (y * kept).unsqueeze(1), share.unsqueeze(1))
+
+
+def simplify(graph: fx.GraphModule) -> None:
+    """Drop what only automatic differentiation needed: detached copies and unused results."""
+    for node in list(graph.graph.nodes):
+        if node.op == "call_function" and node.target in (torch.ops.aten.detach.default, torch.ops.aten.alias.default):
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
+
+
+class TracedStep:
+    """A step that traces itself once for every set of input shapes, and then replays the graph.
+
+    Args:
+        step: the pure step.
+        finish: what to do with a traced graph before it is used; by default it is replayed.
+    """
+
+    def __init__(self, step: Step, finish: Callable[[fx.GraphModule, list[Tensor]], Callable[..., Any]] | None = None):
+        self.step = step
+        self.finish = finish or replay
+        self.graphs: dict[Any, tuple[Callable[..., Any], Any]] = {}
+
+    @torch.no_grad()
+    def __call__(self, state: State, batch: Batch, hyper: Hyper) -> tuple[State, Metrics]:
+        inputs = [*leaves(state), *leaves(batch), *leaves(hyper)]
+        key = tuple((x.shape, x.dtype) for x in batch.values())
+        if key not in self.graphs:
+            kernels = fused_nodes("one" if self.finish is replay else "")
+            with torch.random.fork_rng(), kernels:  # tracing runs the step once and must not use up its random numbers
+                graph, shape = trace(self.step, state, batch, hyper)
+            self.graphs[key] = self.finish(graph, inputs), shape
+        run, shape = self.graphs[key]
+        result = rebuild(shape, iter(run(*inputs)))
+        return result["state"], result["metrics"]

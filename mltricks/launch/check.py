@@ -1,0 +1,132 @@
+"""Checking jobs before the first of a sweep begins: what their classes refuse is refused here, and costs no trial."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mltricks.launch.job import Job
+
+_CHECKED: set[tuple[str, str]] = set()
+"""Keys with the values that were checked in this process: a study asks for jobs of the same kind again and again."""
+HINT = " For integers type KEY=int(interval(LOW,HIGH))."
+
+
+def check_jobs(jobs: Sequence[tuple[list[str], dict[str, Any]]]) -> None:
+    """Refuse the sweep where one of its jobs cannot be right.
+
+    Settings and classes are checked for every job. Where jobs differ in model, data or stack, it is checked too that
+    these fit each other, for which the data are loaded. What only ``setup`` of a technique can know, its trial tells.
+
+    Args:
+        jobs: overrides and configuration of each.
+
+    Raises:
+        ValueError: names the key and the value, and the overrides of the job.
+    """
+    ours = [(job, cfg) for job, cfg in jobs if cfg["job"].get("_target_", "").startswith("mltricks.")]
+    shapes = {shape_of(cfg) for _, cfg in ours}
+    unseen = shapes if len(shapes) > 1 else set()
+    loaded: dict[str, Any] = {}
+    for job, cfg in ours:
+        try:
+            parts = check_parts(cfg)
+            if shape_of(cfg) in unseen:
+                unseen.discard(shape_of(cfg))
+                check_whole(cfg, parts, loaded)
+        except ValueError as error:
+            hint = HINT if "must be an integer" in str(error) else ""
+            raise type(error)(f"{error}{hint}\n(in the job {' '.join(job)}; no trial was started)") from error
+
+
+def check_values(jobs: Sequence[Job]) -> None:
+    """Refuse a launch where a class refuses a value of one of its jobs that train.
+
+    A job is checked only where one of its settings has a value that no job before had, so that a product of many values
+    costs as many checks as there are values. Seeds need none after the first.
+
+    Raises:
+        ValueError: names the key and the value, and the overrides of the job.
+    """
+    for job in jobs:
+        if job.cfg["job"].get("_target_") != "mltricks.jobs.train":
+            continue
+        pairs = set(settings_of(job.cfg))
+        if pairs <= _CHECKED:
+            continue
+        try:
+            check_parts(job.cfg)
+        except ValueError as error:
+            raise type(error)(f"{error}\n(in the job {' '.join(job.overrides)}; no job was started)") from error
+        _CHECKED.update(pairs)
+
+
+def settings_of(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every setting of a configuration with its value as text; of valid seeds only that they are."""
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from settings_of(value, f"{key}.{name}" if key else str(name))
+    else:
+        is_seed = key == "seed" and type(node) is int and 0 <= node < 2**32
+        yield key, "a seed" if is_seed else repr(node)
+
+
+def shape_of(cfg: dict[str, Any]) -> str:
+    """What decides whether model, data and techniques fit each other."""
+    names = {name: node.get("_target_") for name, node in cfg["technique"].items() if isinstance(node, dict)}
+    return json.dumps([cfg["model"], cfg["data"], cfg["objective"], list(names.items())], sort_keys=True, default=str)
+
+
+def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
+    """Make everything that needs no data, so that each class checks its own values; the objective and the stack."""
+    from mltricks.build import create_stack
+    from mltricks.compatibility import check_engine
+    from mltricks.config.create import create, given_target, locate
+    from mltricks.config.settings import check_settings
+    from mltricks.data.base import DataOption
+    from mltricks.schedules.drives import extract_drives, learning_rate_drives
+
+    check_settings(cfg)
+    allow = cfg["allow_modules"]
+    stack, _ = create_stack(cfg, allow)
+    node, drives = extract_drives(cfg["optim"], "optim", allow)
+    optim = create(node, "optim", allow)
+    learning_rate_drives(cfg, optim, drives, allow)
+    check_engine(create(cfg["engine"], "engine", allow), optim)
+    create(cfg["sampler"], "sampler", allow)
+    create(cfg["init"], "init", allow)
+    check_names(cfg, "model", allow)
+    data = locate(given_target(cfg["data"], "data"), "data", allow)
+    if isinstance(data, type) and issubclass(data, DataOption):  # which loads nothing yet
+        create(cfg["data"], "data", allow)
+    return create(cfg["objective"], "objective", allow), stack
+
+
+def check_names(cfg: dict[str, Any], key: str, allow: Sequence[str]) -> None:
+    """Refuse settings that a class does not take, without making one."""
+    from mltricks.config.create import given_target, locate, refuse_unknown
+
+    target = given_target(cfg[key], key)
+    settings = [name for name in cfg[key] if name != "_target_"]
+    refuse_unknown(key, target, settings, inspect.signature(locate(target, key, allow)).parameters)
+
+
+def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, Any]) -> None:
+    """Check that model, objective and techniques fit the data.
+
+    Args:
+        cfg: of the job.
+        parts: its objective and its stack.
+        loaded: data splits by their settings; what is loaded here is added.
+    """
+    from mltricks.build import create_model, load_data
+    from mltricks.compatibility import check_fit
+
+    name = json.dumps(cfg["data"], sort_keys=True, default=str)
+    if name not in loaded:
+        loaded.clear()  # one at a time: they may fill the memory
+        loaded[name] = load_data(cfg, cfg["allow_modules"])
+    check_fit(*parts, loaded[name], cfg)
+    create_model(cfg, loaded[name], cfg["seed"], cfg["allow_modules"])

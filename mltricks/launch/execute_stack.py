@@ -1,0 +1,71 @@
+"""Running a unit of several jobs: trained as one stack, each with the folder and the result it would have alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobStatus, env_override
+
+from mltricks.launch.execute import Task, Tell, environment, fail, run, staged, write_record
+from mltricks.launch.job import Job
+
+
+class NotTrained(Exception):
+    """A member of a stack that failed; the message is its own."""
+
+
+def execute_stack(unit: Sequence[Job], task: Task, callbacks: Any, tell: Tell | None) -> list[Any]:
+    """Train jobs as one stack; those that it cannot take are run one by one, which says so.
+
+    Args:
+        unit: jobs that differ only in floats and seeds.
+        task: the function that runs one job.
+        callbacks: Hydra's; they are called for every job, when it ends.
+        tell: called with every job and what became of it.
+    """
+    from mltricks.command import watch_garbage
+    from mltricks.launch.fused import train_fused
+
+    watch_garbage()
+    done: dict[int, Any] = {}
+
+    def ended(job: Job, result: Any) -> None:
+        done[job.num] = result
+        if tell is not None:
+            tell(job, result)
+
+    for job in unit:
+        config = job.hydra.config(job.folder)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        if config.hydra.output_subdir is not None:
+            write_record(job, config, job.hydra.task_config())
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().cfg = unit[0].hydra.config(unit[0].folder)
+    variables = {**environment(HydraConfig.instance().cfg), "MLTRICKS_TRIAL": ""}  # each member has its own token
+    try:
+        with env_override(variables):
+            train_fused(unit, lambda job, summary: ended(job, concluded(job, summary, task, callbacks)))
+    except Exception as error:
+        if len(done) < len(unit):
+            print(f"a stack of {len(unit)} jobs cannot be trained, so they run one by one: {error}", flush=True)
+    finally:
+        HydraConfig.instance().cfg = before
+    for job in unit:
+        if job.num not in done:
+            ended(job, run(job, task, callbacks))
+    return [done[job.num] for job in unit]
+
+
+def concluded(job: Job, summary: Any, task: Task, callbacks: Any) -> Any:
+    """The JobReturn of a job that has been trained in a stack, from its summary."""
+    from mltricks.ledger import Diverged
+
+    with staged(job, task, callbacks, recorded=True) as (_, result):
+        if summary.status in ("failed", "diverged"):
+            kind = Diverged if summary.status == "diverged" else NotTrained
+            fail(result, kind(summary.error))
+        else:
+            result.return_value, result.status = summary.objective["value"], JobStatus.COMPLETED
+    return result

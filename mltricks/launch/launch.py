@@ -1,0 +1,101 @@
+"""Launching the jobs of a sweep on this machine: composed, planned, then run here or in worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+from mltricks.launch.compose import Composer
+from mltricks.launch.execute import Task, execute, execute_elsewhere
+from mltricks.launch.job import Job
+from mltricks.launch.plan import Plan, plan
+from mltricks.launch.progress import Progress
+
+
+def launch(
+    settings: dict[str, Any],
+    composer: Composer,
+    context: Any,
+    task: Task,
+    numbered: Sequence[tuple[int, Sequence[str]]],
+) -> list[Any]:
+    """Run jobs.
+
+    Args:
+        settings: of ``conf/hydra/launcher/local.yaml``.
+        composer: of the sweep.
+        context: Hydra's.
+        task: the function that runs one job.
+        numbered: number and overrides of every job.
+
+    Returns:
+        A JobReturn for each, in order.
+
+    Raises:
+        ValueError: a setting is wrong, a job cannot be composed or a value is refused; no job has run then.
+    """
+    check(settings)
+    jobs = [composer.job(num, list(job)) for num, job in numbered]
+    trains = getattr(task, "__module__", None) == "mltricks.command"
+    if trains:
+        from mltricks.launch.check import check_values
+
+        check_values(jobs)
+    planned = plan(jobs, settings["fuse"], settings["workers"], trains)
+    with Progress(jobs) as progress:
+        for note in planned.notes:
+            progress.say(note)
+        returns = run_plan(planned, task, context, progress)
+    return [returns[job.num] for job in jobs]
+
+
+def check(settings: dict[str, Any]) -> None:
+    """Refuse settings that are none, and values out of range."""
+    known = {"fuse", "workers"}
+    if unknown := settings.keys() - known:
+        from mltricks.config.values import UnknownName, suggest
+
+        name = sorted(unknown)[0]
+        raise UnknownName(f"hydra.launcher.{name} is no setting. {suggest(name, known)}")
+    if settings["fuse"] not in (True, False, "auto"):
+        raise ValueError(f"hydra.launcher.fuse={settings['fuse']}: type auto, true or false.")
+
+
+def run_plan(planned: Plan, task: Task, context: Any, progress: Progress) -> dict[int, Any]:
+    """The JobReturn of every job, by its number."""
+    returns: dict[int, Any] = {}
+
+    def note(unit: Sequence[Job], results: Sequence[Any]) -> None:
+        for job, result in zip(unit, results, strict=True):
+            returns[job.num] = result
+
+    if planned.slots:
+        from mltricks.launch.slots import run_in_slots
+
+        def ended(unit: Sequence[Job], results: Sequence[Any]) -> None:
+            note(unit, results)
+            for job, result in zip(unit, results, strict=True):
+                progress.end(job, result)
+
+        run_in_slots(
+            planned.units,
+            planned.slots,
+            partial(execute_elsewhere, task=task, trusted=context.execution_whitelist),
+            ended,
+        )
+        return returns
+    for unit in planned.units:
+        with threads_of(unit, planned):
+            note(unit, execute(unit, task, context.callbacks, progress.end))
+    return returns
+
+
+def threads_of(unit: Sequence[Job], planned: Plan) -> AbstractContextManager[None]:
+    """A block in which torch has the threads that a stack is fastest with."""
+    if len(unit) == 1 or not planned.threads:
+        return nullcontext()
+    from mltricks.launch.probe import num_threads
+
+    return num_threads(planned.threads)

@@ -1,0 +1,260 @@
+"""Whether to train trials as a stack, and how many at once: decided by a short measurement.
+
+A few steps are made alone, and a few in a stack of as many trials as fit into memory. The stack has to win by its own
+speed and by what tracing it costs. Only a stack of the same structure is measured, and nothing of it is trained on.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mltricks.build import STEP, Run, build
+from mltricks.config.create import locate
+from mltricks.data.splits import MemorySplit
+from mltricks.stack.run import StackedRun, structure
+from mltricks.state import fold, reseed
+
+SLOW_S = {"cpu": 0.02}
+"""A step that takes longer alone, in s, keeps its device busy by itself; elsewhere a stack may still win."""
+SMALL_S = 0.001
+"""A step that takes less time than this with one thread, in s, gains nothing by more."""
+SHORT_S = 0.5
+"""Trials that take less time than this all together, in s, are done before a stack is traced."""
+MARGIN = 1.03
+"""How much faster a stack must be."""
+LARGEST = {"cpu": 64, "cuda": 256}
+"""Members at most: more of them gain nothing, and the results of a stack come all at the end."""
+ALMOST = 1.1
+"""One thread is taken even where it is slower by this factor: more of them wait for each other when cores are busy."""
+MEMORY_SHARE = 0.5
+"""Of the memory that is free, what a stack may take."""
+GOOD = 0.5
+"""A stack that takes less than this share of the time alone need not be compared with a smaller one."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found.
+
+    Attributes:
+        fuse: whether to train the trials in stacks.
+        stack_size: how many at most in one; 1 where they are not stacked.
+        reason: why, in words.
+        alone_s: time of a step of one trial alone, s; 0 where it was not measured.
+        stacked_s: time of a step of one trial in a stack, s; 0 where it was not measured.
+        trace_s: time it took to trace the stack, s.
+        steps: that each trial makes; 0 where nothing was measured.
+        threads: of torch with which the stack was fastest; 0: as many as there are.
+    """
+
+    fuse: bool
+    stack_size: int
+    reason: str
+    alone_s: float = 0.0
+    stacked_s: float = 0.0
+    trace_s: float = 0.0
+    steps: int = 0
+    threads: int = 0
+
+
+def fusable(cfgs: Sequence[dict[str, Any]]) -> str | None:
+    """Why trials cannot be trained as a stack; ``None`` where they can.
+
+    Args:
+        cfgs: their resolved configurations.
+    """
+    if len(cfgs) < 2:
+        return "there is one trial"
+    first = cfgs[0]
+    mine = structure(first)
+    for cfg in cfgs[1:]:
+        theirs = structure(cfg)
+        differing = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+        if differing:
+            return f"{differing[0]} differs, and only the seed and floats may"
+    if first["job"]["_target_"] != "mltricks.jobs.train":
+        return "only job=train can be stacked"
+    if first["checkpoint_every_steps"]:
+        return "checkpoint_every_steps is set, and members of a stack are not saved between validations"
+    optim = locate(first["optim"]["_target_"], "optim", first["allow_modules"])
+    if not getattr(optim, "traceable", True):
+        return f"optim={optim.__name__.lower()} cannot be traced"
+    return None
+
+
+def probe(cfgs: Sequence[dict[str, Any]]) -> Probe:
+    """Decide for trials that differ only in floats and seeds.
+
+    Args:
+        cfgs: their resolved configurations.
+
+    Raises:
+        ValueError: the first configuration is refused.
+    """
+    why = fusable(cfgs)
+    if why is not None:
+        return Probe(False, 1, why)
+    first = build(as_measured(cfgs[0]))
+    return replace(compare(first, cfgs), steps=first.total_steps)
+
+
+def expected_s(cfg: dict[str, Any]) -> float:
+    """How long the steps of a trial take alone, s.
+
+    Args:
+        cfg: its resolved configuration.
+
+    Raises:
+        ValueError: the configuration is refused.
+    """
+    run = build(as_measured(cfg))
+    return seconds_alone(run) * run.total_steps
+
+
+def compare(first: Run, cfgs: Sequence[dict[str, Any]]) -> Probe:
+    """Decide for trials that could be stacked, of which the first is built."""
+    if not isinstance(first.data.train, MemorySplit) and len({cfg["seed"] for cfg in cfgs}) > 1:
+        return Probe(False, 1, "the data are read from files, in another order for every seed")
+    alone = seconds_alone(first)
+    if alone > SLOW_S.get(first.device.type, math.inf):
+        return Probe(False, 1, f"a step takes {alone * 1e3:.0f} ms alone and keeps the device busy", alone)
+    total = alone * first.total_steps * len(cfgs)
+    if total < SHORT_S:
+        return Probe(False, 1, f"all of them take {total:.1f} s one after another", alone)
+    try:
+        other = build(as_measured(blend(cfgs)), first.data)
+        with num_threads(1 if alone < SMALL_S and first.device.type == "cpu" else 0):
+            return decide([first, other], len(cfgs), alone)
+    except (RuntimeError, ValueError) as error:  # what vmap cannot do is found out by trying
+        return Probe(False, 1, f"it failed: {str(error).splitlines()[0]}", alone)
+
+
+def as_measured(cfg: dict[str, Any]) -> dict[str, Any]:
+    """The configuration for measuring: compiling would take longer than all that it decides about."""
+    if not cfg["engine"]["_target_"].endswith(".Compile"):
+        return cfg
+    return {**cfg, "engine": {"_target_": "mltricks.engine.Traced"}}
+
+
+def blend(cfgs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A configuration that differs from the first in every value in which any of the others does."""
+    first, *others = cfgs
+    mixed = dict(first)
+    for key, value in first.items():
+        different = next((cfg[key] for cfg in others if cfg[key] != value), value)
+        mixed[key] = blend([cfg[key] for cfg in cfgs]) if isinstance(value, dict) else different
+    return mixed
+
+
+def seconds_alone(run: Run) -> float:
+    """Time of one step as the loop makes it, s; the run's state goes on by these steps.
+
+    On the CPU one thread is tried first: where another process has a core, two of them wait for each other, and a step
+    of a tenth of a millisecond takes thirty.
+    """
+    stream = run.source.stream(0)
+
+    def step(number: int) -> None:
+        reseed(fold(run.cfg["seed"], STEP, number))
+        run.state, _ = run.step(run.state, next(stream), run.plan.at(number))
+
+    if run.device.type != "cpu" or torch.get_num_threads() == 1:
+        return fastest(step, run.device)
+    with num_threads(1):
+        single = fastest(step, run.device)
+    return single if single < SMALL_S else min(single, fastest(step, run.device))
+
+
+def fastest(step: Callable[[int], None], device: torch.device, enough_s: float = 0.05) -> float:
+    """The shortest of a few calls, s; of five at least, unless fewer leave no doubt: the first ones wake threads up."""
+    times: list[float] = []
+    while len(times) < 11 and (len(times) < 5 or sum(times[1:]) < enough_s) and sum(times) < 10 * enough_s:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        begun = time.perf_counter()
+        step(len(times))
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begun)
+    return min(times[1:] or times)
+
+
+def decide(pair: Sequence[Run], num_trials: int, alone: float) -> Probe:
+    """Measure stacks, and compare the best with the time alone."""
+    device, steps = pair[0].device, pair[0].total_steps
+    begun = time.perf_counter()
+    small = StackedRun(pair)
+    small.advance(1)
+    room = int(MEMORY_SHARE * free_bytes(device) / (small.step.peak_bytes / len(pair)))
+    most = min(num_trials, LARGEST.get(device.type, 64), room)
+    if most < 2:
+        return Probe(False, 1, "there is no memory for two at once", alone)
+    first = evenly(num_trials, most)
+    found = measured(pair, first, alone)
+    trace = time.perf_counter() - begun
+    if found.stacked_s > GOOD * alone and first >= 8:
+        found = min(found, measured(pair, evenly(num_trials, first // 4), alone), key=lambda p: p.stacked_s)
+    gain = (alone - MARGIN * found.stacked_s) * steps * num_trials - trace
+    ratio = alone / found.stacked_s
+    words = f"a step takes {alone * 1e6:.0f} us alone and {found.stacked_s * 1e6:.0f} us in a stack (x{ratio:.1f})"
+    if gain > 0:
+        return replace(found, reason=words, trace_s=trace)
+    why = words if ratio < MARGIN else f"{words}, which {steps} steps do not make up for tracing it"
+    return Probe(False, 1, why, alone, found.stacked_s, trace)
+
+
+def evenly(num_trials: int, most: int) -> int:
+    """The size of stacks that are as equal as can be.
+
+    >>> evenly(100, 64)
+    50
+    """
+    return math.ceil(num_trials / math.ceil(num_trials / most))
+
+
+def measured(pair: Sequence[Run], size: int, alone: float) -> Probe:
+    """Time of a step in a stack of the given size; on the CPU with one thread too, best for small operations."""
+    stacked = StackedRun([pair[k % len(pair)] for k in range(size)])
+    stacked.advance(1)  # traces
+
+    def step(number: int) -> None:
+        stacked.advance(1, number)
+
+    seconds = fastest(step, pair[0].device) / size
+    if pair[0].device.type != "cpu" or torch.get_num_threads() == 1:
+        return Probe(True, size, "", alone, seconds, threads=torch.get_num_threads())
+    with num_threads(1):
+        single = fastest(step, pair[0].device) / size
+    if single <= ALMOST * seconds:
+        return Probe(True, size, "", alone, single, threads=1)
+    return Probe(True, size, "", alone, seconds)
+
+
+@contextmanager
+def num_threads(num: int) -> Iterator[None]:
+    """Inside this block torch has so many threads; 0: as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(num or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can be had, in bytes."""
+    if device.type == "cuda":
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + held)
+    listed = Path("/proc/meminfo")
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return found[0] if found else 2**32

@@ -1,0 +1,126 @@
+"""The seven steps of tuning, each a gate: a deterministic program over the outcomes of jobs.
+
+Source: CS231n, "Without tons of GPUs".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mltricks.recipe.best import write_best
+from mltricks.recipe.coarse import domains_of, search_coarsely
+from mltricks.recipe.final import run_final
+from mltricks.recipe.gate import GateFailed
+from mltricks.recipe.initial import check_budget, check_initial_loss
+from mltricks.recipe.memorise import overfit_small_sample
+from mltricks.recipe.rates import find_rates
+from mltricks.recipe.reading import read_best
+from mltricks.recipe.refine import refine
+from mltricks.recipe.rounds import round_again
+from mltricks.recipe.tuner import Tuner, changed
+from mltricks.sweep.outcome import Outcome
+from mltricks.sweep.ranges import Interval
+from mltricks.sweep.runner import Place, Sweep
+
+OWN = ("epochs", "max_steps", "job", "resume", "checkpoint", "input", "show")
+"""Settings that the recipe chooses itself."""
+
+
+def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[Outcome]:
+    """Go through the seven steps.
+
+    Args:
+        settings: of ``conf/hydra/sweeper/recipe.yaml``.
+        place: where the sweep happens.
+        arguments: the overrides of the command.
+
+    Raises:
+        ValueError: a setting is wrong, or the command names what the recipe chooses.
+        GateFailed: a step found what makes further tuning a waste.
+    """
+    from mltricks.config.compose import plain
+    from mltricks.sweep.option_sets import Compositions
+
+    check_settings(settings)
+    base = check_arguments(arguments, place.context.config_loader)
+    compositions = Compositions(place.context.config_loader, place.config)
+    tuner = Tuner(None, base, plain(compositions.plain(base)), settings)  # type: ignore[arg-type]
+    domains_of(tuner, Interval(1e-6, 1.0, log=True), compositions)  # a mistyped key is told before the first job
+    check_budget(tuner.cfg, settings["budget_epochs"])
+    tuner.sweep = Sweep(place)
+    try:
+        go_through(tuner, compositions, place)
+    except GateFailed:
+        tuner.write("stopped")
+        raise
+    return tuner.outcomes
+
+
+def go_through(tuner: Tuner, compositions: Any, place: Place) -> None:
+    """The program: one line a step."""
+    start = check_initial_loss(tuner)
+    ignorant = start["expected"]
+    overfit_small_sample(tuner)
+    domains = domains_of(tuner, find_rates(tuner, start["val_loss"]), compositions)
+    point, _ = search_coarsely(tuner, domains, ignorant)
+    trial, domains, updates = refine(tuner, domains, point)
+    if trial is None:
+        raise GateFailed("no trial of the refined search ended, so that there is nothing to go on with.")
+    findings = read_best(tuner, trial, ignorant, updates)
+    trial = round_again(tuner, trial, findings, domains, updates, ignorant)
+    outcome, changes = run_final(tuner, trial, updates)
+    groups = [group for group in place.context.config_loader.list_groups("")]
+    tuner.best = write_best(tuner.folder, changed(tuner.base, changes), groups, outcome)
+    tuner.write("finished")
+    conclude(tuner)
+
+
+def conclude(tuner: Tuner) -> None:
+    """Print what the recipe ended with."""
+    assert tuner.best is not None, "the final run has been made"
+    seconds = sum(outcome.summary.seconds for outcome in tuner.outcomes)
+    tested = ", ".join(f"{name} {value:.4f}" for name, value in tuner.best["test"].items())
+    objective = tuner.best["objective"]
+    print(f"best: job {tuner.best['job']}, {objective['name']} {objective['value']:.4f}, test {tested}")
+    print(
+        f"  {tuner.money.spent_epochs:.4g} of {tuner.settings['budget_epochs']:g} epochs, {seconds:.1f} s in the jobs"
+    )
+    print(f"  {tuner.best['command']}")
+    print(f"  {tuner.best['experiment_command']}")
+
+
+def check_arguments(arguments: list[str], config_loader: Any) -> list[str]:
+    """The overrides as single values.
+
+    Raises:
+        ValueError: several values for a key, or a key that the recipe chooses.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for override in OverridesParser.create(config_loader=config_loader).parse_overrides(arguments):
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            raise ValueError(
+                f"{override.input_line}: the recipe takes one value. Type hydra.sweeper.tune=[{key}] to have it "
+                "searched over its range, or hydra/sweeper=grid to try them all."
+            )
+        if key.lstrip("+") in OWN:
+            raise ValueError(
+                f"{override.input_line}: the recipe chooses {key} itself. Leave it out; "
+                "recipe.budget_epochs=100 bounds all runs together."
+            )
+    return list(arguments)
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Refuse settings of the wrong type or out of range.
+
+    Raises:
+        ValueError: names the key.
+    """
+    from mltricks.config.values import Decay, Positive, Size, check_value
+
+    hints = {"budget_epochs": Positive, "force": bool, "tune": list[str], "schedule": str, "warmup_frac": Decay}
+    for name, hint in {**hints, "search_seed": Size}.items():
+        value = settings[name]
+        check_value(f"hydra.sweeper.{name}", list(value) if name == "tune" else value, hint)

@@ -1,0 +1,1 @@
+"""K trials at once: one step over stacked states."""

@@ -1,0 +1,152 @@
+"""One step over K stacked states: the traced step under ``vmap``, its random draws made trial by trial.
+
+Legend: K trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from mltricks.batch import Batch
+from mltricks.functional import foreach
+from mltricks.graph.randomness import cut
+from mltricks.graph.recorder import record
+from mltricks.graph.replay import replay
+from mltricks.graph.rewrite import peak_bytes, reuse_memory, tidy
+from mltricks.graph.tracing import simplify, trace
+from mltricks.optim.fused_node import fused_nodes
+from mltricks.state import State, leaves, map_state, rebuild, reseed
+from mltricks.step import Hyper, Metrics, Step
+
+Finish = Callable[[fx.GraphModule, list[Tensor]], Callable[..., Any]]
+
+
+@dataclass
+class Single:
+    """The traced step of one trial, cut at its random draws.
+
+    Attributes:
+        draw: inputs to draws; ``reads`` are the positions of those it needs.
+        rest: inputs and draws to results.
+        shape: how to rebuild what the step returns.
+        num_draws: how many draws there are.
+    """
+
+    draw: fx.GraphModule
+    reads: list[int]
+    rest: fx.GraphModule
+    shape: Any
+    num_draws: int
+
+    def rows(self, inputs: list[Tensor], dims: list[int | None], seeds: Iterable[int], one_seed: bool) -> list[Tensor]:
+        """The draws of every trial from its own seed, each (K, ...); without the axis where all draw the same."""
+        read, at = [inputs[i] for i in self.reads], [dims[i] for i in self.reads]
+        run = self.draw.forward
+        if one_seed and all(dim is None for dim in at):
+            reseed(next(iter(seeds)))
+            return list(run(*read))
+        drawn = []
+        for k, seed in enumerate(seeds):
+            reseed(seed)
+            drawn.append(run(*[x if dim is None else x[k] for x, dim in zip(read, at, strict=True)]))
+        return [torch.stack(values) for values in zip(*drawn, strict=True)]
+
+    def shared_draws(self, dims: list[int | None], one_seed: bool) -> bool:
+        return one_seed and all(dims[i] is None for i in self.reads)
+
+
+class StackedStep:
+    """A step over states that have a leading axis of K trials.
+
+    Args:
+        step: the pure step of one trial; it must not write into its arguments.
+        num_trials: K.
+        one_seed: whether all trials have the same seed; the leaves of their batches then have no leading axis.
+        finish: what to do with the stacked graph before it is used; by default it is replayed.
+    """
+
+    def __init__(self, step: Step, num_trials: int, one_seed: bool = False, finish: Finish | None = None):
+        self.step, self.num_trials, self.one_seed = step, num_trials, one_seed
+        self.finish = finish or replay
+        self.singles: dict[Any, Single] = {}
+        self.sizes: dict[int, StackedStep] = {num_trials: self}
+        self.graphs: dict[Any, Callable[..., Any]] = {}
+        self.peak_bytes = 0
+        """The most memory a step takes, once one has been made."""
+
+    def resized(self, num_trials: int) -> StackedStep:
+        """The same step for another number of trials; what was traced of one trial is used again."""
+        if num_trials not in self.sizes:
+            other = StackedStep(self.step, num_trials, self.one_seed, self.finish)
+            other.singles, other.sizes = self.singles, self.sizes
+            self.sizes[num_trials] = other
+        return self.sizes[num_trials]
+
+    @torch.no_grad()
+    def __call__(self, state: State, batch: Batch, hyper: Hyper, seeds: Iterable[int]) -> tuple[State, Metrics]:
+        """One update of every trial.
+
+        Args:
+            state: every leaf (K, ...); it is written into and must not be used again.
+            batch: every leaf (K, ...), or without that axis where all trials have one seed.
+            hyper: leaves (K,), or 0-d where all trials share the value.
+            seeds: what to reseed with before the draws of each trial; only read where there are draws.
+
+        Returns:
+            The new stacked state and the metrics, each (K,).
+        """
+        parts = [list(leaves(tree)) for tree in (state, batch, hyper)]
+        inputs = [*parts[0], *parts[1], *parts[2]]
+        dims = self._dims(*parts)
+        key = (*((x.shape, x.dtype) for x in batch.values()), *dims)
+        if key not in self.graphs:
+            self._trace(key, state, batch, hyper, inputs, dims)
+        single = self.singles[key]
+        draws = single.rows(inputs, dims, seeds, self.one_seed) if single.num_draws else []
+        result = rebuild(single.shape, iter(self.graphs[key](*inputs, *draws)))
+        return result["state"], result["metrics"]
+
+    def _dims(self, state: list[Tensor], batch: list[Tensor], hyper: list[Tensor]) -> list[int | None]:
+        """Which inputs have the axis of trials, as ``vmap`` takes it."""
+        return [0] * len(state) + [None if self.one_seed else 0] * len(batch) + [0 if h.ndim else None for h in hyper]
+
+    def _trace(
+        self, key: Any, state: State, batch: Batch, hyper: Hyper, inputs: list[Tensor], dims: list[int | None]
+    ) -> None:
+        kernels = fused_nodes("many" if self.finish is replay else "")
+        with torch.random.fork_rng(), foreach.unrolled(), kernels:
+            if key not in self.singles:
+                given = iter(dims)
+                one = [map_state(lambda t: _first(t, next(given)), tree) for tree in (state, batch, hyper)]
+                self.singles[key] = _cut(*trace(self.step, one[0], one[1], one[2], functional=True))
+            single = self.singles[key]
+            draws = single.rows(inputs, dims, range(self.num_trials), self.one_seed) if single.num_draws else []
+            drawn = None if single.shared_draws(dims, self.one_seed) else 0
+            rows = torch.vmap(single.rest, in_dims=(*dims, *[drawn] * len(draws)))
+            stacked = record(lambda *values: rows(*values), [*inputs, *draws])
+        simplify(stacked)
+        tidy(stacked)
+        reuse_memory(stacked, range(len(list(leaves(state)))))
+        self.peak_bytes = max(self.peak_bytes, peak_bytes(stacked))
+        self.graphs[key] = self.finish(stacked, [*inputs, *draws])
+
+
+def _first(t: Tensor, dim: int | None) -> Tensor:
+    return t if dim is None else t[0]
+
+
+def _cut(graph: fx.GraphModule, shape: Any) -> Single:
+    """Cut a traced step at its draws, and find out what the draws need."""
+    draw, rest, num_draws = cut(graph)
+    placeholders = [node for node in draw.graph.nodes if node.op == "placeholder"]
+    reads = [i for i, node in enumerate(placeholders) if node.users]
+    for node in placeholders:
+        if not node.users:
+            draw.graph.erase_node(node)
+    draw.recompile()
+    return Single(draw, reads, rest, shape, num_draws)

@@ -1,0 +1,180 @@
+"""Which trials a process gets: the budget kept to the trial, over kills and over processes that share a study.
+
+All of it happens inside the study's lock. A trial counts unless it was abandoned: interrupted, or lost with its
+process. An abandoned trial's parameters are queued again, and the next trial asked for takes them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mltricks.study.samplers import create_sampler
+from mltricks.study.storage import exclusive
+from mltricks.study.trial import ABANDONED, is_abandoned
+from mltricks.sweep.claims import Owner, myself
+
+RETRY_OF, ATTEMPT, POINT = "retry_of", "attempt", "point"
+"""User attributes: the trial that this one redoes, how often it was redone before, and its place in the grid."""
+OWNER = "owner "
+"""Study attributes that begin so say which process has which trials."""
+
+Recover = Callable[[int, Path], bool]
+"""Tell a trial from what its process has left in a folder; whether there was a result."""
+
+
+@dataclass
+class Asked:
+    """A trial to be run.
+
+    Attributes:
+        trial: Optuna's.
+        overrides: of its job.
+        values: of its replicates so far, by seed.
+    """
+
+    trial: Any
+    overrides: list[str]
+    values: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """Of the trial in its study."""
+        return int(self.trial.number)
+
+
+class Queue:
+    """Hands out the trials of a study.
+
+    Args:
+        study: Optuna's.
+        storage: that keeps it.
+        settings: of the sweeper.
+        space: the search space.
+        folder: of the sweep, where the jobs' folders are.
+        recover: tells a trial from a folder, where its process died but the result is there.
+    """
+
+    def __init__(self, study: Any, storage: Any, settings: dict[str, Any], space: Any, folder: Path, recover: Recover):
+        self.study, self.storage, self.settings, self.space, self.folder = study, storage, settings, space, folder
+        self.recover, self.me = recover, myself()
+        self.points = space.points() if settings["sampler"] == "grid" else None
+        self.mine: list[int] = []
+        self.budget = self._budget()
+
+    def _budget(self) -> float:
+        """How many trials there are to be; without bound where only the time is limited."""
+        wanted = self.settings["n_trials"]
+        if self.points is not None:
+            return min(len(self.points), wanted or len(self.points))
+        return math.inf if wanted is None else wanted
+
+    def trials(self) -> list[Any]:
+        """All trials that count, queued ones too."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if not is_abandoned(trial)]
+
+    def num_finished(self) -> int:
+        """How many trials have their result."""
+        return sum(trial.state.is_finished() for trial in self.trials())
+
+    def num_counted(self) -> int:
+        """How many trials have been begun and count."""
+        return sum(trial.state.name != "WAITING" for trial in self.trials())
+
+    def ask(self, most: int) -> list[Asked]:
+        """At most so many trials, fewer where the budget ends, none where it is spent."""
+        with exclusive(self.storage, self.study.study_name):
+            self.redo_lost()
+            size = int(min(most, self.budget - self.num_counted()))
+            if size <= 0:
+                return []
+            self._queue_points(size)
+            self.study.sampler = create_sampler(self.settings, self.space, len(self.study.get_trials(deepcopy=False)))
+            trials = [self.study.ask() for _ in range(size)]
+            asked = [Asked(trial, self.space.suggest(trial)) for trial in trials]
+            self._own([trial.number for trial in trials])
+            return asked
+
+    def _own(self, numbers: Sequence[int]) -> None:
+        """Write down that these trials are this process's: a record for all, as each write takes its time."""
+        self.mine += numbers
+        record = {"pid": self.me.pid, "started": self.me.started, "host": self.me.host}
+        record |= {"folder": str(self.folder.absolute()), "trials": self.mine}
+        self.study.set_user_attr(f"{OWNER}{self.me.host} {self.me.pid} {self.me.started}", json.dumps(record))
+
+    def _queue_points(self, size: int) -> None:
+        """Queue the next points of the grid that no trial has."""
+        if self.points is None:
+            return
+        trials = self.trials()
+        taken = {trial.user_attrs.get(POINT) for trial in trials}
+        waiting = sum(trial.state.name == "WAITING" for trial in trials)
+        free = [i for i in range(len(self.points)) if i not in taken]
+        for i in free[: size - waiting]:
+            self.study.enqueue_trial(self.points[i], user_attrs={POINT: i})
+
+    def redo_lost(self) -> None:
+        """Settle the trials of processes that are no more: told where there is a result, else queued again."""
+        running = [trial for trial in self.trials() if trial.state.name == "RUNNING"]
+        if not running:
+            return
+        owners = self._owners()
+        for trial in running:
+            owner, folder = owners.get(trial.number, (None, self.folder))
+            if self._is_lost(trial.number, owner) and not self.recover(trial.number, folder):
+                self.abandon(trial.number, "its process died", folder)
+
+    def _is_lost(self, number: int, owner: Owner | None) -> bool:
+        """Whether a trial's process is no more; one without owner was asked for by a process that died at it."""
+        if owner is None or owner == self.me:
+            return number not in self.mine
+        return self.settings["resume_running"] == "all" or not owner.is_alive()
+
+    def _owners(self) -> dict[int, tuple[Owner, Path]]:
+        """The process of every trial, and the folder in which it works."""
+        found: dict[int, tuple[Owner, Path]] = {}
+        for name, text in self.study.user_attrs.items():
+            if name.startswith(OWNER):
+                said = json.loads(text)
+                owner = Owner(said["pid"], said["started"], said["host"])
+                found |= {number: (owner, Path(said["folder"])) for number in said["trials"]}
+        return found
+
+    def abandon(self, number: int, reason: str, folder: Path) -> None:
+        """Tell that a trial came to no end and does not count, and queue its parameters again, unless too often.
+
+        Args:
+            number: of the trial.
+            reason: for the record.
+            folder: of the sweep it was part of; what had not begun was no attempt.
+        """
+        import optuna
+
+        trials = self.study.get_trials(deepcopy=False)
+        trial = trials[number]
+        if trial.state.is_finished():
+            return
+        begun = (folder / str(number * self.settings["replicates"])).exists()
+        attempt = trial.user_attrs.get(ATTEMPT, 0)
+        if attempt < self.settings["max_retries"] or not begun:
+            params = self._params(trial)
+            if params and not any(t.user_attrs.get(RETRY_OF) == number for t in trials):  # a kill may come between
+                kept = {k: v for k, v in trial.user_attrs.items() if k == POINT}
+                self.study.enqueue_trial(params, user_attrs={**kept, RETRY_OF: number, ATTEMPT: attempt + begun})
+            id_ = self.storage.get_trial_id_from_study_id_trial_number(self._id, number)
+            self.storage.set_trial_user_attr(id_, ABANDONED, reason)
+        self.study.tell(number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+
+    def _params(self, trial: Any) -> dict[str, Any]:
+        """The parameters of a trial; of one that was killed while it got them, those it was to have."""
+        if self.points is not None and POINT in trial.user_attrs:
+            return self.points[trial.user_attrs[POINT]]
+        return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+    @property
+    def _id(self) -> int:
+        return int(self.storage.get_study_id_from_name(self.study.study_name))

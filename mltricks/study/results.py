@@ -1,0 +1,73 @@
+"""What a study has found: a file as Hydra's Optuna sweeper writes it, and the command to paste."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mltricks.process.atomic import write_atomically
+from mltricks.study.replicates import REPLICATES
+
+NAME = "optimization_results.yaml"
+SHOWN = 5
+"""Commands printed at most, where several objectives have several best trials."""
+
+
+def best_trials(study: Any) -> list[Any]:
+    """The best trial, the first of equals; of several objectives all that no other trial beats in every one."""
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+    if not complete:
+        return []
+    if len(study.directions) > 1:
+        return list(study.best_trials)
+    sign = 1 if study.direction.name == "MAXIMIZE" else -1
+    return [max(complete, key=lambda trial: (sign * trial.value, -trial.number))]
+
+
+def write_results(study: Any, folder: Path) -> None:
+    """Write what is known so far; nothing completed is written too, as nothing."""
+    best = best_trials(study)
+    content: dict[str, Any] = {"name": "optuna"}
+    if len(study.directions) > 1:
+        content["solutions"] = [{"params": params_of(t), "values": list(t.values), **spread_of(t)} for t in best]
+    elif best:
+        content |= {"best_params": params_of(best[0]), "best_value": best[0].value, **spread_of(best[0])}
+    else:
+        content |= {"best_params": {}, "best_value": None}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    write_atomically(folder / NAME, lambda partial: partial.write_text(text))
+
+
+def params_of(trial: Any) -> dict[str, Any]:
+    """The parameters of a trial by the keys of the configuration."""
+    return {name.partition("@")[0]: value for name, value in trial.params.items()}
+
+
+def spread_of(trial: Any) -> dict[str, Any]:
+    """How the seeds of a trial differ; empty where it had one."""
+    spread = trial.user_attrs.get(REPLICATES)
+    return {"replicates": spread} if spread else {}
+
+
+def closing_lines(study: Any, names: tuple[str, ...], space: Any) -> list[str]:
+    """The best that was found, and as a command to paste."""
+    best = best_trials(study)
+    if not best:
+        return ["no trial was completed"]
+    lines = []
+    if len(best) > 1:
+        lines.append(f"{len(best)} trials that no other beats in every objective")
+    for trial in best[:SHOWN]:
+        values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, trial.values, strict=True))
+        spread = trial.user_attrs.get(REPLICATES)
+        of = f", mean of {spread['n']} seeds" if spread else ""
+        lines += [f"best {values} (trial {trial.number}{of}):", command_of(space.job_of(trial.params))]
+    return lines
+
+
+def command_of(overrides: list[str]) -> str:
+    """A single run with these overrides, as one types it."""
+    return shlex.join(["python", "-m", "mltricks", *overrides])

@@ -1,0 +1,279 @@
+"""Trials chosen by a sampler and kept in a study.
+
+The storage says which trials there are, and the folders what became of them. ``n_trials`` is the budget of the study:
+the same command goes on where it was stopped, and several processes share one budget.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mltricks.launch.patched import TRIAL
+from mltricks.launch.progress import showing
+from mltricks.study.measures import Objectives, check_jobs_have_one, check_measured, read_objectives
+from mltricks.study.queue import Asked, Queue
+from mltricks.study.replicates import REPLICATES, Replicates
+from mltricks.study.results import best_trials, closing_lines, write_results
+from mltricks.study.same_study import open_study, record_of
+from mltricks.study.samplers import create_sampler, notes
+from mltricks.study.settings import batch_size, check_settings
+from mltricks.study.storage import SQLITE, absolute, close_storage, exclusive
+from mltricks.study.trial import Token, is_abandoned
+from mltricks.study.verdict import Verdict, tell
+from mltricks.sweep.claims import Claims
+from mltricks.sweep.outcome import JobsFailed, Outcome
+from mltricks.sweep.runner import Place, Sweep, settle
+from mltricks.sweep.space import Space, read_space
+
+RULES = ("median", "asha", "hyperband", "patient")
+"""Settings that hold the numbers of a rule."""
+
+
+def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[Outcome]:
+    """Run the trials of a study until its budget or its time is spent.
+
+    Args:
+        settings: of ``conf/hydra/sweeper/study.yaml``.
+        place: where the sweep happens.
+        arguments: the overrides of the command.
+
+    Raises:
+        ValueError: a setting, an override or the study cannot be right; no trial has run then.
+    """
+    check_settings(settings)
+    space = read_space(arguments, place, settings["tune"])
+    cfgs = [space.compositions.plain(job) for job in space.examples()]
+    check_jobs_have_one(cfgs)
+    objectives = read_objectives(settings, cfgs)
+    settings = {
+        **settings,
+        "direction": objectives.directions if len(objectives.names) > 1 else objectives.directions[0],
+    }
+    check_fit(settings, space, objectives)
+    check_measured(objectives, cfgs[0])
+    folder = choose_folder(settings, place.config)
+    url, name = absolute(settings["storage"] or f"{SQLITE}{folder / 'study.db'}"), settings["study_name"] or "study"
+    record = record_of(space, cfgs[0], objectives, settings["replicates"])
+    kept = open_study(url, name, objectives.directions, record)  # before the folder is written to: it may be refused
+    try:
+        return Study(settings, Trials(place), space, cfgs[0], objectives, url, kept).run()
+    finally:
+        close_storage(kept[1])
+
+
+def check_fit(settings: dict[str, Any], space: Space, objectives: Objectives) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+        ValueError: says what to type instead.
+    """
+    check_searched(settings, space)
+    create_sampler(settings, space, 0)
+    pruner, judged = settings["pruner"], ",".join(objectives.names)
+    if pruner != "none" and objectives.names != (objectives.steering,):
+        raise ValueError(
+            f"pruner={pruner} judges runs by {objectives.steering}, and the study is about {judged}. Type pruner=none, "
+            "or objective_metric=val/METRIC in place of objectives."
+        )
+    if pruner != "none" and settings["replicates"] > 1:
+        raise ValueError(
+            f"pruner={pruner} with replicates={settings['replicates']}: replicates have a rule of their own that drops "
+            "hopeless trials. Leave one of the two out."
+        )
+    if settings["replicates"] > 1 and "seed" in space.domains():
+        raise ValueError("seed is swept, and replicates take seeds of their own. Leave one of the two out.")
+
+
+def check_searched(settings: dict[str, Any], space: Space) -> None:
+    """Refuse a study whose trials would all be the same; one point of a grid is one trial.
+
+    Raises:
+        ValueError: says what to type instead.
+    """
+    if not space.searched() and settings["sampler"] != "grid":
+        raise ValueError(
+            "Nothing is searched: all trials would be the same. Type tune=[optim.lr], or optim.lr=interval(0.001,0.1)."
+        )
+
+
+def choose_folder(settings: dict[str, Any], config: Any) -> Path:
+    """The folder of the sweep: that of the study's name, or where the same command was stopped, or a new one."""
+    from omegaconf import OmegaConf, read_write
+
+    raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    assert isinstance(raw, dict)
+    if settings["study_name"] is not None and "${" in raw["dir"]:
+        with read_write(config.hydra):
+            config.hydra.sweep.dir = f"multirun/{settings['study_name']}"
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{config.hydra.sweep.dir}'")
+    settle(config)
+    return Path(config.hydra.sweep.dir)
+
+
+class Held(Claims):
+    """The claims of a study: its storage has given each trial to one process already."""
+
+    def take(self, num: int) -> bool:
+        return True
+
+    def remove(self) -> None:
+        """Other processes may still be at theirs."""
+
+
+class Trials(Sweep):
+    """The jobs of a study, which is no success where all of its trials are over and none is complete."""
+
+    fruitless = False
+
+    def judge(self) -> None:
+        super().judge()
+        if self.fruitless:
+            raise JobsFailed(f"no trial was completed: no run in {self.folder} ended with a finite objective")
+
+
+class Study:
+    """Asks for trials, has them run and tells what became of them.
+
+    Args:
+        settings: of the sweeper, ``direction`` resolved.
+        runner: runs jobs.
+        space: what trials choose from.
+        cfg: configuration of the first job.
+        objectives: of the study.
+        url: of the storage.
+        kept: Optuna's study and storage.
+    """
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        runner: Trials,
+        space: Space,
+        cfg: dict[str, Any],
+        objectives: Objectives,
+        url: str,
+        kept: tuple[Any, Any],
+    ):
+        self.settings, self.runner, self.space, self.cfg, self.objectives = settings, runner, space, cfg, objectives
+        runner.claims = Held(runner.folder)
+        self.url, self.study, self.storage = url, *kept
+        self.name = self.study.study_name
+        self.replicates = Replicates(settings["replicates"], cfg["seed"], settings["replicates_level"], objectives)
+        self.queue = Queue(self.study, self.storage, settings, space, runner.folder, self.recover)
+        self.failures = 0
+
+    def run(self) -> list[Outcome]:
+        """Run trials to the end of the budget or the time; the outcomes of this process's jobs."""
+        ends = time.monotonic() + (self.settings["timeout"] or math.inf)
+        self.greet()
+        try:
+            while time.monotonic() < ends and self.failures < (self.settings["max_failures"] or math.inf):
+                if not (asked := self.queue.ask(batch_size(self.settings, self.space))):
+                    break
+                self.run_batch(asked)
+                write_results(self.study, self.runner.folder)
+        finally:
+            write_results(self.study, self.runner.folder)
+            self.close()
+        print("\n".join(closing_lines(self.study, self.objectives.names, self.space)), flush=True)
+        return list(self.runner.outcomes.values())
+
+    def greet(self) -> None:
+        """Say what is about to be done."""
+        with exclusive(self.storage, self.name):
+            self.queue.redo_lost()
+        done, budget = self.queue.num_finished(), self.queue.budget
+        for note in (*self.space.notes(), *notes(self.settings["sampler"], self.space)):
+            print(f"study: {note}")
+        of = "" if budget == math.inf else f" of {budget}"
+        print(f"study: {done}{of} trials are done, in {self.runner.folder}", flush=True)
+
+    def run_batch(self, asked: Sequence[Asked]) -> None:
+        """Run trials and tell of them; whatever ends this process, those that have a result keep it."""
+        untold = {a.number: a for a in asked}
+        try:
+            for a in asked:
+                self.replicates.inherit(a, self.study, self.runner.folder)
+            for a, verdict in self.replicates.run(asked, self.launch, self.best_values()):
+                self.tell(a, verdict)
+                del untold[a.number]
+        except BaseException:
+            self.settle(list(untold))
+            raise
+
+    def launch(self, jobs: list[tuple[int, list[str]]]) -> list[Any]:
+        """The summaries of jobs, each launched with its token."""
+        with showing(self.space.searched()):
+            outcomes = self.runner.run_numbered([(num, [*job, *self.token(num, job)]) for num, job in jobs])
+        return [outcome.summary for outcome in outcomes]
+
+    def token(self, num: int, job: list[str]) -> list[str]:
+        """The override by which a trial reports; none where no rule listens."""
+        if self.settings["pruner"] == "none":
+            return []
+        epochs = self.cfg["epochs"]
+        if "epochs" in self.space.domains():
+            epochs = self.space.compositions.plain(job)["epochs"]
+        rule = {"pruner": self.settings["pruner"]} | {k: self.settings[k] for k in RULES}
+        direction = self.objectives.directions[0]
+        return [f"{TRIAL}={Token(self.url, self.name, num, direction, rule, epochs).encode()}"]
+
+    def tell(self, asked: Asked, verdict: Verdict) -> None:
+        """Tell what became of a trial."""
+        if verdict.state == "INTERRUPTED":
+            with exclusive(self.storage, self.name):
+                self.queue.abandon(asked.number, "interrupted", self.runner.folder)
+            return
+        self.failures = self.failures + 1 if verdict.state == "FAIL" else 0
+        self.write(asked.number, asked.values, verdict)
+
+    def write(self, number: int, values: dict[int, list[float]], verdict: Verdict) -> None:
+        """Write a verdict, and before it the spread, as a trial that is told can no longer be written to."""
+        if self.replicates.num > 1 and values:
+            study = self.storage.get_study_id_from_name(self.name)
+            trial = self.storage.get_trial_id_from_study_id_trial_number(study, number)
+            self.storage.set_trial_user_attr(trial, REPLICATES, self.replicates.describe(values))
+            if verdict.state == "PRUNED" and len(verdict.values) == 1:
+                self.storage.set_trial_intermediate_value(trial, len(values), verdict.values[0])
+        kept = verdict.values if verdict.state == "COMPLETE" else ()
+        tell(self.study, number, Verdict(verdict.state, kept))
+
+    def recover(self, number: int, folder: Path) -> bool:
+        """Tell a trial from its folders, where they settle it; whether they do."""
+        values, verdict = self.replicates.known(number, folder)
+        if verdict is not None:
+            self.write(number, values, verdict)
+        return verdict is not None
+
+    def settle(self, numbers: Sequence[int]) -> None:
+        """Before this process ends: tell the trials that have a result, and give back the others."""
+        with exclusive(self.storage, self.name):
+            for number in numbers:
+                if not self.recover(number, self.runner.folder):
+                    self.queue.abandon(number, "stopped", self.runner.folder)
+
+    def best_values(self) -> dict[int, list[float]]:
+        """The values of the best trial by seed; empty where there is none, or it is not alone."""
+        best = best_trials(self.study)
+        if len(best) != 1 or REPLICATES not in best[0].user_attrs:
+            return {}
+        values = best[0].user_attrs[REPLICATES]["values"]
+        return {int(seed): [value] for seed, value in values.items() if not isinstance(value, list)}
+
+    def close(self) -> None:
+        """Leave to the runner what it is to judge: no jobs that were given back, and whether there is more to do."""
+        trials = self.study.get_trials(deepcopy=False)
+        counted = [t for t in trials if not is_abandoned(t)]
+        given_back = {t.number for t in trials if is_abandoned(t)}
+        mine = self.runner.outcomes
+        complete = any(t.state.name == "COMPLETE" for t in counted)
+        for num in list(mine):
+            hidden = complete and mine[num].summary.status in ("pruned", "diverged")
+            if num // self.replicates.num in given_back or hidden:
+                del mine[num]
+        self.runner.fruitless = not complete and all(t.state.is_finished() for t in counted)
+        self.runner.whole = len(counted) >= self.queue.budget and all(t.state.is_finished() for t in counted)
