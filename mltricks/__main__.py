@@ -76,7 +76,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
         ValueError: an override that cannot be right.
     """
     from mltricks.config.options import conf_dir
-    from mltricks.config.overrides import check_overrides, own_folders, parse, split_arguments
+    from mltricks.config.overrides import check_overrides, own_folders, parse, quoted, split_arguments
     from mltricks.config.shorthand import bare_settings, expand
 
     arguments = expand(arguments)
@@ -96,11 +96,6 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     elif chosen.get("job") in QUIET_JOBS or chosen.get("show") is True:
         extra = ["hydra.run.dir=.", "hydra.output_subdir=null"]
     return [*arguments, *extra]
-
-
-def quoted(text: str) -> str:
-    """A value as Hydra's grammar reads it back unchanged."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from mltricks.config.options import conf_dir
 from mltricks.launch.compose import Composer
-from mltricks.launch.execute import run
+from mltricks.launch.run_job import run
 
 class Ends(Callbacks):
     def on_job_end(self, config, job_return, **kwargs):

@@ -15,8 +15,8 @@ from test_fused import MLP, alone, assert_equal, jobs_of, records, summary_of
 import mltricks
 from mltricks.launch.fused import train_fused
 from mltricks.observers.create import InSweep
-from mltricks.study.storage import open_storage
-from mltricks.study.trial import Token
+from mltricks.pruning.reporter import Token
+from mltricks.pruning.storage import open_storage
 from mltricks.summary import Summary
 
 ASHA = {"pruner": "asha", "asha": {"eta": 2, "min_epochs": 1}}

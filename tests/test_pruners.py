@@ -11,8 +11,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from mltricks.study.pruners import Asha, Hyperband, Median, Patient, create_pruner
-from mltricks.study.trial import Token, attached, decode
+from mltricks.pruning.pruners import Asha, Hyperband, Median, Patient, create_pruner
+from mltricks.pruning.reporter import Token, attached, decode
 
 RULES = {
     "pruner": "asha",
@@ -125,7 +125,7 @@ def test_trials_that_do_not_count_are_nobodys_rivals(tmp_path: Path) -> None:
 
 def test_a_report_from_another_process_is_seen(tmp_path: Path) -> None:
     tokens = tokens_of(tmp_path / "study.db", "maximize", 2)
-    script = "import sys; from mltricks.study.trial import attached; r = attached(sys.argv[1]); r.report(1, 0.9); "
+    script = "import sys; from mltricks.pruning.reporter import attached; r = attached(sys.argv[1]); r.report(1, 0.9); "
     script += "print(r.hopeless())"
     done = subprocess.run([sys.executable, "-c", script, tokens[0]], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

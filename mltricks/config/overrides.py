@@ -145,3 +145,8 @@ def own_folders(overrides: Sequence[str], options: dict[str, str]) -> list[Path 
         else:
             folders.append(folder)
     return folders
+
+
+def quoted(text: str) -> str:
+    """A value as Hydra's grammar reads it back unchanged."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,43 +1,14 @@
-"""Running one unit of jobs as Hydra runs a job: folder, record, environment, callbacks."""
+"""Running a unit of jobs: one alone, several as a stack."""
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, env_override, setup_globals
+from hydra.core.utils import JobRuntime, setup_globals
 
 from mltricks.launch.job import Job
-
-Task = Callable[[Any], Any]
-Tell = Callable[[Job, Any], None]
-
-
-class Return(JobReturn):
-    """What became of a job; its configurations are made again when they are asked for, and take no memory till then."""
-
-    job: Job
-
-    @property
-    def cfg(self) -> Any:
-        return self.job.hydra.task_config()
-
-    @cfg.setter
-    def cfg(self, value: Any) -> None:
-        """The configuration is the job's."""
-
-    @property
-    def hydra_cfg(self) -> Any:
-        return self.job.hydra.hydra_config(self.job.folder)
-
-    @hydra_cfg.setter
-    def hydra_cfg(self, value: Any) -> None:
-        """The configuration is the job's."""
+from mltricks.launch.run_job import Task, Tell, run
 
 
 def execute_elsewhere(unit: Sequence[Job], task: Task, trusted: Any) -> list[Any]:
@@ -78,104 +49,3 @@ def execute(unit: Sequence[Job], task: Task, callbacks: Any, tell: Tell | None =
     if tell is not None:
         tell(unit[0], result)
     return [result]
-
-
-def run(job: Job, task: Task, callbacks: Any) -> Any:
-    """Run one job; an error is part of what comes back, but those that stop a process go on to stop it."""
-    with staged(job, task, callbacks) as (task_config, result):
-        try:
-            result.return_value = task(quiet(task_config))
-            result.status = JobStatus.COMPLETED
-        except Exception as error:
-            fail(result, error)
-            log_to_files()
-    return result
-
-
-@contextmanager
-def staged(job: Job, task: Task, callbacks: Any, recorded: bool = False) -> Iterator[tuple[Any, Any]]:
-    """Everything that Hydra does before and after a job's function.
-
-    Args:
-        job: the job.
-        task: its function.
-        callbacks: Hydra's.
-        recorded: whether Hydra's record is in its folder already.
-
-    Yields:
-        The configuration for the function, and the JobReturn to fill.
-    """
-    config, task_config = job.hydra.config(job.folder), job.hydra.task_config()
-    before, cwd = HydraConfig.instance().cfg, os.getcwd()
-    HydraConfig.instance().cfg = config
-    try:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        if config.hydra.job.chdir:
-            os.chdir(job.folder)
-        configure_log(config.hydra.job_logging, config.hydra.verbose)
-        if config.hydra.output_subdir is not None and not recorded:
-            write_record(job, config, task_config)
-        result = new_return(job)
-        with env_override(environment(config)):
-            yield from _dispatched(config, task_config, result, task, callbacks)
-    finally:
-        HydraConfig.instance().cfg = before
-        if os.getcwd() != cwd:
-            os.chdir(cwd)
-
-
-def _dispatched(config: Any, task_config: Any, result: Any, task: Task, callbacks: Any) -> Iterator[tuple[Any, Any]]:
-    try:
-        callbacks.on_job_start(config=config, task_function=task)
-        yield task_config, result
-    except BaseException as error:
-        fail(result, error)
-        raise
-    finally:
-        callbacks.on_job_end(config=config, job_return=result)
-
-
-def new_return(job: Job) -> Any:
-    """A JobReturn in which only what became of the job is missing."""
-    result = Return()
-    result.job, result.overrides = job, list(job.overrides)
-    result.working_dir, result.task_name = os.getcwd(), JobRuntime.instance().get("name")
-    return result
-
-
-def fail(result: Any, error: BaseException) -> None:
-    """Note an error in a JobReturn."""
-    result.return_value, result.status = error, JobStatus.FAILED
-
-
-def environment(config: Any) -> dict[str, str]:
-    """The variables that a job wants set, resolved in its configuration as Hydra does."""
-    from omegaconf import OmegaConf, read_write
-
-    with read_write(config.hydra.job.env_set):
-        OmegaConf.resolve(config.hydra.job.env_set)
-    return {key: str(value) for key, value in config.hydra.job.env_set.items()}
-
-
-def write_record(job: Job, config: Any, task_config: Any) -> None:
-    """Write Hydra's record of a job into its folder; the environment variables in it are resolved."""
-    environment(config)
-    folder = job.folder / config.hydra.output_subdir
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in job.hydra.record(config, task_config, job.folder).items():
-        (folder / name).write_text(text, encoding="utf-8")
-
-
-def log_to_files() -> None:
-    """Write the error in hand into the log files that the job has, as its traceback is printed nowhere."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, "Job failed", (), sys.exc_info())
-            handler.handle(record)
-
-
-def quiet(task_config: Any) -> Any:
-    """The configuration with the epochs of a trial left unsaid, unless the command says how to show them."""
-    if task_config.get("progress") == "auto":
-        task_config.progress = "none"
-    return task_config

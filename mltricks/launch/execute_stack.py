@@ -8,8 +8,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobStatus, env_override
 
-from mltricks.launch.execute import Task, Tell, environment, fail, run, staged, write_record
 from mltricks.launch.job import Job
+from mltricks.launch.run_job import Task, Tell, environment, fail, run, staged, write_record
 
 
 class NotTrained(Exception):

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 from mltricks.launch.compose import Composer
-from mltricks.launch.execute import Task, execute, execute_elsewhere
+from mltricks.launch.execute import execute, execute_elsewhere
 from mltricks.launch.job import Job
 from mltricks.launch.plan import Plan, plan
 from mltricks.launch.progress import Progress
+from mltricks.launch.run_job import Task
 
 
 def launch(

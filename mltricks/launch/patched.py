@@ -19,7 +19,7 @@ VARIABLE = "MLTRICKS_TRIAL"
 TRIAL = f"hydra.job.env_set.{VARIABLE}"
 """The override that tells a job how to report."""
 TOKEN = re.compile(rf"{re.escape(TRIAL)}=(eyJ[\w-]+)")
-"""It, with a token as ``mltricks.study.trial.Token`` writes one: a word to Hydra, to YAML and to interpolations."""
+"""The same with a token of ``mltricks.pruning.reporter.Token``, which is one word to Hydra, YAML and interpolations."""
 NUM, WORD = 918273645, "918273546-marker"
 """Stand in a record for what differs from job to job."""
 SIMPLE = re.compile(r"/[\w./+@=-]*")

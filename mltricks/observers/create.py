@@ -62,7 +62,7 @@ def trial_observers(token: str) -> list[Observer]:
     if not token:
         return []
     from mltricks.observers.trial import TrialObserver
-    from mltricks.study.trial import attached
+    from mltricks.pruning.reporter import attached
 
     reporter = attached(token)
     return [TrialObserver(reporter)] if reporter is not None else []

@@ -22,9 +22,11 @@ from mltricks.config.values import Count, check_value
 from mltricks.probes.bare import constant_rate
 from mltricks.probes.keep import keep
 from mltricks.probes.log_axis import log_axis
-from mltricks.recipe.curves import HEALTHY
 from mltricks.state import fold, map_state, reseed
 from mltricks.train import advance
+
+HEALTHY = (1e-4, 1e-2)
+"""Ratio of an update to its weight: a factor of ten about 1e-3."""
 
 
 def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:

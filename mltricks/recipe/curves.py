@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mltricks.probes.update_ratio import HEALTHY
+
 LEARNT = 0.02
 """Share of the loss of a model that knows nothing by which a loss must lie below it."""
 ROUGH = 0.5
@@ -28,8 +30,6 @@ GAP = 0.1
 """Distance of validation loss and training loss, as a share of the training loss, that is no gap."""
 FITTED = 0.1
 """Share of the loss of a model that knows nothing below which the training split counts as fitted."""
-HEALTHY = (1e-4, 1e-2)
-"""Ratio of an update to its weight: a factor of ten about 1e-3."""
 ALARMING = 3e-2
 """Ratio that is too high whatever the curve looks like; small models that learn fast go beyond 1e-2 unharmed."""
 UNEVEN = 0.1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.checkpoint import LAST
+from mltricks.config.overrides import quoted
 from mltricks.observers.files import read_records
 from mltricks.recipe.coarse import changes_of
 from mltricks.recipe.curves import Curves, Finding, read_curves
@@ -68,19 +69,12 @@ def measure_ratio(tuner: Tuner, trial: Trial, updates: int) -> tuple[float | Non
         "job.num_steps": str(NUM_UPDATES),
     }
     try:
-        outcome, found = tuner.probe("update_ratio", {"checkpoint": quoted(folder.resolve()), **settings})
+        outcome, found = tuner.probe("update_ratio", {"checkpoint": quoted(str(folder.resolve())), **settings})
     except GateFailed as error:
         print(f"the size of the updates was not measured: {error}")
         return None, []
     tuner.money.spend(found["steps"])
     return found["ratio"], [outcome]
-
-
-def quoted(path: Path) -> str:
-    """A path as Hydra's grammar reads it back unchanged."""
-    from mltricks.__main__ import quoted as quote
-
-    return quote(str(path))
 
 
 def curves_of(path: Path, ignorant_loss: float, ratio: float | None = None) -> Curves:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mltricks.pruning.reporter import ABANDONED, is_abandoned
+from mltricks.pruning.storage import exclusive
 from mltricks.study.samplers import create_sampler
-from mltricks.study.storage import exclusive
-from mltricks.study.trial import ABANDONED, is_abandoned
 from mltricks.sweep.claims import Owner, myself
 
 RETRY_OF, ATTEMPT, POINT = "retry_of", "attempt", "point"

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mltricks.pruning.storage import exclusive, open_storage
 from mltricks.resume import differences, is_free
-from mltricks.study.storage import exclusive, open_storage
 
 RECORD = "mltricks"
 """Study attribute that says what the study was begun with."""

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any
 
-from mltricks.study.pruners import create_pruner
+from mltricks.pruning.pruners import create_pruner
 from mltricks.study.samplers import check_name
 
 MANY = 256

@@ -14,6 +14,8 @@ from typing import Any
 
 from mltricks.launch.patched import TRIAL
 from mltricks.launch.progress import showing
+from mltricks.pruning.reporter import Token, is_abandoned
+from mltricks.pruning.storage import SQLITE, absolute, close_storage, exclusive
 from mltricks.study.measures import Objectives, check_jobs_have_one, check_measured, read_objectives
 from mltricks.study.queue import Asked, Queue
 from mltricks.study.replicates import REPLICATES, Replicates
@@ -21,8 +23,6 @@ from mltricks.study.results import best_trials, closing_lines, write_results
 from mltricks.study.same_study import open_study, record_of
 from mltricks.study.samplers import create_sampler, notes
 from mltricks.study.settings import batch_size, check_settings
-from mltricks.study.storage import SQLITE, absolute, close_storage, exclusive
-from mltricks.study.trial import Token, is_abandoned
 from mltricks.study.verdict import Verdict, tell
 from mltricks.sweep.claims import Claims
 from mltricks.sweep.outcome import JobsFailed, Outcome

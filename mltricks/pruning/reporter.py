@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mltricks.study.pruners import Curves, create_pruner
-from mltricks.study.storage import open_storage
+from mltricks.pruning.pruners import Curves, create_pruner
+from mltricks.pruning.storage import open_storage
 
 ABANDONED = "abandoned"
 """User attribute of a trial that does not count: it was interrupted, or lost with its process."""
