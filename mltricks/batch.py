@@ -13,6 +13,8 @@ y             (B,)                   int64              class index
               (B, K)                 float32            class probabilities (after mixup, cutmix, label smoothing)
               (B, L)                 int64              next token at every position
               (B,) or (B, D)         float32            regression target
+index         (B,)                   int64              position of every sample in its split; after mixup and cutmix
+                                                        that of the first of a pair. Every training batch has it
 x_unlabeled   (U, C, H, W)           as x               training samples without their labels
 ============  =====================  =================  ==========================================================
 """

@@ -29,6 +29,9 @@ Own = dict[str, Any]
 Aux = dict[str, Any]
 """What a loss says besides its value: ``metrics`` (0-d tensors), and what ``after`` needs, under the technique's name.
 
+What a technique hands over from its loss to its ``after`` must carry no gradient. Tensors with an axis of samples are
+put together again from micro-batches, and 0-d ones are averaged.
+
 The step adds ``grads`` (the final gradients), and ``previous`` (the parameters before the update) where a technique
 asks for it by ``needs_previous``. A ``grads`` verb may set ``finite``, a 0-d bool tensor: where false, the step leaves
 parameters and optimiser as they were.
@@ -84,9 +87,14 @@ class Ctx:
         other.own = self.all_own.get(name, {})
         return other
 
-    def fork(self, **changes: Any) -> Ctx:
-        """The same context with buffers of its own: what ``apply`` writes there is lost unless it is taken over."""
-        return replace(self, buffers=dict(self.buffers), **changes)
+    def fork(self, buffers: Params | None = None, **changes: Any) -> Ctx:
+        """The same context with buffers of its own: what ``apply`` writes there is lost unless it is taken over.
+
+        Args:
+            buffers: what these are; by default the present ones.
+            changes: other attributes.
+        """
+        return replace(self, buffers=dict(self.buffers if buffers is None else buffers), **changes)
 
 
 LossFn = Callable[[Params, Batch, Ctx], tuple[Tensor, Aux]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, tee
 from typing import Any
 
 import torch
@@ -88,10 +88,16 @@ class Source:
 
     def stream(self, start: int = 0) -> Iterator[Batch]:
         """Yield what ``stream(0)`` yields after ``start`` batches, without end."""
-        labelled = self.split.batches(self.indices(start))
+        labelled = self._labelled(self.indices(start))
         if self.unlabeled is None or self.num_unlabeled == 0:
             return labelled
         return self._joined(labelled, self.unlabeled.batches(self.unlabeled_indices(start)))
+
+    def _labelled(self, indices: Iterator[Tensor]) -> Iterator[Batch]:
+        """Batches of the split; one of a user's own may leave their ``index`` to us."""
+        ahead, indices = tee(indices)  # a split may read ahead
+        for batch, index in zip(self.split.batches(ahead), indices, strict=True):
+            yield batch if "index" in batch else {**batch, "index": index.to(batch["y"].device)}
 
     @staticmethod
     def _joined(labelled: Iterator[Batch], unlabeled: Iterator[Batch]) -> Iterator[Batch]:

@@ -112,7 +112,8 @@ class MemorySplit:
         for index in indices:
             index = index.to(self.x.device, non_blocking=True)
             x = self.x.index_select(0, index)
-            yield {"x": x.permute(0, 3, 1, 2) if self.image else x, "y": self.y.index_select(0, index)}
+            x = x.permute(0, 3, 1, 2) if self.image else x
+            yield {"x": x, "y": self.y.index_select(0, index), "index": index}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import os
 import signal
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from itertools import tee
 from typing import Any
 
 import torch
@@ -141,6 +142,9 @@ class StreamedSplit:
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[Batch]:
         """Images come out as (B, C, H, W) in channels-last storage."""
-        for batch in self.workers.stream(self.positions[index].tolist() for index in indices):
+        ahead, indices = tee(indices)  # workers read ahead
+        keys = (self.positions[index].tolist() for index in ahead)
+        for batch, index in zip(self.workers.stream(keys), indices, strict=True):
+            batch["index"] = index
             moved = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
             yield {**moved, "x": moved["x"].permute(0, 3, 1, 2)}

@@ -72,7 +72,7 @@ class WindowSplit:
 
     Args:
         tokens: the whole sequence, (T,) int64.
-        starts: where each window begins, (N,) int64 on the CPU.
+        starts: where each window begins, (N,) int64.
         length: of a window.
     """
 
@@ -86,7 +86,7 @@ class WindowSplit:
         return len(self.starts)
 
     def to(self, device: torch.device) -> WindowSplit:
-        return WindowSplit(self.tokens.to(device), self.starts, self.length)
+        return WindowSplit(self.tokens.to(device), self.starts.to(device), self.length)
 
     def select(self, indices: Tensor) -> WindowSplit:
         """The windows at the given positions, in that order."""
@@ -94,8 +94,10 @@ class WindowSplit:
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[Batch]:
         for index in indices:
-            start = self.starts[index].to(self.tokens.device, non_blocking=True)
-            yield {"x": self.windows.index_select(0, start), "y": self.windows.index_select(0, start + 1)}
+            index = index.to(self.tokens.device, non_blocking=True)
+            start = self.starts.index_select(0, index)
+            x, y = self.windows.index_select(0, start), self.windows.index_select(0, start + 1)
+            yield {"x": x, "y": y, "index": index}
 
 
 def read_text(path: Path) -> str:

@@ -95,7 +95,7 @@ class MemoryBatches:
         x, y = self._rows(index), self.y.index_select(0, index)
         x = x.permute(0, 3, 1, 2) if self.image else x
         x = x if self.normalize is None else self.normalize(x)
-        return {"x": self._split(x), "y": self._split(y)}
+        return {"x": self._split(x), "y": self._split(y), "index": self._split(index)}
 
     def _rows(self, index: Tensor) -> Tensor:
         """The inputs at the given positions, in memory that the next call writes over."""
