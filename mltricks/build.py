@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mltricks.compatibility import check_batches, check_engine, check_fit
+from mltricks.batch import Batch
+from mltricks.compatibility import check_batches, check_engine, check_fit, check_sampler
 from mltricks.config.create import create
 from mltricks.config.settings import check_settings
 from mltricks.data import custom
+from mltricks.data.order import first_held, learns, teaching
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits, Info
 from mltricks.functional_model import FunctionalModel
@@ -47,6 +50,10 @@ class Run:
     total_steps: int
     step: Step = None  # type: ignore[assignment]
 
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """The training batches from number ``start`` on, without end, as the steps take them."""
+        return self.source.stream(start, lambda: self.state["sampler"])
+
     @property
     def num_params(self) -> int:
         """Trained numbers of the model and of what techniques add."""
@@ -76,6 +83,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     check_fit(objective, techniques, data, cfg)
 
     sampler = create(cfg["sampler"], "sampler", allow)
+    check_sampler(sampler, objective)
     source = Source(
         data.train,
         sampler,
@@ -84,9 +92,10 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
         cfg["data"].get("drop_last", True),
         data.unlabeled,
         cfg["data"].get("unlabeled_ratio", 0),
+        cfg["epochs"],
+        cfg["max_steps"],
     )
-    total_steps = cfg["epochs"] * source.steps_per_epoch
-    total_steps = min(total_steps, cfg["max_steps"] or total_steps)
+    total_steps = source.total_steps
 
     module = create_model(cfg, data, seed, allow)
     check_batches(source, module, techniques)
@@ -102,11 +111,22 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
 
 def compose_step(run: Run) -> Step:
     """The run's step as its engine executes it."""
-    info = run.data.info
-    step = build_step(
-        run.model, run.objective, run.techniques, run.optim, info.normalize, info.num_outputs, run.engine.donate
+    return run.engine(pure_step(run, run.data.info.normalize, run.engine.donate), run.device)
+
+
+def pure_step(run: Run, normalize: Callable[[Tensor], Tensor], donate: bool = False) -> Step:
+    """The run's step by itself; the arguments are those of ``build_step``."""
+    source = run.source
+    return build_step(
+        run.model,
+        run.objective,
+        run.techniques,
+        run.optim,
+        normalize,
+        run.data.info.num_outputs,
+        donate,
+        teaching(source.sampler, source.steps_per_epoch) if learns(source.sampler) else None,
     )
-    return run.engine(step, run.device)
 
 
 def create_stack(cfg: dict[str, Any], allow: list[str]) -> tuple[Stack, Drives]:
@@ -196,4 +216,6 @@ def set_up(
     state = {"params": params, "buffers": buffers, "opt": optim.init(params), "own": own}
     state = map_state(lambda t: t.to(device), state)
     state["step"] = torch.zeros((), dtype=torch.int64, device=device)
+    if learns(source.sampler):
+        state["sampler"] = map_state(lambda t: t.to(device), first_held(source.sampler, data.train))
     return model, state

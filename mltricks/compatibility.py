@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from mltricks.data.order import learns
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
 from mltricks.step import Stack
@@ -46,6 +47,15 @@ def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str
         raise ValueError(
             f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: "
             "no technique uses unlabelled samples. Type data.unlabeled_ratio=0, or add technique=fixmatch."
+        )
+
+
+def check_sampler(sampler: Any, objective: Any) -> None:
+    """Refuse a sampler that learns from the losses of samples, where the objective does not give these."""
+    if learns(sampler) and not hasattr(objective, "per_sample"):
+        raise ValueError(
+            f"sampler={type(sampler).__name__} learns from the loss of every sample, and "
+            f"objective={type(objective).__name__} has no per_sample(outputs, y). Add it, or type sampler=shuffle."
         )
 
 

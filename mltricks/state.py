@@ -4,6 +4,7 @@
 ``buffers``  the model's buffers (batch-norm statistics, scheduled rates)
 ``opt``      the optimiser's tensors, by slot (``momentum``) and then by parameter
 ``own``      each technique's own tensors, by technique
+``sampler``  the tensors of a sampler that learns, ``now`` and at the ``start`` of the epoch; absent for every other
 ``step``     how many updates were made; 0-d int64
 ``host``     what the loop and the observers carry over a restart: running sums, the best score; float64
 """

@@ -7,15 +7,18 @@ the batch, and ``hyper``, the float hyperparameters at this step (numbers, or 0-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mltricks.batch import INPUTS, Batch
+from mltricks.data.order import PER_SAMPLE, Learn
+from mltricks.functional.wrapped_model import Recorded
 from mltricks.functional_model import FunctionalModel
 from mltricks.state import State
-from mltricks.technique import Ctx, GradFn, LossFn, Params, PredFn, Technique, bind, defines
+from mltricks.technique import Aux, Ctx, GradFn, LossFn, Params, PredFn, Technique, bind, defines
 
 Hyper = dict[str, Any]
 """``progress``; ``optim``: the optimiser's floats; and the floats of every technique, by its name."""
@@ -33,6 +36,7 @@ def build_step(
     normalize: Callable[[Tensor], Tensor],
     num_outputs: int,
     donate: bool = False,
+    learn: Learn | None = None,
 ) -> Step:
     """Compose the step.
 
@@ -45,7 +49,9 @@ def build_step(
         num_outputs: width of the model's output.
         donate: let the optimiser write into the given state's own storage, where it has a fused kernel for that.
             The state that was given must then not be used again.
+        learn: what a sampler learns from the losses of a batch.
     """
+    objective = objective if learn is None else with_sample_losses(objective)
     raw, ready = split_at_normalize(techniques)
     needs_previous = any(t.needs_previous for t in techniques.values())
     afters = [name for name, t in techniques.items() if defines(t, "after")]
@@ -61,6 +67,7 @@ def build_step(
 
         loss = onion(stack, "loss", objective)
         grads, aux = onion(stack, "grads", gradient(loss))(state["params"], batch, ctx)
+        taught = {} if learn is None else {"sampler": learn(state["sampler"], state["step"], batch, aux)}
 
         before, opt = state["params"], state["opt"]
         guarded = "finite" in aux
@@ -76,9 +83,22 @@ def build_step(
             params, own[name] = stack[name].after(params, ctx.scope(name), aux)
 
         new = {"params": params, "buffers": ctx.buffers, "opt": opt, "own": own, "step": state["step"] + 1}
-        return new, aux["metrics"]
+        return {**new, **taught}, aux["metrics"]
 
     return step
+
+
+def with_sample_losses(objective: Any) -> LossFn:
+    """An objective whose ``Aux`` holds the losses of the samples too, from the very outputs that made its loss."""
+
+    def loss(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
+        model = Recorded(ctx.model)
+        value, aux = objective(params, batch, replace(ctx, model=model))
+        assert model.first is not None, "the objective runs the model"
+        with torch.no_grad():
+            return value, {**aux, PER_SAMPLE: objective.per_sample(model.first[1].detach(), batch["y"])}
+
+    return loss
 
 
 def gradient(loss: LossFn) -> GradFn:

@@ -78,7 +78,7 @@ def fit(session: Session, interrupt: Interrupt) -> None:
     run, observers, start = session.run, session.observers, session.step
     seed, every = run.cfg["seed"], run.cfg["checkpoint_every_steps"]
     stop, hopeless, asked = session.start(), False, None
-    for step, batch in zip(range(start, start if stop else run.total_steps), run.source.stream(start), strict=False):
+    for step, batch in zip(range(start, start if stop else run.total_steps), run.batches(start), strict=False):
         reseed(fold(seed, STEP, step))
         session.ledger.add(advance(run, batch, step))
         done = step + 1

@@ -71,7 +71,7 @@ def make(*overrides: str) -> Run:
 def advance(run: Run, steps: int, start: int = 0) -> list[float]:
     """Make updates as the loop does; the losses."""
     losses = []
-    for i, batch in enumerate(islice(run.source.stream(start), steps), start):
+    for i, batch in enumerate(islice(run.batches(start), steps), start):
         reseed(fold(run.cfg["seed"], STEP, i))
         run.state, metrics = run.step(run.state, batch, run.plan.at(i))
         losses.append(float(metrics["loss"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count, tee
 from typing import Any
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.data.order import Held, Own, arguments, first_held, learns
 from mltricks.data.splits import Split
-from mltricks.state import fold
+from mltricks.state import fold, map_state
 
 
 class Source:
@@ -19,15 +20,16 @@ class Source:
 
     Args:
         split: the training samples.
-        sampler: ``order(split, seed) -> (N,) int64``, the positions of one epoch.
+        sampler: gives the positions of every epoch; see ``mltricks.data.order``.
         batch_size: samples a batch.
         seed: of the order.
         drop_last: leave out the last batch of an epoch where it is not full.
         unlabeled: samples for ``x_unlabeled``, or ``None``.
         unlabeled_ratio: unlabelled samples for each labelled one.
+        epochs, max_steps: bounds of the run, which say what share of it is done when an epoch begins.
 
     Raises:
-        ValueError: a batch is larger than the training split.
+        ValueError: a batch is larger than the training split, or the sampler wants what nobody gives.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class Source:
         drop_last: bool = True,
         unlabeled: Split | None = None,
         unlabeled_ratio: int = 0,
+        epochs: int = 1,
+        max_steps: int | None = None,
     ):
         self.split, self.sampler, self.batch_size, self.seed, self.drop_last = (
             split,
@@ -48,7 +52,9 @@ class Source:
             drop_last,
         )
         self.unlabeled, self.num_unlabeled = unlabeled, unlabeled_ratio * batch_size
-        num = len(self.order(0))
+        self.asked = arguments(sampler)
+        self.untaught = first_held(sampler, split)["start"] if learns(sampler) else None
+        num = self.num_samples = len(self._order(0, 0.0, self.untaught))
         self.steps_per_epoch = num // batch_size if drop_last else -(-num // batch_size)
         self.smallest_batch = batch_size if drop_last or num % batch_size == 0 else num % batch_size
         if self.steps_per_epoch == 0:
@@ -56,18 +62,43 @@ class Source:
                 f"batch_size={batch_size} is larger than the {num} training samples: no batch is full. "
                 f"Type batch_size={num} or less, or data.drop_last=false."
             )
+        self.total_steps = min(epochs * self.steps_per_epoch, max_steps or epochs * self.steps_per_epoch)
 
-    def order(self, epoch: int) -> Tensor:
-        """The positions of one epoch, (N,) int64."""
-        return self.sampler.order(self.split, fold(self.seed, 1, epoch))
+    def order(self, epoch: int, own: Own | None = None) -> Tensor:
+        """The positions of one epoch, (N,) int64.
+
+        Args:
+            epoch: from 0.
+            own: the tensors of a sampler that learns as the epoch began; ``None`` for those of the start of the run.
+
+        Raises:
+            ValueError: the epoch has another length than the first.
+        """
+        progress = min(epoch * self.steps_per_epoch / self.total_steps, 1.0)
+        order = self._order(epoch, progress, self.untaught if own is None else own)
+        if len(order) != self.num_samples:
+            raise ValueError(
+                f"sampler={type(self.sampler).__name__} gives {len(order)} samples for epoch {epoch} and "
+                f"{self.num_samples} for the first. All epochs have one length: draw with replacement, or repeat."
+            )
+        return order
+
+    def _order(self, epoch: int, progress: float, own: Own | None) -> Tensor:
+        given = {"epoch": epoch, "progress": progress, "batch_size": self.batch_size, "own": own}
+        if own is not None:
+            given["own"] = map_state(lambda t: t.cpu(), own)
+        return self.sampler.order(self.split, fold(self.seed, 1, epoch), **{name: given[name] for name in self.asked})
 
     def indices(self, start: int) -> Iterator[Tensor]:
         """The positions of every batch from the batch number ``start`` on."""
         first, skip = divmod(start, self.steps_per_epoch)
         for epoch in count(first):
-            order = self.order(epoch)
-            for i in range(skip if epoch == first else 0, self.steps_per_epoch):
-                yield order[i * self.batch_size : (i + 1) * self.batch_size]
+            yield from self._cut(self.order(epoch), skip if epoch == first else 0)
+
+    def _cut(self, order: Tensor, skip: int) -> Iterator[Tensor]:
+        """The positions of the batches of an epoch, without the first ``skip``."""
+        for i in range(skip, self.steps_per_epoch):
+            yield order[i * self.batch_size : (i + 1) * self.batch_size]
 
     def unlabeled_indices(self, start: int) -> Iterator[Tensor]:
         """The positions of the unlabelled part of every batch: one permutation after another, cut into equal pieces."""
@@ -86,9 +117,18 @@ class Source:
         generator = torch.Generator().manual_seed(fold(self.seed, 2, epoch))
         return torch.randperm(len(self.unlabeled), generator=generator)
 
-    def stream(self, start: int = 0) -> Iterator[Batch]:
-        """Yield what ``stream(0)`` yields after ``start`` batches, without end."""
-        labelled = self._labelled(self.indices(start))
+    def stream(self, start: int = 0, held: Callable[[], Held] | None = None) -> Iterator[Batch]:
+        """Yield what ``stream(0)`` yields after ``start`` batches, without end.
+
+        Args:
+            start: batches to leave out.
+            held: gives the state's part of a sampler that learns, asked when an epoch is entered; ``None`` for what it
+                is at the start of the run.
+        """
+        if learns(self.sampler) and held is not None:
+            labelled = self._learned(start, held)
+        else:
+            labelled = self._labelled(self.indices(start))
         if self.unlabeled is None or self.num_unlabeled == 0:
             return labelled
         return self._joined(labelled, self.unlabeled.batches(self.unlabeled_indices(start)))
@@ -98,6 +138,14 @@ class Source:
         ahead, indices = tee(indices)  # a split may read ahead
         for batch, index in zip(self.split.batches(ahead), indices, strict=True):
             yield batch if "index" in batch else {**batch, "index": index.to(batch["y"].device)}
+
+    def _learned(self, start: int, held: Callable[[], Held]) -> Iterator[Batch]:
+        """Epoch by epoch, so that nothing is read ahead in an order that is not known yet."""
+        first, skip = divmod(start, self.steps_per_epoch)
+        for epoch in count(first):
+            own = held()["start" if skip else "now"]
+            yield from self._labelled(self._cut(self.order(epoch, own), skip))
+            skip = 0
 
     @staticmethod
     def _joined(labelled: Iterator[Batch], unlabeled: Iterator[Batch]) -> Iterator[Batch]:

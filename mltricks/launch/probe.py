@@ -19,7 +19,7 @@ import torch
 from mltricks.build import STEP, Run, build
 from mltricks.config.create import locate
 from mltricks.data.splits import MemorySplit
-from mltricks.stack.run import StackedRun, structure
+from mltricks.stack.run import StackedRun, not_stackable, structure
 from mltricks.state import fold, reseed
 
 SLOW_S = {"cpu": 0.02}
@@ -87,7 +87,7 @@ def fusable(cfgs: Sequence[dict[str, Any]]) -> str | None:
     optim = locate(first["optim"]["_target_"], "optim", first["allow_modules"])
     if not getattr(optim, "traceable", True):
         return f"optim={optim.__name__.lower()} cannot be traced"
-    return None
+    return not_stackable(locate(first["sampler"]["_target_"], "sampler", first["allow_modules"]))
 
 
 def probe(cfgs: Sequence[dict[str, Any]]) -> Probe:
@@ -160,7 +160,7 @@ def seconds_alone(run: Run) -> float:
     On the CPU one thread is tried first: where another process has a core, two of them wait for each other, and a step
     of a tenth of a millisecond takes thirty.
     """
-    stream = run.source.stream(0)
+    stream = run.batches()
 
     def step(number: int) -> None:
         reseed(fold(run.cfg["seed"], STEP, number))

@@ -32,6 +32,10 @@ class Classify:
         loss = F.cross_entropy(logits, y) if y.ndim == 1 else soft_cross_entropy(logits, y)
         return loss, {"metrics": {"loss": loss, **self.metrics(logits, y)}}
 
+    def per_sample(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The loss of every sample, (B,)."""
+        return F.cross_entropy(logits, y, reduction="none")
+
     def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Share of samples whose largest logit is the (most probable) target class."""
         target = y.argmax(1) if y.ndim == 2 else y

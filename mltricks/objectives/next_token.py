@@ -31,6 +31,10 @@ class NextToken:
         loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
         return loss, {"metrics": {"loss": loss, **self.metrics(logits, y)}}
 
+    def per_sample(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The loss of every sequence, (B,), a mean over its positions."""
+        return F.cross_entropy(logits.transpose(1, 2), y, reduction="none").mean(1)
+
     def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Share of positions whose next token is the most probable one."""
         return {"accuracy": (logits.argmax(-1) == y).float().mean()}

@@ -30,6 +30,10 @@ class Regress:
         loss = (output - y.reshape(output.shape)).square().mean()
         return loss, {"metrics": {"loss": loss, **self.metrics(output, y)}}
 
+    def per_sample(self, output: Tensor, y: Tensor) -> Tensor:
+        """The loss of every sample, (B,)."""
+        return (output - y.reshape(output.shape)).square().flatten(1).mean(1)
+
     def metrics(self, output: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Mean absolute error."""
         return {"mae": (output - y.reshape(output.shape)).abs().mean()}

@@ -122,7 +122,7 @@ def record(run: Run, num_steps: int, breakout: float) -> tuple[list[float], list
     rates: list[float] = []
     losses: list[float] = []
     running, weight, best = 0.0, 0.0, math.inf
-    for step, batch in zip(range(num_steps), run.source.stream(0), strict=False):
+    for step, batch in zip(range(num_steps), run.batches(), strict=False):
         reseed(fold(run.cfg["seed"], STEP, step))
         loss = float(advance(run, batch, step)["loss"])
         if not math.isfinite(loss):

@@ -68,7 +68,7 @@ def measure(run: Run, num_steps: int) -> list[dict[str, Any]]:
     names = [name for name, p in run.state["params"].items() if p.ndim > 1]
     ratios: dict[str, list[float]] = {name: [] for name in names}
     first = int(run.state["step"])
-    for step, batch in zip(range(first, first + num_steps), run.source.stream(first), strict=False):
+    for step, batch in zip(range(first, first + num_steps), run.batches(first), strict=False):
         reseed(fold(run.cfg["seed"], STEP, step))
         before = map_state(lambda t: t.clone(), {name: run.state["params"][name] for name in names})
         advance(run, batch, min(step, run.total_steps - 1))

@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mltricks.build import Run, build
+from mltricks.build import Run, build, pure_step
 from mltricks.config.create import locate
 from mltricks.config.values import float_fields
+from mltricks.data.order import learns
 from mltricks.evaluate import evaluate
 from mltricks.stack.feed import Feed, stack
 from mltricks.stack.step import StackedStep
 from mltricks.state import State, map_state
-from mltricks.step import Metrics, build_step
+from mltricks.step import Metrics
 
 __all__ = ["StackedRun", "StackedStep", "Trial", "build_all", "stack", "structure", "train_stacked"]
 
@@ -113,10 +114,8 @@ def traced_before(run: Run, feed: Feed, num_trials: int) -> StackedStep:
     key = repr((feed.one_seed, feed.normalized, str(run.device), baked(run, feed)))
     step = _RECENT.pop(key, None)
     if step is None:
-        info = run.data.info
-        normalize = _as_it_is if feed.normalized else info.normalize
-        single = build_step(run.model, run.objective, run.techniques, run.optim, normalize, info.num_outputs)
-        step = StackedStep(single, num_trials, feed.one_seed, run.engine.finish)
+        normalize = _as_it_is if feed.normalized else run.data.info.normalize
+        step = StackedStep(pure_step(run, normalize), num_trials, feed.one_seed, run.engine.finish)
     _RECENT[key] = step
     while len(_RECENT) > NUM_RECENT:
         _RECENT.pop(next(iter(_RECENT)))
@@ -224,6 +223,9 @@ def check_stackable(runs: Sequence[Run]) -> None:
         raise ValueError(
             f"optim={type(runs[0].optim).__name__.lower()} cannot be stacked: it cannot be traced. Type optim=adamw."
         )
+    why = not_stackable(runs[0].source.sampler)
+    if why is not None:
+        raise ValueError(f"these runs cannot be stacked: {why}.")
     mine = structure(runs[0].cfg)
     for k, run in enumerate(runs[1:], 1):
         theirs = structure(run.cfg)
@@ -234,6 +236,14 @@ def check_stackable(runs: Sequence[Run]) -> None:
                     f"and {theirs.get(key)} in number {k}. "
                     "Only the seed and floats of optim, technique, scheduler and init may differ."
                 )
+
+
+def not_stackable(sampler: Any) -> str | None:
+    """Why runs with this sampler, or class of samplers, are not trained as a stack; ``None`` where they may be."""
+    if learns(sampler):
+        name = sampler.__name__ if isinstance(sampler, type) else type(sampler).__name__
+        return f"sampler={name} learns from losses, and the rounding of a stack would change the order of its samples"
+    return None
 
 
 def structure(cfg: dict[str, Any]) -> dict[str, Any]:
