@@ -1,4 +1,4 @@
-"""Engines: how a step is executed. Each turns a step into a step, so that the same step runs under all of them."""
+"""Engines: how a step is executed. Each wraps a step as a step, so the same step runs under all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Eager:
     donate: ClassVar[bool] = True
     """Whether the step may write into the state it is given."""
     finish: ClassVar[Finish | None] = None
-    """What becomes of the traced graph of a stack before it is used; ``None``: it is replayed."""
+    """Turns the traced graph of a stack into a callable; ``None``: the graph is replayed."""
 
     def __call__(self, step: Step, device: torch.device) -> Step:
         return step
@@ -45,7 +45,7 @@ class Traced:
 
 @dataclass(frozen=True)
 class Compile:
-    """The traced graph, compiled by TorchInductor; random numbers stay those of the other engines.
+    """The traced graph, compiled by TorchInductor. It draws the same random numbers as the other engines.
 
     Args:
         mode: ``torch.compile``'s: ``default`` or ``max-autotune-no-cudagraphs``.
@@ -76,10 +76,10 @@ class Compile:
 
 @dataclass(frozen=True)
 class Graph:
-    """The traced graph captured as one CUDA graph: a whole step is one launch.
+    """The traced graph, captured as one CUDA graph: a whole step is one launch.
 
     Args:
-        warmup_steps: runs of the graph before it is captured, so that libraries choose their kernels.
+        warmup_steps: runs of the graph before the capture, in which libraries choose their kernels.
 
     Raises:
         ValueError: the device is not CUDA.
@@ -103,7 +103,7 @@ class Graph:
         return CapturedStep(step, self.warmup_steps)
 
     def finish(self, graph: fx.GraphModule, example: list[Tensor]) -> Callable[..., Any]:
-        """A traced graph that writes into the state it is given, captured."""
+        """Capture a traced graph."""
         from mltricks.graph.cuda_graph import CapturedGraph
 
         return CapturedGraph(graph, example, self.warmup_steps)

@@ -1,4 +1,4 @@
-"""Draws from the symmetric beta distribution, for everything that blends samples."""
+"""Draw from the symmetric beta distribution, as mixup and cutmix need it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 def sample_beta(alpha: float | Tensor, like: Tensor) -> Tensor:
     """One draw from Beta(alpha, alpha), 0-d float32, on the device of ``like``.
 
-    The ratio of two gamma draws underflows to 0 / 0 for small ``alpha``. In logarithms it does not:
-    G(alpha) has the law of G(alpha + 1) U^(1 / alpha), with U uniform.
+    The ratio of two gamma draws underflows to 0 / 0 for small ``alpha``; their logarithms do not. G(alpha) has the same
+    distribution as G(alpha + 1) U^(1 / alpha), with U uniform.
 
     Args:
         alpha: > 0; a number or a 0-d tensor.

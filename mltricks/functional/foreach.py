@@ -1,4 +1,4 @@
-"""Arithmetic on lists of tensors: one kernel call for all of them, or one each where ``vmap`` must see through.
+"""Arithmetic on lists of tensors: one kernel for the whole list, or one operation per tensor for ``vmap``.
 
 ``torch._foreach_*`` has no batching rule, so the engine that stacks trials traces inside ``unrolled()``.
 Scalars may be numbers or 0-d tensors.
@@ -19,7 +19,7 @@ _UNROLLED: ContextVar[bool] = ContextVar("unrolled", default=False)
 
 @contextmanager
 def unrolled() -> Iterator[None]:
-    """Write list arithmetic out tensor by tensor."""
+    """Inside this block, list arithmetic is done tensor by tensor, which ``vmap`` can batch."""
     token = _UNROLLED.set(True)
     try:
         yield
@@ -28,7 +28,7 @@ def unrolled() -> Iterator[None]:
 
 
 def is_unrolled() -> bool:
-    """Whether arithmetic is to be written out for ``vmap``."""
+    """Whether list arithmetic is done tensor by tensor."""
     return _UNROLLED.get()
 
 
@@ -36,7 +36,7 @@ def mul(xs: list[Tensor], y: Scalar | list[Tensor]) -> list[Tensor]:
     """x * y."""
     if is_unrolled():
         return [x * s for x, s in zip(xs, y if isinstance(y, list) else [y] * len(xs), strict=True)]
-    if isinstance(y, Tensor):  # the overload is named because a 0-d tensor would be read back as a number
+    if isinstance(y, Tensor):  # name the overload: the default one reads a 0-d tensor back to the host
         return list(torch.ops.aten._foreach_mul.Tensor(xs, y))
     return list(torch._foreach_mul(xs, y))
 
@@ -49,7 +49,7 @@ def add(xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
 
 
 def axpy(a: Scalar, xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
-    """a * x + y; nothing is computed where ``a`` is the number 0."""
+    """a * x + y; returns ``ys`` where ``a`` is the number 0."""
     if isinstance(a, int | float):
         if a == 0:
             return ys
@@ -60,7 +60,7 @@ def axpy(a: Scalar, xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
         )
     if is_unrolled():
         return [torch.addcmul(y, x, _like(a, y)) for x, y in zip(xs, ys, strict=True)]
-    if ys and ys[0].is_cpu:  # one pass over memory; elsewhere the fast kernel takes no factor of another shape
+    if ys and ys[0].is_cpu:  # one pass over memory; on other devices the fast kernel needs factors of equal shape
         return list(torch._foreach_addcmul(ys, xs, [_like(a, y) for y in ys]))
     return add(mul(xs, a), ys)
 
@@ -75,7 +75,7 @@ def addcmul(xs: list[Tensor], ys: list[Tensor], zs: list[Tensor], a: Scalar) -> 
 
 
 def _like(a: Tensor, x: Tensor) -> Tensor:
-    """A 0-d factor in the type of what it multiplies, which fused operations ask for."""
+    """A 0-d factor in the dtype of the tensor it multiplies, as fused operations need it."""
     return a if a.dtype == x.dtype else a.to(x.dtype)
 
 

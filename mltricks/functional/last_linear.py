@@ -1,4 +1,4 @@
-"""The last linear layer of a model: its input is what is called the model's features."""
+"""Find the last linear layer of a model: its input is the model's features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def last_linear(model: nn.Module, technique: str) -> str:
 
     Args:
         model: any model.
-        technique: who needs it, for the message.
+        technique: name of the technique that needs it, for the message.
 
     Raises:
         ValueError: the model has none.

@@ -14,7 +14,7 @@ from mltricks.technique import Aux, Ctx, LossFn, Params
 UNPENALISED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 """Layers whose weights may have two dimensions without being a linear map of their input."""
 Measure = Callable[[Tensor], Tensor]
-"""A weight to the size of it that is penalised, 0-d."""
+"""A function from a weight to its penalty, 0-d."""
 
 
 def l1_norm(weight: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def check_weights(model: nn.Module, technique: str) -> None:
 def penalised(inner: LossFn, measure: Measure, conv: float | Tensor, linear: float | Tensor) -> LossFn:
     """Add to a loss the measure of every weight times its layer's strength.
 
-    The metric ``loss`` stays what the objective says; ``penalty`` is what is added, by all penalties together.
+    The metric ``loss`` stays the objective's; the metric ``penalty`` is the sum of all penalties.
 
     Args:
         inner: the loss.
@@ -81,7 +81,7 @@ def penalised(inner: LossFn, measure: Measure, conv: float | Tensor, linear: flo
         for strength, names in zip((conv, linear), weight_names(ctx.model.module), strict=True):
             sizes = [
                 measure(params[name]) for name in names if name in params
-            ]  # one tied to an embedding is the embedding's
+            ]  # a weight that is tied to an embedding counts as the embedding's
             penalty = penalty + strength * torch.stack(sizes).sum() if sizes else penalty
         metrics = aux["metrics"]
         metrics = {**metrics, "penalty": metrics.get("penalty", 0.0) + penalty}

@@ -1,13 +1,13 @@
-"""Strong augmentation of normalised images: random operations of a fixed list, then a square cut out.
+"""Strong augmentation of normalised images: random operations from a fixed list, then cutout.
 
 Source: Cubuk, Zoph, Shlens, Le, "RandAugment", 2019, arXiv:1909.13719, in the form that FixMatch uses
 (arXiv:2001.07685, table 12: every operation's magnitude drawn anew); DeVries and Taylor, "Cutout", 2017,
 arXiv:1708.04552.
-Deviation: the operations that are about 8-bit values (autocontrast, equalize, posterize, solarize) are left out;
-sharpness is a blend with the mean over 3x3 pixels. What is outside the image is the training mean.
+Deviation: operations on 8-bit values (autocontrast, equalize, posterize, solarize) are left out; sharpness blends
+with the mean over 3x3 pixels; pixels from outside the image are the training mean.
 Shapes: (B, C, H, W) float32 -> the same.
-Cost: one bilinear look-up and one 3x3 mean for each of ``num_ops``: every operation is computed for every sample, with
-amount 0 where another was drawn.
+Cost: one bilinear resampling and one 3x3 mean for each of ``num_ops``: every operation is computed for every sample,
+with amount 0 where another was drawn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OPERATIONS = {
     "saturation": 0.95,
     "sharpness": 0.95,
 }
-"""Largest magnitude of each: radians (30 degrees), slope, half-images (30% of the side), distance from factor 1."""
+"""Largest magnitude of each: radians (30 degrees), slope, half-sides (30 % of the side), distance of a factor from 1."""
 
 
 def strong_augment(x: Tensor, num_ops: int, cutout: float | Tensor) -> Tensor:

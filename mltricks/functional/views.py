@@ -1,4 +1,4 @@
-"""Random views of normalised images as operations on tensors: same shapes for every draw, one draw a sample.
+"""Random views of normalised images as tensor operations: one draw per sample, shapes independent of the draw.
 
 Legend: B batch, C channels, H height, W width. Images are float32 (B, C, H, W); 0 is the training mean.
 """
@@ -13,17 +13,17 @@ from torch import Tensor
 
 
 def uniform(x: Tensor, low: float, high: float, *shape: int) -> Tensor:
-    """One draw a sample from [low, high), shape (B, *shape)."""
+    """One uniform draw per sample from [low, high), shape (B, *shape)."""
     return torch.rand(len(x), *shape, device=x.device) * (high - low) + low
 
 
 def warp(x: Tensor, matrix_B22: Tensor, shift_B2: Tensor, padding: str = "zeros") -> Tensor:
-    """Look up every pixel of the result at matrix @ position + shift in the image, bilinearly.
+    """Resample bilinearly: every pixel of the result is read at matrix @ position + shift.
 
     Args:
         x: images.
         matrix_B22, shift_B2: positions are (horizontal, vertical), from -1 to 1 over the image.
-        padding: what lies outside, ``zeros`` (the mean) or ``border`` (the nearest pixel).
+        padding: values outside the image, ``zeros`` (the mean) or ``border`` (the nearest pixel).
     """
     height, width = x.shape[-2:]
     across, down = centres(width, x), centres(height, x)
@@ -54,7 +54,7 @@ def signs(x: Tensor) -> Tensor:
 
 
 def resized_crop(x: Tensor, min_scale: float | Tensor, flip: bool) -> Tensor:
-    """Cut out a random rectangle and stretch it to the whole image; with ``flip``, mirror half of them.
+    """Crop a random rectangle and resize it to the whole image; with ``flip``, mirror half of the samples.
 
     Args:
         x: images.
@@ -79,14 +79,14 @@ def color_jitter(x: Tensor, strength: float | Tensor) -> Tensor:
 
 
 def adjust(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
-    """Shift all pixels, scale their distance from the image's mean, and their distance from grey; 0 changes nothing."""
+    """Change brightness, contrast and saturation by the given amounts; 0 changes nothing."""
     x = x + brightness
     x = x + contrast * (x - x.mean((1, 2, 3), keepdim=True))
     return x + saturation * (x - x.mean(1, keepdim=True))
 
 
 def flip_and_shift(x: Tensor, max_shift: float | Tensor, flip: bool) -> Tensor:
-    """Move by whole pixels, up to ``max_shift`` of the side, and reflect at the borders; with ``flip``, mirror half.
+    """Shift by whole pixels, up to ``max_shift`` of the side, with reflected borders; with ``flip``, mirror half.
 
     Args:
         x: images.

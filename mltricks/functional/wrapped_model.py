@@ -1,6 +1,6 @@
-"""Models that stand in for the model of a context, so that a technique can listen to it, or send more rows through it.
+"""Stand-ins for the model of a context: they record its calls, or add rows to a forward pass.
 
-``replace(ctx, model=Recorded(ctx.model))`` gives the rest of the stack a model that looks like the real one.
+``replace(ctx, model=Recorded(ctx.model))`` gives the remaining techniques a model that behaves like the original.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mltricks.functional_model import FunctionalModel
 
 
 class WrappedModel(FunctionalModel):
-    """Has all of ``model``, which may be wrapped itself, and passes every call on to it."""
+    """The base: has every attribute of ``model``, which may be wrapped itself, and passes every call on to it."""
 
     def __init__(self, model: FunctionalModel):
         self.__dict__.update(model.__dict__)
@@ -48,14 +48,14 @@ class Recorded(WrappedModel):
 
 
 class WithExtraRows(WrappedModel):
-    """Sends ``extra`` along with the first call, in one forward pass, and hides its rows from the caller.
+    """Adds the rows ``extra`` to the first call, in one forward pass; the caller sees only its own rows.
 
     Args:
         model: the model.
-        extra: rows as those of ``x``.
+        extra: rows of the same shape and dtype as those of ``x``.
 
     Attributes:
-        extra_output: what came out for them; ``None`` before the first call.
+        extra_output: the model's output for them; ``None`` before the first call.
     """
 
     def __init__(self, model: FunctionalModel, extra: Tensor):

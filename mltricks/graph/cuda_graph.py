@@ -15,11 +15,11 @@ from mltricks.step import Hyper, Metrics, Step
 
 
 class CapturedStep:
-    """A step that captures itself once for every set of input shapes, and then replays the capture.
+    """A step that is captured once for every set of input shapes, and replayed from then on.
 
-    The state lives in the capture's own tensors: it is copied in once and updated in place from then on, so a state
-    that was returned must not be used after the next call. The reseeding between steps holds, because a replay reads
-    seed and offset of the generator anew.
+    The state lives in the capture's own tensors: it is copied in once and then updated in place, so a returned state
+    must not be used after the next call. Reseeding between steps works, because every replay reads the generator's
+    seed and offset again.
     """
 
     def __init__(self, step: Step, warmup_steps: int):
@@ -63,14 +63,14 @@ class _Capture:
         torch._foreach_copy_(held, before)
 
     def replay(self, batch: Batch, hyper: Hyper) -> Metrics:
-        """Run the graph on a batch; the metrics are copies, as the next replay overwrites them."""
+        """Run the graph on a batch. The metrics are copied, since the next replay overwrites them."""
         torch._foreach_copy_(self.inputs, [*leaves(batch), *leaves(hyper)], non_blocking=True)
         self.graph.replay()
         return {name: value.clone() for name, value in self.metrics.items()}
 
 
 class CapturedGraph:
-    """A graph module as one CUDA graph: inputs are copied in, results copied out, as both belong to the capture."""
+    """A graph module as one CUDA graph. Inputs are copied in and results copied out: both belong to the capture."""
 
     def __init__(self, graph: fx.GraphModule, example: list[Tensor], warmup_steps: int):
         self.inputs, run = [t.clone() for t in example], replay(graph)

@@ -1,7 +1,7 @@
-"""Recording what a function does with tensors as one flat graph of ATen operations.
+"""Record the tensor operations of a function as one flat graph of ATen operations.
 
-It does what ``torch.fx.experimental.proxy_tensor.make_fx`` does with real tensors, and only that: no symbols, no fake
-tensors, and without importing the compiler, which alone takes longer than recording a small step.
+It does what ``torch.fx.experimental.proxy_tensor.make_fx`` does with real tensors and nothing more: no symbolic
+shapes, no fake tensors. It does not import the compiler, which alone takes longer than recording a small step.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 aten = torch.ops.aten
 IMPLICIT = torch._C.DispatchKey.CompositeImplicitAutograd
-"""Kernels made of other operations: automatic differentiation has seen those."""
+"""Dispatch key of operations that are composed of others: those others are recorded instead."""
 
 
 def record(
     fn: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], table: Mapping[Any, Callable[..., Any]] | None = None
 ) -> fx.GraphModule:
-    """Run a function once and write down every operation.
+    """Run a function once and record every operation.
 
     Args:
-        fn: takes tensors and returns tensors; whatever else it reads is taken for constant.
-        inputs: to call it with; it may write into them.
-        table: operations to write down as others, and the functions that make them of these.
+        fn: takes tensors and returns tensors. Any other tensor that it reads is recorded as a constant.
+        inputs: the tensors to call it with; it may write into them.
+        table: decompositions: an operation to the function that replaces it.
 
     Returns:
         A graph from the inputs to the results; ``meta["val"]`` of a node is a meta tensor with the layout of its value.
@@ -46,7 +46,7 @@ def record(
 
 
 class _Recorder(TorchDispatchMode):
-    """Sees every operation on its way to the kernel."""
+    """A dispatch mode: it receives every operation before the kernel runs."""
 
     def __init__(self, table: Mapping[Any, Callable[..., Any]]):
         super().__init__()
@@ -57,14 +57,14 @@ class _Recorder(TorchDispatchMode):
         self.num_constants = 0
 
     def placeholder(self, number: int, t: Tensor) -> Tensor:
-        """An input of the graph; each is a tensor of its own, though the same one may be given twice."""
+        """Add an input of the graph. A tensor that is given twice becomes two inputs, by a view."""
         t = t.view_as(t) if t in self.nodes else t
         node = self.graph.placeholder(f"input_{number}")
         self._note(node, t)
         return t
 
     def node_of(self, t: Tensor) -> fx.Node:
-        """The node that holds a tensor; one that is met for the first time is a constant."""
+        """The node that produced a tensor; an unknown tensor becomes a constant of the graph."""
         if t not in self.nodes:
             name = f"constant_{self.num_constants}"
             self.num_constants += 1
@@ -78,7 +78,7 @@ class _Recorder(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # it is never compiled, and saying so would import the compiler
+        return False  # this mode is never compiled; the base class would import the compiler to find out
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -93,7 +93,7 @@ class _Recorder(TorchDispatchMode):
         if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
             raise RuntimeError(f"{func} depends on the content of a tensor, which a traced step cannot.")
         if func is aten.lift_fresh.default:
-            func = aten.lift_fresh_copy.default  # else what writes into the result would write into the constant
+            func = aten.lift_fresh_copy.default  # an in-place operation must not change the constant
         target, (given, named) = func, tree_map(self._argument, (args, kwargs))
         result = func(*args, **kwargs)
         node = self.graph.call_function(target, tuple(given), named)

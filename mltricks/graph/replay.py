@@ -1,8 +1,8 @@
-"""Replaying a recorded graph at the cost of its kernels: the function it stands for, written out and compiled once.
+"""Replay a recorded graph at the cost of its kernels: write it out as one Python function, compiled once.
 
-``GraphModule.forward`` looks every operation up by name and goes through its Python wrapper, which takes as long as a
-small kernel. Here each is called as the kernel's own entry, and a number that takes the place of a tensor is made one
-beforehand instead of at every call. The operations, their order and their results are the same, bit for bit.
+``GraphModule.forward`` looks up every operation by name and calls its Python wrapper, which takes as long as a small
+kernel. Here each operation is called through its C++ entry, and a number in the place of a tensor argument becomes a
+tensor once instead of at every call. Operations, order and results are the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, fx
 
 EXACT = (torch.float32, torch.float64)
-"""In other types an operation computes with a number in higher precision than a tensor of its own type has."""
+"""Types in which a 0-d tensor gives the same result as a Python number; lower ones would round the number first."""
 
 
 def replay(graph: fx.GraphModule, example: Sequence[Tensor] = ()) -> Callable[..., list[Tensor]]:
-    """The function that a graph stands for.
+    """The function that a graph describes.
 
     Args:
         graph: of ``mltricks.graph.recorder.record``: placeholders, constants, calls of functions and a list of results.
-        example: inputs, not used; engines that compile a graph need them.
+        example: unused; it is there since engines that compile a graph need example inputs.
 
     Returns:
-        A function of the graph's inputs. Intermediate tensors are given back as soon as nobody reads them any more.
+        A function of the graph's inputs. Intermediate tensors are freed after their last use.
     """
     writer = _Writer(graph)
     lines = [writer.line(i, node) for i, node in enumerate(graph.graph.nodes)]
@@ -36,11 +36,11 @@ def replay(graph: fx.GraphModule, example: Sequence[Tensor] = ()) -> Callable[..
 
 
 class _Writer:
-    """Writes a graph as Python.
+    """Writes a graph as Python source.
 
     Attributes:
         inputs: names of the function's arguments.
-        fixed: what the function reads beside them, by name: operations and constants.
+        fixed: operations and constants that the function reads, by name.
     """
 
     def __init__(self, graph: fx.GraphModule):
@@ -54,7 +54,7 @@ class _Writer:
             self.read_last.setdefault(i, []).append(node)
 
     def line(self, i: int, node: fx.Node) -> str:
-        """What node number ``i`` is in Python; nothing for an input or a constant."""
+        """The Python statement for node ``i``; empty for an input or a constant."""
         if node.op == "output":
             return f"return {self.value(node.args[0])}"
         if node.op == "get_attr":
@@ -72,7 +72,7 @@ class _Writer:
         return "; ".join([call, *([f"del {', '.join(done)}"] if done else [])])
 
     def value(self, arg: Any) -> str:
-        """An argument in Python."""
+        """The Python expression of an argument."""
         if isinstance(arg, fx.Node):
             return self.names[arg]
         if isinstance(arg, list | tuple):
@@ -80,14 +80,14 @@ class _Writer:
         return repr(arg) if arg is None or isinstance(arg, bool | int) else self.constant(arg)
 
     def constant(self, value: Any) -> str:
-        """The name of something that is the same at every call."""
+        """Keep a value that is the same at every call, and return its name."""
         name = f"c{len(self.fixed)}"
         self.fixed[name] = value
         return name
 
 
 def _wrapped(node: fx.Node) -> list[Any]:
-    """The arguments of a call, with tensors for the floats that its schema takes as such."""
+    """The arguments of a call; a float where the schema wants a Tensor becomes one."""
     schema = getattr(node.target, "_schema", None)
     value = node.meta.get("val")
     if schema is None or not isinstance(value, Tensor) or value.dtype not in EXACT:

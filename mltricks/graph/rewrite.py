@@ -1,7 +1,7 @@
-"""Making a traced graph cheaper to replay: nothing is computed twice or for nothing, and memory is used again.
+"""Make a traced graph cheaper to replay: remove duplicate and unused operations, and reuse memory.
 
-A fresh tensor of some hundred KiB costs more than the arithmetic that fills it, as its pages come from the system one
-by one. So an operation writes into the storage of an operand that nobody reads any more, where it can.
+A new tensor of some hundred KiB costs more than the arithmetic that fills it, because the system hands out its pages
+one by one. So an operation writes into the storage of an operand that is not read again, where that is possible.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ VIEWS = (aten.view.default, aten._unsafe_view.default, aten.expand.default)
 
 
 def tidy(graph: fx.GraphModule) -> None:
-    """Take out views that change nothing, double transposes, products with 1, and whatever is computed twice."""
+    """Remove views that change nothing, double transposes, products with 1, and duplicate operations."""
     for node in list(graph.graph.nodes):
         if node.op == "call_function" and (same := _same_as(node)) is not None:
             node.replace_all_uses_with(same)
             graph.graph.erase_node(node)
     _hoist(graph)
     _merge(graph.graph)
-    graph.graph.eliminate_dead_code()  # a product may seem to be read by what is dead
+    graph.graph.eliminate_dead_code()  # dead nodes would still count as readers of a product
     _add_in_product(graph.graph)
     graph.graph.eliminate_dead_code()
 
 
 def _same_as(node: fx.Node) -> fx.Node | None:
-    """The node that holds the same tensor already."""
+    """An earlier node that already holds the same tensor, or ``None``."""
     first = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
     if first is None:
         return None
     if node.target in VIEWS and _layout(node) == _layout(first):
         return first
     if node.target is aten._unsafe_view.default:
-        node.target = aten.view.default  # the same, and known to share its memory
+        node.target = aten.view.default  # the same operation, and declared as a view
     if node.target is aten.transpose.int and first.target is node.target and node.args[1:] == first.args[1:]:
         return first.args[0]  # type: ignore[return-value]
     return first if node.target is aten.mul.Scalar and node.args[1] == 1 and _layout(node) == _layout(first) else None
@@ -52,7 +52,7 @@ def _layout(node: fx.Node) -> Any:
 
 
 def _hoist(graph: fx.GraphModule) -> None:
-    """Make constants once instead of at every replay."""
+    """Compute operations without inputs once instead of at every replay."""
     for number, node in enumerate(list(graph.graph.nodes)):
         if node.target in (aten.scalar_tensor.default, aten._to_copy.default) and not node.all_input_nodes:
             name = f"_constant_{number}"
@@ -65,7 +65,7 @@ def _hoist(graph: fx.GraphModule) -> None:
 
 
 def _merge(graph: fx.Graph) -> None:
-    """Let nodes that compute the same be one."""
+    """Merge nodes that compute the same value."""
     seen: dict[str, fx.Node] = {}
     for node in list(graph.nodes):
         if node.op == "call_function" and not _is_random(node):
@@ -76,7 +76,7 @@ def _merge(graph: fx.Graph) -> None:
 
 
 def _add_in_product(graph: fx.Graph) -> None:
-    """Let a batched matrix product add what is added to it: a bias, or the momentum that a gradient goes into."""
+    """Fuse bmm and add into baddbmm: for a bias, or for the momentum that a gradient is added to."""
     for node in list(graph.nodes):
         if node.target is not aten.add.Tensor or not all(isinstance(arg, fx.Node) for arg in node.args):
             continue
@@ -98,13 +98,13 @@ def _is_random(node: fx.Node) -> bool:
 
 
 def reuse_memory(graph: fx.GraphModule, donated: Collection[int]) -> None:
-    """Turn elementwise operations into their in-place forms where nobody reads the operand afterwards.
+    """Turn elementwise operations into their in-place forms where the operand is not read afterwards.
 
-    Results that share memory with an input that is not donated, or with another result, are copied.
+    A result that shares memory with an input that is not donated, or with another result, is copied.
 
     Args:
         graph: a functional ATen graph.
-        donated: positions of the inputs that the caller gives away.
+        donated: positions of the inputs that the caller will not use again.
     """
     nodes = list(graph.graph.nodes)
     placeholders = [node for node in nodes if node.op == "placeholder"]
@@ -127,7 +127,7 @@ def reuse_memory(graph: fx.GraphModule, donated: Collection[int]) -> None:
             continue
         node.target = target
         for own, operand in zip(_results(node), operands, strict=True):
-            root = roots[operand]  # what was kept for the result is kept for the memory it now shares
+            root = roots[operand]  # the shared memory now lives as long as the result
             last[root] = last.get(own, i)
             roots = {n: root if r is own else r for n, r in roots.items()}
 
@@ -150,7 +150,7 @@ def _copy_results(graph: fx.Graph, kept: Collection[fx.Node]) -> None:
 
 
 def _roots(nodes: list[fx.Node]) -> dict[fx.Node, fx.Node]:
-    """For every node the one whose memory it shares: itself, or what it is a view of."""
+    """For every node the owner of its memory: itself, or the node that it is a view of."""
     roots: dict[fx.Node, fx.Node] = {}
     for node in nodes:
         source = node.args[0] if node.target is operator.getitem else node
@@ -160,7 +160,7 @@ def _roots(nodes: list[fx.Node]) -> dict[fx.Node, fx.Node]:
 
 
 def _results(node: fx.Node) -> list[fx.Node]:
-    """The nodes that hold the tensors that come of a node."""
+    """The nodes of the result tensors: the getitem nodes of a tuple, or the node itself."""
     parts = [user for user in node.users if user.target is operator.getitem]
     return sorted(parts, key=lambda part: part.args[1]) if parts else [node]  # type: ignore[arg-type, return-value]
 
@@ -171,7 +171,7 @@ def _is_view(node: fx.Node) -> bool:
 
 
 def _in_place(node: fx.Node) -> tuple[Any, list[fx.Node]]:
-    """The in-place form of an operation and the operands that it writes its results into; none where there is none."""
+    """The in-place form of an operation and the operands it writes into; ``(None, [])`` where there is none."""
     if node.op != "call_function":
         return None, []
     if (kernel := in_place_form(node.target)) is not None:
@@ -191,7 +191,7 @@ def _in_place(node: fx.Node) -> tuple[Any, list[fx.Node]]:
 
 
 def _is_dense(value: torch.Tensor) -> bool:
-    """Whether every element of a tensor has a place of its own, and no place is left over."""
+    """Whether the elements of a tensor fill its storage without gaps and without overlap."""
     expected = 1
     for stride, size in sorted((d, n) for n, d in zip(value.shape, value.stride(), strict=True) if n != 1):
         if stride != expected:
@@ -201,7 +201,7 @@ def _is_dense(value: torch.Tensor) -> bool:
 
 
 def peak_bytes(graph: fx.GraphModule) -> int:
-    """The most memory that the inputs, constants and intermediate tensors of a graph take at a time, in bytes."""
+    """The peak memory of the inputs, constants and intermediate tensors of a graph, in bytes."""
     nodes = list(graph.graph.nodes)
     roots = _roots(nodes)
     last = {roots[node]: i for i, user in enumerate(nodes) for node in user.all_input_nodes}
@@ -215,7 +215,7 @@ def peak_bytes(graph: fx.GraphModule) -> int:
 
 
 def _writes(node: fx.Node) -> bool:
-    """Whether the result lies in the memory of the operand."""
+    """Whether an operation is in-place: its result lies in the memory of the operand."""
     return str(getattr(node.target, "_schema", "")).partition("::")[2].partition(".")[0].endswith("_")
 
 

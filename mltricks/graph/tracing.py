@@ -1,4 +1,4 @@
-"""Turning a step into one flat ATen graph."""
+"""Trace a step into one flat graph of ATen operations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mltricks.step import Hyper, Metrics, Step
 Example = tuple[State, Batch, Hyper]
 aten = torch.ops.aten
 MEAN = 1
-"""ATen's number for averaging over samples."""
+"""ATen's code for `reduction="mean"`."""
 
 
 def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool = False) -> tuple[fx.GraphModule, Any]:
@@ -27,11 +27,11 @@ def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool
     Args:
         step: the pure step; it must not write into its arguments.
         state, batch, hyper: an example of each; every leaf of ``hyper`` is a tensor.
-        functional: write in-place operations as functional ones, which ``vmap`` needs.
+        functional: replace in-place operations by functional ones, as ``vmap`` needs.
 
     Returns:
-        A graph module from the flat list of input tensors to the flat list of outputs, and a pair shaped as the
-        step's result, whose leaves say how to rebuild it.
+        A graph module from the flat list of input tensors to the flat list of outputs, and a nested dict with the
+        structure of the step's result, from which ``rebuild`` restores it.
     """
     example = {"state": state, "batch": batch, "hyper": hyper}
     result: list[Any] = []
@@ -50,9 +50,9 @@ def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool
 
 
 def _decompositions(state: State) -> dict[Any, Any]:
-    """What ``vmap`` cannot take as it is: CUDA's dropout, which draws and multiplies in one, and the loss of classes.
+    """Operations that ``vmap`` needs in another form: CUDA's dropout, which draws and scales in one kernel, and NLL.
 
-    ``vmap`` has a way with the latter, but it imports a computer algebra system and takes more operations.
+    ``vmap`` has its own decomposition of NLL, but that imports sympy and takes more operations.
     """
     table: dict[Any, Any] = {aten.nll_loss_forward.default: _nll_loss, aten.nll_loss_backward.default: _nll_loss_grad}
     if state["step"].is_cuda:
@@ -63,7 +63,7 @@ def _decompositions(state: State) -> dict[Any, Any]:
 
 
 def _nll_loss(log_p: Tensor, y: Tensor, weight: Any, reduction: int, ignored: int) -> Any:
-    """-log_p of the class of every sample, averaged: log_p (B, K), y (B,)."""
+    """The mean of -log_p of the true class: log_p (B, K), y (B,) -> 0-d."""
     if weight is not None or reduction != MEAN or log_p.ndim != 2:
         return NotImplemented
     kept = y != ignored
@@ -75,7 +75,7 @@ def _nll_loss(log_p: Tensor, y: Tensor, weight: Any, reduction: int, ignored: in
 def _nll_loss_grad(
     grad: Tensor, log_p: Tensor, y: Tensor, weight: Any, reduction: int, ignored: int, count: Tensor
 ) -> Any:
-    """The gradient of the above with respect to ``log_p``."""
+    """The gradient of ``_nll_loss`` with respect to ``log_p``."""
     if weight is not None or reduction != MEAN or log_p.ndim != 2:
         return NotImplemented
     kept = y != ignored
@@ -84,7 +84,7 @@ def _nll_loss_grad(
 
 
 def simplify(graph: fx.GraphModule) -> None:
-    """Drop what only automatic differentiation needed: detached copies and unused results."""
+    """Drop the nodes that only automatic differentiation needed: detached aliases and unused results."""
     for node in list(graph.graph.nodes):
         if node.op == "call_function" and node.target in (torch.ops.aten.detach.default, torch.ops.aten.alias.default):
             node.replace_all_uses_with(node.args[0])
@@ -97,7 +97,7 @@ class TracedStep:
 
     Args:
         step: the pure step.
-        finish: what to do with a traced graph before it is used; by default it is replayed.
+        finish: turns a traced graph into a callable; by default ``replay``.
     """
 
     def __init__(self, step: Step, finish: Callable[[fx.GraphModule, list[Tensor]], Callable[..., Any]] | None = None):
@@ -111,7 +111,7 @@ class TracedStep:
         key = tuple((x.shape, x.dtype) for x in batch.values())
         if key not in self.graphs:
             kernels = fused_nodes("one" if self.finish is replay else "")
-            with torch.random.fork_rng(), kernels:  # tracing runs the step once and must not use up its random numbers
+            with torch.random.fork_rng(), kernels:  # tracing runs the step once: restore the generator afterwards
                 graph, shape = trace(self.step, state, batch, hyper)
             self.graphs[key] = self.finish(graph, inputs), shape
         run, shape = self.graphs[key]

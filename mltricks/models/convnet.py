@@ -9,7 +9,7 @@ from mltricks.config.values import Count, check_value
 
 
 class ConvNet(nn.Module):
-    """Twice convolution 3x3, ReLU, max-pooling 2x2; then a linear head on what is left.
+    """Two times 3x3 convolution, ReLU and 2x2 max-pooling; then a linear head on the flattened features.
 
     Shapes: (B, C, H, W) -> (B, num_outputs).
 

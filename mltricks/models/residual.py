@@ -1,4 +1,4 @@
-"""A residual connection: a shortcut plus a branch, the branch in a place where techniques find it.
+"""A residual connection: a shortcut plus a branch that techniques can find by its name.
 
 Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2016, arXiv:1512.03385, equation 1.
 """
@@ -14,12 +14,12 @@ class Residual(nn.Module):
     """shortcut(x) + branch(x).
 
     Args:
-        branch: what is added; its output has the shape of the shortcut's.
+        branch: the module whose output is added; it has the shape of the shortcut's output.
         shortcut: the identity unless given.
     """
 
     residual_branches: ClassVar[tuple[str, ...]] = ("branch",)
-    """Names of the submodules whose output is added to a shortcut. Any module may say so; stochastic depth reads it."""
+    """Names of the submodules whose output is added to a shortcut; stochastic depth reads it of any module."""
 
     def __init__(self, branch: nn.Module, shortcut: nn.Module | None = None):
         super().__init__()

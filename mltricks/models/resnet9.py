@@ -1,10 +1,10 @@
 """ResNet-9: the small residual network that trains CIFAR-10 in seconds.
 
 Source: Page, "How to Train Your ResNet", 2018-2019, myrtle.ai, post 4 onwards (the DAWNBench entry).
-Deviation: the last pooling takes the maximum over whatever is left of the image, which is the source's 4x4 pooling for
-32x32 images; the logits' scale multiplies the head's input, the same number since the head has no bias.
-Where neighbouring pixels tie, as on a plain background, max-pooling sends the gradient to one of them, and which one is
-a matter of rounding: runs on such images agree between engines to rounding with ``pool=mean`` alone.
+Deviation: the last pooling takes the maximum over all remaining positions (the source's 4x4 pooling for 32x32 images);
+the scale of the logits multiplies the head's input, which is the same since the head has no bias.
+Where neighbouring pixels tie, as on a plain background, max-pooling sends the gradient to one of them, and rounding
+decides which: on such images only ``pool=mean`` makes engines agree to rounding.
 Shapes: (B, C, H, W) -> (B, K).
 """
 
@@ -19,14 +19,14 @@ from mltricks.models.residual import Residual
 
 
 class ResNet9(nn.Module):
-    """Convolution; three stages that double the channels and halve the image, the first and last with a residual; head.
+    """A convolution; three stages that double channels and halve the image (residual in the first and last); a head.
 
     Args:
         in_shape: (C, H, W); H and W at least 8.
         num_outputs: K, width of the output.
         width: channels of the first convolution; the last has eight times as many.
-        logit_scale: what the output is multiplied with.
-        pool: what halves the image, ``max`` or ``mean``.
+        logit_scale: factor of the output.
+        pool: the pooling that halves the image, ``max`` or ``mean``.
 
     Raises:
         ValueError: the input is no image or is too small, or a setting is out of range.
@@ -56,7 +56,7 @@ class ResNet9(nn.Module):
 
 
 def convolution(channels_in: int, channels_out: int, pool: str | None = None) -> nn.Sequential:
-    """Convolution 3x3, batch norm, ReLU and, where asked for, pooling 2x2."""
+    """3x3 convolution, batch norm, ReLU and, where ``pool`` names one, 2x2 pooling."""
     layers: list[nn.Module] = [
         nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
         nn.BatchNorm2d(channels_out),
@@ -68,5 +68,5 @@ def convolution(channels_in: int, channels_out: int, pool: str | None = None) ->
 
 
 def residual(channels: int) -> Residual:
-    """Two convolutions beside the identity."""
+    """A residual block of two convolutions."""
     return Residual(nn.Sequential(convolution(channels, channels), convolution(channels, channels)))

@@ -28,7 +28,7 @@ def create_torchvision(
         name: as in ``torchvision.models``.
         arguments: further arguments of the model's constructor.
         pretrained: start from torchvision's best ImageNet weights; the last layer is new then.
-        stem: ``imagenet`` for the model as it is, ``small`` for a ResNet that keeps small images' size at its entry.
+        stem: ``imagenet`` leaves the model as it is; ``small`` lets a ResNet's first layer keep the image's size.
 
     Raises:
         ValueError: an unknown name, argument or stem, or data that are no images.
@@ -75,7 +75,7 @@ def make(name: str, arguments: dict[str, Any], pretrained: bool, num_outputs: in
     else:
         known = {"weights": None, "num_classes": num_outputs}
     if name in ("googlenet", "inception_v3") and not pretrained:
-        known["init_weights"] = True  # what they do by default, after a warning
+        known["init_weights"] = True  # their default, set here since they warn where it is missing
     try:
         return torchvision.models.get_model(name, **{**known, **arguments})
     except TypeError as error:
@@ -83,7 +83,7 @@ def make(name: str, arguments: dict[str, Any], pretrained: bool, num_outputs: in
 
 
 def drop_auxiliary(model: Any) -> None:
-    """Leave out auxiliary classifiers, which would make the output a tuple in training."""
+    """Remove auxiliary classifiers: with them the output is a tuple in training."""
     if getattr(model, "aux_logits", False):
         model.aux_logits = False
         for branch in ("aux1", "aux2", "AuxLogits"):
@@ -92,7 +92,7 @@ def drop_auxiliary(model: Any) -> None:
 
 
 def replace_head(model: nn.Module, num_outputs: int) -> None:
-    """Put a new last layer in the place of the pretrained one."""
+    """Replace the pretrained last layer by a new one."""
     name, layer = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
     if isinstance(layer, nn.Linear):
         new: nn.Module = nn.Linear(layer.in_features, num_outputs, layer.bias is not None)

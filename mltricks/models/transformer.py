@@ -59,7 +59,7 @@ class Transformer(nn.Module):
         self.reset(depth)
 
     def reset(self, depth: int) -> None:
-        """Normal weights of deviation 0.02, smaller where they end a branch, so that their sum keeps its size."""
+        """Normal weights with standard deviation 0.02; smaller at the end of a branch, so that the sum keeps its size."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 std = 0.02 / (2 * depth) ** 0.5 if name.endswith(".out") else 0.02
@@ -99,7 +99,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention: every position sees itself and what stands before it."""
+    """Causal self-attention: every position sees itself and the positions before it."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -111,13 +111,13 @@ class Attention(nn.Module):
         q, k, v = (
             self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         )  # each (B, H, L, D/H)
-        # the fused kernels have no batching rule for their gradient, so the vectorised engine gets the arithmetic
+        # fused attention has no batching rule for its gradient: stacks use the written-out arithmetic
         mixed = causal_attention(q, k, v) if is_unrolled() else F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v over the positions up to one's own; each (B, H, L, D)."""
+    """softmax(q k^T / sqrt(D)) v over this and earlier positions; each argument (B, H, L, D)."""
     position = torch.arange(q.shape[-2], device=q.device)
     later = position > position.unsqueeze(1)
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Atomic file writes: a reader sees the old content or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 class NotWritten(OSError):
-    """A file could not be written, most often because the disk is full; what was there before is intact."""
+    """A file could not be written, most often because the disk is full. The previous content is intact."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file beside ``path``, flush it to the disk and put it in the place of ``path``.
+    """Let ``write`` fill a temporary file beside ``path``, flush it to the disk and rename it to ``path``.
 
     Raises:
-        NotWritten: the disk is full or the folder is gone; ``path`` is as it was and nothing is left beside it.
+        NotWritten: the disk is full or the folder is gone. ``path`` is unchanged and the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -27,14 +27,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         flush_folder(path.parent)
     except BaseException as error:
         partial.unlink(missing_ok=True)
-        # RuntimeError is torch's word for a full disk, and safetensors has one of its own
+        # torch reports a full disk as a RuntimeError, safetensors as an error class of its own
         if isinstance(error, OSError | RuntimeError) or type(error).__module__.startswith("safetensors"):
             raise NotWritten(f"{path} cannot be written: {first_line(error)}") from error
         raise
 
 
 def flush_folder(folder: Path) -> None:
-    """Flush a folder's list of files, without which a renamed file can be lost with the power."""
+    """Flush a folder's list of files: without it a power failure can undo the rename."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -45,11 +45,11 @@ def flush_folder(folder: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what writers that were killed have left in a folder."""
+    """Remove the temporary files that killed writers left in a folder."""
     for partial in folder.glob(".*.partial"):
         partial.unlink(missing_ok=True)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
+    """The first line of an error's message, or the name of its class where it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Stopping when asked to: SIGTERM and Ctrl-C let the step in hand end, so that the run can be saved."""
+"""Signals: after SIGTERM or Ctrl-C the current step is finished, so that the run can be saved."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ EXIT_STATUS: dict[int, int] = {signal.SIGTERM: 75, signal.SIGINT: 130}
 
 
 class Terminated(SystemExit):
-    """SIGTERM arrived where there is nothing to save; ends the process with its exit status."""
+    """SIGTERM arrived while there was nothing to save: ends the process with exit status 75."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_STATUS[signal.SIGTERM])
 
 
 class _Last:
-    """The signal that stopped something at once, if any: libraries turn what a handler raises into errors of theirs."""
+    """The last signal that raised at once. Kept here, since libraries may wrap the exception in one of their own."""
 
     signal: int | None = None
 
 
 def stop_now(number: int, frame: FrameType | None = None) -> NoReturn:
-    """A signal handler that stops at once, as Python's own does for Ctrl-C."""
+    """A signal handler that raises at once, as Python's own handler does for Ctrl-C."""
     _Last.signal = number
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
 def stopped_by() -> int | None:
-    """The signal that ``stop_now`` has met, whatever error has become of it since."""
+    """The signal that ``stop_now`` received, even where a library has replaced the exception since."""
     return _Last.signal
 
 
 class Interrupt:
-    """Inside the ``with`` block a first signal is noted in ``signal``; a second Ctrl-C stops at once."""
+    """Inside the ``with`` block the first signal is only noted in ``signal``; a second Ctrl-C raises at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -53,11 +53,11 @@ class Interrupt:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside this block a signal stops at once: there is nothing that would have to be saved."""
+        """Inside this block a signal raises at once: there is nothing to save yet."""
         self._noting = False
         try:
             yield
-            if _Last.signal is not None:  # swallowed on its way, by a finaliser or a bare except
+            if _Last.signal is not None:  # a finaliser or a bare except swallowed the exception
                 stop_now(_Last.signal)
         finally:
             self._noting = True

@@ -1,8 +1,8 @@
-"""The end of the process, without the half second in which Python frees what torch and Hydra have made.
+"""End the process without Python's clean-up, which takes half a second to free the objects of torch and Hydra.
 
-Source: mypy ends in the same way (``mypy.util.hard_exit``). Whatever is registered to happen at the end happens.
-Deviation: where code of the user's took part, or somebody waits for the command inside this process, it ends in
-Python's own way: a file that was left open is written then, and a profiler has its turn.
+Source: mypy ends in the same way (``mypy.util.hard_exit``). Exit handlers still run and output is flushed.
+Deviation: where the user's own code took part, or the command runs inside another program, the process ends in
+Python's own way, so that open files are written and a profiler or debugger can finish.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from types import FrameType
 from typing import NoReturn
 
 OWN_CODE = ("allow_modules", "--config-dir", "-cd", "--config-path", "-cp", "searchpath")
-"""What a command has in it that may bring code of the user's."""
+"""Words in a command that can bring in the user's own code."""
 
 
 def run_and_leave(command: Callable[[], None], arguments: Sequence[str], caller: FrameType | None) -> NoReturn:
     """Call a command and end the process with its exit status.
 
     Args:
-        command: returns for status 0; an exit with a message, or an error, ends the process in Python's own way.
-        arguments: of the process.
-        caller: the frame that wants the process to end.
+        command: returning means status 0. An exit with a message, or an error, ends the process in Python's own way.
+        arguments: of the command line.
+        caller: the frame that calls this function.
     """
     try:
         command()
@@ -37,7 +37,7 @@ def run_and_leave(command: Callable[[], None], arguments: Sequence[str], caller:
         status = end.code or 0
     own_code = any(word in argument for argument in arguments for word in OWN_CODE)
     if not own_code and is_outermost(caller) and not is_watched():
-        with suppress(BaseException):  # a signal while threads end: as in Python, the command has its status already
+        with suppress(BaseException):  # a signal while threads end changes nothing: the exit status is known
             threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         if flushed():
@@ -46,7 +46,7 @@ def run_and_leave(command: Callable[[], None], arguments: Sequence[str], caller:
 
 
 def is_outermost(caller: FrameType | None) -> bool:
-    """Whether nobody waits for the caller but the module that is the program, and Python's ``-m``."""
+    """Whether only the main module (and ``runpy``, for ``python -m``) is above the caller on the call stack."""
     program = caller.f_back if caller is not None else None
     if program is None or program.f_code.co_name != "<module>":
         return False
@@ -59,19 +59,19 @@ def is_outermost(caller: FrameType | None) -> bool:
 
 
 def is_watched() -> bool:
-    """Whether a debugger, a profiler or ``python -i`` has something to do after the command."""
+    """Whether a debugger, a profiler or ``python -i`` still has work after the command."""
     monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
     tools = [monitoring.get_tool(number) for number in range(6)] if monitoring else []
     return bool(sys.gettrace() or sys.getprofile() or sys.flags.inspect or any(tools))
 
 
 def flushed() -> bool:
-    """Whether everything that was written has left the process, that of C libraries too."""
+    """Flush standard output, standard error and the buffers of C libraries; whether that succeeded."""
     try:
         for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # closed before the process began
+            if stream is not None:  # the stream was closed before the process began
                 stream.flush()
-    except (OSError, ValueError):  # nobody reads it any more: Python has a status of its own for that
+    except (OSError, ValueError):  # the reader is gone: Python exits with a status of its own then
         return False
     if os.name == "posix":
         import ctypes

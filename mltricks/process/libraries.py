@@ -1,4 +1,4 @@
-"""The shared libraries of torch, loaded by a thread while Hydra composes: 0.3 s of work that needs no interpreter."""
+"""Load torch's shared libraries in a thread while Hydra composes: 0.3 s of work outside the interpreter."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 LATER = ("hydra/launcher=", "hydra.job.env_set")
-"""With these a job may have an environment of its own, and OpenMP reads ``OMP_NUM_THREADS`` as soon as it is loaded."""
+"""With these settings a job may set its own ``OMP_NUM_THREADS``, which OpenMP reads once, when it is loaded."""
 
 
 def load_ahead(arguments: Sequence[str]) -> None:
-    """Begin to load what ``import torch`` will load, for a sweep, which imports torch before the first job in any case.
+    """Start loading the libraries of ``import torch`` for a sweep, which imports torch before its first job anyway.
 
     Args:
-        arguments: as typed.
+        arguments: of the command line, as typed.
     """
     is_sweep = bool({"-m", "--multirun"} & set(arguments))
     if is_sweep and sys.platform == "linux" and not any(a.lstrip("+~").startswith(LATER) for a in arguments):
-        for module in ("fcntl", "subprocess"):  # imported meanwhile they would wait for the thread: one loads at a time
+        for module in ("fcntl", "subprocess"):  # import these first: the dynamic loader's lock would block them
             import_module(module)
         threading.Thread(target=_load, name="torch's libraries").start()
 
@@ -32,5 +32,5 @@ def _load() -> None:
     found = find_spec("torch")
     if found is not None and found.origin is not None:
         library = Path(found.origin).parent / "lib" / "libtorch_python.so"
-        # called in this way it lets the interpreter go on; where it fails, import torch says why
+        # a call through ctypes releases the GIL; if it fails, `import torch` reports the reason
         ctypes.CDLL(None).dlopen(str(library).encode(), os.RTLD_NOW)

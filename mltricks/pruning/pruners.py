@@ -1,7 +1,7 @@
-"""When a trial is given up: rules over what all trials of a study have reported.
+"""Pruning rules: whether a trial is given up, from the scores that all trials of a study have reported.
 
-Every rule is a function of the reports alone, those of running trials too. So it does not matter who reports first,
-and a stack whose members all report before any is judged is halved exactly as the textbook halves.
+Every rule is a function of the reports alone, including those of running trials. So the order of reports does not
+matter, and a stack whose members all report before any is judged is halved exactly as successive halving prescribes.
 
 **Source.** Median: Golovin et al., Google Vizier, 2017, section 3.1. ASHA: Li et al., A System for Massively Parallel
 Hyperparameter Tuning, 2020, arXiv:1810.05934. Hyperband: Li et al. 2018, arXiv:1603.06560.
@@ -17,27 +17,27 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 Curve = Mapping[int, float]
-"""From epoch to score; higher is better, and what is no number is minus infinity."""
+"""Epoch to score; higher is better, and NaN counts as minus infinity."""
 Curves = Mapping[int, Curve]
-"""From the number of a trial to its curve."""
+"""Number of a trial to its curve."""
 
 
 class Pruner(Protocol):
-    """A rule."""
+    """A pruning rule."""
 
     def due(self, number: int, epoch: int, last: int) -> bool:
-        """Whether trial ``number`` is to report after ``epoch``; its report before was after ``last``, 0 for none."""
+        """Whether trial ``number`` reports after ``epoch``; its previous report was after ``last``, 0 for none."""
 
     def hopeless(self, curves: Curves, number: int) -> bool:
-        """Whether trial ``number`` is to be given up."""
+        """Whether trial ``number`` is given up."""
 
 
 @dataclass(frozen=True)
 class Median:
-    """Gives up a trial whose best score so far is below the median of the others' at the same epoch.
+    """Gives up a trial whose best score so far is below the median of the other trials at the same epoch.
 
     Args:
-        startup_trials: others that must have reported at that epoch before any trial is judged.
+        startup_trials: number of other trials that must have reported at that epoch before a trial is judged.
         min_epochs: epochs before the first report.
         interval_epochs: epochs between reports.
     """
@@ -61,10 +61,10 @@ class Median:
 
 @dataclass(frozen=True)
 class Asha:
-    """Asynchronous successive halving: at each rung the best ``1/eta`` of all that reached it go on.
+    """Asynchronous successive halving: at each rung the best ``1/eta`` of all trials that reached it continue.
 
     Args:
-        eta: one in so many goes on, >= 2.
+        eta: one in ``eta`` trials continues, >= 2.
         min_epochs: the first rung; the others are ``min_epochs * eta**k``.
     """
 
@@ -75,7 +75,7 @@ class Asha:
         return last < self.rung(epoch)
 
     def rung(self, epoch: int) -> int:
-        """The highest rung that an epoch has reached; 0: none.
+        """The highest rung at or below an epoch; 0 if there is none.
 
         >>> [Asha(3, 1).rung(epoch) for epoch in (1, 2, 3, 8, 9)]
         [1, 1, 3, 3, 9]
@@ -97,10 +97,10 @@ class Asha:
 
 @dataclass(frozen=True)
 class Hyperband:
-    """Several successive halvings beside each other, each with a later first rung than the one before.
+    """Several successive halvings side by side (brackets), each with a later first rung than the one before.
 
     Args:
-        eta: as of ``Asha``.
+        eta: as for ``Asha``.
         min_epochs: first rung of the first bracket.
         max_epochs: length of a full trial.
     """
@@ -118,11 +118,11 @@ class Hyperband:
         return self._halving(number).hopeless(rivals, number)
 
     def bracket(self, number: int) -> int:
-        """The bracket of a trial; shares are those of the source, spread evenly over the numbers."""
+        """The bracket of a trial: the source's shares, spread evenly over the numbers of the trials."""
         return _brackets(self.weights(), number + 1)[number]
 
     def weights(self) -> tuple[int, ...]:
-        """How many trials of a round each bracket gets.
+        """The number of trials that each bracket gets in a round.
 
         >>> Hyperband(3, 1, 81).weights()
         (81, 34, 15, 8, 5)
@@ -138,7 +138,7 @@ class Hyperband:
 
 @functools.cache
 def _brackets(weights: tuple[int, ...], length: int) -> list[int]:
-    """The brackets of the first so many trials: each goes to the bracket that is furthest behind its share."""
+    """The brackets of the first ``length`` trials: each trial joins the bracket furthest behind its share."""
     given, found = [0] * len(weights), []
     for i in range(1, length + 1):
         behind = [weight * i / sum(weights) - got for weight, got in zip(weights, given, strict=True)]
@@ -149,11 +149,11 @@ def _brackets(weights: tuple[int, ...], length: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Patient:
-    """Gives up a trial that no longer improves; around another rule, one that this rule gives up and that does not.
+    """Gives up a trial that no longer improves. With an inner rule, both must agree.
 
     Args:
         patience: reports without improvement, >= 1.
-        min_delta: what counts as an improvement, >= 0.
+        min_delta: smallest change that counts as an improvement, >= 0.
         inner: the other rule, if any.
     """
 
@@ -181,20 +181,20 @@ def best_until(curve: Curve, epoch: int) -> float:
 
 
 def at_rung(curve: Curve, rung: int) -> float | None:
-    """The score at the first report at or after a rung: validations need not fall on it."""
+    """The score at the first report at or after a rung, since validations need not fall on the rung."""
     reached = [epoch for epoch in curve if epoch >= rung]
     return curve[min(reached)] if reached else None
 
 
 def create_pruner(settings: Mapping[str, Any], epochs: int) -> Pruner | None:
-    """The rule that ``pruner`` names; ``None``: no trial is given up.
+    """The rule that ``pruner`` names; ``None`` if no trial is given up.
 
     Args:
-        settings: of the sweeper: ``pruner``, and the numbers of each rule under its name.
+        settings: the sweeper's: ``pruner``, and the parameters of each rule under its name.
         epochs: length of a full trial.
 
     Raises:
-        ValueError: there is no such rule, or one of its numbers is out of range.
+        ValueError: the rule is unknown, or one of its parameters is out of range.
     """
     name = settings["pruner"]
     if name == "none":

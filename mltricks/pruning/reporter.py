@@ -1,4 +1,4 @@
-"""How a trial reports to its study: from the process that keeps the study, or from another."""
+"""Report the scores of a trial to its study, from the process that keeps the study or from another."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from mltricks.pruning.pruners import Curves, create_pruner
 from mltricks.pruning.storage import open_storage
 
 ABANDONED = "abandoned"
-"""User attribute of a trial that does not count: it was interrupted, or lost with its process."""
+"""User attribute of a trial that does not count, because it was interrupted or its process died."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """What a trial must know to report, small enough for an environment variable.
+    """The data that a trial needs to report, small enough for an environment variable.
 
     Attributes:
         storage: URL of the storage.
         study: name of the study.
         number: of the trial in it.
         direction: ``maximize`` or ``minimize``.
-        pruner: settings of the sweeper that name the rule and its numbers.
-        epochs: length of a full trial; what is reached then is a result and no report.
+        pruner: settings of the sweeper that name the rule and its parameters.
+        epochs: length of a full trial; the score at its end is the result, not a report.
     """
 
     storage: str
@@ -39,15 +39,15 @@ class Token:
     epochs: int
 
     def encode(self) -> str:
-        """The token as text of letters, digits, ``-`` and ``_``."""
+        """The token as text made of letters, digits, ``-`` and ``_``."""
         return base64.urlsafe_b64encode(json.dumps(asdict(self)).encode()).decode().rstrip("=")
 
 
 def decode(text: str) -> Token:
-    """What ``Token.encode`` has made.
+    """Decode the text that ``Token.encode`` returned.
 
     Raises:
-        ValueError: it is no token.
+        ValueError: the text is no token.
     """
     try:
         return Token(**json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))))
@@ -56,7 +56,7 @@ def decode(text: str) -> Token:
 
 
 def attached(token: str) -> Reporter | None:
-    """The reporter of the trial that a token names; ``None`` where no study listens, or none gives up trials."""
+    """The reporter of the trial that a token names; ``None`` for an empty token or a study without a pruning rule."""
     if not token:
         return None
     known = decode(token)
@@ -64,10 +64,10 @@ def attached(token: str) -> Reporter | None:
 
 
 class Reporter:
-    """Reports the scores of a trial and says whether it is hopeless.
+    """Reports the scores of a trial, and asks whether the trial is given up.
 
     Args:
-        token: of the trial.
+        token: the token of the trial.
     """
 
     def __init__(self, token: Token):
@@ -79,30 +79,30 @@ class Reporter:
         self.last = 0
 
     def due(self, epoch: int) -> bool:
-        """Whether the rule wants to hear of the validation after this epoch, counted from 1; never after the last."""
+        """Whether the rule wants a report after this epoch, counted from 1; never after the last."""
         return epoch < self.epochs and self.pruner.due(self.number, epoch, self.last)
 
     def report(self, epoch: int, value: float) -> None:
-        """Tell the score that was reached; a NaN is worse than any."""
+        """Report a score; NaN counts as the worst possible."""
         self.study.report(self.number, epoch, value)
         self.last = epoch
 
     def hopeless(self) -> bool:
-        """Whether the trial is to be given up, by what it and the others have reported."""
+        """Whether the rule gives the trial up, from the reports of all trials."""
         if not self.last:
             return False
         curves = self.study.curves(self.sign)
         mine = {epoch: value for epoch, value in curves.get(self.number, {}).items() if epoch <= self.last}
-        # a trial that began again, as memory ran out, has reported more than it has reached by now
+        # a trial that began again after running out of memory has older reports of epochs it has not reached yet
         return bool(mine) and self.pruner.hopeless({**curves, self.number: mine}, self.number)
 
 
 class Reports:
-    """The reports of a study, read once between two reports of this process.
+    """The reports of a study, read at most once between two reports of this process.
 
     Args:
-        url: of the storage.
-        name: of the study.
+        url: URL of the storage.
+        name: name of the study.
     """
 
     def __init__(self, url: str, name: str):
@@ -121,7 +121,7 @@ class Reports:
         self.known = None
 
     def curves(self, sign: float) -> Curves:
-        """What all trials have reported, those left out that do not count."""
+        """The curves of all trials that count."""
         if self.known is None:
             trials = self.study.get_trials(deepcopy=False)
             self.known = {t.number: _scores(t.intermediate_values, sign) for t in trials if not is_abandoned(t)}
@@ -129,7 +129,7 @@ class Reports:
 
 
 def is_abandoned(trial: Any) -> bool:
-    """Whether a trial does not count."""
+    """Whether a trial was abandoned and does not count."""
     return ABANDONED in trial.user_attrs
 
 
@@ -139,5 +139,5 @@ def _scores(values: Mapping[int, float], sign: float) -> dict[int, float]:
 
 @functools.cache
 def _study(url: str, name: str, pid: int) -> Reports:
-    """One a process; ``pid`` is there because a connection must not be carried into a forked process."""
+    """One object per process: ``pid`` is part of the cache key, because a fork must not share a connection."""
     return Reports(url, name)

@@ -1,4 +1,4 @@
-"""Where a study is kept: SQLite tuned for several writers, or a server; and a lock around what must be exact."""
+"""The storage of a study: SQLite tuned for several writers, or a database server; and a lock across processes."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from typing import Any
 
 SQLITE = "sqlite:///"
 BUSY_SECONDS = 60
-"""How long a writer waits for another."""
+"""Seconds that a writer waits for another."""
 SERVER_LOCKS = {
     "postgresql": ("select pg_advisory_lock(hashtext(:name))", "select pg_advisory_unlock(hashtext(:name))"),
     "mysql": ("select get_lock(sha1(:name), -1)", "select release_lock(sha1(:name))"),
 }
-"""How a database server is asked for a lock that is gone when its holder is."""
+"""SQL of each server for a lock that is released when its holder's connection ends."""
 
 
 def absolute(url: str) -> str:
-    """A storage's URL that means the same in every working directory."""
+    """The URL of a storage with an absolute path, so that it does not depend on the working directory."""
     if not url.startswith(SQLITE):
         return url
     return SQLITE + os.path.abspath(url.removeprefix(SQLITE))
 
 
 def open_storage(url: str) -> Any:
-    """The storage at a URL; the same object whenever this process asks for it.
+    """The storage at a URL; the same object at every call in a process.
 
     Args:
-        url: as SQLAlchemy has it: ``sqlite:////folder/study.db``, ``postgresql+psycopg://host/name``.
+        url: in SQLAlchemy's form: ``sqlite:////folder/study.db``, ``postgresql+psycopg://host/name``.
 
     Raises:
         ValueError: it cannot be opened.
@@ -42,14 +42,14 @@ def open_storage(url: str) -> Any:
 
 @functools.cache
 def _open(url: str, pid: int) -> Any:
-    """``pid`` is there because a connection must not be carried into a forked process."""
+    """``pid`` is part of the cache key, because a fork must not share a connection."""
     import optuna
     from sqlalchemy import NullPool, create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        # two processes that create the tables at once get in each other's way: hence the locks
+        # without the lock two processes that create the tables at the same time fail
         if not url.startswith(SQLITE):
             with exclusive_engine(create_engine(url, poolclass=NullPool), "tables"):
                 return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
@@ -64,13 +64,13 @@ def _open(url: str, pid: int) -> Any:
 
 
 def close_storage(storage: Any) -> None:
-    """Let go of the connections; SQLite then puts everything into the one file."""
+    """Close the connections; SQLite then merges its write-ahead log into the database file."""
     storage.remove_session()
     storage.engine.dispose()
 
 
 def _connect(url: str) -> sqlite3.Connection:
-    """A commit that survives the death of the process but does not wait for the disk; readers do not stop writers."""
+    """Connect with a write-ahead log: a commit survives the death of the process, and readers do not block writers."""
     connection = sqlite3.connect(url.removeprefix(SQLITE), timeout=BUSY_SECONDS, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
@@ -79,7 +79,7 @@ def _connect(url: str) -> sqlite3.Connection:
 
 @contextmanager
 def exclusive(storage: Any, study_name: str) -> Iterator[None]:
-    """Inside this block no other process asks the study for trials, on whatever machine; a killed one lets go."""
+    """Inside this block no other process, on any machine, asks the study for trials. A killed holder frees the lock."""
     with exclusive_engine(storage.engine, study_name):
         yield
 
@@ -99,7 +99,7 @@ def exclusive_engine(engine: Any, what: str) -> Iterator[None]:
 @contextmanager
 def _file_lock(url: str) -> Iterator[None]:
     with open(url.removeprefix(SQLITE) + ".lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, also by the end of the process
+        fcntl.flock(file, fcntl.LOCK_EX)  # the lock is released when the file is closed, also by the end of the process
         yield
 
 

@@ -1,7 +1,7 @@
-"""What every schedule is: a function of progress in [0, 1] to a factor, with a warm-up in front.
+"""The base of every schedule: a function from progress in [0, 1] to a factor, after a warm-up.
 
-Update number i of n, counted from 0, has progress i / n. So the first update sees progress 0, and the last one
-(n - 1) / n: a final factor is what an update after the last would see, as in ``torch.optim.lr_scheduler``.
+Update i of n, counted from 0, has progress i / n: the first update sees 0 and the last (n - 1) / n. A final factor is
+the one an update after the last would see, as in ``torch.optim.lr_scheduler``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from mltricks.config.values import NonNegative, Probability, check_fields
 
 ROUNDING = 1e-9
-"""Slack for a border that i / n should hit exactly and misses by the rounding of floats."""
+"""Tolerance for a border that i / n should hit exactly but misses by rounding."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The base: a linear warm-up, then ``factor`` over what is left of the run.
+    """A linear warm-up, then ``factor`` over the rest of the run.
 
     Args:
         warmup_frac: share of the run spent warming up, in [0, 1].
@@ -41,7 +41,7 @@ class Schedule:
         return self.factor(self.after_warmup(progress))
 
     def after_warmup(self, progress: float) -> float:
-        """The share that is done of what follows the warm-up; 0 during the warm-up."""
+        """Progress within the part after the warm-up, in [0, 1]; 0 during the warm-up."""
         if self.warmup_frac == 1.0:
             return 0.0
         return max(0.0, (progress - self.warmup_frac) / (1.0 - self.warmup_frac))
@@ -51,5 +51,5 @@ class Schedule:
         raise AssertionError(f"{type(self).__name__} defines no factor")
 
     def momentum(self, progress: float) -> float | None:
-        """The momentum at ``progress`` where the schedule drives it too, else ``None``."""
+        """The momentum at ``progress`` where the schedule drives it as well, else ``None``."""
         return None

@@ -1,4 +1,4 @@
-"""A factor of 1 throughout."""
+"""A constant factor of 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flat at first, then half a cosine to a final factor.
+"""Constant at first, then half a cosine to a final factor.
 
 Source: Howard and Gugger, "fastai: A Layered API for Deep Learning", 2020, arXiv:2002.04688, the schedule of
 ``fit_flat_cos``, which starts to fall after three quarters of the run.

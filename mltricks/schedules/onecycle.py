@@ -1,4 +1,4 @@
-"""One cycle: up to the peak and down far below the start, with the momentum going the other way.
+"""One cycle: up to the peak, then down far below the start, with the momentum moving the other way.
 
 Source: Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018,
 arXiv:1708.07120; two phases and defaults as in ``torch.optim.lr_scheduler.OneCycleLR``.

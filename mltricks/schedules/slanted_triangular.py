@@ -1,4 +1,4 @@
-"""A short rise and a long fall, both straight, to a fixed share of the peak.
+"""A short linear rise, then a long linear fall to a fixed share of the peak.
 
 Source: Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018, arXiv:1801.06146,
 equation 3. Deviation: the border between rise and fall is not rounded to a whole number of updates.

@@ -1,4 +1,4 @@
-"""Multiplied by a number after every so large a share of the run.
+"""Multiply by a constant at equal shares of the run.
 
 Source: the form of ``torch.optim.lr_scheduler.StepLR``, with its step given as a share.
 """
@@ -18,7 +18,7 @@ class Step(Schedule):
 
     Args:
         every_frac: share of the run between two drops, in (0, 1].
-        gamma: what the factor is multiplied with at a drop, > 0.
+        gamma: multiplier at each drop, > 0.
     """
 
     every_frac: Fraction

@@ -1,4 +1,4 @@
-"""A straight line up to the peak and one down from it.
+"""Linear up to the peak, then linear down.
 
 Source: Page, "How to Train Your ResNet", 2018, parts 1 and 3, whose runs peak after 5 of 24 epochs.
 """
