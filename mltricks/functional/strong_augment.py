@@ -30,7 +30,7 @@ OPERATIONS = {
     "saturation": 0.95,
     "sharpness": 0.95,
 }
-"""Largest magnitude of each: radians (30 degrees), slope, half-sides (30 % of the side), distance of a factor from 1."""
+"""Largest magnitude of each: radians (30 degrees), slope, half-sides (30 % of the side), distance from factor 1."""
 
 
 def strong_augment(x: Tensor, num_ops: int, cutout: float | Tensor) -> Tensor:

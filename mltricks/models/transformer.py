@@ -59,7 +59,7 @@ class Transformer(nn.Module):
         self.reset(depth)
 
     def reset(self, depth: int) -> None:
-        """Normal weights with standard deviation 0.02; smaller at the end of a branch, so that the sum keeps its size."""
+        """Normal weights, deviation 0.02; smaller at the end of a branch, so that the sum keeps its size."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 std = 0.02 / (2 * depth) ** 0.5 if name.endswith(".out") else 0.02
