@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mltricks.batch import Batch
-from mltricks.compatibility import check_batches, check_engine, check_fit, check_sampler
+from mltricks.batch import INPUTS, Batch
+from mltricks.compatibility import check_batches, check_engine, check_fit, check_prediction, check_sampler
 from mltricks.config.create import create
 from mltricks.config.settings import check_settings
 from mltricks.data import custom
 from mltricks.data.order import first_held, learns, teaching
-from mltricks.data.source import Source
+from mltricks.data.source import Source, in_order
 from mltricks.data.splits import DataSplits, Info
+from mltricks.freezing import frozen_names, still_norms
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import HyperPlan
 from mltricks.process.device import choose_device, set_determinism
@@ -48,6 +50,7 @@ class Run:
     predict: Predict
     state: State
     total_steps: int
+    frozen: frozenset[str] = frozenset()
     step: Step = None  # type: ignore[assignment]
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
@@ -57,7 +60,7 @@ class Run:
     @property
     def num_params(self) -> int:
         """Trained numbers of the model and of what techniques add."""
-        return sum(p.numel() for p in self.state["params"].values())
+        return sum(p.numel() for name, p in self.state["params"].items() if name not in self.frozen)
 
 
 def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
@@ -81,30 +84,23 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     objective = create(cfg["objective"], "objective", allow)
     data = load_data(cfg, allow).to(device) if data is None else data
     check_fit(objective, techniques, data, cfg)
+    check_prediction(optim, techniques)
 
-    sampler = create(cfg["sampler"], "sampler", allow)
-    check_sampler(sampler, objective)
-    source = Source(
-        data.train,
-        sampler,
-        cfg["batch_size"],
-        fold(seed, ORDER),
-        cfg["data"].get("drop_last", True),
-        data.unlabeled,
-        cfg["data"].get("unlabeled_ratio", 0),
-        cfg["epochs"],
-        cfg["max_steps"],
-    )
+    source = make_source(cfg, data, objective)
     total_steps = source.total_steps
 
-    module = create_model(cfg, data, seed, allow)
+    batch = normalized(next(source.stream(0)), data.info)
+    module = create_model(cfg, data, seed, allow, batch)
     check_batches(source, module, techniques)
-    model, state = set_up(module, techniques, optim, source, data, device, cfg)
+    model, state, frozen = set_up(module, techniques, optim, batch, device, cfg)
+    if learns(source.sampler):
+        state["sampler"] = map_state(lambda t: t.to(device), first_held(source.sampler, data.train))
     drives |= optim_drives | learning_rate_drives(cfg, optim, optim_drives, allow)
     constants = {"optim": floats_of(optim)} | {name: floats_of(t) for name, t in techniques.items()}
     plan = HyperPlan(constants, drives, total_steps, device if engine.tensors else None)
-    predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs)
+    predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs, optim=optim)
     run = Run(cfg, device, data, model, objective, techniques, optim, engine, plan, source, predict, state, total_steps)
+    run.frozen = frozen
     run.step = compose_step(run)
     return run
 
@@ -126,7 +122,30 @@ def pure_step(run: Run, normalize: Callable[[Tensor], Tensor], donate: bool = Fa
         run.data.info.num_outputs,
         donate,
         teaching(source.sampler, source.steps_per_epoch) if learns(source.sampler) else None,
+        run.frozen,
     )
+
+
+def make_source(cfg: dict[str, Any], data: DataSplits, objective: Any) -> Source:
+    """The stream of training batches, in the order that the configured sampler gives."""
+    sampler = create(cfg["sampler"], "sampler", cfg["allow_modules"])
+    check_sampler(sampler, objective)
+    return Source(
+        data.train,
+        sampler,
+        cfg["batch_size"],
+        fold(cfg["seed"], ORDER),
+        cfg["data"].get("drop_last", True),
+        data.unlabeled,
+        cfg["data"].get("unlabeled_ratio", 0),
+        cfg["epochs"],
+        cfg["max_steps"],
+    )
+
+
+def normalized(batch: Batch, info: Info) -> Batch:
+    """A batch as the model sees it."""
+    return {key: info.normalize(value) if key in INPUTS else value for key, value in batch.items()}
 
 
 def create_stack(cfg: dict[str, Any], allow: list[str]) -> tuple[Stack, Drives]:
@@ -150,12 +169,24 @@ def load_data(cfg: dict[str, Any], allow: list[str]) -> DataSplits:
     return custom.load_data(cfg["data"], allow)
 
 
-def create_model(cfg: dict[str, Any], data: DataSplits, seed: int, allow: list[str]) -> nn.Module:
-    """The model, initialised from the run's seed."""
+def create_model(
+    cfg: dict[str, Any], data: DataSplits, seed: int, allow: list[str], batch: Batch | None = None
+) -> nn.Module:
+    """The model, initialised from the run's seed.
+
+    Args:
+        cfg, data, seed, allow: of the run.
+        batch: a normalised one for an initialiser whose call names ``batch``; it is told on the CPU, as the model is.
+            ``None`` for the first samples of the data.
+    """
     reseed(fold(seed, INIT))
     model = make_model(cfg["model"], data.info, allow)
+    init, more = create(cfg["init"], "init", allow), {}
+    if "batch" in inspect.signature(init).parameters:
+        batch = normalized(next(in_order(data.train, cfg["batch_size"])), data.info) if batch is None else batch
+        more = {"batch": {key: value.cpu() for key, value in batch.items()}}
     reseed(fold(seed, INIT, 1))
-    create(cfg["init"], "init", allow)(model)
+    init(model, **more)
     return model
 
 
@@ -195,27 +226,24 @@ def set_up(
     module: nn.Module,
     techniques: Stack,
     optim: Any,
-    source: Source,
-    data: DataSplits,
+    batch: Batch,
     device: torch.device,
     cfg: dict[str, Any],
-) -> tuple[FunctionalModel, State]:
-    """Run every technique's ``setup`` and lay out the state."""
+) -> tuple[FunctionalModel, State, frozenset[str]]:
+    """Run every technique's ``setup`` and lay out the state; the third part names the parameters that never move."""
     module.to(device)
-    batch = next(source.stream(0))
-    sample = {k: data.info.normalize(v) if k in ("x", "x_unlabeled") else v for k, v in batch.items()}
     probe = FunctionalModel(module)
     params = {name: places[0][0][places[0][1]].detach().clone() for name, places in probe.params}
     own: dict[str, Any] = {}
     for i, (name, technique) in enumerate(techniques.items()):
         seed = fold(cfg["seed"], SETUP, i)
         reseed(seed)
-        params, own[name] = technique.setup(module, params, sample, seed)
-    model = FunctionalModel(module, DTYPES[cfg["precision"]["dtype"]], device.type)
+        params, own[name] = technique.setup(module, params, batch, seed)
+    frozen = frozen_names(techniques, params)
+    model = FunctionalModel(module, DTYPES[cfg["precision"]["dtype"]], device.type, still_norms(module, frozen))
     buffers = {name: places[0][0][places[0][1]].detach().clone() for name, places in model.buffers}
-    state = {"params": params, "buffers": buffers, "opt": optim.init(params), "own": own}
+    moving = {name: p for name, p in params.items() if name not in frozen}
+    state = {"params": params, "buffers": buffers, "opt": optim.init(moving), "own": own}
     state = map_state(lambda t: t.to(device), state)
     state["step"] = torch.zeros((), dtype=torch.int64, device=device)
-    if learns(source.sampler):
-        state["sampler"] = map_state(lambda t: t.to(device), first_held(source.sampler, data.train))
-    return model, state
+    return model, state, frozen

@@ -10,6 +10,7 @@ from mltricks.data.order import learns
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
 from mltricks.step import Stack
+from mltricks.technique import defines
 
 OBJECTIVES = {"classes": "classify", "values": "regress", "tokens": "next_token"}
 """The objective for each kind of target."""
@@ -56,6 +57,16 @@ def check_sampler(sampler: Any, objective: Any) -> None:
         raise ValueError(
             f"sampler={type(sampler).__name__} learns from the loss of every sample, and "
             f"objective={type(objective).__name__} has no per_sample(outputs, y). Add it, or type sampler=shuffle."
+        )
+
+
+def check_prediction(optim: Any, techniques: Stack) -> None:
+    """Refuse two averages of the weights that would predict: the optimiser's own, and a technique's."""
+    averages = [name for name, t in techniques.items() if defines(t, "after") and defines(t, "evaluate")]
+    if averages and hasattr(optim, "evaluate"):
+        raise ValueError(
+            f"optim={type(optim).__name__} predicts with weights of its own, and technique={averages[0]} would predict "
+            f"with others. Leave {averages[0]} out, or type another optim."
         )
 
 

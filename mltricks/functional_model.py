@@ -20,12 +20,20 @@ class FunctionalModel:
         module: the model; tied parameters count as one, under their first name.
         dtype: the type of autocast, or ``None`` for full precision. Outputs are float32 either way.
         device_type: where the model runs, for autocast.
+        still: submodules that stay in evaluation mode.
     """
 
-    def __init__(self, module: nn.Module, dtype: torch.dtype | None = None, device_type: str = "cpu"):
+    def __init__(
+        self,
+        module: nn.Module,
+        dtype: torch.dtype | None = None,
+        device_type: str = "cpu",
+        still: Sequence[nn.Module] = (),
+    ):
         self.module = module
         self.dtype = dtype
         self.device_type = device_type
+        self.still = still
         self.params = _places(module, "_parameters")
         self.buffers = _places(module, "_buffers")
 
@@ -43,6 +51,8 @@ class FunctionalModel:
         """
         if self.module.training != train:
             self.module.train(train)
+        for part in self.still:
+            part.training = False
         buffers = {name: buffers[name].clone() if train else buffers[name] for name, _ in self.buffers}
         with _placed(self.params, params), _placed(self.buffers, buffers), _captured(self.module, capture) as captured:
             if self.dtype is None:

@@ -100,8 +100,11 @@ def model(run: Run) -> dict[str, str]:
     """The model's class and sizes."""
     own = sum(run.state["params"][name].numel() for name, _ in run.model.params)
     rows = {"class": type(run.model.module).__name__, "parameters": f"{own:,}"}
-    if run.num_params != own:
-        rows["added by techniques"] = f"{run.num_params - own:,}"
+    total = sum(p.numel() for p in run.state["params"].values())
+    if total != own:
+        rows["added by techniques"] = f"{total - own:,}"
+    if total != run.num_params:
+        rows["frozen"] = f"{total - run.num_params:,}"
     return rows
 
 

@@ -6,8 +6,9 @@ the batch, and ``hyper``, the float hyperparameters at this step (numbers, or 0-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ def build_step(
     num_outputs: int,
     donate: bool = False,
     learn: Learn | None = None,
+    frozen: Collection[str] = (),
 ) -> Step:
     """Compose the step.
 
@@ -44,12 +46,14 @@ def build_step(
         model: the model as a function.
         objective: the innermost loss.
         techniques: the full stack, augment ++ regularizer ++ technique.
-        optim: an optimiser, ``init(params)`` and ``update(grads, opt, params)``.
+        optim: an optimiser, ``init(params)`` and ``update(grads, opt, params)``; optionally ``evaluate(params, opt)``,
+            the weights that predict in the place of those that train.
         normalize: raw inputs to what the model sees; runs before the first technique that needs it.
         num_outputs: width of the model's output.
         donate: let the optimiser write into the given state's own storage, where it has a fused kernel for that.
             The state that was given must then not be used again.
         learn: what a sampler learns from the losses of a batch.
+        frozen: names of parameters that never move; the optimiser's ``init`` must not have seen them.
     """
     objective = objective if learn is None else with_sample_losses(objective)
     raw, ready = split_at_normalize(techniques)
@@ -65,18 +69,20 @@ def build_step(
         batch = {key: normalize(value) if key in INPUTS else value for key, value in batch.items()}
         batch = through(stack, ready, batch, ctx)
 
-        loss = onion(stack, "loss", objective)
-        grads, aux = onion(stack, "grads", gradient(loss))(state["params"], batch, ctx)
+        before, opt = state["params"], state["opt"]
+        moving = {name: p for name, p in before.items() if name not in frozen} if frozen else before
+        base = gradient(onion(stack, "loss", objective), before if frozen else {})
+        grads, aux = onion(stack, "grads", base)(moving, batch, ctx)
         taught = {} if learn is None else {"sampler": learn(state["sampler"], state["step"], batch, aux)}
 
-        before, opt = state["params"], state["opt"]
         guarded = "finite" in aux
         aux["previous"] = {name: p.clone() for name, p in before.items()} if needs_previous else before
         rule = bind(optim, hyper["optim"])
         update = rule.update_written_out if guarded else rule.update_in_place if donate else rule.update
-        params, opt = update(grads, opt, before)
+        params, opt = update(grads, opt, moving)
         if guarded:
-            params, opt = keep_where(aux["finite"], params, before), keep_where(aux["finite"], opt, state["opt"])
+            params, opt = keep_where(aux["finite"], params, moving), keep_where(aux["finite"], opt, state["opt"])
+        params = {**before, **params} if frozen else params
 
         aux["grads"], own = grads, dict(state["own"])
         for name in afters:
@@ -101,13 +107,18 @@ def with_sample_losses(objective: Any) -> LossFn:
     return loss
 
 
-def gradient(loss: LossFn) -> GradFn:
-    """The base of the gradient onion: reverse-mode differentiation of a loss."""
+def gradient(loss: LossFn, constants: Mapping[str, Tensor] = MappingProxyType({})) -> GradFn:
+    """The base of the gradient onion: reverse-mode differentiation of a loss.
+
+    Args:
+        loss: the loss.
+        constants: all parameters, where those that are differentiated are only some of them.
+    """
 
     def grads(params: Params, batch: Batch, ctx: Ctx) -> tuple[Params, dict[str, Any]]:
         with torch.enable_grad():
             leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-            value, aux = loss(leaves, batch, ctx)
+            value, aux = loss({**constants, **leaves} if constants else leaves, batch, ctx)
             if ctx.grad_scale is not None:
                 value = value * ctx.grad_scale
             found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
@@ -172,12 +183,14 @@ def build_predict(
     normalize: Callable[[Tensor], Tensor],
     num_outputs: int,
     base: PredFn = apply_model,
+    optim: Any = None,
 ) -> Predict:
     """Compose the prediction through every ``evaluate`` verb.
 
     Args:
         model, techniques, normalize, num_outputs: as for ``build_step``.
         base: what stands innermost; it receives the parameters that predict.
+        optim: the optimiser, where the state holds its tensors: it may predict with other weights than it trains.
     """
     predict = onion(techniques, "evaluate", base)
 
@@ -185,6 +198,12 @@ def build_predict(
     def run(state: State, x: Tensor) -> Tensor:
         own = state["own"]
         ctx = Ctx(model, dict(state["buffers"]), own, state["step"], 1.0, num_outputs, train=False)
-        return predict(state["params"], normalize(x), ctx)
+        return predict(predicting_params(optim, state), normalize(x), ctx)
 
     return run
+
+
+def predicting_params(optim: Any, state: State) -> Params:
+    """The parameters that the techniques' prediction starts from: those in the state, or what its optimiser makes."""
+    evaluate = getattr(optim, "evaluate", None)
+    return state["params"] if evaluate is None else evaluate(state["params"], state["opt"])

@@ -11,7 +11,7 @@ float or a 0-d tensor, whichever the engine feeds, so a verb may compute with th
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -150,6 +150,17 @@ class Technique:
             ValueError: the technique cannot be right for this model or batch.
         """
         return params, {}
+
+    def frozen(self, params: Params) -> Collection[str]:
+        """Run once, after every ``setup``: which parameters never move.
+
+        They are constants of the gradient, so that it costs nothing below the lowest of the others, and no optimiser
+        sees them. A normalisation layer all of whose parameters are frozen keeps its statistics too.
+
+        Args:
+            params: all parameters, by name; ``mltricks.optim.base.matching`` finds names by patterns.
+        """
+        return ()
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         """Change the data."""

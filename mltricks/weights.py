@@ -25,7 +25,7 @@ from mltricks.checkpoint import versions
 from mltricks.functional_model import FunctionalModel
 from mltricks.process.atomic import write_atomically
 from mltricks.state import State
-from mltricks.step import Stack, build_predict
+from mltricks.step import Stack, build_predict, predicting_params
 from mltricks.technique import Ctx, Params, defines
 
 PARAM, BUFFER, OWN, RAW = "params.", "buffers.", "own.", "raw."
@@ -47,9 +47,10 @@ def predicting_weights(run: Run, state: State) -> tuple[Weights, dict[str, Any]]
 
     info = run.data.info
     x = next(run.data.val.batches([torch.arange(1)]))["x"]
-    build_predict(run.model, run.techniques, info.normalize, info.num_outputs, spy)(state, x)
+    build_predict(run.model, run.techniques, info.normalize, info.num_outputs, spy, run.optim)(state, x)
     one_set = all(_same(seen[0], other) for other in seen)
-    raw = _named(run.model, state["params"], state["buffers"])
+    params = predicting_params(run.optim, state)
+    raw = _named(run.model, params, state["buffers"])
     found = seen[0] if one_set else {RAW + name: tensor for name, tensor in raw.items()}
     names = {id(tensor): name for name, tensor in found.items()}
 
@@ -62,7 +63,7 @@ def predicting_weights(run: Run, state: State) -> tuple[Weights, dict[str, Any]]
 
     shaping = [name for name, technique in run.techniques.items() if defines(technique, "evaluate")]
     own = {name: name_of(state["own"][name], OWN + name) for name in shaping}
-    heads = {n: p for n, p in state["params"].items() if n.partition("/")[0] in shaping and "/" in n}
+    heads = {n: p for n, p in params.items() if n.partition("/")[0] in shaping and "/" in n}
     found |= {("" if one_set else RAW) + PARAM + name: p for name, p in heads.items()}
     return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in found.items()}, own
 

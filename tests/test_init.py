@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import mltricks
-from mltricks.build import Run, build
+from mltricks.batch import Batch
+from mltricks.build import Run, build, create_model
 from mltricks.config.compose import plain
 from mltricks.config.create import create
 
@@ -139,6 +141,33 @@ def test_a_run_starts_from_these_weights(name: str) -> None:
     assert not torch.equal(first["head.weight"], other["head.weight"])
     assert params("seed=5")["head.bias"].any(), "torch's default draws it"
     assert not first["head.bias"].any()
+
+
+@dataclass(frozen=True)
+class UnitHead:
+    """Scales the head so that its output on the batch has standard deviation ``std``."""
+
+    std: float = 1.0
+
+    def __call__(self, model: nn.Module, batch: Batch) -> None:
+        with torch.no_grad():
+            model.get_parameter("head.weight").normal_()
+            model.get_parameter("head.bias").zero_()
+            model.get_parameter("head.weight").mul_(self.std / model(batch["x"]).std())
+
+
+def test_an_initialisation_may_see_the_first_batch() -> None:
+    own = [f"init._target_={__name__}.UnitHead", f"allow_modules=[{__name__}]"]
+    run, again, other = (small(*own, f"seed={seed}") for seed in (5, 5, 6))
+    batch = run.data.info.normalize(next(run.batches())["x"])
+    module = run.model.module
+    module.load_state_dict(run.state["params"])
+    assert module(batch).std().item() == pytest.approx(1.0, abs=1e-5)
+    assert torch.equal(run.state["params"]["head.weight"], again.state["params"]["head.weight"])
+    assert not torch.equal(run.state["params"]["head.weight"], other.state["params"]["head.weight"])
+    model = create_model(run.cfg, run.data, 5, run.cfg["allow_modules"])
+    first = run.data.info.normalize(run.data.train.x[:16].permute(0, 3, 1, 2))
+    assert model(first).std().item() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_lazy_layer_is_refused_by_name() -> None:

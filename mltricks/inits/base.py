@@ -1,4 +1,8 @@
-"""What the initialisations have in common: they redraw the weights of linear and convolutional layers."""
+"""What the initialisations have in common: they redraw the weights of linear and convolutional layers.
+
+An initialisation is called with the module. One that needs data names ``batch`` as a second argument of its call and is
+given the first training batch, normalised and on the CPU.
+"""
 
 from __future__ import annotations
 

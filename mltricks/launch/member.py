@@ -17,7 +17,7 @@ from mltricks.summary import Summary
 from mltricks.weights import predicting_weights, save_weights
 
 PREDICTS = ("params", "buffers", "own", "step")
-"""The parts of a state that a prediction needs."""
+"""The parts of a state that a prediction needs; and ``opt``, where the optimiser predicts with weights of its own."""
 TESTED = ("completed", "stopped_early")
 """Outcomes whose best weights are measured on the test split."""
 RESUMABLE = (*TESTED, "pruned", "interrupted")
@@ -57,7 +57,8 @@ class Member:
 
     def keep_best(self, state: State) -> None:
         """Copy what of a state predicts."""
-        self.best = map_state(lambda t: t.clone(), {part: state[part] for part in PREDICTS})
+        parts = [*PREDICTS, *(["opt"] if hasattr(self.session.run.optim, "evaluate") else [])]
+        self.best = map_state(lambda t: t.clone(), {part: state[part] for part in parts})
 
     def close(self) -> None:
         """Write the weights, the checkpoint and the summary; the run has its last state."""

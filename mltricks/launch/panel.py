@@ -101,10 +101,11 @@ class Panel:
 
 
 def predict_alike(runs: Sequence[Run]) -> bool:
-    """Whether one member's prediction is right for all: a technique that predicts has the same floats everywhere."""
+    """Whether one member's prediction is right for all: whatever changes it has the same floats everywhere."""
 
     def floats(run: Run) -> dict[str, Any]:
-        return {name: floats_of(t) for name, t in run.techniques.items() if defines(t, "evaluate")}
+        own = {name: floats_of(t) for name, t in run.techniques.items() if defines(t, "evaluate")}
+        return own | ({"optim": floats_of(run.optim)} if hasattr(run.optim, "evaluate") else {})
 
     return all(floats(run) == floats(runs[0]) for run in runs)
 

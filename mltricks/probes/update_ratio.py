@@ -65,7 +65,7 @@ def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> flo
 
 def measure(run: Run, num_steps: int) -> list[dict[str, Any]]:
     """The mean ratio of every weight of a convolution, linear layer or embedding."""
-    names = [name for name, p in run.state["params"].items() if p.ndim > 1]
+    names = [name for name, p in run.state["params"].items() if p.ndim > 1 and name not in run.frozen]
     ratios: dict[str, list[float]] = {name: [] for name in names}
     first = int(run.state["step"])
     for step, batch in zip(range(first, first + num_steps), run.batches(first), strict=False):

@@ -134,7 +134,8 @@ def baked(run: Run, feed: Feed) -> Any:
     }
     statistics = [None if t is None else t.flatten().tolist() for t in (info.mean, info.std)]
     data = (info.kind, info.target, info.in_shape, info.num_outputs, statistics)
-    return sorted(structure(run.cfg).items(), key=str), sorted(floats.items()), sorted(fed), data, code_of(run)
+    given = sorted(structure(run.cfg).items(), key=str), sorted(floats.items()), sorted(fed)
+    return *given, sorted(run.frozen), data, code_of(run)
 
 
 def code_of(run: Run) -> list[Any]:
@@ -224,6 +225,8 @@ def check_stackable(runs: Sequence[Run]) -> None:
             f"optim={type(runs[0].optim).__name__.lower()} cannot be stacked: it cannot be traced. Type optim=adamw."
         )
     why = not_stackable(runs[0].source.sampler)
+    if any(run.frozen != runs[0].frozen for run in runs):
+        why = "they freeze different parameters"
     if why is not None:
         raise ValueError(f"these runs cannot be stacked: {why}.")
     mine = structure(runs[0].cfg)

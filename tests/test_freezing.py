@@ -1,0 +1,156 @@
+"""Frozen parameters: no bit of them moves under any optimiser, and their gradient is not even computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from bare import context, images, params_of, small_net
+from contract import advance, assert_same, largest_difference, make
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mltricks.build import Run
+from mltricks.freezing import frozen_names
+from mltricks.objectives.classify import Classify
+from mltricks.optim.base import check_patterns, matching
+from mltricks.stack.run import StackedRun, build_all
+from mltricks.state import map_state
+from mltricks.step import gradient
+from mltricks.technique import Params, Technique
+
+
+@dataclass(frozen=True)
+class Freeze(Technique):
+    """Freezes what the patterns name."""
+
+    patterns: Sequence[str]
+
+    def frozen(self, params: Params) -> Collection[str]:
+        check_patterns("technique.freeze.patterns", self.patterns, params)
+        return matching(self.patterns, params)
+
+
+def freezing(patterns: str, *overrides: str) -> Run:
+    own = [f"+technique.freeze._target_={__name__}.Freeze", f"+technique.freeze.patterns={patterns}"]
+    return make(*own, f"allow_modules=[{__name__}]", "model=mlp", "model.width=8", "model.depth=3", *overrides)
+
+
+def split(run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Copies of the frozen parameters, and of the others."""
+    params = map_state(torch.clone, run.state["params"])
+    return {n: params[n] for n in params if n in run.frozen}, {n: params[n] for n in params if n not in run.frozen}
+
+
+OPTIMS = ["sgd", "adam", "adamw", "lion", "muon", "torch optim.name=RMSprop"]
+STACKS = ["[ema]", "[clip_norm,sam]", "[accumulate]", "[layerwise_lr]", "[l2]"]
+
+
+@pytest.mark.parametrize("optim", OPTIMS)
+def test_no_bit_moves_under_momentum_and_decay(optim: str) -> None:
+    run = freezing(
+        "['hidden.2*']", *f"optim={optim}".split(), *([] if "torch" in optim else ["optim.weight_decay=0.5"])
+    )
+    assert run.frozen
+    assert not any(name in run.frozen for slot in run.state["opt"].values() if isinstance(slot, dict) for name in slot)
+    frozen, moving = split(run)
+    advance(run, 6)
+    still, moved = split(run)
+    assert_same(frozen, still)
+    assert all(not torch.equal(moving[name], moved[name]) for name in moving)
+    assert list(run.state["params"]) == list(run.model.module.state_dict())
+
+
+@pytest.mark.parametrize("techniques", STACKS)
+@pytest.mark.parametrize("engine", ["eager", "traced"])
+def test_techniques_leave_them_alone(techniques: str, engine: str) -> None:
+    run = freezing("['hidden.2*']", f"technique={techniques}", f"engine={engine}")
+    frozen, _ = split(run)
+    advance(run, 4)
+    assert_same(frozen, split(run)[0])
+    if techniques == "[ema]":
+        assert_same(frozen, {name: run.state["own"]["ema"]["params"][name] for name in frozen})
+
+
+def test_the_others_learn_as_beside_constants() -> None:
+    run = freezing("['hidden.0*','hidden.2*']", "optim=sgd", "optim.lr=0.1", "optim.momentum=0", "optim.weight_decay=0")
+    module, batch = run.model.module, next(run.batches())
+    named = dict(module.named_parameters())
+    for name, p in named.items():
+        p.requires_grad_(name not in run.frozen)
+    torch.nn.functional.cross_entropy(module(run.data.info.normalize(batch["x"])), batch["y"]).backward()
+    assert 0 < len(run.frozen) < len(named)
+    expected = {n: p.detach() - 0.1 * p.grad if p.grad is not None else p.detach() for n, p in named.items()}
+    advance(run, 1)
+    torch.testing.assert_close(run.state["params"], expected)
+
+
+def operations(fn: Callable[[], Any]) -> list[str]:
+    seen: list[str] = []
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Count():
+        fn()
+    return seen
+
+
+def test_nothing_goes_back_through_frozen_layers() -> None:
+    module, batch = small_net(), images(4)
+    params = params_of(module)
+    head = {name: p for name, p in params.items() if name.startswith("5")}
+    whole = operations(lambda: gradient(Classify())(params, batch, context(module)))
+    cut = operations(lambda: gradient(Classify(), params)(head, batch, context(module)))
+    assert sum("convolution_backward" in op for op in whole) == 1
+    assert not any("convolution_backward" in op or "threshold_backward" in op for op in cut)
+    grads, _ = gradient(Classify(), params)(head, batch, context(module))
+    wanted, _ = gradient(Classify())(params, batch, context(module))
+    assert_same(grads, {name: wanted[name] for name in head})
+
+
+def test_the_statistics_of_frozen_norms_stand_still() -> None:
+    own = [f"+technique.freeze._target_={__name__}.Freeze", "+technique.freeze.patterns=['prep*']"]
+    run = make(*own, f"allow_modules=[{__name__}]", "model=resnet9", "model.width=2")
+    before = map_state(torch.clone, run.state["buffers"])
+    advance(run, 2)
+    changed = {name for name, b in run.state["buffers"].items() if not torch.equal(b, before[name])}
+    assert changed == {name for name in before if not name.startswith("prep")}
+    assert any(name.startswith("prep") for name in before)
+
+
+def test_a_stack_is_the_runs_alone() -> None:
+    cfgs = [freezing("['hidden.2*']", "optim=sgd", f"seed={k}", f"optim.lr={0.01 * (k + 1)}").cfg for k in range(2)]
+    stacked = StackedRun(build_all(cfgs))
+    losses = stacked.advance(8)["loss"]
+    for k, run in enumerate(build_all(cfgs)):
+        frozen, _ = split(run)
+        assert losses[k].tolist() == pytest.approx(advance(run, 8), abs=1e-5)
+        row = stacked.row(k)
+        assert_same(frozen, {name: row["params"][name] for name in frozen})
+        assert largest_difference(row, run.state) < 1e-5
+
+
+def test_only_what_moves_is_counted() -> None:
+    run = freezing("['hidden.2*']")
+    total = sum(p.numel() for p in run.model.module.parameters())
+    assert run.num_params == total - sum(run.state["params"][name].numel() for name in run.frozen)
+
+
+def test_what_cannot_be_right_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"technique=freeze leaves nothing to train"):
+        freezing("['*']")
+    with pytest.raises(ValueError, match=r"technique\.freeze\.patterns has no_such, which is the name of no parameter"):
+        freezing("[no_such]")
+
+    class Strange(Technique):
+        def frozen(self, params: Params) -> Collection[str]:
+            return ["head.weihgt"]
+
+    with pytest.raises(ValueError, match=r"technique=strange freezes head\.weihgt, .*head\.weight"):
+        frozen_names({"strange": Strange()}, {"head.weight": torch.ones(1)})
