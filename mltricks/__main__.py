@@ -24,6 +24,10 @@ from mltricks.process.libraries import load_ahead
 SHORT = "MLTRICKS_SHORT_ERRORS"
 """Set for processes that this one starts: that HYDRA_FULL_ERROR is set there was our doing and not the user's wish."""
 
+HYDRAS = ("mltricks.report.callback.SweepPage",)
+"""What Hydra itself may make of our package from a configuration, besides its plugins: callbacks. The rest is made by
+``mltricks.config.create``, which has a rule of its own."""
+
 
 def main() -> None:
     """Run the command line; the exit status is that of the contract: 0, 1, 75 or 130."""
@@ -61,7 +65,7 @@ def run_hydra() -> None:
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # the user's own modules, as `python -m` has them
     own = [name for o in parse([t for t in sys.argv if t.startswith("allow_modules=")]) for name in choices(o.value())]
-    trusted = ["mltricks.*", *(f"{module}.*" for module in own)]
+    trusted = [*HYDRAS, *(f"{module}.*" for module in own)]
     hydra.main(config_path=str(conf_dir()), config_name="config", execution_whitelist=trusted)(command.task)()
     if command.failed:
         raise command.failed[0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from mltricks import __version__
 from mltricks.process.atomic import first_line, write_atomically
 from mltricks.state import State, map_state
 
-FORMAT = 1
+FORMAT = 2
 LAST = Path("checkpoints/last.pt")
-"""Where in an output folder it lies."""
+"""Where in an output folder the checkpoint lies."""
+PREVIOUS = "previous.pt"
+"""The checkpoint before the last one, beside it: what to go back to when the last one is damaged."""
 
 
 def versions() -> dict[str, str]:
@@ -43,7 +46,35 @@ def save(path: Path, state: State, cfg: dict[str, Any], overrides: Sequence[str]
         "overrides": list(overrides),
         "versions": versions(),
     }
-    write_atomically(path, lambda partial: torch.save(content, partial))
+    content["digest"] = digest(content)
+    write_atomically(path, lambda partial: torch.save(content, partial), keep=path.with_name(PREVIOUS))
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """The BLAKE2b hash of nested dicts of tensors and plain values: names, types, shapes and every byte.
+
+    >>> digest({"a": torch.zeros(2)}) == digest({"a": torch.zeros(2)})
+    True
+    >>> digest({"a": torch.zeros(2)}) == digest({"a": torch.tensor([0.0, 1e-45])})
+    False
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(_named(content), key=lambda item: item[0]):
+        if isinstance(value, torch.Tensor):
+            state.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            state.update(memoryview(value.contiguous().reshape(-1).view(torch.uint8).numpy()))
+        else:
+            state.update(f"{name} {value!r}".encode())
+    return state.hexdigest()
+
+
+def damaged(path: Path, reason: str) -> ValueError:
+    """The error for a damaged checkpoint, with the way back to the one before it."""
+    previous = path.with_name(PREVIOUS)
+    way = "Restore the file from a backup, or train again."
+    if path.name == LAST.name and previous.is_file():
+        way = f"The checkpoint before it is {previous}: move it to {path}, and resume goes on from there."
+    return ValueError(f"the checkpoint {path} is damaged{reason}. {way}")
 
 
 def load(path: Path, mmap: bool = False) -> dict[str, Any]:
@@ -64,7 +95,7 @@ def load(path: Path, mmap: bool = False) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # a damaged file can make the reader fail in any way
-        raise ValueError(f"the checkpoint {path} is damaged or is no checkpoint: {first_line(error)}") from error
+        raise damaged(path, f" or is no checkpoint: {first_line(error)}") from error
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise ValueError(f"{path} is no checkpoint of mltricks.")
     if content["format"] != FORMAT:
@@ -77,7 +108,9 @@ def load(path: Path, mmap: bool = False) -> dict[str, Any]:
         config = json.loads(content["config"])
         assert {"params", "buffers", "opt", "own", "step"} <= content["state"].keys(), "parts of the state are missing"
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        raise ValueError(f"the checkpoint {path} is damaged: {first_line(error)}") from error
+        raise damaged(path, f": {first_line(error)}") from error
+    if content.get("digest") != digest({key: value for key, value in content.items() if key != "digest"}):
+        raise damaged(path, ": its content does not match its hash")
     return {**content, "config": config, "overrides": list(content.get("overrides", []))}
 
 

@@ -16,7 +16,7 @@ import torch
 
 from mltricks import checkpoint
 from mltricks.build import STEP, Run, build
-from mltricks.checkpoint import LAST
+from mltricks.checkpoint import LAST, PREVIOUS
 from mltricks.data.splits import DataSplits
 from mltricks.evaluate import steered_by
 from mltricks.ledger import Diverged, Ledger
@@ -173,7 +173,7 @@ def prepare(
 def remove_stale(folder: Path) -> None:
     """Remove what an earlier run has left in a folder: it must not pass for this one's."""
     shutil.rmtree(folder / "plots", ignore_errors=True)
-    for stale in ("summary.json", "report.html", LAST, BEST):
+    for stale in ("summary.json", "report.html", LAST, LAST.with_name(PREVIOUS), BEST):
         (folder / stale).unlink(missing_ok=True)
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mltricks.build import Run
-from mltricks.checkpoint import versions
+from mltricks.checkpoint import digest, versions
 from mltricks.functional_model import FunctionalModel
 from mltricks.process.atomic import write_atomically
 from mltricks.state import State
@@ -132,7 +132,7 @@ def _looked_up(names: Any, weights: Weights) -> Any:
 
 def save_weights(path: Path, run: Run, weights: Weights, own: dict[str, Any]) -> None:
     """Write weights with what is needed to use them: configuration, classes and the statistics of the inputs."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     info = run.data.info
     tensors = dict(weights)
@@ -142,7 +142,9 @@ def save_weights(path: Path, run: Run, weights: Weights, own: dict[str, Any]) ->
     dtype = str(next(run.data.val.batches([torch.arange(1)]))["x"].dtype).removeprefix("torch.")
     content = {"config": run.cfg, "info": about, "own": own, "dtype": dtype, "versions": versions()}
     metadata = {name: json.dumps(value) for name, value in content.items()}
-    write_atomically(path, lambda partial: save_file(tensors, partial, metadata))
+    metadata["digest"] = digest({**metadata, "tensors": tensors})
+    # not save_file: it writes through a temporary file of its own, which a kill leaves behind, and for its owner alone
+    write_atomically(path, lambda partial: partial.write_bytes(save(tensors, metadata)))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -161,9 +163,14 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            metadata = dict(file.metadata() or {})
+        known = metadata.pop("digest", None)
+        about = {key: json.loads(value) for key, value in metadata.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"the weights {path} are damaged: {error}") from error
-    if not {"config", "info", "own", "dtype"} <= metadata.keys():
+    if not {"config", "info", "own", "dtype"} <= about.keys():
         raise ValueError(f"{path} was not written by mltricks: it carries no configuration.")
-    return tensors, metadata
+    if known != digest({**metadata, "tensors": tensors}):
+        reason = "their content does not match their hash" if known else "an earlier version wrote them, without a hash"
+        raise ValueError(f"the weights {path} cannot be trusted: {reason}. Train again, or restore the file.")
+    return tensors, about

@@ -87,7 +87,7 @@ def test_garbage(what: str, last: Path) -> None:
 
 def test_of_another_format(last: Path) -> None:
     torch.save({**content(last), "format": 99}, last)
-    with pytest.raises(ValueError, match=r"has format 99, and mltricks .* reads format 1"):
+    with pytest.raises(ValueError, match=r"has format 99, and mltricks .* reads format 2"):
         checkpoint.load(last)
 
 

@@ -11,70 +11,103 @@ from typing import Any
 
 from mltricks.config.values import UnknownName, check_value, suggest
 
+HOMES: dict[str, tuple[str, ...]] = {
+    "data": ("mltricks.data.", "torch.utils.data."),
+    "input": ("mltricks.inputs.",),
+    "model": ("mltricks.models.", "torch.nn."),
+    "objective": ("mltricks.objectives.",),
+    "optim": ("mltricks.optim.",),
+    "scheduler": ("mltricks.schedules.",),
+    "sampler": ("mltricks.samplers.",),
+    "init": ("mltricks.inits.",),
+    "engine": ("mltricks.engine.",),
+    "technique": ("mltricks.techniques.",),
+    "tracker": ("mltricks.observers.",),
+    "job": ("mltricks.jobs.", "mltricks.probes."),
+}
+"""Where the classes of each group are defined: a node of a group may name those, and nothing else of mltricks or torch.
+
+A configuration may come from a checkpoint, and a checkpoint from a stranger. So the rule is narrow: only the command
+or the caller can widen it, by ``allow_modules``.
+"""
 TRUSTED = ("mltricks", "torch")
-"""Packages whose members ``_target_`` may always name."""
+"""Packages of which ``HOMES`` names parts."""
 ZOOS = ("torchvision", "timm")
-"""Packages whose models our own constructors return; Hydra asks for the class of what is returned too."""
-OF_TORCH = ("torch.nn.", "torch.optim.", "torch.utils.data.")
-"""Where in torch."""
+"""Packages whose classes a user's constructor may return: Hydra checks the class of the returned object as well."""
 SWITCH = re.compile("_[a-z_]+_")
-"""Names that Hydra reads as orders about how to make an object."""
+"""Names that Hydra reads as instructions about how to make an object."""
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def locate(target: str, key: str, allow: Sequence[str]) -> Any:
+def locate(target: str, key: str, allow: Sequence[str], group: str | None = None) -> Any:
     """The class or function that ``_target_`` names.
 
-    A package re-exports much that is not its own (``torch.os``), so what counts is where the object was defined. Of
-    torch only classes may be named that are there to be configured, and of mltricks only what belongs to a group: some
-    of the rest runs other programs.
+    Args:
+        target: dotted path.
+        key: where it stands in the configuration, for messages; its first part is the group.
+        allow: packages that the command or the caller allows.
+        group: the group, where it is not the first part of ``key``.
 
     Raises:
-        ValueError: its package is not trusted, or there is no such thing.
+        ValueError: a node of this group may not name it, or it does not exist.
     """
-    package = target.partition(".")[0]
+    package, group = target.partition(".")[0], group or key.partition(".")[0]
+    homes = HOMES.get(group, ())
     if package not in (*TRUSTED, *allow):
         raise ValueError(
             f"{key}._target_={target} is refused: only {', '.join((*TRUSTED, *allow))} may be named. "
             f"If you trust it, type allow_modules=[{package}]."
+        )
+    if package in TRUSTED and not target.startswith(homes):
+        raise ValueError(
+            f"{key}._target_={target} is refused: {group} takes classes of {' and '.join(h[:-1] for h in homes)}, "
+            "or of a package of yours that allow_modules=[...] names."
         )
     module, _, name = target.rpartition(".")
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{key}._target_={target} cannot be imported: {error}") from error
-    if not _may_be_named(found, allow):
+    if not _may_be_named(found, group, allow):
         home = getattr(found, "__module__", None) or type(found).__name__
         raise ValueError(f"{key}._target_={target} is refused: it is no class to be configured, and comes from {home}.")
     return found
 
 
-def _may_be_named(found: Any, allow: Sequence[str]) -> bool:
-    home = getattr(found, "__module__", None) or ""
+def _may_be_named(found: Any, group: str, allow: Sequence[str]) -> bool:
+    """Whether an object belongs to a group by the module that defines it: packages re-export much (``torch.os``)."""
+    home = f"{getattr(found, '__module__', None) or ''}."
     package = home.partition(".")[0]
     if not callable(found) or inspect.ismodule(found):
         return False
-    if package in allow:
-        return True
-    if package == "mltricks":
-        in_group = home.count(".") > 1 or home in ("mltricks.jobs", "mltricks.engine")
-        return in_group and (inspect.isclass(found) or inspect.isfunction(found))
-    return package == "torch" and inspect.isclass(found) and f"{home}.".startswith(OF_TORCH)
+    if package not in TRUSTED:
+        return package in allow
+    if not home.startswith(HOMES.get(group, ())):
+        return False
+    if inspect.isfunction(found):
+        return package == "mltricks" and (_is_job(found) if group == "job" else found.__name__.startswith("create_"))
+    return inspect.isclass(found) and group != "job"
 
 
-def create(node: dict[str, Any], key: str, allow: Sequence[str] = (), **extra: Any) -> Any:
+def _is_job(found: Any) -> bool:
+    """Whether a function has the signature of a job; helpers beside the jobs have others."""
+    return list(inspect.signature(found).parameters) == ["cfg", "folder", "overrides", "mode"]
+
+
+def create(node: dict[str, Any], key: str, allow: Sequence[str] = (), group: str | None = None, **extra: Any) -> Any:
     """Make the object that a node of the configuration describes: the one place that instantiates.
 
     Args:
         node: ``_target_`` and its arguments.
         key: where the node stands in the configuration, for messages.
         allow: packages besides mltricks and torch that may be named.
+        group: the group it belongs to, where that is not the first part of ``key``.
         extra: arguments the program knows; given where the constructor names them, and an error nowhere.
 
     Raises:
         ValueError: an unknown argument, a value of the wrong type or out of range, a target that is not trusted.
     """
-    target = locate(given_target(node, key), key, allow)
+    target = locate(given_target(node, key), key, allow, group)
     parameters = inspect.signature(target).parameters
     arguments = {k: v for k, v in node.items() if k != "_target_"}
     refuse_unknown(key, node["_target_"], arguments, parameters)
@@ -128,14 +161,15 @@ def refuse_unknown(
 
 
 def check_nested(value: Any, key: str, allow: Sequence[str]) -> None:
-    """Refuse a ``_target_`` that is not trusted anywhere inside a value, whoever may come to read it.
+    """Refuse a ``_target_`` anywhere inside a value that no group but ``job`` may name, whoever may come to read it.
 
     Raises:
         ValueError: names the key.
     """
     if isinstance(value, dict):
-        if isinstance(value.get("_target_"), str):
-            locate(value["_target_"], key, allow)
+        if isinstance(target := value.get("_target_"), str):
+            owner = next((g for g, homes in HOMES.items() if g != "job" and target.startswith(homes)), None)
+            locate(target, key, allow, owner)
         for name, inner in value.items():
             check_nested(inner, f"{key}.{name}", allow)
     elif isinstance(value, list | tuple):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,18 +13,25 @@ class NotWritten(OSError):
     """A file could not be written, most often because the disk is full. The previous content is intact."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
     """Let ``write`` fill a temporary file beside ``path``, flush it to the disk and rename it to ``path``.
+
+    Args:
+        path: the file.
+        write: fills the file whose path it is given.
+        keep: takes the previous content of ``path``, if there is any.
 
     Raises:
         NotWritten: the disk is full or the folder is gone. ``path`` is unchanged and the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = partial_of(path)
     try:
         write(partial)
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            _second_name(path, keep)
         os.replace(partial, path)
         flush_folder(path.parent)
     except BaseException as error:
@@ -31,6 +40,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         if isinstance(error, OSError | RuntimeError) or type(error).__module__.startswith("safetensors"):
             raise NotWritten(f"{path} cannot be written: {first_line(error)}") from error
         raise
+
+
+def _second_name(path: Path, keep: Path) -> None:
+    """Let ``keep`` name the file at ``path``, which stays: at every moment one of the two names holds a whole file."""
+    keep.unlink(missing_ok=True)
+    try:
+        os.link(path, keep)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, keep)
 
 
 def flush_folder(folder: Path) -> None:
@@ -44,10 +62,33 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove the temporary files that killed writers left in a folder."""
+def partial_of(path: Path) -> Path:
+    """The temporary file of this process beside ``path``: its name says whose it is."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
+
+
+def remove_partial(folder: Path, shared: bool = False) -> None:
+    """Remove the temporary files that killed writers left in a folder.
+
+    Args:
+        folder: where they may lie.
+        shared: whether other processes may be writing there now: only files of dead processes of this host are removed.
+    """
     for partial in folder.glob(".*.partial"):
-        partial.unlink(missing_ok=True)
+        host, _, number = partial.name.removesuffix(".partial").rpartition(".")
+        dead = host.endswith(f".{socket.gethostname()}") and number.isdigit() and not _is_alive(int(number))
+        if dead or not shared:
+            partial.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to another user
+        return True
+    return True
 
 
 def first_line(error: BaseException) -> str:

@@ -64,7 +64,7 @@ def _drive(value: dict[str, Any], key: str, hint: Any, allow: Sequence[str]) -> 
             raise ValueError(f"{key} is scheduled without {point}. Type {key}={{schedule: {name}, start: A, end: B}}.")
         check_value(f"{key}.{point}", value[point], _closed(hint))
     settings = {k: v for k, v in value.items() if k not in ("schedule", "start", "end")}
-    shape: Schedule = create({**schedule_defaults(str(name), key), **settings}, key, allow)
+    shape: Schedule = create({**schedule_defaults(str(name), key), **settings}, key, allow, "scheduler")
     start, end = float(value["start"]), float(value["end"])
 
     def drive(progress: float) -> float:

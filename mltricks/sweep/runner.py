@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mltricks.process.atomic import remove_partial
 from mltricks.summary import Summary, read_summary
 from mltricks.sweep.claims import Claims
 from mltricks.sweep.outcome import FINAL, Outcome, refuse_failures
@@ -93,6 +94,7 @@ class Sweep:
         settle(place.config)
         self.folder = Path(place.config.hydra.sweep.dir)
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_partial(self.folder, shared=True)
         self.launcher = place.launcher()
         self.record = Record(self.folder, place.sweeper, swept_keys(place.config))
         self.claims = Claims(self.folder)
