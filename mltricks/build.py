@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import INPUTS, Batch
-from mltricks.compatibility import check_batches, check_engine, check_fit, check_prediction, check_sampler
+from mltricks.compatibility import check_batches, check_engine, check_fit, check_prediction, check_sampler, check_shapes
 from mltricks.config.create import create
 from mltricks.config.settings import check_settings
 from mltricks.data import custom
@@ -23,6 +23,7 @@ from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import HyperPlan
 from mltricks.process.device import choose_device, set_determinism
 from mltricks.schedules.drives import Drives, extract_drives, learning_rate_drives
+from mltricks.shapes import Shapes, declared
 from mltricks.state import State, fold, map_state, reseed
 from mltricks.step import Predict, Stack, Step, build_predict, build_step
 from mltricks.technique import floats_of
@@ -51,11 +52,16 @@ class Run:
     state: State
     total_steps: int
     frozen: frozenset[str] = frozenset()
+    shapes: Shapes | None = None
     step: Step = None  # type: ignore[assignment]
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """The training batches from number ``start`` on, without end, as the steps take them."""
-        return self.source.stream(start, lambda: self.state["sampler"])
+        stream = self.source.stream(start, lambda: self.state["sampler"])
+        if self.shapes is None:
+            return stream
+        shapes, plan = self.shapes, self.plan
+        return (shapes.bring(batch, plan.progress(step)) for step, batch in enumerate(stream, start))
 
     @property
     def num_params(self) -> int:
@@ -92,6 +98,8 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     batch = normalized(next(source.stream(0)), data.info)
     module = create_model(cfg, data, seed, allow, batch)
     check_batches(source, module, techniques)
+    shapes = declared(techniques, data.info.in_shape)
+    check_shapes(shapes, module, data.info)
     model, state, frozen = set_up(module, techniques, optim, batch, device, cfg)
     if learns(source.sampler):
         state["sampler"] = map_state(lambda t: t.to(device), first_held(source.sampler, data.train))
@@ -100,7 +108,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     plan = HyperPlan(constants, drives, total_steps, device if engine.tensors else None)
     predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs, optim=optim)
     run = Run(cfg, device, data, model, objective, techniques, optim, engine, plan, source, predict, state, total_steps)
-    run.frozen = frozen
+    run.frozen, run.shapes = frozen, shapes
     run.step = compose_step(run)
     return run
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from mltricks.data.order import learns
 from mltricks.data.source import Source
-from mltricks.data.splits import DataSplits
+from mltricks.data.splits import DataSplits, Info
+from mltricks.process.atomic import first_line
+from mltricks.shapes import Shapes
 from mltricks.step import Stack
 from mltricks.technique import defines
 
@@ -68,6 +71,27 @@ def check_prediction(optim: Any, techniques: Stack) -> None:
             f"optim={type(optim).__name__} predicts with weights of its own, and technique={averages[0]} would predict "
             f"with others. Leave {averages[0]} out, or type another optim."
         )
+
+
+def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info) -> None:
+    """Refuse a model of fixed size, where a technique changes the shape of samples."""
+    if shapes is None:
+        return
+    for _, shape in shapes.table:
+        wanted = (2, *(shape if info.target == "tokens" else ()), info.num_outputs)
+        x = torch.zeros(2, *shape, dtype=torch.int64 if info.kind == "tokens" else torch.float32)
+        try:
+            with torch.no_grad():
+                got = tuple(module.eval()(x).shape)
+            problem = "" if got == wanted else f"gives {got} for them where {wanted} is wanted"
+        except Exception as error:  # whatever a model raises
+            problem = f"cannot take them: {first_line(error)}"
+        module.train()
+        if problem:
+            raise ValueError(
+                f"technique={shapes.name} trains on samples of shape {shape}, and model={type(module).__name__} "
+                f"{problem}. Type a model for every size, as model=resnet9 for images, or leave {shapes.name} out."
+            )
 
 
 def check_batches(source: Source, module: nn.Module, techniques: Stack) -> None:

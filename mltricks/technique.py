@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mltricks.data.splits import Info
 
 Params = dict[str, Tensor]
+Shape = tuple[int, ...]
 Own = dict[str, Any]
 Aux = dict[str, Any]
 """What a loss says besides its value: ``metrics`` (0-d tensors), and what ``after`` needs, under the technique's name.
@@ -161,6 +162,27 @@ class Technique:
             params: all parameters, by name; ``mltricks.optim.base.matching`` finds names by patterns.
         """
         return ()
+
+    def shapes(self, in_shape: Shape) -> Sequence[tuple[float, Shape]]:
+        """Declare that samples change their shape in the course of the run.
+
+        Args:
+            in_shape: shape of one ``x`` as the data have it.
+
+        Returns:
+            Pairs of a share of the run and the shape of one ``x`` from there on; the first share is 0, and they rise.
+            Empty: the shape never changes.
+        """
+        return ()
+
+    def reshape(self, batch: Batch, shape: Shape) -> Batch:
+        """Bring a batch to a declared shape: on the device, before the step, each sample by itself, drawing nothing.
+
+        Args:
+            batch: as the source gives it, so images are in raw units.
+            shape: of one ``x``, never that of the data.
+        """
+        return batch
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         """Change the data."""

@@ -122,11 +122,14 @@ def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, A
         loaded: data splits by their settings; what is loaded here is added.
     """
     from mltricks.build import create_model, load_data
-    from mltricks.compatibility import check_fit
+    from mltricks.compatibility import check_fit, check_shapes
+    from mltricks.shapes import declared
 
     name = json.dumps(cfg["data"], sort_keys=True, default=str)
     if name not in loaded:
         loaded.clear()  # one at a time: they may fill the memory
         loaded[name] = load_data(cfg, cfg["allow_modules"])
     check_fit(*parts, loaded[name], cfg)
-    create_model(cfg, loaded[name], cfg["seed"], cfg["allow_modules"])
+    model = create_model(cfg, loaded[name], cfg["seed"], cfg["allow_modules"])
+    info = loaded[name].info
+    check_shapes(declared(parts[1], info.in_shape), model, info)

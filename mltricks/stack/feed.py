@@ -37,7 +37,7 @@ def have_one_seed(runs: Sequence[Run]) -> bool:
 def normalizes_first(run: Run) -> bool:
     """Whether nothing looks at raw inputs, so that they can be normalised before the step."""
     raw, _ = split_at_normalize(run.techniques)
-    return not raw
+    return not raw and run.shapes is None
 
 
 class Feed:
@@ -55,10 +55,23 @@ class Feed:
         self.batches: Callable[[int], Batch] = (MemoryBatches if simple else StreamedBatches)(runs, self.one_seed).at
         self.normalized = simple and normalizes_first(first)
         self.hypers = StackedHypers([run.plan for run in runs], first.device)
+        self.shapes, self.progress = first.shapes, first.plan.progress
 
     def at(self, step: int) -> tuple[Batch, Hyper, Iterator[int]]:
         """The batches and hyperparameters of an update, and the seeds, folded as they are asked for."""
-        return self.batches(step), self.hypers.at(step), (fold(seed, STEP, step) for seed in self.seeds_of)
+        return (
+            self._shaped(self.batches(step), step),
+            self.hypers.at(step),
+            (fold(seed, STEP, step) for seed in self.seeds_of),
+        )
+
+    def _shaped(self, batch: Batch, step: int) -> Batch:
+        """The batches in the shape that is due; a technique brings every sample there by itself."""
+        if self.shapes is None or self.one_seed:
+            return batch if self.shapes is None else self.shapes.bring(batch, self.progress(step))
+        flat = {key: value.flatten(0, 1) for key, value in batch.items()}
+        brought = self.shapes.bring(flat, self.progress(step))
+        return {key: value.unflatten(0, (len(self.seeds_of), -1)) for key, value in brought.items()}
 
 
 class MemoryBatches:

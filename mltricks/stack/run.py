@@ -227,6 +227,8 @@ def check_stackable(runs: Sequence[Run]) -> None:
     why = not_stackable(runs[0].source.sampler)
     if any(run.frozen != runs[0].frozen for run in runs):
         why = "they freeze different parameters"
+    if len({run.shapes and run.shapes.table for run in runs}) > 1:
+        why = "their samples change their shape at different times"
     if why is not None:
         raise ValueError(f"these runs cannot be stacked: {why}.")
     mine = structure(runs[0].cfg)
