@@ -48,6 +48,7 @@ class _Capture:
         run = replay(graph)
         self.inputs = [leaf.clone() for leaf in (*leaves(batch), *leaves(hyper))]
         held = list(leaves(state))
+        self.reads = [i - len(held) for i in read(graph) if i >= len(held)]
         before = [leaf.clone() for leaf in held]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -64,16 +65,24 @@ class _Capture:
 
     def replay(self, batch: Batch, hyper: Hyper) -> Metrics:
         """Run the graph on a batch. The metrics are copied, since the next replay overwrites them."""
-        torch._foreach_copy_(self.inputs, [*leaves(batch), *leaves(hyper)], non_blocking=True)
+        given = [*leaves(batch), *leaves(hyper)]
+        copied = [self.inputs[i] for i in self.reads]
+        torch._foreach_copy_(copied, [given[i] for i in self.reads], non_blocking=True)
         self.graph.replay()
         return {name: value.clone() for name, value in self.metrics.items()}
+
+
+def read(graph: fx.GraphModule) -> list[int]:
+    """The positions of the inputs that a graph reads; the others, as a batch's ``index``, need not be copied."""
+    placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    return [i for i, node in enumerate(placeholders) if node.users]
 
 
 class CapturedGraph:
     """A graph module as one CUDA graph. Inputs are copied in and results copied out: both belong to the capture."""
 
     def __init__(self, graph: fx.GraphModule, example: list[Tensor], warmup_steps: int):
-        self.inputs, run = [t.clone() for t in example], replay(graph)
+        self.inputs, self.reads, run = [t.clone() for t in example], read(graph), replay(graph)
         before = [t.clone() for t in example]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -87,6 +96,7 @@ class CapturedGraph:
         torch._foreach_copy_(self.inputs, before)
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
-        torch._foreach_copy_(self.inputs, list(inputs), non_blocking=True)
+        copied = [self.inputs[i] for i in self.reads]
+        torch._foreach_copy_(copied, [inputs[i] for i in self.reads], non_blocking=True)
         self.graph.replay()
         return [t.clone() for t in self.results]
