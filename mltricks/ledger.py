@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mltricks.evaluate import Score
 from mltricks.hyper import HyperPlan
-from mltricks.observers.base import Observer, Record
+from mltricks.observers.base import EPOCH, Observer, Record, of_epoch
 from mltricks.summary import Summary
 
 
@@ -32,6 +32,8 @@ class Ledger:
     def __init__(self, plan: HyperPlan, steps_per_epoch: int, score: Score):
         self.plan, self.steps_per_epoch, self.score = plan, steps_per_epoch, score
         self.window: list[dict[str, Tensor]] = []  # of one step each, or of several in a row
+        self.epoch_sums: dict[str, float] = {}
+        self.epoch_steps = 0
         self.best: Record = {}
         self.last_train: Record = {}
         self.seconds, self.seconds_at_record = 0.0, 0.0
@@ -62,7 +64,7 @@ class Ledger:
         return step % (self.steps_per_epoch * every_epochs) == 0 or step == total
 
     def record_training(self, step: int, batch_size: int, observers: Sequence[Observer]) -> None:
-        """Tell the mean of the metrics since the last record.
+        """Tell the mean of the metrics since the last record, and at the end of an epoch those of the epoch too.
 
         Raises:
             Diverged: the loss of one of these steps is NaN or infinite.
@@ -72,10 +74,23 @@ class Ledger:
         means = {name: float(values.cpu().double().mean()) for name, values in window.items()}
         seconds = self.tick()
         speed = _length(window) * batch_size / max(seconds - self.seconds_at_record, 1e-9)
+        means |= self._epoch_means(window, step)
         record = {"step": step, "epoch": self.epoch(step), "split": "train", **means, "lr": self._lr(step - 1)}
         self.window, self.seconds_at_record = [], seconds
         self.last_train = {**record, "samples_per_s": round(speed, 1), "seconds": round(seconds, 3)}
         self.tell(self.last_train, observers)
+
+    def _epoch_means(self, window: dict[str, Tensor], step: int) -> dict[str, float]:
+        """The means over the epoch, or what the run trains of it, where it ends with this record; else nothing."""
+        for name, values in window.items():
+            self.epoch_sums[name] = self.epoch_sums.get(name, 0.0) + float(values.cpu().double().sum())
+        self.epoch_steps += _length(window)
+        if step % self.steps_per_epoch and step != self.plan.total_steps:
+            return {}
+        means = {f"{EPOCH}{name}": total / self.epoch_steps for name, total in self.epoch_sums.items()}
+        if step % self.steps_per_epoch == 0:
+            self.epoch_sums, self.epoch_steps = {}, 0
+        return means
 
     def record_validation(
         self, step: int, metrics: dict[str, float], observers: Sequence[Observer]
@@ -90,13 +105,16 @@ class Ledger:
                 raise self._diverged(step, f"the validation {name} became {metrics[name]}")
         record = {"step": step, "epoch": self.epoch(step), "split": "val", **metrics, "seconds": round(self.tick(), 3)}
         self.seconds_at_record = self.seconds
-        score = self.score.score
-        sign = 1.0 if self.score.higher_is_better else -1.0
-        is_best = not self.best or sign * (metrics[score] - self.best[score]) > 0
+        is_best = not self.best or self._rank(record) > self._rank(self.best)
         if is_best:
             self.best = record
         self.tell(record, observers)
         return record, is_best
+
+    def _rank(self, record: Record) -> tuple[float, float]:
+        """What is compared: the score and, among equal scores, the loss."""
+        sign = 1.0 if self.score.higher_is_better else -1.0
+        return sign * record[self.score.score], -record.get("loss", 0.0)
 
     def tell(self, record: Record, observers: Sequence[Observer]) -> None:
         for observer in observers:
@@ -133,6 +151,8 @@ class Ledger:
         number = lambda v: torch.tensor(float(v), dtype=torch.float64)  # noqa: E731
         kept: dict[str, Any] = {
             "window": self._stacked(),
+            "epoch_sums": {name: number(total) for name, total in self.epoch_sums.items()},
+            "epoch_steps": number(self.epoch_steps),
             "best": {k: number(v) for k, v in self.best.items() if isinstance(v, int | float)},
             "last_train": {k: number(v) for k, v in self.last_train.items() if isinstance(v, int | float)},
             "seconds": number(self.tick()),
@@ -143,6 +163,8 @@ class Ledger:
     def recall(self, kept: dict[str, Any], observers: Sequence[Observer]) -> None:
         """Take back what ``remember`` gave."""
         self.window = [kept["window"]] if kept["window"] else []
+        self.epoch_sums = {name: float(total) for name, total in kept["epoch_sums"].items()}
+        self.epoch_steps = int(kept["epoch_steps"])
         self.best = _record(kept["best"], "val")
         self.last_train = _record(kept["last_train"], "train")
         self.seconds, self.seconds_at_record = float(kept["seconds"]), float(kept["seconds_at_record"])
@@ -153,7 +175,10 @@ class Ledger:
     def describe(self, summary: Summary, step: int) -> None:
         """Write what was measured into a summary."""
         summary.steps, summary.epochs, summary.seconds = step, step // self.steps_per_epoch, round(self.tick(), 3)
-        summary.train, summary.val = _metrics(self.last_train), _metrics(self.best)
+        summary.train, summary.val = _metrics(of_epoch(self.last_train)), _metrics(self.best)
+        tested = {"test": self.best["epoch"]} if summary.test else {}
+        told = {"train": self.last_train, "val": self.best}
+        summary.epoch_of = {split: record["epoch"] for split, record in told.items() if record} | tested
         score = self.score.score
         direction = "maximize" if self.score.higher_is_better else "minimize"
         summary.objective = {"name": f"val/{score}", "value": summary.val.get(score, math.nan), "direction": direction}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mltricks.build import Run
-from mltricks.step import split_at_normalize
+from mltricks.step import in_order_of_change, split_at_normalize
 from mltricks.technique import defines, floats_of
 
 NUM_POINTS = 5
@@ -40,8 +40,7 @@ def verbs(run: Run) -> dict[str, str]:
     stack = run.techniques
     raw, ready = split_at_normalize(stack)
     acting = {
-        verb: [name for name, t in stack.items() if defines(t, verb)]
-        for verb in ("setup", "loss", "grads", "after", "evaluate")
+        verb: [name for name, t in stack.items() if defines(t, verb)] for verb in ("setup", "loss", "grads", "evaluate")
     }
     return {
         "stack": " -> ".join(stack) or "no techniques",
@@ -50,7 +49,7 @@ def verbs(run: Run) -> dict[str, str]:
         "loss": onion(acting["loss"], called(run.objective)),
         "grads": onion(acting["grads"], "gradient"),
         "update": called(run.optim),
-        "after": " -> ".join(acting["after"]) or "-",
+        "after": " -> ".join(in_order_of_change(stack)) or "-",
         "evaluate": onion(acting["evaluate"], "model"),
     }
 

@@ -58,7 +58,7 @@ def build_step(
     objective = objective if learn is None else with_sample_losses(objective)
     raw, ready = split_at_normalize(techniques)
     needs_previous = any(t.needs_previous for t in techniques.values())
-    afters = [name for name, t in techniques.items() if defines(t, "after")]
+    afters = in_order_of_change(techniques)
 
     @torch.no_grad()
     def step(state: State, batch: Batch, hyper: Hyper) -> tuple[State, Metrics]:
@@ -86,7 +86,8 @@ def build_step(
 
         aux["grads"], own = grads, dict(state["own"])
         for name in afters:
-            params, own[name] = stack[name].after(params, ctx.scope(name), aux)
+            changed, own[name] = stack[name].after(params, ctx.scope(name), aux)
+            params = params if techniques[name].after_changes == "own" else changed
 
         new = {"params": params, "buffers": ctx.buffers, "opt": opt, "own": own, "step": state["step"] + 1}
         return {**new, **taught}, aux["metrics"]
@@ -159,6 +160,16 @@ def split_at_normalize(techniques: Stack) -> tuple[list[str], list[str]]:
     names = [name for name, t in techniques.items() if defines(t, "batch")]
     first = next((i for i, name in enumerate(names) if not techniques[name].on_raw), len(names))
     return names[:first], names[first:]
+
+
+def in_order_of_change(techniques: Stack) -> list[str]:
+    """The names of the techniques with ``after``: first the update is scaled, then weights are set, then they are read.
+
+    Each of these three goes by the order of the list. So an average is of the weights that the step ends with, and a
+    mask is not undone, wherever they stand.
+    """
+    names = [name for name, t in techniques.items() if defines(t, "after")]
+    return sorted(names, key=lambda name: ("update", "weights", "own").index(techniques[name].after_changes))
 
 
 def keep_where(flag: Tensor, new: Any, old: Any) -> Any:

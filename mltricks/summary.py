@@ -22,9 +22,11 @@ class Summary:
         steps: updates made.
         epochs: passes over the training split, whole ones.
         seconds: spent training and validating, over restarts.
-        train: the last training record's metrics.
+        train: means over the last epoch; where the run ended within one, since the last record.
         val: metrics of the weights that were kept, the best on validation.
         test: metrics of the same weights on the test split, read once; empty where the run did not end.
+        epoch_of: the epoch that the metrics of each split belong to: ``train`` the last one, ``val`` and ``test`` the
+            one whose weights were kept.
         objective: ``{"name", "value", "direction"}``: what a sweep optimises, by ``maximize`` or ``minimize``.
         overrides: the command's.
         versions: of mltricks, torch and python.
@@ -45,6 +47,7 @@ class Summary:
     train: dict[str, float] = field(default_factory=dict)
     val: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
+    epoch_of: dict[str, int] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -120,6 +120,10 @@ class Technique:
     """Whether its loss compares the samples of a batch, so that micro-batches would change what it means."""
     needs_previous: ClassVar[bool] = False
     """Whether ``after`` wants ``aux["previous"]``, the parameters before the update."""
+    after_changes: ClassVar[Literal["update", "weights", "own"]] = "weights"
+    """What ``after`` changes, which decides when it runs: it scales the ``update`` that was just made (a learning rate
+    for every layer), or sets the ``weights`` (a pruning mask, Lookahead), or only reads the weights that the step ends
+    with and keeps tensors of its ``own`` (an average, a teacher, a queue)."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from contract import make
 from torch import nn
 
 from mltricks.optim.adamw import AdamW
+from mltricks.technique import Aux, Ctx, Own, Params, Technique
+from mltricks.techniques.ema import Ema
 from mltricks.techniques.layerwise_lr import LayerwiseLr, depths
 
 DEPTH = {"0.weight": 2, "0.bias": 2, "1.weight": 2, "1.bias": 2, "4.weight": 1, "4.bias": 1, "6.weight": 0, "6.bias": 0}
@@ -80,3 +84,20 @@ def test_depth_follows_the_modules_of_the_default_model() -> None:
     kept = {name: float(depth) for name, depth in run.state["own"]["layerwise_lr"].items()}
     assert kept == {"features.0.weight": 2.0, "features.0.bias": 2.0, "features.3.weight": 1.0, "features.3.bias": 1.0}
     assert isinstance(run.model.module, nn.Module)
+
+
+@dataclass(frozen=True)
+class Mask(Technique):
+    """Sets the first layer to zero after every update, as a pruning mask does."""
+
+    def after(self, params: Params, ctx: Ctx, aux: Aux) -> tuple[Params, Own]:
+        return {**params, "0.weight": torch.zeros_like(params["0.weight"])}, ctx.own
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["ema", "mask", "layerwise_lr"])))
+def test_averages_are_of_the_weights_that_the_step_ends_with_in_any_order(order: Sequence[str]) -> None:
+    known = {"ema": Ema(decay=0.0, warmup=False), "mask": Mask(), "layerwise_lr": LayerwiseLr(decay=0.5)}
+    for state, _ in train(small_net(), [images(16, s) for s in (0, 1)], sgd(0.5), **{n: known[n] for n in order}):
+        assert not state["params"]["0.weight"].any(), "a mask is not undone where the update is scaled"
+        for name, p in state["params"].items():
+            assert torch.equal(state["own"]["ema"]["params"][name], p)

@@ -26,6 +26,7 @@ from mltricks.observers.base import Moment
 from mltricks.observers.console import Bar, clock, progress_bar
 from mltricks.observers.early_stopping import EarlyStopping
 from mltricks.observers.files import read_records
+from mltricks.observers.report import result_section
 from mltricks.summary import Summary
 
 
@@ -198,3 +199,57 @@ def test_the_ledger_remembers_observers_by_their_class() -> None:
     observed(before, SCORES[:9])
     ledger.recall(ledger.remember([before, Bar()]), [after])
     assert (after.best, after.waited) == (before.best, before.waited) == (0.7, 2)
+
+
+@pytest.mark.parametrize("log_every", [3, 100])
+def test_the_loss_of_an_epoch_is_its_own_mean_however_often_it_is_logged(
+    train_digits: Callable[..., Summary], tmp_path: Path, log_every: int
+) -> None:
+    def training(folder: Path) -> list[dict[str, Any]]:
+        return [r for r in read_records(folder / "metrics.jsonl") if r["split"] == "train"]
+
+    train_digits("log_every=1", "max_steps=14", folder=tmp_path / "each")
+    every = [r["loss"] for r in training(tmp_path / "each")]
+    summary = train_digits(f"log_every={log_every}", "max_steps=14", folder=tmp_path / "some")
+    told = {r["step"]: r["epoch_loss"] for r in training(tmp_path / "some") if "epoch_loss" in r}
+    assert told == pytest.approx({10: sum(every[:10]) / 10, 14: sum(every[10:]) / 4}, rel=1e-12)
+    assert summary.train == {"loss": told[14], "accuracy": summary.train["accuracy"]}
+
+
+@pytest.mark.parametrize("cut", [1, 4, 7, 10, 13])
+def test_the_loss_of_an_epoch_is_the_same_where_the_run_was_stopped_within_it(cut: int) -> None:
+    run = build(plain(mltricks.compose([*TINY, "epochs=2"])))
+    losses = torch.rand(20, generator=torch.Generator().manual_seed(0))
+
+    def told(cut: int) -> list[dict[str, Any]]:
+        ledger, seen = Ledger(run.plan, run.source.steps_per_epoch, steered_by(run)), []
+        for step, loss in enumerate(losses, 1):
+            ledger.add({"loss": loss})
+            if ledger.record_due(step, 4, 20):
+                ledger.record_training(step, 8, [])
+                seen.append({k: v for k, v in ledger.last_train.items() if "loss" in k})
+            if step == cut:
+                kept, ledger = ledger.remember([]), Ledger(run.plan, run.source.steps_per_epoch, steered_by(run))
+                ledger.recall(kept, [])
+        return seen
+
+    assert told(cut) == told(0)
+
+
+@pytest.mark.parametrize(("scores", "losses", "best"), [((0.9, 1.0, 1.0, 1.0), (0.5, 0.28, 0.006, 0.01), 3)])
+def test_the_best_of_equal_scores_has_the_lower_loss(
+    scores: Sequence[float], losses: Sequence[float], best: int
+) -> None:
+    run = build(plain(mltricks.compose([*TINY])))
+    ledger = Ledger(run.plan, run.source.steps_per_epoch, steered_by(run))
+    for epoch, (accuracy, loss) in enumerate(zip(scores, losses, strict=True), 1):
+        ledger.record_validation(10 * epoch, {"accuracy": accuracy, "loss": loss}, [])
+    assert ledger.best["epoch"] == best
+
+
+def test_the_table_of_results_says_which_epoch_each_number_belongs_to() -> None:
+    summary = Summary("completed", train={"loss": 0.1}, val={"loss": 0.3}, test={"loss": 0.4})
+    summary.epoch_of, summary.objective = {"train": 5, "val": 3, "test": 3}, {"name": "val/loss", "value": 0.3}
+    text = result_section(summary)
+    for label in ("training, mean over epoch 5, the last", "validation, epoch 3, the best", "test, weights of epoch 3"):
+        assert label in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,30 @@ if TYPE_CHECKING:
     from mltricks.summary import Summary
 
 Record = dict[str, Any]
-"""One line of ``metrics.jsonl``."""
+"""One line of ``metrics.jsonl``.
+
+The metrics of a training record are means over the steps since the record before. The one that ends an epoch, or the
+run, has the means over the whole epoch besides: ``epoch_loss``, ``epoch_accuracy``.
+"""
+EPOCH = "epoch_"
+"""How the names of these begin."""
+
+
+def of_epoch(record: Record) -> Record:
+    """A training record with the means over its epoch in the place of those since the record before, where it has any.
+
+    >>> of_epoch({"epoch": 1, "loss": 0.5, "epoch_loss": 0.7}), of_epoch({"epoch": 1, "loss": 0.5})
+    ({'epoch': 1, 'loss': 0.7}, {'epoch': 1, 'loss': 0.5})
+    """
+    means = {name.removeprefix(EPOCH): value for name, value in record.items() if name.startswith(EPOCH)}
+    return {name: value for name, value in record.items() if not name.startswith(EPOCH)} | means
+
+
+def curve(records: Sequence[Record], name: str) -> list[tuple[int, float]]:
+    """Steps and values of a metric of one split: means of epochs where there are two or more, else all records."""
+    epochs = [r for r in records if r["split"] != "train" or f"{EPOCH}{name}" in r]
+    shown = [of_epoch(r) for r in epochs] if len(epochs) > 1 else records
+    return [(r["step"], r[name]) for r in shown if r.get(name) is not None]
 
 
 @dataclass(frozen=True)

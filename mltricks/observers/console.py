@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mltricks.evaluate import steered_by
-from mltricks.observers.base import Moment, Observer, Record
+from mltricks.observers.base import Moment, Observer, Record, of_epoch
 
 if TYPE_CHECKING:
     from mltricks.build import Run
@@ -57,7 +57,8 @@ class Lines(Observer):
             f"epoch {record['epoch']:>{wide}}/{self.num_epochs}",
             f"step {record['step']:>{wider}}/{self.num_steps}",
         ]
-        parts += [f"train loss {self.train['loss']:.4f}"] if "loss" in self.train else []
+        train = of_epoch(self.train)
+        parts += [f"train loss {train['loss']:.4f}"] if "loss" in train else []
         parts += [f"val {self.score} {record[self.score]:.4f}"]
         parts += [f"{self.train['samples_per_s']:,.0f} samples/s"] if "samples_per_s" in self.train else []
         return "  ".join(parts) + ("  best" if is_best else "")

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from mltricks.hyper import HyperPlan
+from mltricks.observers.base import EPOCH, curve
 
 COLORS = {"train": "#3b75af", "val": "#e1812c", "test": "#3a923a"}
 STYLE: Any = {
@@ -27,6 +28,7 @@ STYLE: Any = {
     "figure.constrained_layout.use": True,
 }
 NUM_POINTS = 500
+NO_METRICS = ("step", "epoch", "split", "lr", "samples_per_s", "seconds")
 MAX_NUMBERS, MAX_NAMES = 12, 40
 """Most classes with numbers in the cells, and with names at the axes, of a confusion matrix."""
 
@@ -52,15 +54,12 @@ def learning_curves(records: Sequence[dict[str, Any]], steps_per_epoch: int, sco
     """Loss, and the score or else another metric, over epochs, in training and in validation."""
     figure = new_figure(9, 3.2)
     others = [name for name in (score, "accuracy", *records[-1]) if name != "loss" and name in records[-1]]
-    known = [name for name in others if name not in ("step", "epoch", "split", "lr", "samples_per_s", "seconds")]
+    known = [name for name in others if name not in NO_METRICS and not name.startswith(EPOCH)]
     names = ["loss", *known[:1]]
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for split in ("train", "val"):
-            points = [
-                (r["step"] / steps_per_epoch, r[name])
-                for r in records
-                if r["split"] == split and r.get(name) is not None
-            ]
+            told = curve([r for r in records if r["split"] == split], name)
+            points = [(step / steps_per_epoch, value) for step, value in told]
             marker = "o" if split == "val" or len(points) == 1 else ""
             if points:
                 axes.plot(

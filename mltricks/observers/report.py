@@ -90,9 +90,20 @@ def result_section(summary: Summary) -> str:
     large |= {"steps": f"{summary.steps:,}", "seconds": f"{summary.seconds:.1f}"}
     splits = {"train": summary.train, "val": summary.val, "test": summary.test}
     names = list(dict.fromkeys(name for metrics in splits.values() for name in metrics))
-    rows = [[split, *(metrics.get(name) for name in names)] for split, metrics in splits.items() if metrics]
+    rows = [
+        [row_label(split, summary), *(metrics.get(name) for name in names)]
+        for split, metrics in splits.items()
+        if metrics
+    ]
     error = f"<p>{page.escape(summary.error)}</p>" if summary.error else ""
     return page.cards(large, summary.status) + page.section("Result", error, page.table(["", *names], rows))
+
+
+def row_label(split: str, summary: Summary) -> str:
+    """Which split a row of metrics is of, and at which epoch."""
+    epoch = summary.epoch_of.get(split)
+    said = {"train": "training, mean over epoch {}, the last", "val": "validation, epoch {}, the best"}
+    return said.get(split, "test, weights of epoch {}").format(epoch) if epoch else split
 
 
 def curves_section(run: Run, folder: Path, records: list[dict[str, Any]]) -> str:

@@ -17,7 +17,8 @@ Curve = list[list[float]]
 def read_curves(path: Path, score: str) -> dict[str, Curve]:
     """Curves of ``score`` and ``loss`` on validation and of ``loss`` in training, over epochs.
 
-    A training record stands at the fraction of the epoch where it was made. Lines that were cut short are left out.
+    The training loss is the mean over each epoch or, of less than two epochs, since the record before, at the fraction
+    of the epoch where it was made. Lines that were cut short are left out.
 
     Args:
         path: of a ``metrics.jsonl``; one that is missing has no curves.
@@ -28,12 +29,14 @@ def read_curves(path: Path, score: str) -> dict[str, Curve]:
     except OSError:
         return {"score": [], "val": [], "train": []}
     val = records([line for line in lines if '"split": "val"' in line])
-    train = records(thinned([line for line in lines if '"split": "train"' in line]))
+    training = [line for line in lines if '"split": "train"' in line]
+    epochs = [line for line in training if '"epoch_loss": ' in line]
+    train = records(thinned(epochs if len(epochs) > 1 else training))
     steps = max((r["step"] / r["epoch"] for r in [*train, *val] if r.get("epoch")), default=1.0)
     return {
         "score": points(thinned(val), score, steps),
         "val": points(thinned(val), "loss", steps),
-        "train": points(train, "loss", steps),
+        "train": points(train, "epoch_loss" if len(epochs) > 1 else "loss", steps),
     }
 
 

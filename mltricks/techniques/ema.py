@@ -31,6 +31,8 @@ class Ema(Technique):
     decay: Probability
     warmup: bool
 
+    after_changes = "own"
+
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         buffers = {name: b.clone() for name, b in model.named_buffers() if b.is_floating_point()}
         return params, {"params": {name: p.clone() for name, p in params.items()}, "buffers": buffers}

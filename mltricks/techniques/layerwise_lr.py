@@ -23,8 +23,6 @@ from mltricks.technique import Aux, Ctx, Own, Params, Technique
 class LayerwiseLr(Technique):
     """p = p_before + decay^k (p - p_before), for the k-th layer from the top.
 
-    Stands before ``ema`` and all that reads the weights after the update.
-
     Args:
         decay: learning rate of a layer as a share of that of the layer above, in (0, 1].
     """
@@ -32,6 +30,7 @@ class LayerwiseLr(Technique):
     decay: Fraction
 
     needs_previous = True
+    after_changes = "update"
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         found = {name: k for name, k in depths(params).items() if k > 0}

@@ -37,6 +37,8 @@ class LossScale(Technique):
     backoff_factor: Annotated[float, Range(0.0, 1.0, above=True, below=True)]
     growth_interval: Count
 
+    after_changes = "own"
+
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         return params, {"scale": torch.tensor(float(self.init_scale)), "good_steps": torch.zeros((), dtype=torch.int64)}
 
