@@ -123,6 +123,7 @@ def test_no_bit_of_what_is_frozen_moves(engine: Any) -> None:
     assert moved == {name for name in before if not name.startswith("3")}
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("make", [learning, freezing])
 def test_the_step_waits_for_nothing(make: Any, engine: Any) -> None:
@@ -130,8 +131,8 @@ def test_the_step_waits_for_nothing(make: Any, engine: Any) -> None:
     run.advance(4)
     batch, hyper = next(run.batches(4)), run.hyper()
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         run.state, _ = run.step(run.state, batch, hyper)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import TINY, Outcome
 from contract import advance, assert_same, largest_difference, make
 from torch import Tensor
 
+import mltricks
 from mltricks import checkpoint
 from mltricks.build import Run, compose_step
 from mltricks.data.order import PER_SAMPLE
@@ -22,6 +27,7 @@ from mltricks.launch.probe import fusable
 from mltricks.objectives.classify import Classify
 from mltricks.objectives.next_token import NextToken
 from mltricks.objectives.regress import Regress
+from mltricks.resume import resumed_config
 from mltricks.stack.run import StackedRun, build_all
 from mltricks.technique import Technique
 
@@ -45,6 +51,7 @@ class ByLoss:
 
 BY_LOSS = [f"sampler._target_={__name__}.ByLoss", f"allow_modules=[{__name__}]", "data.limit=96"]
 STEPS_PER_EPOCH = 6
+HELPERS = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
 
 
 def resumed(run: Run, folder: Path, *overrides: str) -> Run:
@@ -65,6 +72,25 @@ def test_a_run_resumes_bit_for_bit_in_the_midst_of_an_epoch(engine: str, stop: i
     other = resumed(part, tmp_path, *overrides)
     assert advance(other, 20 - stop, stop) == losses[stop:]
     assert_same(whole.state, other.state)
+
+
+def test_a_command_that_is_stopped_in_mid_epoch_goes_on_as_if_it_had_not_been(
+    run_cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    """With a sampler that learns, and samples that grow."""
+    grow = ["+technique.grow._target_=test_shapes.Grow", "+technique.grow.until=0.7", "model=convnet"]
+    own = [*BY_LOSS, *grow, "model._target_=test_shapes.AnySize", *TINY, "batch_size=16", "data.limit=96", "epochs=3"]
+    allowed = f"allow_modules=[{__name__},test_shapes,stopper]"
+    stopper = ["tracker=custom", "tracker._target_=stopper.Stopper", "+tracker.moment=step", "+tracker.at=9"]
+    for name, more in {"whole": [], "part": [*stopper, f"+tracker.number={signal.SIGTERM.value}"]}.items():
+        done = run_cli(*own, allowed, *more, f"hydra.run.dir={tmp_path / name}", env=HELPERS)
+        assert done.status == (75 if more else 0), done.err
+    assert int(checkpoint.load(tmp_path / "part")["state"]["step"]) == 9
+    given = [f"resume={tmp_path / 'part'}", "tracker=none", allowed]
+    mltricks.train(resumed_config(mltricks.compose(given), given), tmp_path / "part", True, given)
+    whole, part = (checkpoint.load(tmp_path / name)["state"] for name in ("whole", "part"))
+    for key in ("params", "opt", "own", "sampler", "step"):
+        assert_same(whole[key], part[key])
 
 
 def test_the_order_of_an_epoch_is_made_of_the_losses_before_it() -> None:
