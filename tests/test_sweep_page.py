@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import doctest
 import json
+import math
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from mltricks.report.leaderboard import groups
 from mltricks.report.scales import axes, make_axis
 from mltricks.report.slices import edges
 from mltricks.report.write import write
+from mltricks.sweep.statistics import mean_interval
 
 JOBS = [(1e-4, 0), (1e-4, 1), (1e-3, 0), (1e-3, 1), (1e-2, 0), (1e-2, 1)]
 
@@ -206,21 +208,92 @@ def test_the_next_range_goes_on_where_the_best_was(tmp_path: Path, values: list[
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("key", "values", "said"),
     [
-        (["0.001", "0.002", "0.1"], "'optim.lr=tag(log,interval(0.01,1))'"),
-        (["0.1", "0.2", "0.3"], "'optim.lr=interval(0.2,0.4)'"),
-        (["1", "2", "3"], "'optim.lr=range(2,5)'"),
+        ("optim.lr", ["0.001", "0.002", "0.1"], "'optim.lr=tag(log,interval(0.01,1))'"),
+        ("optim.lr", ["0.1", "0.2", "0.3"], "'optim.lr=tag(log,interval(0.173,0.52))'"),
+        ("model.gain", ["0.1", "0.2", "0.3"], "'model.gain=interval(0.2,0.4)'"),
+        ("model.size", ["1", "2", "3"], "'model.size=range(2,5)'"),
+        ("data.fraction", ["0.1", "0.5", "0.9"], "'data.fraction=interval(0.5,1)'"),
+        ("optim.momentum", ["0.9", "0.99", "0.999"], "'optim.momentum=interval(0.95,0.9999)'"),
     ],
 )
-def test_a_study_gets_an_interval_that_hydra_can_read(tmp_path: Path, values: list[str], said: str) -> None:
+def test_a_study_gets_an_interval_that_hydra_can_read(tmp_path: Path, key: str, values: list[str], said: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    sweep = collect(fake(tmp_path / "s", [([f"optim.lr={v}"], float(i != 2)) for i, v in enumerate(values)]))
+    sweep = collect(fake(tmp_path / "s", [([f"{key}={v}"], float(i != 2)) for i, v in enumerate(values)]))
     sweep.origin.sweeper = "study"
     (edge,) = edges(sweep, axes(sweep), groups(sweep)[0])
     assert edge.override == said
     assert OverridesParser.create().parse_override(said.strip("'")).is_sweep_override()
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "best", "said"),
+    [
+        ("data.fraction", ["0.1", "0.5", "0.9"], 2, "data.fraction=0.5,0.75,1"),
+        ("data.fraction", ["0.5", "0.75", "1.0"], 2, None),
+        ("batch_size", ["2", "25", "48"], 0, "batch_size=1,13,25"),
+        ("batch_size", ["1", "2", "4"], 0, None),
+        ("model.unknown", ["1", "5", "9"], 0, "model.unknown=1,3,5"),
+        ("optim.lr", ["0.01", "0.02", "0.04", "0.05"], 3, "optim.lr=0.0224,0.0382,0.0654,0.112"),
+    ],
+)
+def test_the_next_range_stays_within_what_is_allowed(
+    tmp_path: Path, key: str, values: list[str], best: int, said: str
+) -> None:
+    sweep = collect(fake(tmp_path / "s", [([f"{key}={v}"], float(i != best)) for i, v in enumerate(values)]))
+    found = edges(sweep, axes(sweep), groups(sweep)[0])
+    assert [edge.override for edge in found] == ([said] if said else [])
+
+
+def test_the_same_job_again_is_no_second_run(tmp_path: Path) -> None:
+    same, other = ["optim.lr=0.1", "seed=0"], ["optim.lr=0.1", "seed=1"]
+    (group,) = groups(collect(fake(tmp_path / "one", [(same, 0.5), (same, 0.5), (same, 0.5)])))
+    assert (group.n, group.rows) == (1, [0, 1, 2])
+    assert group.score is not None
+    assert math.isinf(group.score.high), "one run says nothing of the spread"
+    (group,) = groups(collect(fake(tmp_path / "two", [(same, 0.5), (same, 0.5), (other, 0.7)])))
+    assert (group.n, group.score) == (2, mean_interval([0.5, 0.7]))
+
+
+def test_jobs_on_different_data_are_ranked_apart(tmp_path: Path) -> None:
+    jobs = [
+        ([f"data={d}", f"optim.lr={r}"], v) for d, r, v in (("a", 1, 0.9), ("a", 2, 0.8), ("b", 1, 5.0), ("b", 2, 4))
+    ]
+    sweep = fake(tmp_path / "s", jobs)  # type: ignore[arg-type]
+    found = groups(collect(sweep))
+    assert [(g.measured_on, g.score.mean, g.rank) for g in found if g.score] == [
+        ("data=a", 0.8, 1),
+        ("data=a", 0.9, 2),
+        ("data=b", 4.0, 1),
+        ("data=b", 5.0, 2),
+    ]
+    write(sweep)
+    said = payload(sweep)
+    assert said["best"] == {"command": "", "group": None, "said": None}
+    assert "data=a; data=b" in said["warnings"][0]
+    assert (
+        len({g.measured_on for g in groups(collect(fake(tmp_path / "t", [(["data.limit=9"], 1.0), ([], 2.0)])))}) == 1
+    )
+
+
+def test_equals_have_the_same_rank(tmp_path: Path) -> None:
+    sweep = fake(tmp_path / "s", [([f"optim.lr={i}"], v) for i, v in enumerate([0.5, 0.25, 0.25, None, 0.75])])
+    assert [g.rank for g in groups(collect(sweep))] == [1, 1, 3, 4, None]
+    write(sweep)
+    assert any("2 of the 4 configurations have the same best score" in text for text in payload(sweep)["warnings"])
+
+
+def test_no_key_has_a_negative_share(tmp_path: Path) -> None:
+    import numpy as np
+
+    draw = np.random.default_rng(1)
+    rows = zip(draw.uniform(size=40), draw.uniform(size=40), draw.uniform(size=40), strict=True)
+    sweep = collect(fake(tmp_path / "s", [([f"optim.lr={a}", f"model.width={b}"], float(c)) for a, b, c in rows]))
+    found = importance(sweep, axes(sweep))
+    assert found is not None
+    assert min(share for _, share in found.shares) >= 0
 
 
 def test_a_key_that_only_some_have_is_no_number_there() -> None:

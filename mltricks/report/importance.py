@@ -25,7 +25,7 @@ class Importance:
 
     Attributes:
         shares: the part of the variance of unseen jobs that is due to a key, alone and with others, the largest first;
-            small ones may be below zero.
+            what comes out below zero is noise, and counts as none.
         explained: the part of the variance of unseen jobs that the forest predicts, at most 1.
         n: jobs it has learnt from.
         note: what to keep in mind.
@@ -90,7 +90,7 @@ def held_out(columns: list[Any], y: Any) -> tuple[float, list[float]]:
         errors += float(wrong[0].sum())
         shuffled += wrong[1:].sum(1).reshape(len(columns), REPEATS).mean(1)
         total += float(((y[test] - y[train].mean()) ** 2).sum())
-    return 1 - errors / total, [float(v) for v in (shuffled - errors) / (2 * total)]
+    return 1 - errors / total, [max(0.0, float(v)) for v in (shuffled - errors) / (2 * total)]
 
 
 def note_of(explained: float) -> str:

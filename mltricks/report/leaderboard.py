@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from mltricks.report.collect import Collected, Row
-from mltricks.report.values import is_seed, pairs
+from mltricks.report.values import is_measure, is_seed, pairs
 from mltricks.sweep.statistics import Interval, mean_interval
 
 
@@ -18,38 +18,60 @@ class Group:
     Attributes:
         values: of the swept keys that are no seeds.
         rows: numbers of its jobs in the sweep's list.
+        n: how many jobs it has; one that was typed twice, with the same seed, counts once.
+        measured_on: what its score was measured on, where jobs differ in that: only equals are ranked together.
         score: mean and interval of the objective over the jobs that had their whole training; ``None`` without any.
         best, worst: of these; ``None`` likewise.
         partial: the best of the jobs that were stopped on the way, where none had its whole training.
         seconds: of training, all jobs together.
+        rank: 1 for the best of those measured alike, the same for equal means; ``None`` without a whole training.
     """
 
     values: dict[str, str]
     rows: list[int]
+    n: int
+    measured_on: str
     score: Interval | None
     best: float | None
     worst: float | None
     partial: float | None
     seconds: float
-
-    @property
-    def n(self) -> int:
-        """How many jobs it has."""
-        return len(self.rows)
+    rank: int | None = None
 
 
 def groups(sweep: Collected) -> list[Group]:
-    """The configurations, the best first; those without a whole training come last."""
+    """The configurations, the best first, apart for what they were measured on; last those without a whole training."""
     members: dict[tuple[object, ...], list[int]] = {}
     for i, row in enumerate(sweep.rows):
         members.setdefault(identity(row), []).append(i)
     found = [make_group(sweep, rows) for rows in members.values()]
 
-    def rank(group: Group) -> tuple[int, float]:
-        value = group.score.mean if group.score else group.partial
-        return (0 if group.score else 1 if value is not None else 2, -sweep.sign * value if value is not None else 0.0)
+    measures = list(dict.fromkeys(group.measured_on for group in found))
 
-    return sorted(found, key=rank)
+    def place(group: Group) -> tuple[int, int, float]:
+        value = group.score.mean if group.score else group.partial
+        kind = 0 if group.score else 1 if value is not None else 2
+        return kind, measures.index(group.measured_on), -sweep.sign * value if value is not None else 0.0
+
+    found = sorted(found, key=place)
+    for measure in measures:
+        give_ranks([group for group in found if group.measured_on == measure])
+    return found
+
+
+def give_ranks(found: list[Group]) -> None:
+    """Number the configurations, which are in order; those with the same mean get the same number."""
+    for i, group in enumerate(found):
+        if group.score:
+            before = found[i - 1] if i else None
+            tied = before is not None and before.score is not None and before.score.mean == group.score.mean
+            group.rank = before.rank if tied and before is not None else i + 1
+
+
+def best_group(found: list[Group]) -> Group | None:
+    """The best configuration; ``None`` where there is none, or where scores were not all measured alike."""
+    whole = [group for group in found if group.score]
+    return whole[0] if len({group.measured_on for group in whole}) == 1 else None
 
 
 def identity(row: Row) -> tuple[object, ...]:
@@ -57,9 +79,24 @@ def identity(row: Row) -> tuple[object, ...]:
     return tuple(sorted((k, v) for k, v in pairs(row.overrides).items() if not is_seed(k)))
 
 
+def different(rows: list[Row]) -> list[Row]:
+    """One job for each seed: the others are the same job again, and no evidence of how far it is from chance.
+
+    The first that had its whole training stands for them.
+    """
+    found: dict[tuple[tuple[str, str], ...], Row] = {}
+    for row in rows:
+        seeds = tuple(sorted((k, v) for k, v in row.values.items() if is_seed(k)))
+        if seeds not in found or (row.counts and not found[seeds].counts):
+            found[seeds] = row
+    return list(found.values())
+
+
 def make_group(sweep: Collected, numbers: list[int]) -> Group:
     """One configuration from the numbers of its jobs."""
-    rows = [sweep.rows[i] for i in numbers]
+    all_rows = [sweep.rows[i] for i in numbers]
+    rows = different(all_rows)
+    measured = [f"{key}={rows[0].values[key]}" for key in sweep.keys if is_measure(key)]
     whole = [row.value for row in rows if row.counts and row.value is not None]
     part = [row.value for row in rows if row.value is not None]
     better = max if sweep.maximize else min
@@ -67,17 +104,19 @@ def make_group(sweep: Collected, numbers: list[int]) -> Group:
     return Group(
         values={key: value for key, value in rows[0].values.items() if key in sweep.keys and not is_seed(key)},
         rows=numbers,
+        n=len(rows),
+        measured_on=" ".join(measured),
         score=mean_interval(whole) if whole else None,
         best=better(whole) if whole else None,
         worst=worse(whole) if whole else None,
         partial=better(part) if part and not whole else None,
-        seconds=math.fsum(row.seconds for row in rows),
+        seconds=math.fsum(row.seconds for row in all_rows),
     )
 
 
 def best_command(sweep: Collected, found: list[Group]) -> str:
     """The best configuration as a command; without its seed where the mean over several was what won."""
-    best = next((group for group in found if group.score), None)
+    best = best_group(found)
     if best is None:
         return ""
     row = next(sweep.rows[i] for i in best.rows if sweep.rows[i].value == best.best)

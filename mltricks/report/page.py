@@ -17,7 +17,7 @@ from typing import Any
 
 from mltricks.report.collect import Collected, Row
 from mltricks.report.importance import importance
-from mltricks.report.leaderboard import Group, best_command, groups
+from mltricks.report.leaderboard import Group, best_command, best_group, groups
 from mltricks.report.scales import axes
 from mltricks.report.slices import edges
 from mltricks.report.state import state, warnings
@@ -73,7 +73,7 @@ def clean(value: Any) -> Any:
 def payload(sweep: Collected) -> dict[str, Any]:
     """What the script draws."""
     found, scales = groups(sweep), axes(sweep)
-    best = next((group for group in found if group.score), None)
+    best = best_group(found)
     at_edge = edges(sweep, scales, best) if sweep.recipe is None else []  # its jobs ask different questions
     important = importance(sweep, scales)
     command = str(sweep.ended_with["command"]) if sweep.ended_with else best_command(sweep, found)
@@ -100,6 +100,9 @@ def as_group(group: Group) -> dict[str, Any]:
     return {
         "values": group.values,
         "rows": group.rows,
+        "n": group.n,
+        "rank": group.rank,
+        "measured_on": group.measured_on,
         "mean": group.score.mean if group.score else None,
         "interval": [group.score.low, group.score.high] if group.score and known else None,
         "best": group.best,

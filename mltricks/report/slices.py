@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mltricks.report.collect import Collected
 from mltricks.report.leaderboard import Group
+from mltricks.report.limits import limits_of
 from mltricks.report.origin import LISTED
 from mltricks.report.scales import Axis
 
@@ -46,49 +47,45 @@ def edge_of(sweep: Collected, axis: Axis, best: Group | None) -> Edge | None:
     value = axis.numbers[best.rows[0]] if best else None
     if value is None or len(tried) < 2 or tried[0] == tried[-1]:
         return None
-    low, high, at = (scaled(v, axis.log) for v in (tried[0], tried[-1], value))
+    limits = limits_of(axis.key, tried)
+    log = axis.log or (limits.log and tried[0] > 0)
+    low, high, at = (scaled(v, log) for v in (tried[0], tried[-1], value))
     place = (at - low) / (high - low)
-    if EDGE < place < 1 - EDGE or (value == 0 and tried[0] == 0):
-        return None  # zero is where most settings end, and not where the search did
     side = "low" if place <= EDGE else "high"
-    ends = next_range(low, high, at, axis.log, non_negative=tried[0] >= 0)
+    if EDGE < place < 1 - EDGE or value == (limits.low if side == "low" else limits.high):
+        return None  # where a setting ends is not where the search did
+    first, last = next_range(low, high, at, log)
+    is_integer = limits.whole is not False and all(float(n).is_integer() for n in tried)
+    ends = limits.clip(first, value, is_integer), limits.clip(last, value, is_integer)
     text = (
         f"{axis.key}: the best value, {shown(value)}, lies at the {'lower' if side == 'low' else 'upper'} edge of "
         f"{shown(tried[0])} to {shown(tried[-1])}. A better one may lie beyond."
     )
-    is_integer = all(float(n).is_integer() for n in tried)
-    return Edge(axis.key, side, text, override(sweep, axis, ends, len(tried), is_integer))
+    return Edge(axis.key, side, text, override(sweep, axis.key, ends, len(tried), is_integer, log))
 
 
-def next_range(low: float, high: float, at: float, log: bool, non_negative: bool) -> tuple[float, float]:
+def next_range(low: float, high: float, at: float, log: bool) -> tuple[float, float]:
     """A range as wide as the one tried, with the best in its middle; ends in the key's own unit."""
     half = (high - low) / 2
     first, last = at - half, at + half
-    if log:
-        return 10**first, 10**last
-    return (max(first, 0.0), last) if non_negative else (first, last)
+    return (10**first, 10**last) if log else (first, last)
 
 
-def override(sweep: Collected, axis: Axis, ends: tuple[float, float], count: int, is_integer: bool) -> str:
+def override(sweep: Collected, key: str, ends: tuple[float, float], count: int, is_integer: bool, log: bool) -> str:
     """The next range as the sweeper of this sweep takes it: values for a grid, an interval for a study."""
     low, high = ends
-    if is_integer:
-        low, high = max(round(low), 1) if axis.log else round(low), round(high)
     if sweep.origin.sweeper in ("", *LISTED):
         count = min(max(count, 3), 7)
-        steps = [
-            scaled(low, axis.log) + (scaled(high, axis.log) - scaled(low, axis.log)) * i / (count - 1)
-            for i in range(count)
-        ]
-        values = [10**s if axis.log else s for s in steps]
+        steps = [scaled(low, log) + (scaled(high, log) - scaled(low, log)) * i / (count - 1) for i in range(count)]
+        values = [10**s if log else s for s in steps]
         texts = [str(round(v)) if is_integer else shown(v) for v in values]
-        return shlex.quote(f"{axis.key}={','.join(dict.fromkeys(texts))}")
+        return shlex.quote(f"{key}={','.join(dict.fromkeys(texts))}")
     inside = f"range({low:.0f},{high + 1:.0f})" if is_integer else f"interval({shown(low)},{shown(high)})"
-    if axis.log:
+    if log:
         inside = f"interval({low:.0f},{high:.0f})" if is_integer else inside
         inside = f"int({inside})" if is_integer else inside
         inside = f"tag(log,{inside})"
-    return shlex.quote(f"{axis.key}={inside}")
+    return shlex.quote(f"{key}={inside}")
 
 
 def scaled(value: float, log: bool) -> float:
@@ -96,5 +93,6 @@ def scaled(value: float, log: bool) -> float:
 
 
 def shown(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:.3g}"
+    """Three significant digits, or as many as tell a value from the whole number beside it."""
+    text = f"{value:.3g}"
+    return text if value == round(value) or float(text) != round(value) else f"{value:.6g}"

@@ -55,7 +55,16 @@ def doubts(sweep: Collected, found: list[Group]) -> list[str]:
     whole = [group for group in found if group.score]
     if not whole:
         return ["No job has a result that can be compared."]
+    measures = list(dict.fromkeys(group.measured_on for group in whole))
+    if len(measures) > 1:
+        return [
+            f"The jobs were measured on different data or by different metrics ({'; '.join(measures)}): their scores "
+            "cannot be compared. Each has a ranking of its own, and there is no best of all."
+        ]
     best, texts = whole[0], []
+    tied = sum(group.rank == 1 for group in whole)
+    if tied > 1:
+        texts.append(f"{tied} of the {len(whole)} configurations have the same best score: which is best is not known.")
     diverged = sum(sweep.rows[i].status == "diverged" for i in best.rows)
     if diverged:
         texts.append(
@@ -66,7 +75,7 @@ def doubts(sweep: Collected, found: list[Group]) -> list[str]:
             f"Each of the {len(whole)} configurations ran once: differences as large as those between seeds are "
             "chance. To compare the best ones, run them with several seeds."
         )
-    elif len(whole) > 1 and overlap(best, whole[1]):
+    elif len(whole) > 1 and tied == 1 and overlap(best, whole[1]):
         texts.append("The intervals of the two best configurations overlap: which is better is not settled.")
     return texts
 

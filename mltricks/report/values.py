@@ -58,6 +58,20 @@ def is_seed(key: str) -> bool:
     return key == "seed" or key.endswith(".seed")
 
 
+TRAINED_ON = ("fraction", "limit", "unlabeled_ratio", "drop_last", "download", "root")
+"""Settings of data that leave alone what a run is measured on."""
+
+
+def is_measure(key: str) -> bool:
+    """Whether jobs that differ in a key are measured on other data, or by another metric.
+
+    >>> [is_measure(k) for k in ("data", "data.path", "objective_metric", "data.fraction", "optim.lr")]
+    [True, True, True, False, False]
+    """
+    group, _, setting = key.partition(".")
+    return key == "objective_metric" or (group == "data" and setting not in TRAINED_ON)
+
+
 def look_up(config: Any, key: str) -> str:
     """The value at a dotted key of a configuration, as text; ``ABSENT`` where there is none or it is no plain value."""
     for part in key.split("."):

@@ -22,12 +22,12 @@ const whisker = (() => {
 
 const isRepeated = data.groups.some(g => g.rows.length > 1);
 const columns = [
-  { name: "#", value: g => data.groups.indexOf(g), cell: g => String(data.groups.indexOf(g) + 1), number: true },
+  { name: "#", value: g => data.groups.indexOf(g), cell: g => (g.rank === null ? "–" : `${g.rank}${data.groups.some(other => other !== g && other.rank === g.rank && other.measured_on === g.measured_on) ? "=" : ""}`), number: true },
   { name: data.objective.name, value: g => g.mean ?? g.partial, cell: g => (g.mean !== null ? shown(g.mean) : g.partial !== null ? `(${shown(g.partial)})` : "–"), number: true, descending: data.objective.maximize },
   isRepeated && { name: "95 % interval", value: g => (g.interval ? g.interval[1] - g.interval[0] : null), cell: g => (g.interval ? `${shown(g.interval[0])} to ${shown(g.interval[1])}` : "–") },
   { plain: true, name: "", label: "picture of the mean and its interval", cell: g => whisker(g) },
   ...keys.map(key => ({ name: key, value: g => numberOf(g.values[key]), cell: g => (g.values[key] ? make("span", { title: g.values[key] }, brief(g.values[key])) : "–"), wrap: true })),
-  isRepeated && { name: "runs", value: g => g.rows.length, cell: g => String(g.rows.length), number: true, descending: true },
+  isRepeated && { name: "runs", value: g => g.n, cell: g => String(g.n), number: true, descending: true },
   isRepeated && { name: "best", value: g => g.best, cell: g => shown(g.best), number: true, descending: data.objective.maximize },
   isRepeated && { name: "worst", value: g => g.worst, cell: g => shown(g.worst), number: true, descending: data.objective.maximize },
   { name: "seconds", value: g => g.seconds, cell: g => shown(g.seconds, 2), number: true },
@@ -67,7 +67,7 @@ function leaderboard() {
   const row = group => {
     if (!rows.has(group)) {
       const cells = columns.map(c => make("td", { class: [c.number && "number", c.wrap && (c.value ? String(c.value(group)).length > 24 : group.rows.length > 5) && "wrap"].filter(Boolean).join(" ") || null }, c.cell(group)));
-      rows.set(group, make("tr", { class: group === data.groups[0] && group.mean !== null && "best" }, ...cells));
+      rows.set(group, make("tr", { class: data.best.group && group.rank === 1 && "best" }, ...cells));
     }
     return rows.get(group);
   };

@@ -1,0 +1,71 @@
+"""What a setting may be, as the comment beside it in its option's file says: its limits, and whether it is a rate."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from dataclasses import dataclass
+
+from mltricks.config.cards import STACKS, read_cards, read_values
+from mltricks.config.options import conf_dir
+from mltricks.sweep.ranges import NUMBER, Interval, parse_comment
+
+WITHIN = re.compile(rf"\bin ([\[(])({NUMBER}), ({NUMBER})([\])])")
+ABOVE = re.compile(rf"(>=?) ({NUMBER})")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a number may be.
+
+    Attributes:
+        low, high: the ends.
+        has_low, has_high: whether it may be the end itself.
+        log: whether its own range is searched on a log scale.
+        whole: whether it is an integer; ``None`` where nothing tells.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    has_low: bool = False
+    has_high: bool = False
+    log: bool = False
+    whole: bool | None = None
+
+    def clip(self, value: float, best: float, whole: bool) -> float:
+        """The value within the limits; in the place of an end that is not allowed, nine tenths of the way to it."""
+        if whole:
+            inside = (math.floor(self.low) + (not self.has_low)) if self.low > -math.inf else round(value)
+            return max(round(value), inside) if value < best else min(round(value), self.high)
+        if value <= self.low:
+            return self.low if self.has_low else self.low + (best - self.low) / 10
+        if value >= self.high:
+            return self.high if self.has_high else self.high - (self.high - best) / 10
+        return value
+
+
+def limits_of(key: str, tried: list[float]) -> Limits:
+    """The limits of a setting; of one that no file explains, the sign that all values tried have."""
+    meaning = meanings(key.partition(".")[0] if "." in key else "").get(key, "")
+    domain = parse_comment(meaning)
+    log = isinstance(domain, Interval) and domain.log
+    whole = domain.whole if isinstance(domain, Interval) else None
+    if found := WITHIN.search(meaning):
+        opened, low, high, closed = found.groups()
+        return Limits(float(low), float(high), opened == "[", closed == "]", log, whole)
+    if found := ABOVE.search(meaning):
+        return Limits(float(found[2]), math.inf, found[1] == ">=", False, log, whole)
+    return Limits(0.0, math.inf, tried[0] == 0, False, log, whole) if tried[0] >= 0 else Limits(log=log, whole=whole)
+
+
+@functools.cache
+def meanings(group: str) -> dict[str, str]:
+    """The comments beside the settings of a group, by key; of the first of its options that has one."""
+    if not group:
+        return {key: text for key, _, text in read_values((conf_dir() / "config.yaml").read_text().splitlines(), "")}
+    found: dict[str, str] = {}
+    for cards in read_cards([conf_dir()], STACKS if group in STACKS else [group]).values():
+        for key, _, text in (value for card in cards for value in card.values):
+            found[key] = found.get(key) or text
+    return found
