@@ -12,7 +12,7 @@ from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits, Info
 from mltricks.process.atomic import first_line
 from mltricks.shapes import Shapes
-from mltricks.step import Stack
+from mltricks.step import Stack, split_at_normalize
 from mltricks.technique import defines
 
 OBJECTIVES = {"classes": "classify", "values": "regress", "tokens": "next_token"}
@@ -47,11 +47,23 @@ def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str
                 f"technique={name} learns from unlabelled samples and there are none. "
                 "Type data.unlabeled_ratio=7 data.fraction=0.1."
             )
+    check_raw(techniques)
     if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):
         raise ValueError(
             f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: "
             "no technique uses unlabelled samples. Type data.unlabeled_ratio=0, or add technique=fixmatch."
         )
+
+
+def check_raw(techniques: Stack) -> None:
+    """Refuse a technique that needs raw pixels behind one that needs normalised images."""
+    _, ready = split_at_normalize(techniques)
+    for name in ready:
+        if techniques[name].needs_raw:
+            raise ValueError(
+                f"technique={name} works on raw pixels, and technique={ready[0]} in front of it on normalised images. "
+                f"Put {name} before {ready[0]}."
+            )
 
 
 def check_sampler(sampler: Any, objective: Any) -> None:

@@ -107,13 +107,21 @@ def model(run: Run) -> dict[str, str]:
     return rows
 
 
+def growing(run: Run) -> str:
+    """When the samples of training have which shape, where that changes."""
+    if run.shapes is None:
+        return ""
+    parts = [f"{'x'.join(map(str, shape))} from {start:.0%} of the run" for start, shape in run.shapes.table]
+    return f", in training {', '.join(parts)}"
+
+
 def data(run: Run) -> dict[str, str]:
     """Kinds, sizes, and how long the run is."""
     info, splits = run.data.info, run.data
     sizes = {"train": splits.train, "val": splits.val, "test": splits.test, "unlabeled": splits.unlabeled}
     return {
         "samples": ", ".join(f"{name} {len(split):,}" for name, split in sizes.items() if split is not None),
-        "inputs": f"{info.kind} {'x'.join(map(str, info.in_shape))}",
+        "inputs": f"{info.kind} {'x'.join(map(str, info.in_shape))}{growing(run)}",
         "outputs": f"{info.num_outputs} {info.target}",
         "batch_size": f"{run.cfg['batch_size']} samples",
         "updates": f"{run.total_steps:,}, {run.source.steps_per_epoch} an epoch",

@@ -158,7 +158,7 @@ def through(stack: Stack, names: Sequence[str], batch: Batch, ctx: Ctx) -> Batch
 def split_at_normalize(techniques: Stack) -> tuple[list[str], list[str]]:
     """The names of the techniques that change the batch before and after it is normalised."""
     names = [name for name, t in techniques.items() if defines(t, "batch")]
-    first = next((i for i, name in enumerate(names) if not techniques[name].on_raw), len(names))
+    first = next((i for i, name in enumerate(names) if not works_on_raw(techniques[name])), len(names))
     return names[:first], names[first:]
 
 
@@ -170,6 +170,11 @@ def in_order_of_change(techniques: Stack) -> list[str]:
     """
     names = [name for name, t in techniques.items() if defines(t, "after")]
     return sorted(names, key=lambda name: ("update", "weights", "own").index(techniques[name].after_changes))
+
+
+def works_on_raw(technique: Technique) -> bool:
+    """Whether ``batch`` may be given raw uint8 pixels."""
+    return technique.on_raw or technique.needs_raw
 
 
 def keep_where(flag: Tensor, new: Any, old: Any) -> Any:

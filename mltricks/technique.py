@@ -112,6 +112,8 @@ class Technique:
 
     on_raw: ClassVar[bool] = False
     """Whether ``batch`` works on raw uint8 pixels too; the step normalises before the first technique that does not."""
+    needs_raw: ClassVar[bool] = False
+    """Whether ``batch`` is right for raw uint8 pixels alone (posterize, solarize, equalize); implies ``on_raw``."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Keys of the batch without which the technique has no effect."""
     kinds: ClassVar[tuple[str, ...]] = ()
@@ -183,7 +185,7 @@ class Technique:
         """Bring a batch to a declared shape: on the device, before the step, each sample by itself, drawing nothing.
 
         Args:
-            batch: as the source gives it, so images are in raw units.
+            batch: as the source gives it, so images are in raw units; ``x_unlabeled``, where there is one, goes along.
             shape: of one ``x``, never that of the data.
         """
         return batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ import torch
 from contract import advance, make
 
 import mltricks
+from mltricks.batch import Batch
+from mltricks.build import compose_step
 from mltricks.engine import Graph
 from mltricks.optim.base import matching
 from mltricks.resume import saved_config, trust
 from mltricks.stack.run import StackedRun, structure
+from mltricks.technique import Ctx, Technique
 
 
 def test_half_precision_without_loss_scaling_is_refused() -> None:
@@ -36,6 +40,30 @@ def test_a_folder_cannot_allow_modules_through_a_technique() -> None:
     with pytest.raises(ValueError, match=r"allow_modules=\[strange\]"):
         trust(saved, [], "the run")
     trust(saved, ["strange"], "the run")
+
+
+@dataclass(frozen=True)
+class Posterize(Technique):
+    """Keeps the upper half of the grey levels' bits."""
+
+    needs_raw = True
+
+    def batch(self, batch: Batch, ctx: Ctx) -> Batch:
+        assert batch["x"].dtype == torch.uint8
+        return {**batch, "x": batch["x"] & 0xF0}
+
+
+def test_what_needs_raw_pixels_stands_before_what_needs_normalised_ones() -> None:
+    own = [f"+technique.posterize._target_={__name__}.Posterize", f"allow_modules=[{__name__}]"]
+    with pytest.raises(
+        ValueError, match=r"technique=posterize works on raw pixels, and technique=mixup in front of it"
+    ):
+        make("technique=[mixup]", *own)
+    run = make(*own)
+    run.techniques = {**run.techniques, **make("technique=[flip,mixup]").techniques}
+    run.state["own"] = {name: {} for name in run.techniques}
+    run.step = compose_step(run)
+    advance(run, 1)
 
 
 def test_floats_that_the_model_is_built_with_do_not_stack() -> None:

@@ -42,7 +42,8 @@ class ByLoss:
         return {"loss": torch.full((len(split),), self.unseen), "draws": torch.zeros((), dtype=torch.int64)}
 
     def learn(self, own: dict[str, Tensor], index: Tensor, losses: Tensor) -> dict[str, Tensor]:
-        return {"loss": own["loss"].index_copy(0, index, losses + 0.01), "draws": own["draws"] + len(index)}
+        last = own["loss"].scatter_reduce(0, index, losses + 0.01, "amax", include_self=False)
+        return {"loss": last, "draws": own["draws"] + len(index)}
 
     def order(self, split: Any, seed: int, own: dict[str, Tensor]) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

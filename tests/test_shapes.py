@@ -18,6 +18,7 @@ from mltricks.build import Run
 from mltricks.config.values import Fraction
 from mltricks.launch.check import check_parts, check_whole
 from mltricks.shapes import declared
+from mltricks.show import describe
 from mltricks.stack.run import StackedRun, build_all
 from mltricks.technique import Shape, Technique
 
@@ -126,6 +127,12 @@ def test_a_whole_run_trains_and_is_measured_at_full_size(tmp_path: Path) -> None
     summary = mltricks.train(growing("epochs=2", "plots=false").cfg, tmp_path)
     assert summary.status == "completed"
     assert mltricks.load(tmp_path, allow_modules=[__name__]).predict(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)).any()
+
+
+def test_show_tells_when_the_shape_changes() -> None:
+    assert "in training 1x4x4 from 0% of the run, 1x6x6 from 25% of the run, 1x8x8 from 50%" in "\n".join(
+        describe(growing())
+    )
 
 
 def test_a_model_of_fixed_size_is_refused_before_it_trains() -> None:

@@ -12,8 +12,9 @@ following it is given what its ``order`` names as further arguments:
 
 A sampler that learns from the losses of past batches has two methods more: ``setup(split) -> Own`` makes its own
 tensors, and ``learn(own, index, losses) -> Own`` is called inside every step. The tensors are a part of the state, and
-``learn`` obeys the rules of a verb: pure, and without reading a tensor back. ``index`` (B,) int64 may name a sample
-twice where the order does; ``losses`` (B,) float32 are those of the objective, detached.
+``learn`` obeys the rules of a verb: pure, and without reading a tensor back. ``index`` (B,) int64 names a sample
+twice where the order does, and which of two writes comes last is undefined on CUDA: reduce them (``scatter_reduce`` by
+``amax``). ``losses`` (B,) float32 are those of the objective, detached.
 """
 
 from __future__ import annotations
