@@ -1,5 +1,6 @@
 # make train   train on the embedded default; everything needed is installed into $(VENV) first
 # make test    the whole suite
+# make test-gpu   the tests that say something about CUDA, on the GPU (16 cores, one GPU)
 # make lint    style and types
 # Pass options as ARGS="technique=mixup", another interpreter as PYTHON=python3.12.
 PYTHON ?= python3
@@ -10,7 +11,7 @@ WORKERS ?= 2
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 RUN = $(VENV)/bin/python -m
 
-.PHONY: train test lint
+.PHONY: train test test-gpu lint
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.installed
@@ -19,6 +20,9 @@ train: $(VENV)/.installed
 # one thread a worker: two workers on two cores, and sums that do not depend on the machine
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-gpu: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(RUN) pytest --device cuda -n 8 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(RUN) ruff check .

@@ -21,7 +21,7 @@ from mltricks.data.splits import DataSplits, Info
 from mltricks.freezing import frozen_names, still_norms
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import HyperPlan
-from mltricks.process.device import choose_device, set_determinism
+from mltricks.process.device import choose_device, set_arithmetic
 from mltricks.schedules.drives import Drives, extract_drives, learning_rate_drives
 from mltricks.shapes import Shapes, declared
 from mltricks.state import State, fold, map_state, reseed
@@ -81,7 +81,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     """
     check_settings(cfg)
     allow, seed = cfg["allow_modules"], cfg["seed"]
-    set_determinism(cfg["deterministic"])
+    set_arithmetic(cfg["deterministic"], cfg["precision"]["tf32"])
     device = choose_device(cfg["device"])
     techniques, drives = create_stack(cfg, allow)
     optim_node, optim_drives = extract_drives(cfg["optim"], "optim", allow)

@@ -20,6 +20,7 @@ from mltricks.evaluate import evaluate
 from mltricks.observers.console import shown_folder
 from mltricks.predictor import Predictor, from_images, load
 from mltricks.process.atomic import write_atomically
+from mltricks.process.device import set_arithmetic
 from mltricks.resume import assign
 from mltricks.summary import json_safe
 
@@ -92,6 +93,7 @@ def load_checkpoint(cfg: Any, overrides: Sequence[str], job: str) -> tuple[Predi
     if given["checkpoint"] is None:
         raise ValueError(f"job={job} needs a trained model. Type job={job} checkpoint=DIR, the output folder of a run.")
     predictor = load(given["checkpoint"], given["allow_modules"], given["device"])
+    set_arithmetic(predictor.cfg["deterministic"], predictor.cfg["precision"]["tf32"])
     merged = {**predictor.cfg, **{key: given[key] for key in ("checkpoint", "input", "allow_modules")}}
     for override in parse(overrides):
         key = override.key_or_group

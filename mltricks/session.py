@@ -24,6 +24,7 @@ from mltricks.memory import is_out_of_memory
 from mltricks.observers.base import Moment, Observer
 from mltricks.observers.create import InSweep, create_observers
 from mltricks.process.atomic import remove_partial
+from mltricks.process.device import allows_tf32
 from mltricks.process.interrupt import stopped_by
 from mltricks.state import State, fold, reseed
 from mltricks.summary import Summary, git_state
@@ -166,6 +167,8 @@ def prepare(
         ledger.recall(run.state.pop("host"), observers)
         known = saved["overrides"]
         summary.overrides = known + [o for o in summary.overrides if o not in known and not o.startswith("resume=")]
+    if run.device.type == "cuda":
+        summary.tf32 = allows_tf32(cfg["deterministic"], cfg["precision"]["tf32"])
     summary.device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else str(run.device)
     return Session(run, ledger, observers, folder, summary)
 

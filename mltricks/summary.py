@@ -31,6 +31,7 @@ class Summary:
         overrides: the command's.
         versions: of mltricks, torch and python.
         device: what it ran on.
+        tf32: whether CUDA might round the factors of float32 products to TF32; ``null`` on another device.
         git: commit of the working directory, and whether it was changed; ``null`` outside a repository.
         folder: the output folder.
         error: the message, where the run failed or diverged.
@@ -52,6 +53,7 @@ class Summary:
     overrides: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
+    tf32: bool | None = None
     git: dict[str, Any] | None = None
     folder: str = ""
     error: str | None = None

@@ -1,4 +1,4 @@
-"""What tests share: the real command, a short training, the folder of downloaded data."""
+"""What tests share: the device, the real command, a short training, the folder of downloaded data."""
 
 from __future__ import annotations
 
@@ -16,8 +16,43 @@ import mltricks
 from mltricks.summary import Summary
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-TINY = ("data.limit=320", "batch_size=32", "model.width=4", "plots=false", "progress=none")
-"""Ten steps an epoch, a second a run."""
+EXACT: list[str] = []
+"""Overrides under which equal means equal bit for bit; ``deterministic=true`` with ``--device cuda``."""
+TINY = ["data.limit=320", "batch_size=32", "model.width=4", "plots=false", "progress=none"]
+"""Ten steps an epoch, a second a run; ``EXACT`` is a part of them."""
+CPU_ONLY = """ablation compose_patch config data golden grid hyper launcher leave libraries other_launchers packaging
+postgres pruners readme recipe replicates rooms samplers shorthand slots space statistics stock_sweepers study
+study_kill study_samplers sweep_browser sweep_page trust values wandb wandb_sweep"""
+"""Test modules that say nothing about CUDA: configuration, sweeps as folders and processes, pages, the data, and the
+losses that were recorded on a CPU. ``--device cuda`` leaves them out, as it does tests marked ``cpu``."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", choices=["cpu", "cuda"], default="cpu", help="what device=auto finds in every test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let this process and those that tests start see the chosen device, and import this clone."""
+    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    if config.getoption("device") == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif not torch.cuda.is_available():
+        raise pytest.UsageError("--device cuda: there is no CUDA device here")
+    else:
+        EXACT.append("deterministic=true")
+        TINY.extend(EXACT)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Count what says nothing about the chosen device as deselected."""
+    modules = {f"test_{name}" for name in CPU_ONLY.split()}
+    if config.getoption("device") == "cuda":
+        left_out = {item for item in items if item.get_closest_marker("cpu") or item.path.stem in modules}
+    else:
+        left_out = {item for item in items if item.get_closest_marker("gpu")}
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=list(left_out))
 
 
 @dataclass(frozen=True)

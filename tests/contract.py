@@ -7,7 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from conftest import EXACT
 
 import mltricks
 from mltricks.build import STEP, Run, build
@@ -15,7 +17,10 @@ from mltricks.config.compose import plain
 from mltricks.config.options import conf_dir
 from mltricks.state import State, fold, leaves, reseed
 
-SMALL = ["data.limit=320", "batch_size=16", "model.width=4", "epochs=4", "optim.lr=3e-3"]
+SMALL = ["data.limit=320", "batch_size=16", "model.width=4", "epochs=4", "optim.lr=3e-3", *EXACT]
+
+INDUCTOR = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+"""For tests that compile: Inductor of torch 2.11 uses it on CUDA, and a warning as an error fails the compilation."""
 
 NEEDS: dict[str, list[str]] = {
     "fixmatch": ["data.unlabeled_ratio=2", "data.limit=160"],

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import EXACT
 from contract import advance, largest_difference, make
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
@@ -172,7 +173,7 @@ def test_rows_of_a_stack_equal_the_runs_alone() -> None:
     from mltricks.stack.run import train_stacked
 
     overrides = [["technique.flip.p=0.1", "seed=0"], ["technique.flip.p=0.9", "seed=1"]]
-    common = ["data.limit=160", "model=mlp", "max_steps=4", *STACK]
+    common = ["data.limit=160", "model=mlp", "max_steps=4", *STACK, *EXACT]
     trials = train_stacked([plain(compose([*common, *own])) for own in overrides])
     for trial, own in zip(trials, overrides, strict=True):
         from mltricks.build import build

@@ -54,7 +54,7 @@ def test_what_is_saved_is_what_is_read(last: Path) -> None:
     assert saved["versions"]["torch"] == torch.__version__
     built = build(saved["config"]).state
     restored = checkpoint.restore(saved["state"], built, last)
-    assert all(torch.equal(a, b) for a, b in zip(leaves(restored), leaves(saved["state"]), strict=True))
+    assert all(torch.equal(a.cpu(), b) for a, b in zip(leaves(restored), leaves(saved["state"]), strict=True))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import EXACT
 from contract import SMALL, advance, make
 from torch import Tensor
 
@@ -174,7 +175,7 @@ def test_teacher_of_other_inputs_is_refused(teacher: Path, tmp_path: Path) -> No
     path = tmp_path / "abc.txt"
     path.write_text("the cat sat on the mat. " * 60)
     text = ["data=text", f"data.path={path}", "objective=next_token", "model=transformer", "data.length=16"]
-    sizes = ["model.width=8", "model.heads=2", "batch_size=8", "data.limit=32"]
+    sizes = ["model.width=8", "model.heads=2", "batch_size=8", "data.limit=32", *EXACT]
     with pytest.raises(ValueError, match=r"its in_shape is \(1, 8, 8\), here it is \(16,\)"):
         student_of(teacher, *text, *sizes)
 

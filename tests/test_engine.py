@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
-from contract import advance, largest_difference, make
+from conftest import EXACT
+from contract import INDUCTOR, advance, largest_difference, make
 
 import mltricks
 from mltricks.build import build
@@ -22,6 +25,7 @@ def test_traced_state_equals_eager(optim: str) -> None:
     assert largest_difference(eager.state, traced.state) < 1e-4
 
 
+@INDUCTOR
 @pytest.mark.slow
 def test_compiled_draws_what_eager_draws() -> None:
     eager, compiled = make("technique=[mixup,ema]"), make("technique=[mixup,ema]", "engine=compile")
@@ -50,10 +54,9 @@ def test_cuda_graph_is_refused_elsewhere() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_cuda_graph_equals_eager() -> None:
-    eager = make("technique=[mixup,ema]", "device=cuda", "optim=sgd")
-    graph = make("technique=[mixup,ema]", "device=cuda", "optim=sgd", "engine=graph")
+    eager = make("technique=[mixup,ema]", "optim=sgd")
+    graph = make("technique=[mixup,ema]", "optim=sgd", "engine=graph")
     assert advance(eager, 30) == pytest.approx(advance(graph, 30), rel=1e-4)
 
 
@@ -83,7 +86,15 @@ def test_structure_ignores_floats_and_the_seed() -> None:
 
 
 def test_train_stacked_is_training_alone() -> None:
-    shared = ["data.limit=320", "batch_size=16", "model.width=4", "epochs=2", "technique=mixup", "scheduler=cosine"]
+    shared = [
+        "data.limit=320",
+        "batch_size=16",
+        "model.width=4",
+        "epochs=2",
+        "technique=mixup",
+        "scheduler=cosine",
+        *EXACT,
+    ]
     cfgs = [plain(mltricks.compose([*shared, f"seed={seed}", f"optim.lr={lr}"])) for seed, lr in ((0, 1e-3), (1, 1e-2))]
     for cfg, trial in zip(cfgs, train_stacked(cfgs), strict=True):
         alone = build(cfg)
@@ -110,6 +121,28 @@ def test_deterministic_reaches_torch() -> None:
     try:
         make("deterministic=true")
         assert torch.are_deterministic_algorithms_enabled()
+        assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     finally:
         make("deterministic=false")
     assert not torch.are_deterministic_algorithms_enabled()
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "allowed"),
+    [
+        (["deterministic=false"], True),
+        (["deterministic=false", "precision=bf16"], True),
+        (["deterministic=true"], False),
+        (["deterministic=false", "precision.tf32=false"], False),
+        (["deterministic=true", "precision.tf32=true"], True),
+    ],
+)
+def test_tf32_is_off_where_it_is_said_or_the_run_is_deterministic(overrides: list[str], allowed: bool) -> None:
+    try:
+        make(*overrides)
+        for kind in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):
+            assert (kind.fp32_precision == "tf32") == allowed
+    finally:
+        make("deterministic=false")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, command_environment
+from conftest import EXACT, TINY, command_environment
 from torch import Tensor, nn
 
 import mltricks
@@ -27,7 +27,7 @@ from mltricks.observers.files import read_records, yaml_text
 from mltricks.summary import Summary
 
 CLOCK = ("seconds", "samples_per_s")
-MLP = ("model=mlp", "model.width=16", "data.limit=320", "batch_size=32", "plots=auto")
+MLP = ("model=mlp", "model.width=16", "data.limit=320", "batch_size=32", "plots=auto", *EXACT)
 Varied = Sequence[Sequence[str]]
 
 
@@ -237,6 +237,7 @@ def at_most(more: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+@pytest.mark.cpu
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux to limit memory")
 def test_a_stack_that_does_not_fit_is_halved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Real memory: a run holds 45 MB two or three times for a moment, and there are 320 MB to be had."""

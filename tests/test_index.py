@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import EXACT
 from contract import advance, make
 from PIL import Image
 from torch import Tensor
@@ -46,7 +47,7 @@ def image_folder(folder: Path) -> list[str]:
 def test_a_batch_names_its_samples(data: object, workers: int, tmp_path: Path) -> None:
     if workers and data is not image_folder:
         pytest.skip("only folders are read by workers")
-    overrides = data(tmp_path) if callable(data) else ["data.limit=60"]
+    overrides = data(tmp_path) if callable(data) else ["data.limit=60", *EXACT]
     run = build(plain(mltricks.compose([*overrides, "batch_size=4", f"data.num_workers={workers}"])))
     order = torch.cat([run.source.order(0), run.source.order(1)])
     kept = run.source.steps_per_epoch * 4

@@ -94,7 +94,7 @@ def test_predict_reads_a_folder_of_images(
     trained: tuple[Summary, Path], run_cli: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     model = mltricks.load(trained[1])
-    x = build(model.cfg).data.test.x[:4]
+    x = build(model.cfg).data.test.x[:4].cpu()
     (tmp_path / "images/deep").mkdir(parents=True)
     names = ["a,comma.png", "b.png", "deep/ü.png", "z.PNG"]
     for name, pixels in zip(names, x.numpy(), strict=True):
@@ -119,7 +119,7 @@ def test_predict_reads_the_test_split_and_arrays(trained: tuple[Summary, Path], 
     assert len(rows) == 360
     hits = sum(row["true"] == row["class"] for row in rows)
     assert hits / 360 == pytest.approx(summary.test["accuracy"], abs=1e-6)
-    x = build(mltricks.load(run).cfg).data.test.x[:7]
+    x = build(mltricks.load(run).cfg).data.test.x[:7].cpu()
     np.save(tmp_path / "x.npy", x.numpy())
     run_job(predict, tmp_path / "array", f"checkpoint={run}", f"input={tmp_path}/x.npy")
     assert [row["class"] for row in read_predictions(tmp_path / "array")[0]] == [row["class"] for row in rows[:7]]

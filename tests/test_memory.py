@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import EXACT
 from contract import assert_same
 from torch import Tensor
 
@@ -32,6 +33,7 @@ SMALL = [
     "plots=false",
     "progress=none",
     "optim=sgd",
+    *EXACT,
 ]
 
 

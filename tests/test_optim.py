@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import EXACT
 from torch import Tensor, nn
 
 import mltricks
@@ -525,12 +526,11 @@ def test_torch_refuses_to_be_stacked() -> None:
 # In a run
 
 
+SMALL = ["data.limit=320", "batch_size=16", "epochs=4", "model=mlp", "model.width=32", *EXACT]
+
+
 def build_small(*overrides: str) -> Run:
-    return build(
-        plain(
-            mltricks.compose(["data.limit=320", "batch_size=16", "epochs=4", "model=mlp", "model.width=32", *overrides])
-        )
-    )
+    return build(plain(mltricks.compose([*SMALL, *overrides])))
 
 
 def advance(run: Run, steps: int, start: int = 0) -> list[float]:

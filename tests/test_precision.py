@@ -149,5 +149,5 @@ def test_traced_is_eager(precision: str) -> None:
 def test_fp16_puts_the_scale_last_in_the_stack() -> None:
     cfg = plain(mltricks.compose(["regularizer=l2", "technique=[sam,ema]", "precision=fp16"]))
     assert list(cfg["technique"]) == ["l2", "sam", "ema", "loss_scale"]
-    assert cfg["precision"] == {"dtype": "fp16"}
+    assert cfg["precision"] == {"dtype": "fp16", "tf32": "auto"}
     assert cfg["technique"]["loss_scale"]["init_scale"] == 65536.0

@@ -57,7 +57,8 @@ def test_many_tiny_trials_are_stacked_and_the_stack_is_that_of_the_sweep() -> No
 
 
 def test_slow_steps_keep_the_device_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(module.SLOW_S, "cpu", 1e-9)
+    for device in ("cpu", "cuda"):
+        monkeypatch.setitem(module.SLOW_S, device, 1e-9)
     found = probe(trials([*MLP, "epochs=2000"], ["seed=0"], ["seed=1"]))
     assert not found.fuse
     assert "keeps the device busy" in found.reason

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import EXACT
 from contract import advance
 from test_stack import assert_rows_are_alone, configurations
 from torch import Tensor
@@ -83,7 +84,7 @@ def test_results_that_are_the_same_have_memory_of_their_own() -> None:
 
 def test_a_stack_with_many_constants_is_the_runs_alone() -> None:
     """A threshold of 0 lets every unlabelled sample count from the first step on."""
-    shared = ["data.limit=100", "batch_size=16", "epochs=4", "optim=sgd", "model=convnet", "model.width=4"]
+    shared = ["data.limit=100", "batch_size=16", "epochs=4", "optim=sgd", "model=convnet", "model.width=4", *EXACT]
     shared += ["technique=[fixmatch]", "data.unlabeled_ratio=2", "technique.fixmatch.threshold=0.0"]
     assert_rows_are_alone(configurations(shared, ["seed=0"], ["seed=1"]), keep=[0, 1], steps=6)
 

@@ -137,7 +137,7 @@ def test_what_is_shown_of_errors_is_what_the_model_predicts(
         report.tested(batch, model.forward(batch["x"]))
     found = outcome.gather(report.parts)
     probabilities = model.predict(run.data.test.x)
-    y = torch.cat([batch["y"] for batch in batches])
+    y = torch.cat([batch["y"] for batch in batches]).cpu()
     matrix = outcome.confusion(found, 10)
     expected = torch.zeros(10, 10, dtype=torch.int64)
     for true, predicted in zip(y.tolist(), probabilities.argmax(1).tolist(), strict=True):

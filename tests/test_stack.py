@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from contract import advance, largest_difference
+from conftest import EXACT
+from contract import INDUCTOR, advance, largest_difference
 from torch import Tensor
 
 import mltricks
@@ -20,7 +21,7 @@ from mltricks.graph.rewrite import peak_bytes, reuse_memory, tidy
 from mltricks.stack.run import StackedRun, build_all
 
 aten = torch.ops.aten
-SMALL = ["data.limit=400", "batch_size=16", "epochs=4", "optim=sgd"]
+SMALL = ["data.limit=400", "batch_size=16", "epochs=4", "optim=sgd", *EXACT]
 MLP = [*SMALL, "model=mlp", "model.width=16"]
 CONVNET = [*SMALL, "model=convnet", "model.width=4"]
 
@@ -95,7 +96,15 @@ def test_a_float_may_be_typed_as_an_integer() -> None:
 
 
 def test_last_batch_of_an_epoch_may_be_smaller() -> None:
-    shared = ["data.limit=100", "data.drop_last=false", "batch_size=16", "optim=sgd", "model=mlp", "model.width=8"]
+    shared = [
+        "data.limit=100",
+        "data.drop_last=false",
+        "batch_size=16",
+        "optim=sgd",
+        "model=mlp",
+        "model.width=8",
+        *EXACT,
+    ]
     assert_rows_are_alone(configurations(shared, *rates(2, True)), keep=[0, 1], steps=16)
 
 
@@ -143,6 +152,7 @@ def test_a_stack_of_one_kind_is_traced_once() -> None:
     assert len(second.step.graphs) == 1
 
 
+@INDUCTOR
 @pytest.mark.slow
 def test_compiled_stack_is_the_runs_alone() -> None:
     cfgs = configurations([*MLP, "engine=compile"], *rates(2, True))

@@ -17,6 +17,7 @@ HINTS: dict[str, Any] = {
     "eval_batch_size": Count,
     "device": str,
     "precision.dtype": Literal["fp32", "bf16", "fp16"],
+    "precision.tf32": bool | Literal["auto"],
     "deterministic": bool,
     "resume": str | None,
     "show": bool,
@@ -31,6 +32,7 @@ HINTS: dict[str, Any] = {
     "plots": bool | Literal["auto"],
 }
 """The types of the settings that the loop itself reads."""
+MISSING = "is missing from the configuration. It was made by another version of mltricks, or by hand."
 READ_HERE = ("precision", "tracker")
 """Groups with options that name no class: there is no constructor to check their settings."""
 WITHOUT_NODE = ("augment", "regularizer", "experiment")
@@ -55,11 +57,11 @@ def check_settings(cfg: dict[str, Any]) -> None:
             _check_keys(key, value, set(own[key]))
     for key in own:
         if key not in cfg:
-            raise ValueError(
-                f"{key} is missing from the configuration. It was made by another version of mltricks, or by hand."
-            )
+            raise ValueError(f"{key} {MISSING}")
     for name, hint in HINTS.items():
         outer, _, inner = name.partition(".")
+        if inner and inner not in cfg[outer]:
+            raise ValueError(f"{name} {MISSING}")
         check_value(name, cfg[outer][inner] if inner else cfg[outer], hint)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import torch
 
@@ -26,10 +27,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def set_determinism(deterministic: bool) -> None:
-    """Refuse operations without a deterministic implementation on CUDA, or let cuDNN choose the fastest kernels.
+def set_arithmetic(deterministic: bool, tf32: bool | str) -> None:
+    """Decide how CUDA computes from now on; this comes before any CUDA call, as cuBLAS reads its setting at its start.
 
-    The CPU is deterministic either way. cuBLAS reads its setting when it starts, so this comes before any CUDA call.
+    The CPU is deterministic either way, and its arithmetic stays as it is.
+
+    Args:
+        deterministic: refuse operations without a deterministic implementation, and let cuDNN choose kernels by rule
+            and not by timing them.
+        tf32: ``precision.tf32``, see ``allows_tf32``.
     """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -37,4 +43,19 @@ def set_determinism(deterministic: bool) -> None:
         deterministic != torch.are_deterministic_algorithms_enabled()
     ):  # only where needed: setting it imports the compiler, a second
         torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
+    allowed = allows_tf32(deterministic, tf32)
+    with warnings.catch_warnings():  # Inductor reads these two names and fails where the newer ones are set
+        warnings.filterwarnings("ignore", "Please use the new API settings to control TF32", UserWarning)
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = allowed
+
+
+def allows_tf32(deterministic: bool, tf32: bool | str) -> bool:
+    """Whether CUDA may round the factors of float32 products, of matrices and convolutions, to TF32's 10 bits.
+
+    ``auto`` allows it unless the run is to be deterministic: TF32 is as repeatable, but other kernels (an engine's, a
+    stack's) then agree to 3 digits instead of 7.
+    """
+    return not deterministic if tf32 == "auto" else bool(tf32)
