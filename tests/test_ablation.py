@@ -14,12 +14,13 @@ from conftest import Outcome as Ran
 from scipy import stats
 
 from mltricks.ablation.arms import Arm, Comparison, arm_name, comparisons, distinct, read_plan
-from mltricks.ablation.effects import effect
+from mltricks.ablation.effects import effect, of_all
 from mltricks.ablation.select import grow
-from mltricks.ablation.trials import Trials
+from mltricks.ablation.trials import Trials, best_point
 from mltricks.config.options import conf_dir
 from mltricks.summary import Summary
 from mltricks.sweep.outcome import Outcome
+from mltricks.sweep.statistics import holm
 
 MLP = (*(o for o in TINY if not o.startswith("model")), "model=mlp", "model.width=8", "epochs=1")
 
@@ -68,7 +69,8 @@ def outcome(
     value: float | None, seconds: float = 1.0, direction: str = "maximize", status: str = "completed"
 ) -> Outcome:
     objective = {"name": "val/accuracy", "value": value, "direction": direction}
-    return Outcome(0, [], Path("nowhere"), Summary(status, seconds=seconds, objective=objective))
+    test = {} if value is None else {"accuracy": value}
+    return Outcome(0, [], Path("nowhere"), Summary(status, seconds=seconds, objective=objective, test=test))
 
 
 def judged(treated: Sequence[float | None], control: Sequence[float | None], higher: bool = True) -> Any:
@@ -108,6 +110,43 @@ def test_a_pair_with_a_diverged_run_is_lost_and_counted() -> None:
     found = judged([0.9, None, 0.92], [0.8, 0.8, 0.81])
     assert (found.n, found.lost, found.verdict) == (2, 1, "helps")
     assert judged([0.9, None], [0.8, 0.8]).verdict == "too few pairs"
+
+
+def test_arms_are_judged_by_the_test_split_and_chosen_by_validation() -> None:
+    def told(val: float, test: float) -> Outcome:
+        objective = {"name": "val/accuracy", "value": val, "direction": "maximize"}
+        return Outcome(0, [], Path("nowhere"), Summary("completed", objective=objective, test={"accuracy": test}))
+
+    flattered = {("mixup",): {0: told(0.9, 0.5), 1: told(0.95, 0.52)}, (): {0: told(0.5, 0.6), 1: told(0.5, 0.63)}}
+    found = effect(Comparison("mixup alone", ("mixup",), ()), [], flattered, True, 0.95)
+    assert found.difference == pytest.approx(-0.105)
+    assert best_point([(["a"], told(0.9, 0.1)), (["b"], told(0.8, 0.9))]) == ["a"]
+
+
+def test_the_verdict_of_all_is_holms() -> None:
+    rows = [[0.05, 0.06, 0.055, 0.052], [0.01, 0.03, 0.02, 0.011], [0.01, -0.01, 0.02, -0.01]]
+    found = of_all([judged([0.9 + d for d in row], [0.9] * 4) for row in rows], 0.95)
+    alone = [stats.ttest_1samp(row, 0).pvalue for row in rows]
+    assert [e.p_value for e in found] == pytest.approx(alone)
+    assert [e.p_holm for e in found] == pytest.approx([3 * alone[0], 2 * alone[1], alone[2]])
+    assert [e.verdict for e in found] == ["helps", "helps", "no evidence at n=4"]
+    assert [e.verdict_of_all for e in found] == ["helps", "no evidence at n=4", "no evidence at n=4"]
+    (lost,) = of_all([judged([0.9, None], [0.8, 0.8])], 0.95)
+    assert (lost.p_holm, lost.verdict_of_all) == (None, "too few pairs")
+
+
+def test_holms_correction_is_its_step_down_procedure() -> None:
+    draw = random.Random(0)
+    for size in range(8):
+        p = [draw.random() ** 3 for _ in range(size)]
+        found = holm(p)
+        for limit in (0.01, 0.05, 0.3):  # step down: reject the smallest as long as p <= limit / (those left)
+            rejected: set[int] = set()
+            for i in sorted(range(size), key=lambda i: p[i]):
+                if p[i] > limit / (size - len(rejected)):
+                    break
+                rejected.add(i)
+            assert {i for i in range(size) if found[i] <= limit} == rejected
 
 
 class Formula:
@@ -181,12 +220,14 @@ def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
     def mean_of(stack: str) -> float:
         rate = found["retuned"].get(arm_name(tuple(filter(None, stack.split(",")))), [])
         own = [
-            s["objective"]["value"]
+            s["test"]["accuracy"]
             for s in summaries
             if {f"technique=[{stack}]", *rate} <= set(s["overrides"]) and {"seed=5", "seed=6"} & set(s["overrides"])
         ]
         return sum(own) / 2
 
+    assert (found["metric"], found["chosen_by"]) == ("test/accuracy", "val/accuracy")
+    assert any(s["test"]["accuracy"] != s["objective"]["value"] for s in summaries), "else this tests nothing"
     both = arms["the full stack"]
     assert both["difference"] == pytest.approx(mean_of("label_smoothing,clip_norm") - mean_of(""))
     assert (both["n"], both["mean"]) == (2, pytest.approx(mean_of("label_smoothing,clip_norm")))

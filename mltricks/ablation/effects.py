@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from mltricks.ablation.arms import Arm, Comparison, arm_name
+from mltricks.summary import Summary
 from mltricks.sweep.outcome import Outcome
-from mltricks.sweep.statistics import Interval, mean_interval, paired_interval, seeds_to_settle
+from mltricks.sweep.statistics import Interval, holm, mean_interval, paired_interval, paired_p_value, seeds_to_settle
 
 Results = Mapping[Arm, Mapping[int, Outcome]]
 """Of every arm, by seed."""
@@ -18,7 +19,7 @@ DONE = ("completed", "stopped_early")
 
 @dataclass(frozen=True)
 class Effect:
-    """One comparison; numbers are in units of the metric, treated minus control.
+    """One comparison, on the test split; numbers are in units of the metric, treated minus control.
 
     Attributes:
         name: what is compared.
@@ -29,9 +30,11 @@ class Effect:
         difference, difference_interval: paired; ``None`` under two pairs.
         cost_ratio: seconds of the treated arm a run, over those of the control; ``None`` where they were not run in
             the same way.
-        verdict: ``helps``, ``hurts``, ``no evidence at n=...``, or ``too few pairs``.
+        verdict: ``helps``, ``hurts``, ``no evidence at n=...``, or ``too few pairs``; of this comparison alone.
         seeds_to_settle: pairs that would make the interval exclude zero if mean and spread stayed as they are;
             ``None`` where it does already, or never would.
+        p_value: of the paired t-test, two-sided; ``None`` under two pairs.
+        p_holm, verdict_of_all: the same, corrected for all comparisons of the ablation.
     """
 
     name: str
@@ -47,6 +50,9 @@ class Effect:
     cost_ratio: float | None
     verdict: str
     seeds_to_settle: int | None
+    p_value: float | None
+    p_holm: float | None = None
+    verdict_of_all: str = ""
 
 
 def effect(
@@ -61,7 +67,7 @@ def effect(
         higher_is_better: which way of the metric is better.
         level: confidence of the intervals.
     """
-    treated, control = values(results[compared.treated]), values(results[compared.control])
+    treated, control = tested(results[compared.treated]), tested(results[compared.control])
     seeds = sorted(treated.keys() & control.keys())
     lost = len(results[compared.treated].keys() | results[compared.control].keys()) - len(seeds)
     a, b = [treated[s] for s in seeds], [control[s] for s in seeds]
@@ -85,12 +91,43 @@ def effect(
         cost_ratio(results[compared.treated], results[compared.control], seeds),
         verdict(between, len(seeds), higher_is_better),
         settle,
+        paired_p_value([x - y for x, y in zip(a, b, strict=True)]) if between else None,
     )
 
 
+def of_all(effects: Sequence[Effect], level: float) -> list[Effect]:
+    """The effects with the verdicts that hold for all of them at once, by Holm's correction.
+
+    Args:
+        effects: of one ablation, each with its own verdict.
+        level: of confidence: the chance that all that is said to help or to hurt does, is at least this.
+    """
+    known = [e for e in effects if e.p_value is not None]
+    corrected = dict(zip(map(id, known), holm([e.p_value for e in known if e.p_value is not None]), strict=True))
+    found = []
+    for e in effects:
+        p = corrected.get(id(e))
+        proven = p is None or p < 1 - level
+        found.append(replace(e, p_holm=p, verdict_of_all=e.verdict if proven else f"no evidence at n={e.n}"))
+    return found
+
+
 def values(outcomes: Mapping[int, Outcome]) -> dict[int, float]:
-    """The objective of every seed that was run to its end."""
-    found = {seed: o.summary.objective.get("value") for seed, o in outcomes.items() if o.summary.status in DONE}
+    """The objective of every seed that was run to its end: of the validation split, to choose by."""
+    return finite({seed: o.summary.objective.get("value") for seed, o in outcomes.items() if o.summary.status in DONE})
+
+
+def tested(outcomes: Mapping[int, Outcome]) -> dict[int, float]:
+    """The same metric on the test split, to judge by: it has chosen no epoch and no setting."""
+    return finite({seed: test_value(o.summary) for seed, o in outcomes.items() if o.summary.status in DONE})
+
+
+def test_value(summary: Summary) -> float | None:
+    """The objective's metric on the test split."""
+    return summary.test.get(str(summary.objective.get("name", "")).rpartition("/")[2])
+
+
+def finite(found: Mapping[int, float | None]) -> dict[int, float]:
     return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.ablation.arms import Arm, Comparison, Plan, arm_name, comparisons, distinct, read_plan
-from mltricks.ablation.effects import Effect, effect
+from mltricks.ablation.effects import Effect, effect, of_all
 from mltricks.ablation.retune import points_of
 from mltricks.ablation.select import grow, sign_of
 from mltricks.ablation.settings import check
@@ -45,7 +45,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
         rounds, compared = [], comparisons(settings["mode"], plan.parts)
         trials.tune(distinct(compared))
         trials.measure(distinct(compared), seeds)
-    effects = [judge(c, trials, settings["level"]) for c in compared]
+    effects = of_all([judge(c, trials, settings["level"]) for c in compared], settings["level"])
     write(trials.sweep.folder, settings, plan, trials, effects, rounds)
     say(effects, trials, settings, rounds, trials.sweep.folder)
     return [outcome for arm in trials.results.values() for outcome in arm.values()]
@@ -74,8 +74,10 @@ def write(
 ) -> None:
     """Write ``ablation.json``, which the page shows."""
     objectives = [o.summary.objective for arm in trials.results.values() for o in arm.values()]
+    chosen_by = next((o["name"] for o in objectives if o.get("name")), None)
     content = {
-        "metric": next((o["name"] for o in objectives if o.get("name")), None),
+        "metric": chosen_by and f"test/{chosen_by.rpartition('/')[2]}",
+        "chosen_by": chosen_by,
         "direction": "maximize" if sign_of(trials) > 0 else "minimize",
         "mode": settings["mode"],
         "level": settings["level"],

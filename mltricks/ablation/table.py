@@ -18,12 +18,15 @@ def say(
     """Print a line a comparison, and the command that follows from them."""
     percent = f"{100 * settings['level']:g} %"
     width = max(len(found.name) for found in effects)
-    print(f"{'':{width}} {'with-without':>12}  {percent + ' interval':22} {'cost':>6}  verdict")
+    of_all = f"of all {len(effects)} at once"
+    print(f"{'':{width}} {'with-without':>12}  {percent + ' interval':22} {'cost':>6}  {of_all:20}  this one alone")
     for found in effects:
         print(line(found, width))
+    print("Judged on the test split, which has chosen nothing: validation chose the epochs and what was retuned.")
     if len(effects) > 1:
         print(
-            f"Each interval stands for itself: of {len(effects)} without any effect, some may exclude zero by chance."
+            "Intervals and the last verdict stand for one comparison each; the first verdict is corrected for "
+            f"{len(effects)} (Holm)."
         )
     if rounds:
         chosen: Arm = tuple(rounds[-1]["chosen"])
@@ -41,4 +44,5 @@ def line(found: Effect, width: int) -> str:
     cost = "" if found.cost_ratio is None else f"x{found.cost_ratio:.2f}"
     remark = f"; about {found.seeds_to_settle} seeds would settle it" if found.seeds_to_settle else ""
     remark += f"; {found.lost} pairs lost" if found.lost else ""
-    return f"{found.name:{width}} {difference:>12}  {between:22} {cost:>6}  {found.verdict}{remark}"
+    verdicts = f"{found.verdict_of_all:20}  {found.verdict}{remark}"
+    return f"{found.name:{width}} {difference:>12}  {between:22} {cost:>6}  {verdicts}"

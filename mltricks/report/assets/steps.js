@@ -57,7 +57,7 @@ function ablationSection() {
     for (const v of ticks(domain, false, width < 420 ? 3 : 6)) svg.append(draw("line", { class: "gridline", x1: x(v), x2: x(v), y1: 8, y2: height - 40 }), draw("text", { x: x(v), y: height - 24, "text-anchor": "middle" }, tickText(v)));
     svg.append(draw("line", { class: "zero", x1: x(0), x2: x(0), y1: 8, y2: height - 40 }));
     compared.forEach((arm, i) => {
-      const y = 24 + i * 30, [low, high] = ends(arm), tone = { helps: "var(--mark)", hurts: "var(--fail)" }[arm.verdict] || "var(--soft)";
+      const y = 24 + i * 30, [low, high] = ends(arm), tone = { helps: "var(--mark)", hurts: "var(--fail)" }[arm.verdict_of_all ?? arm.verdict] || "var(--soft)";
       const label = draw("text", { x: left - 10, y: y + 4, "text-anchor": "end" }, clip(String(arm.name), Math.floor(left / 7)), draw("title", {}, String(arm.name)));
       svg.append(label);
       if (known(low) && known(high)) svg.append(draw("path", { class: "end", stroke: tone, d: `M${x(low)} ${y - 5}v10m0 -5H${x(high)}m0 -5v10` }));
@@ -68,11 +68,11 @@ function ablationSection() {
   });
   const range = pair => (Array.isArray(pair) && known(pair[0]) && known(pair[1]) ? `${shown(pair[0])} to ${shown(pair[1])}` : "–");
   const level = `${known(found.level) ? Number((found.level * 100).toFixed(1)) : 95} % interval`;
-  const heads = ["arm", "runs", "mean", level, "difference", level, "cost", "verdict", "seeds to settle it"];
+  const heads = ["arm", "runs", "mean", level, "difference", level, "cost", `verdict of all ${compared.length}`, "this one alone", "seeds to settle it"];
   const rows = found.arms.map(arm => make("tr", { class: arm.name === found.baseline && "best" }, make("td", {}, String(arm.name), arm.control !== undefined ? make("div", { class: "small soft" }, `${arm.treated} against ${arm.control}`) : null), make("td", { class: "number" }, shown(arm.n), arm.lost ? ` (${arm.lost} lost)` : null), make("td", { class: "number" }, shown(arm.mean)), make("td", {}, range(arm.interval)),
     make("td", { class: "number" }, known(arm.difference) ? (arm.difference > 0 ? "+" : "") + shown(arm.difference) : "–"), make("td", {}, range(arm.difference_interval)), make("td", { class: "number" }, known(arm.cost_ratio) ? `×${arm.cost_ratio.toFixed(2)}` : "–"),
-    make("td", {}, arm.verdict ? badge(String(arm.verdict)) : arm.name === found.baseline ? "baseline" : "–"), make("td", { class: "number" }, arm.seeds_to_settle === null || arm.seeds_to_settle === undefined ? "–" : shown(arm.seeds_to_settle))));
-  return section("ablation", "Ablation", make("p", { class: "soft small" }, `${found.metric}, ${String(found.direction).startsWith("max") ? "more" : "less"} is better; the difference is ${how}, paired seed by seed. An interval that crosses zero is no evidence at this number of seeds.`), host,
+    make("td", {}, arm.verdict_of_all ? badge(String(arm.verdict_of_all)) : "–", known(arm.p_holm) ? make("div", { class: "small soft" }, `p ${shown(arm.p_holm)}`) : null), make("td", {}, arm.verdict ? badge(String(arm.verdict)) : arm.name === found.baseline ? "baseline" : "–"), make("td", { class: "number" }, arm.seeds_to_settle === null || arm.seeds_to_settle === undefined ? "–" : shown(arm.seeds_to_settle))));
+  return section("ablation", "Ablation", make("p", { class: "soft small" }, `${found.metric}, ${String(found.direction).startsWith("max") ? "more" : "less"} is better; the difference is ${how}, paired seed by seed. ${found.chosen_by ? `${found.chosen_by} chose the epochs and what was retuned; the test split has chosen nothing. ` : ""}An interval that crosses zero is no evidence at this number of seeds. Intervals stand for one comparison each; the verdict of all is corrected for their number (Holm).`), host,
     make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Arms, scrolls sideways" }, make("table", {}, make("thead", {}, make("tr", {}, heads.map(h => make("th", { scope: "col" }, h)))), make("tbody", {}, rows))),
     (found.rounds || []).length ? make("details", {}, make("summary", {}, "Rounds of the selection"), evidence(found.rounds)) : null);
 }
