@@ -56,7 +56,10 @@ class Run:
     step: Step = None  # type: ignore[assignment]
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
-        """The training batches from number ``start`` on, without end, as the steps take them."""
+        """The training batches from number ``start`` on, without end, as the steps take them.
+
+        Ask for each after the step before it: a sampler that learns makes the order of an epoch from the state.
+        """
         stream = self.source.stream(start, lambda: self.state["sampler"])
         if self.shapes is None:
             return stream

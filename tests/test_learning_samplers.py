@@ -23,6 +23,7 @@ from mltricks.build import Run, compose_step
 from mltricks.data.order import PER_SAMPLE
 from mltricks.data.source import Source
 from mltricks.data.splits import MemorySplit
+from mltricks.launch.check import check_parts
 from mltricks.launch.probe import fusable
 from mltricks.objectives.classify import Classify
 from mltricks.objectives.next_token import NextToken
@@ -162,6 +163,31 @@ def test_a_technique_without_losses_of_samples_is_refused() -> None:
     run.step = compose_step(run)
     with pytest.raises(ValueError, match=r"sampler=ByLoss learns .* leaves none for a batch of 16\. Leave out"):
         advance(run, 1)
+
+
+class Bare:
+    """An objective of a user's own, which gives a mean alone."""
+
+    score, higher_is_better, kinds = "loss", False, ("classes",)
+
+    def judge(self, outputs: Tensor, y: Tensor) -> Any:
+        loss = F.cross_entropy(outputs, y)
+        return loss, {"metrics": {"loss": loss}}
+
+    def __call__(self, params, batch, ctx):
+        return self.judge(ctx.apply(params, batch["x"]), batch["y"])
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+
+def test_an_objective_without_losses_of_samples_is_refused_when_the_run_is_built() -> None:
+    own = f"objective._target_={__name__}.Bare"
+    with pytest.raises(ValueError, match=r"sampler=ByLoss .* objective=Bare has no per_sample\(outputs, y\)"):
+        make(*BY_LOSS, own)
+    cfg = {**make(*BY_LOSS).cfg, "objective": make(own, BY_LOSS[1]).cfg["objective"]}
+    with pytest.raises(ValueError, match="objective=Bare has no per_sample"):
+        check_parts(cfg)
 
 
 def test_other_samplers_add_nothing_to_state_and_aux() -> None:

@@ -18,6 +18,7 @@ from mltricks import checkpoint
 from mltricks.build import build
 from mltricks.config.compose import plain
 from mltricks.evaluate import evaluate
+from mltricks.launch.check import check_parts
 from mltricks.optim.base import Opt
 from mltricks.optim.sgd import SGD
 from mltricks.technique import Params
@@ -107,3 +108,6 @@ def test_the_members_of_a_stack_are_measured_by_their_mean(tmp_path: Path) -> No
 def test_a_second_average_is_refused() -> None:
     with pytest.raises(ValueError, match=r"optim=Polyak predicts with weights of its own, and technique=ema would"):
         make(*POLYAK, "technique=ema")
+    cfg = {**make(*POLYAK).cfg, "technique": make("technique=ema").cfg["technique"]}
+    with pytest.raises(ValueError, match="Leave ema out"):
+        check_parts(cfg)

@@ -82,7 +82,7 @@ def shape_of(cfg: dict[str, Any]) -> str:
 def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
     """Make everything that needs no data, so that each class checks its own values; the objective and the stack."""
     from mltricks.build import create_stack
-    from mltricks.compatibility import check_engine
+    from mltricks.compatibility import check_engine, check_prediction, check_sampler
     from mltricks.config.create import create, given_target, locate
     from mltricks.config.settings import check_settings
     from mltricks.data.base import DataOption
@@ -95,13 +95,15 @@ def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
     optim = create(node, "optim", allow)
     learning_rate_drives(cfg, optim, drives, allow)
     check_engine(create(cfg["engine"], "engine", allow), optim)
-    create(cfg["sampler"], "sampler", allow)
+    objective = create(cfg["objective"], "objective", allow)
+    check_sampler(create(cfg["sampler"], "sampler", allow), objective)
+    check_prediction(optim, stack)
     create(cfg["init"], "init", allow)
     check_names(cfg, "model", allow)
     data = locate(given_target(cfg["data"], "data"), "data", allow)
     if isinstance(data, type) and issubclass(data, DataOption):  # which loads nothing yet
         create(cfg["data"], "data", allow)
-    return create(cfg["objective"], "objective", allow), stack
+    return objective, stack
 
 
 def check_names(cfg: dict[str, Any], key: str, allow: Sequence[str]) -> None:
