@@ -15,7 +15,7 @@ from mltricks.compatibility import check_batches, check_engine, check_fit, check
 from mltricks.config.create import create
 from mltricks.config.settings import check_settings
 from mltricks.data import custom
-from mltricks.data.order import first_held, learns, teaching
+from mltricks.data.order import learns, teaching
 from mltricks.data.source import Source, in_order
 from mltricks.data.splits import DataSplits, Info
 from mltricks.freezing import frozen_names, still_norms
@@ -104,8 +104,8 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     shapes = declared(techniques, data.info.in_shape)
     check_shapes(shapes, module, data.info)
     model, state, frozen = set_up(module, techniques, optim, batch, device, cfg)
-    if learns(source.sampler):
-        state["sampler"] = map_state(lambda t: t.to(device), first_held(source.sampler, data.train))
+    if source.untaught is not None:
+        state["sampler"] = map_state(lambda t: t.to(device, copy=True), source.untaught)
     drives |= optim_drives | learning_rate_drives(cfg, optim, optim_drives, allow)
     constants = {"optim": floats_of(optim)} | {name: floats_of(t) for name, t in techniques.items()}
     plan = HyperPlan(constants, drives, total_steps, device if engine.tensors else None)

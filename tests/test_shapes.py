@@ -92,6 +92,13 @@ def test_traced_equals_eager_and_keeps_one_recording_a_shape(normal: list[str]) 
     assert len(traced.step.graphs) == 3
 
 
+@pytest.mark.slow
+def test_compiled_equals_eager() -> None:
+    eager, compiled = growing(), growing("engine=compile")
+    assert advance(compiled, 14) == pytest.approx(advance(eager, 14), abs=1e-5)
+    assert len(compiled.step.graphs) == 3
+
+
 @pytest.mark.parametrize("engine", ["eager", "traced"])
 @pytest.mark.parametrize("stop", [5, 6, 7, 11])
 def test_a_run_resumes_bit_for_bit_across_a_change(engine: str, stop: int, tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ class Source:
         unlabeled_ratio: unlabelled samples for each labelled one.
         epochs, max_steps: bounds of the run, which say what share of it is done when an epoch begins.
 
+    Attributes:
+        untaught: the state's part of a sampler that learns, at the start of the run; ``None`` for every other.
+
     Raises:
         ValueError: a batch is larger than the training split, or the sampler wants what nobody gives.
     """
@@ -53,8 +56,8 @@ class Source:
         )
         self.unlabeled, self.num_unlabeled = unlabeled, unlabeled_ratio * batch_size
         self.asked = arguments(sampler)
-        self.untaught = first_held(sampler, split)["start"] if learns(sampler) else None
-        num = self.num_samples = len(self._order(0, 0.0, self.untaught))
+        self.untaught = first_held(sampler, split) if learns(sampler) else None
+        num = self.num_samples = len(self._order(0, 0.0, None))
         self.steps_per_epoch = num // batch_size if drop_last else -(-num // batch_size)
         self.smallest_batch = batch_size if drop_last or num % batch_size == 0 else num % batch_size
         if self.steps_per_epoch == 0:
@@ -75,7 +78,7 @@ class Source:
             ValueError: the epoch has another length than the first.
         """
         progress = min(epoch * self.steps_per_epoch / self.total_steps, 1.0)
-        order = self._order(epoch, progress, self.untaught if own is None else own)
+        order = self._order(epoch, progress, own)
         if len(order) != self.num_samples:
             raise ValueError(
                 f"sampler={type(self.sampler).__name__} gives {len(order)} samples for epoch {epoch} and "
@@ -84,9 +87,9 @@ class Source:
         return order
 
     def _order(self, epoch: int, progress: float, own: Own | None) -> Tensor:
-        given = {"epoch": epoch, "progress": progress, "batch_size": self.batch_size, "own": own}
-        if own is not None:
-            given["own"] = map_state(lambda t: t.cpu(), own)
+        given = {"epoch": epoch, "progress": progress, "batch_size": self.batch_size}
+        if self.untaught is not None:
+            given["own"] = map_state(lambda t: t.cpu(), self.untaught["start"] if own is None else own)
         return self.sampler.order(self.split, fold(self.seed, 1, epoch), **{name: given[name] for name in self.asked})
 
     def indices(self, start: int) -> Iterator[Tensor]:
