@@ -6,6 +6,7 @@ A run that trains alone and one that trains in a stack with others go through th
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from mltricks.process.device import allows_tf32
 from mltricks.process.interrupt import stopped_by
 from mltricks.state import State, fold, reseed
 from mltricks.summary import Summary, git_state
+from mltricks.trivial import constant
 
 BEST = Path("checkpoints/best.safetensors")
 AFTER = 1
@@ -108,6 +110,11 @@ class Session:
     def record_test(self, metrics: dict[str, float], status: str) -> None:
         """Note the metrics of the test split: the run is over."""
         step, self.summary.test, self.summary.status = self.step, metrics, status
+        run = self.run
+        try:
+            self.summary.trivial = constant(run.data, run.objective, run.cfg["eval_batch_size"], "val", "test")
+        except Exception as error:  # a user's own objective may take other outputs; that fails no run that is over
+            print(f"the trivial predictor could not be measured ({type(error).__name__}: {error})", file=sys.stderr)
         self.ledger.tell({"step": step, "epoch": self.ledger.epoch(step), "split": "test", **metrics}, self.observers)
 
     def fail(self, error: BaseException) -> None:

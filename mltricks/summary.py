@@ -25,6 +25,8 @@ class Summary:
         train: means over the last epoch; where the run ended within one, since the last record.
         val: metrics of the weights that were kept, the best on validation.
         test: metrics of the same weights on the test split, read once; empty where the run did not end.
+        trivial: metrics on ``val`` and ``test`` of the constant outputs that fit the training targets best; empty where
+            the run did not end, or the objective knows none.
         epoch_of: the epoch that the metrics of each split belong to: ``train`` the last one, ``val`` and ``test`` the
             one whose weights were kept.
         objective: ``{"name", "value", "direction"}``: what a sweep optimises, by ``maximize`` or ``minimize``.
@@ -48,6 +50,7 @@ class Summary:
     train: dict[str, float] = field(default_factory=dict)
     val: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
+    trivial: dict[str, dict[str, float]] = field(default_factory=dict)
     epoch_of: dict[str, int] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)

@@ -278,6 +278,16 @@ def test_jobs_on_different_data_are_ranked_apart(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("floor", "is_said"), [(0.4, True), (0.5, True), (0.6, False)])
+def test_the_best_is_held_against_the_same_answer_always(tmp_path: Path, floor: float, is_said: bool) -> None:
+    jobs = [([f"optim.lr={i}"], v) for i, v in enumerate([0.5, 0.75])]
+    sweep = fake(tmp_path / "s", jobs, trivial={"val": {"loss": floor}})  # type: ignore[arg-type]
+    write(sweep)
+    said = payload(sweep)
+    assert said["best"]["group"]["trivial"] == floor
+    assert any(f"no better than the same answer always, which has {floor}" in w for w in said["warnings"]) == is_said
+
+
 def test_equals_have_the_same_rank(tmp_path: Path) -> None:
     sweep = fake(tmp_path / "s", [([f"optim.lr={i}"], v) for i, v in enumerate([0.5, 0.25, 0.25, None, 0.75])])
     assert [g.rank for g in groups(collect(sweep))] == [1, 1, 3, 4, None]

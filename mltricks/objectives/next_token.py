@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -38,6 +39,11 @@ class NextToken:
     def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Share of positions whose next token is the most probable one."""
         return {"accuracy": (logits.argmax(-1) == y).float().mean()}
+
+    def constant(self, y: Tensor, num_outputs: int) -> Tensor:
+        """The logits (L, K) that fit all targets best whatever the input: log shares of the tokens, everywhere."""
+        counts = torch.bincount(y.flatten(), minlength=num_outputs).float()
+        return ((counts + 1) / (counts.sum() + num_outputs)).log().expand(y.shape[1], num_outputs)
 
     def predict(self, logits: Tensor) -> Tensor:
         """Logits to the probabilities of the next token."""

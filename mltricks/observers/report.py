@@ -18,6 +18,7 @@ from mltricks.observers.console import shown_folder
 from mltricks.observers.files import read_records
 from mltricks.observers.outcome import Outcome, as_pixels, class_scores, confusion, digest, gather, worst
 from mltricks.process.atomic import write_atomically
+from mltricks.trivial import linear
 
 if TYPE_CHECKING:
     from mltricks.build import Run
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 REPORTED = ("completed", "stopped_early", "diverged")
 MAX_CLASS_ROWS = 50
+LONG = {"train": "training", "val": "validation", "test": "test"}
+"""The splits in words."""
 
 
 class Report(Observer):
@@ -62,7 +65,12 @@ def attempt(what: str, do: Callable[[], Any]) -> Any:
 def write_report(run: Run, folder: Path, summary: Summary, parts: list[Outcome]) -> None:
     """Write the pictures, and the page around those that could be drawn."""
     records, outcome = read_records(folder / "metrics.jsonl"), gather(parts)
-    sections = [result_section(summary), curves_section(run, folder, records), *error_sections(run, folder, outcome)]
+    floor = attempt("linear model", lambda: linear(run.data, run.objective, run.cfg["eval_batch_size"], "val", "test"))
+    sections = [
+        result_section(summary, floor or {}),
+        curves_section(run, folder, records),
+        *error_sections(run, folder, outcome),
+    ]
     closing = [schedule_section(run, folder), about_section(run, folder, summary)]
     title = (
         " ".join(summary.overrides)
@@ -81,8 +89,13 @@ def draw(folder: Path, draw_figure: Callable[..., Any], *arguments: Any) -> str:
     return page.picture(path, wide=draw_figure in (plots.learning_curves, plots.predictions))
 
 
-def result_section(summary: Summary) -> str:
-    """The outcome in large, and every metric of every split."""
+def result_section(summary: Summary, floor: dict[str, dict[str, float]] | None = None) -> str:
+    """The outcome in large, and every metric of every split, beside those of trivial predictors.
+
+    Args:
+        summary: of the run.
+        floor: metrics of a linear model by split.
+    """
     score = summary.objective["name"].rpartition("/")[2]
     shown = sorted(summary.test.items(), key=lambda item: (item[0] != score, item[0] != "loss"))[:2]
     large = {"status": summary.status.replace("_", " "), **{f"test {name}": page.shown(value) for name, value in shown}}
@@ -95,6 +108,10 @@ def result_section(summary: Summary) -> str:
         for split, metrics in splits.items()
         if metrics
     ]
+    for words, trivial in (("the same answer always", summary.trivial), ("a linear model", floor or {})):
+        rows += [[f"{words}, {LONG[split]}", *(found.get(n) for n in names)] for split, found in trivial.items()]
+    if score in summary.trivial.get("test", {}):
+        large[f"trivial predictor: test {score}"] = page.shown(summary.trivial["test"][score])
     error = f"<p>{page.escape(summary.error)}</p>" if summary.error else ""
     return page.cards(large, summary.status) + page.section("Result", error, page.table(["", *names], rows))
 
@@ -102,7 +119,7 @@ def result_section(summary: Summary) -> str:
 def row_label(split: str, summary: Summary) -> str:
     """Which split a row of metrics is of, and at which epoch."""
     epoch = summary.epoch_of.get(split)
-    said = {"train": "training, mean over epoch {}, the last", "val": "validation, epoch {}, the best"}
+    said = {"train": f"{LONG['train']}, mean over epoch {{}}, the last", "val": f"{LONG['val']}, epoch {{}}, the best"}
     return said.get(split, "test, weights of epoch {}").format(epoch) if epoch else split
 
 

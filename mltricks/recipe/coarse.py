@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mltricks.recipe.budget import coarse_split
+from mltricks.recipe.floor import Floor
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.rates import rate_changes
 from mltricks.recipe.search import Domains, Point, edges, random_points, text
@@ -70,14 +71,19 @@ def search_coarsely(tuner: Tuner, domains: Domains, ignorant_loss: float) -> tup
     best = best_of(outcomes)
     point = points[outcomes.index(best)] if best is not None else points[0]
     epochs = updates / tuner.money.steps_per_epoch
-    gate = judge(domains, points, outcomes, best, ignorant_loss)
+    gate = judge(domains, points, outcomes, best, ignorant_loss, tuner.ground)
     gate.reason = f"{num} trials of {epochs:.3g} epochs: {gate.reason}"
     tuner.settle(gate, outcomes, before)
     return point, best
 
 
 def judge(
-    domains: Domains, points: list[Point], outcomes: list[Outcome], best: Outcome | None, ignorant_loss: float
+    domains: Domains,
+    points: list[Point],
+    outcomes: list[Outcome],
+    best: Outcome | None,
+    ignorant_loss: float,
+    floor: Floor,
 ) -> Gate:
     """The gate: a trial learnt something."""
     ended = [outcome for outcome in outcomes if is_finite(outcome)]
@@ -96,6 +102,7 @@ def judge(
         "worst": min((o.summary.objective["value"] for o in ended), key=lambda v: v if is_max(best) else -v),
         "loss": loss,
         "ignorant_loss": ignorant_loss,
+        **floor.evidence(objective),
         "at_edge": at_edge,
         **point,
     }
@@ -103,12 +110,18 @@ def judge(
     reason = f"best {objective['name']} {objective['value']:.4g} with {shown}; {len(outcomes) - len(ended)} diverged."
     curve = scores_over_rates(points, outcomes)
     advice = f"The best lies at the edge of {', '.join(at_edge)}: the next search opens it." if at_edge else ""
-    if loss is not None and not loss < ignorant_loss:
+    if not floor.is_beaten_by(best.summary):
+        why = f"That is no better than the same answer always. {floor.say(objective)}"
+    elif loss is not None and not loss < ignorant_loss and not floor.constant:
+        why = f"Its loss {loss:.4g} is no better than knowing nothing, {ignorant_loss:.4g}."
+    else:
+        why = ""
+    if why:
         return Gate(
             4,
             "coarse search",
             "fail",
-            f"{reason} Its loss {loss:.4g} is no better than knowing nothing, {ignorant_loss:.4g}.",
+            f"{reason} {why}",
             evidence,
             "Look at the data and their targets: are they shuffled against each other? More epochs may help too.",
             curve=curve,

@@ -39,13 +39,21 @@ def run_final(tuner: Tuner, best: Trial, updates: int) -> tuple[Outcome, Changes
         return best.outcome, {**constant(), **tuner.length(updates), **point}
     tested = ", ".join(f"{name} {value:.4f}" for name, value in outcome.summary.test.items())
     reason += f"{made['name']} {made['value']:.4g} ({old['value']:.4g} without decay), test {tested}."
+    reason += f" {tuner.ground.say(made)}".rstrip()
     advice = (
         "" if wins else f"Trial {best.outcome.num} is better and is kept: a larger recipe.budget_epochs would help."
     )
     evidence: dict[str, Any] = {"best": made["value"], "without_decay": old["value"], "test": outcome.summary.test}
+    evidence |= tuner.ground.evidence(made)
+    kept = outcome if wins else best.outcome
+    verdict = "pass" if tuner.ground.is_beaten_by(kept.summary) else "fail"
+    if kept.summary.val and tuner.ground.is_linear_enough(kept.summary):
+        advice = f"{advice} A linear model does as well, for a fraction of the work.".strip()
+    if verdict == "fail":
+        advice = "The best there is, is no better than the same answer always: look at the data and their targets."
     losses = list(curves_of(outcome.folder / "metrics.jsonl", 1.0).val)
     chart = {"x": list(range(1, len(losses) + 1)), "y": losses, "x_label": "epoch", "y_label": "validation loss"}
-    tuner.settle(Gate(7, "final run", "pass", reason, evidence, advice, curve=chart), [outcome], before)
+    tuner.settle(Gate(7, "final run", verdict, reason, evidence, advice, curve=chart), [outcome], before)
     if wins:
         return outcome, {**changes, **tuner.length(length)}
     return best.outcome, {**constant(), **tuner.length(updates), **point}

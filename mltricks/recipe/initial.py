@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mltricks.recipe.budget import Budget
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.tuner import Tuner
+
+if TYPE_CHECKING:
+    from mltricks.data.splits import DataSplits
 
 NUM_BATCHES = 2
 SMALLEST = 200
 """Updates without which the steps have nothing to divide."""
 
 
-def check_budget(cfg: dict[str, Any], budget_epochs: float) -> None:
-    """Refuse a budget that no step can do anything with, before the first job; the data are loaded to count them.
+def check_budget(cfg: dict[str, Any], budget_epochs: float) -> DataSplits:
+    """Refuse a budget that no step can do anything with, before the first job; the data, loaded to count them.
 
     Args:
         cfg: the configuration, as nested dicts.
@@ -29,7 +32,8 @@ def check_budget(cfg: dict[str, Any], budget_epochs: float) -> None:
 
     allow, drop_last = cfg["allow_modules"], cfg["data"].get("drop_last", True)
     sampler = create(cfg["sampler"], "sampler", allow)
-    source = Source(load_data(cfg, allow).train, sampler, cfg["batch_size"], 0, drop_last)
+    data = load_data(cfg, allow)
+    source = Source(data.train, sampler, cfg["batch_size"], 0, drop_last)
     budget = Budget(float(budget_epochs), source.steps_per_epoch, cfg["batch_size"])
     if budget.left < SMALLEST:
         least = -(-SMALLEST // budget.steps_per_epoch)
@@ -37,6 +41,7 @@ def check_budget(cfg: dict[str, Any], budget_epochs: float) -> None:
             f"hydra.sweeper.budget_epochs={budget_epochs} is {budget.left} updates, and the steps need {SMALLEST} at "
             f"least. Type recipe.budget_epochs={least} or more."
         )
+    return data
 
 
 def check_initial_loss(tuner: Tuner) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from mltricks.recipe.best import write_best
 from mltricks.recipe.coarse import domains_of, search_coarsely
 from mltricks.recipe.final import run_final
+from mltricks.recipe.floor import measure_floor
 from mltricks.recipe.gate import GateFailed
 from mltricks.recipe.initial import check_budget, check_initial_loss
 from mltricks.recipe.memorise import overfit_small_sample
@@ -46,7 +47,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     compositions = Compositions(place.context.config_loader, place.config)
     tuner = Tuner(None, base, plain(compositions.plain(base)), settings)  # type: ignore[arg-type]
     domains_of(tuner, Interval(1e-6, 1.0, log=True), compositions)  # a mistyped key is told before the first job
-    check_budget(tuner.cfg, settings["budget_epochs"])
+    tuner.floor = measure_floor(tuner.cfg, check_budget(tuner.cfg, settings["budget_epochs"]))
     tuner.sweep = Sweep(place)
     try:
         go_through(tuner, compositions, place)
@@ -59,7 +60,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
 def go_through(tuner: Tuner, compositions: Any, place: Place) -> None:
     """The program: one line a step."""
     start = check_initial_loss(tuner)
-    ignorant = start["expected"]
+    ignorant = tuner.ground.ignorant(start["expected"])
     overfit_small_sample(tuner)
     domains = domains_of(tuner, find_rates(tuner, start["val_loss"]), compositions)
     point, _ = search_coarsely(tuner, domains, ignorant)
@@ -71,6 +72,7 @@ def go_through(tuner: Tuner, compositions: Any, place: Place) -> None:
     outcome, changes = run_final(tuner, trial, updates)
     groups = [group for group in place.context.config_loader.list_groups("")]
     tuner.best = write_best(tuner.folder, changed(tuner.base, changes), groups, outcome)
+    tuner.best["floor"] = tuner.ground.evidence(outcome.summary.objective)
     tuner.write("finished")
     conclude(tuner)
 
@@ -82,6 +84,8 @@ def conclude(tuner: Tuner) -> None:
     tested = ", ".join(f"{name} {value:.4f}" for name, value in tuner.best["test"].items())
     objective = tuner.best["objective"]
     print(f"best: job {tuner.best['job']}, {objective['name']} {objective['value']:.4f}, test {tested}")
+    if said := tuner.ground.say(objective):
+        print(f"  {said}")
     print(
         f"  {tuner.money.spent_epochs:.4g} of {tuner.settings['budget_epochs']:g} epochs, {seconds:.1f} s in the jobs"
     )

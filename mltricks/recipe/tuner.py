@@ -14,6 +14,7 @@ from typing import Any
 
 from mltricks.process.atomic import write_atomically
 from mltricks.recipe.budget import Budget
+from mltricks.recipe.floor import Floor
 from mltricks.recipe.gate import Gate, GateFailed
 from mltricks.summary import json_safe
 from mltricks.sweep.outcome import Outcome
@@ -39,6 +40,7 @@ class Tuner:
         outcomes: of every job so far.
         gates: of every step so far.
         best: what is said of the best configuration, when it is known.
+        floor: what trivial predictors score; known before the first step.
     """
 
     sweep: Sweep
@@ -49,6 +51,13 @@ class Tuner:
     outcomes: list[Outcome] = field(default_factory=list)
     gates: list[Gate] = field(default_factory=list)
     best: dict[str, Any] | None = None
+    floor: Floor | None = None
+
+    @property
+    def ground(self) -> Floor:
+        """What trivial predictors score."""
+        assert self.floor is not None, "it is measured before the first step"
+        return self.floor
 
     @property
     def money(self) -> Budget:

@@ -33,6 +33,7 @@ class Row:
         error: why it failed or diverged; empty otherwise.
         curves: of score and losses.
         test: metrics on the test split.
+        trivial: the objective of the same answer always; ``None`` where that is not known.
         has_report: whether it has a page of its own.
     """
 
@@ -46,6 +47,7 @@ class Row:
     error: str
     curves: dict[str, Curve] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
+    trivial: float | None = None
     has_report: bool = False
 
     @property
@@ -132,6 +134,7 @@ def make_row(sweep: Path, path: Path, summary: Summary | None, overrides: list[s
         error=found.error or "",
         curves=read_curves(path / "metrics.jsonl", score),
         test={name: v for name, v in found.test.items() if finite(v) is not None},
+        trivial=finite(found.trivial.get("val", {}).get(score)),
         has_report=(path / "report.html").is_file(),
     )
 

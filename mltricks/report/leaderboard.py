@@ -24,6 +24,7 @@ class Group:
         best, worst: of these; ``None`` likewise.
         partial: the best of the jobs that were stopped on the way, where none had its whole training.
         seconds: of training, all jobs together.
+        trivial: the objective of the same answer always; ``None`` where that is not known.
         rank: 1 for the best of those measured alike, the same for equal means; ``None`` without a whole training.
     """
 
@@ -36,6 +37,7 @@ class Group:
     worst: float | None
     partial: float | None
     seconds: float
+    trivial: float | None = None
     rank: int | None = None
 
 
@@ -111,6 +113,7 @@ def make_group(sweep: Collected, numbers: list[int]) -> Group:
         worst=worse(whole) if whole else None,
         partial=better(part) if part and not whole else None,
         seconds=math.fsum(row.seconds for row in all_rows),
+        trivial=next((row.trivial for row in rows if row.trivial is not None), None),
     )
 
 

@@ -102,6 +102,7 @@ def as_group(group: Group) -> dict[str, Any]:
         "rows": group.rows,
         "n": group.n,
         "rank": group.rank,
+        "trivial": group.trivial,
         "measured_on": group.measured_on,
         "mean": group.score.mean if group.score else None,
         "interval": [group.score.low, group.score.high] if group.score and known else None,

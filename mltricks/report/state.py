@@ -62,6 +62,8 @@ def doubts(sweep: Collected, found: list[Group]) -> list[str]:
             "cannot be compared. Each has a ranking of its own, and there is no best of all."
         ]
     best, texts = whole[0], []
+    if best.score and best.trivial is not None and sweep.sign * (best.score.mean - best.trivial) <= 0:
+        texts.append(f"The best is no better than the same answer always, which has {best.trivial:.4g}.")
     tied = sum(group.rank == 1 for group in whole)
     if tied > 1:
         texts.append(f"{tied} of the {len(whole)} configurations have the same best score: which is best is not known.")

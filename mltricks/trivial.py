@@ -1,0 +1,139 @@
+"""What predictors that need no training of a network score: a model that does not beat them has learnt nothing of use.
+
+``constant`` always gives the same outputs, those that fit the training targets best: the most frequent class, the mean.
+``linear`` is scikit-learn's logistic or ridge regression on the inputs as a model sees them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mltricks.data.source import in_order
+from mltricks.data.splits import DataSplits, Split
+from mltricks.evaluate import Tally, evaluate, judge
+
+MAX_TARGETS = 100_000
+"""Training targets that are looked at, at most."""
+CHUNK = 8192
+MAX_SAMPLES, MAX_FEATURES, MAX_ITERATIONS = 2_000, 1_024, 50
+"""What the linear model learns from, at most: a second's work. Of more features, as many at even distances."""
+BETTER = 0.05
+"""Share of a trivial loss by which another must lie below it to be better."""
+DEVIATIONS = 2.0
+"""Standard errors by which a share of hits must lie above a trivial one to be better."""
+
+
+def targets(split: Split, batch_size: int) -> Iterator[Tensor]:
+    """The targets of a split in order; where its classes are known no input is read."""
+    labels = split.labels
+    yield from labels.split(CHUNK) if labels is not None else (b["y"] for b in in_order(split, batch_size))
+
+
+@torch.no_grad()
+def constant(data: DataSplits, objective: Any, batch_size: int, *names: str) -> dict[str, dict[str, float]]:
+    """The metrics of the best constant outputs on the splits named; empty where the objective has no such outputs.
+
+    Args:
+        data: of the run.
+        objective: judges outputs; its ``constant(y, num_outputs)`` gives those of one sample.
+        batch_size: samples that are read at once, where a split does not tell its classes.
+        names: ``val``, ``test``.
+    """
+    if not hasattr(objective, "constant"):
+        return {}
+    seen: list[Tensor] = []
+    for y in targets(data.train, batch_size):
+        seen.append(y)
+        if sum(map(len, seen)) >= MAX_TARGETS:
+            break
+    output = objective.constant(torch.cat(seen), data.info.num_outputs)
+    found = {}
+    for name in names:
+        tally = Tally()
+        for y in targets(getattr(data, name), batch_size):
+            tally.add(judge(objective, output.expand(len(y), *output.shape), y), len(y))
+        found[name] = {metric: float(value) for metric, value in tally.means().items()}
+    return found
+
+
+def linear(data: DataSplits, objective: Any, batch_size: int, *names: str) -> dict[str, dict[str, float]]:
+    """The metrics of a linear model on the splits named; empty for targets or inputs that it cannot have.
+
+    Args:
+        data, objective, names: as for ``constant``.
+        batch_size: samples a forward pass.
+    """
+    first = torch.arange(min(MAX_SAMPLES, len(data.train)))
+    batch = next(iter(data.train.batches([first])))
+    x, y = batch["x"], batch["y"]
+    is_class = data.info.target == "classes" and y.ndim == 1 and not y.is_floating_point()
+    if not isinstance(x, Tensor) or data.info.kind == "tokens" or not (is_class or data.info.target == "values"):
+        return {}
+    features = lambda x: thinned(data.info.normalize(x).flatten(1)).float().cpu().numpy()  # noqa: E731
+    predict = fitted(features(x), y.cpu(), data.info.num_outputs, is_class)
+    if predict is None:
+        return {}
+
+    def outputs(state: Any, x: Tensor) -> Tensor:
+        return predict(features(x)).to(x.device)
+
+    return {name: evaluate(outputs, objective, {}, getattr(data, name), batch_size) for name in names}
+
+
+def thinned(x_BD: Tensor) -> Tensor:
+    """At most ``MAX_FEATURES`` of the features, at even distances."""
+    step = -(-x_BD.shape[1] // MAX_FEATURES)
+    return x_BD[:, ::step]
+
+
+def fitted(x: Any, y: Tensor, num_outputs: int, is_class: bool) -> Any:
+    """The prediction of a fitted linear model, from features to outputs; ``None`` where there is a single class."""
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if not is_class:
+        ridge = Ridge().fit(x, y.reshape(len(y), -1).numpy())
+        return lambda x: torch.as_tensor(ridge.predict(x), dtype=torch.float32).reshape(len(x), -1)
+    if len(y.unique()) < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a floor
+        logistic = LogisticRegression(C=0.1, max_iter=MAX_ITERATIONS).fit(x, y.numpy())
+
+    def logits(x: Any) -> Tensor:
+        known = torch.as_tensor(logistic.predict_log_proba(x), dtype=torch.float32).clamp(min=-20.0)
+        full = known.new_full((len(known), num_outputs), -20.0)
+        return full.index_copy(1, torch.as_tensor(logistic.classes_), known)
+
+    return logits
+
+
+def beats(metrics: dict[str, float], floor: dict[str, float], score: str, higher_is_better: bool, size: int) -> bool:
+    """Whether metrics are better than those of a trivial predictor beyond chance, by the score or by the loss.
+
+    Args:
+        metrics: of the model.
+        floor: of the trivial predictor, on the same split.
+        score: the metric that steers the run.
+        higher_is_better: which way of it is better.
+        size: samples of the split.
+
+    >>> beats({"accuracy": 0.86, "loss": 0.6}, {"accuracy": 0.85, "loss": 0.61}, "accuracy", True, 100)
+    False
+    """
+    if "loss" in floor and metrics.get("loss", math.inf) < (1 - BETTER) * floor["loss"]:
+        return True
+    if score not in floor or score not in metrics:
+        return score not in floor
+    gain = (metrics[score] - floor[score]) * (1 if higher_is_better else -1)
+    share = floor[score]
+    if higher_is_better and 0 <= share <= 1:
+        return gain > DEVIATIONS * math.sqrt(max(share * (1 - share), 1 / size) / size)
+    return gain > BETTER * abs(share)
