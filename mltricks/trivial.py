@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mltricks.data.source import in_order
-from mltricks.data.splits import DataSplits, Split
+from mltricks.data.splits import DataSplits, MemorySplit, Split
 from mltricks.evaluate import Tally, evaluate, judge
 
 MAX_TARGETS = 100_000
-"""Training targets that are looked at, at most."""
+"""Training samples whose targets are looked at, at most, where classes are not known without reading samples."""
 CHUNK = 8192
 MAX_SAMPLES, MAX_FEATURES, MAX_ITERATIONS = 2_000, 1_024, 50
 """What the linear model learns from, at most: a second's work. Of more features, as many at even distances."""
@@ -28,10 +27,17 @@ DEVIATIONS = 2.0
 """Standard errors by which a share of hits must lie above a trivial one to be better."""
 
 
-def targets(split: Split, batch_size: int) -> Iterator[Tensor]:
-    """The targets of a split in order; where its classes are known no input is read."""
-    labels = split.labels
-    yield from labels.split(CHUNK) if labels is not None else (b["y"] for b in in_order(split, batch_size))
+def targets(split: Split, batch_size: int, most: int | None = None) -> Iterator[Tensor]:
+    """The targets of a split in order, or of ``most`` of its samples; where its classes are known none is read."""
+    if split.labels is not None:
+        return iter(split.labels.split(CHUNK))
+    some = spread(len(split), len(split) if most is None else most).split(batch_size)
+    return (batch["y"] for batch in split.batches(some))
+
+
+def spread(size: int, most: int) -> Tensor:
+    """Positions at even distances, at most so many: samples may lie in the order of their classes."""
+    return torch.arange(0, size, max(1, -(-size // most)))
 
 
 @torch.no_grad()
@@ -46,12 +52,8 @@ def constant(data: DataSplits, objective: Any, batch_size: int, *names: str) -> 
     """
     if not hasattr(objective, "constant"):
         return {}
-    seen: list[Tensor] = []
-    for y in targets(data.train, batch_size):
-        seen.append(y)
-        if sum(map(len, seen)) >= MAX_TARGETS:
-            break
-    output = objective.constant(torch.cat(seen), data.info.num_outputs)
+    seen = torch.cat(list(targets(data.train, batch_size, MAX_TARGETS)))
+    output = objective.constant(seen, data.info.num_outputs)
     found = {}
     for name in names:
         tally = Tally()
@@ -62,14 +64,15 @@ def constant(data: DataSplits, objective: Any, batch_size: int, *names: str) -> 
 
 
 def linear(data: DataSplits, objective: Any, batch_size: int, *names: str) -> dict[str, dict[str, float]]:
-    """The metrics of a linear model on the splits named; empty for targets or inputs that it cannot have.
+    """The metrics of a linear model on the splits named; empty for data it cannot have, or that do not lie in memory.
 
     Args:
         data, objective, names: as for ``constant``.
         batch_size: samples a forward pass.
     """
-    first = torch.arange(min(MAX_SAMPLES, len(data.train)))
-    batch = next(iter(data.train.batches([first])))
+    if not isinstance(data.train, MemorySplit):
+        return {}
+    batch = next(data.train.batches([spread(len(data.train), MAX_SAMPLES)]))
     x, y = batch["x"], batch["y"]
     is_class = data.info.target == "classes" and y.ndim == 1 and not y.is_floating_point()
     if not isinstance(x, Tensor) or data.info.kind == "tokens" or not (is_class or data.info.target == "values"):

@@ -19,7 +19,7 @@ from mltricks.objectives.classify import Classify
 from mltricks.objectives.next_token import NextToken
 from mltricks.objectives.regress import Regress
 from mltricks.summary import Summary
-from mltricks.trivial import beats, constant, linear
+from mltricks.trivial import beats, constant, linear, spread
 
 NOISE = '''
 import torch
@@ -85,6 +85,14 @@ def test_a_linear_model_is_found_where_there_is_one() -> None:
     assert beats(found, floor, "accuracy", True, 200)
     assert linear(splits(torch.randint(3, (9, 4)), "tokens", 3), NextToken(), 4, "test") == {}
     assert linear(splits(torch.zeros(9, dtype=torch.int64), "classes", 3), Classify(), 4, "test") == {}
+
+
+def test_samples_in_the_order_of_their_classes_are_not_cut_off() -> None:
+    assert spread(10, 4).tolist() == [0, 3, 6, 9]
+    assert spread(3, 4).tolist() == [0, 1, 2]
+    y = torch.arange(4).repeat_interleave(3000)
+    x = torch.eye(4)[y] + 0.01 * torch.randn(len(y), 4, generator=torch.Generator().manual_seed(0))
+    assert linear(splits(y, "classes", 4, x), Classify(), 512, "test")["test"]["accuracy"] == 1.0
 
 
 def test_better_is_beyond_chance() -> None:
