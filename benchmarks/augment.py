@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from mltricks.data.source import Source
-from mltricks.data.splits import Info, MemorySplit
+from mltricks.data.splits import MemorySplit
+from mltricks.inputs.image import Image as ImageKind
 from mltricks.samplers.shuffle import Shuffle
 from mltricks.techniques.crop import Crop
 from mltricks.techniques.flip import Flip
@@ -35,7 +36,7 @@ MEAN, STD = torch.tensor([125.3, 123.0, 113.9]).view(3, 1, 1), torch.tensor([63.
 def ours(x: Tensor, y: Tensor, batch_size: int, fill: str) -> Callable[[], None]:
     """One epoch of our source through our techniques."""
     source = Source(MemorySplit(x, y, image=True), Shuffle(), batch_size, seed=0)
-    info = Info("image", "classes", (3, 32, 32), 10, (), MEAN, STD)
+    info = ImageKind((3, 32, 32), MEAN, STD)
     stack: list[Any] = [Crop(4, fill), Flip(0.5)]
 
     def epoch() -> None:

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 import mltricks
 from mltricks.build import STEP, Run, build
 from mltricks.config.compose import plain
-from mltricks.data.splits import DataSplits, Info, MemorySplit
+from mltricks.data.info import Info
+from mltricks.data.splits import DataSplits, MemorySplit
+from mltricks.inputs.image import Image
 from mltricks.launch import probe as probing
 from mltricks.stack.run import StackedRun
 from mltricks.state import fold, reseed
@@ -95,7 +97,7 @@ def random_data(cell: Cell) -> DataSplits:
     x = torch.randint(256, (SAMPLES, cell.size, cell.size, channels), dtype=torch.uint8)
     split = MemorySplit(x, torch.randint(10, (SAMPLES,)), image=True)
     mean, std = torch.full((channels, 1, 1), 128.0), torch.full((channels, 1, 1), 74.0)
-    info = Info("image", "classes", (channels, cell.size, cell.size), 10, tuple("0123456789"), mean, std)
+    info = Info(Image((channels, cell.size, cell.size), mean, std), "classes", 10, tuple("0123456789"))
     return DataSplits(split, split, split, info)
 
 

@@ -15,9 +15,10 @@ from mltricks.compatibility import check_batches, check_engine, check_fit, check
 from mltricks.config.create import create
 from mltricks.config.settings import check_settings
 from mltricks.data import custom
+from mltricks.data.info import Info
 from mltricks.data.order import learns, teaching
 from mltricks.data.source import Source, in_order
-from mltricks.data.splits import DataSplits, Info
+from mltricks.data.splits import DataSplits
 from mltricks.freezing import frozen_names, still_norms
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import HyperPlan
@@ -99,10 +100,10 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     total_steps = source.total_steps
 
     batch = normalized(next(source.stream(0)), data.info)
-    module = create_model(cfg, data, seed, allow, batch)
+    module = create_model(cfg, data, seed, allow, objective, batch)
     check_batches(source, module, techniques)
     shapes = declared(techniques, data.info.in_shape)
-    check_shapes(shapes, module, data.info)
+    check_shapes(shapes, module, data.info, objective)
     model, state, frozen = set_up(module, techniques, optim, batch, device, cfg)
     if source.untaught is not None:
         state["sampler"] = map_state(lambda t: t.to(device, copy=True), source.untaught)
@@ -181,55 +182,53 @@ def load_data(cfg: dict[str, Any], allow: list[str]) -> DataSplits:
 
 
 def create_model(
-    cfg: dict[str, Any], data: DataSplits, seed: int, allow: list[str], batch: Batch | None = None
+    cfg: dict[str, Any], data: DataSplits, seed: int, allow: list[str], objective: Any, batch: Batch | None = None
 ) -> nn.Module:
     """The model, initialised from the run's seed.
 
     Args:
-        cfg, data, seed, allow: of the run.
+        cfg, data, seed, allow, objective: of the run.
         batch: a normalised one for an initialiser whose call names ``batch``; it is told on the CPU, as the model is.
             ``None`` for the first samples of the data.
     """
     reseed(fold(seed, INIT))
-    model = make_model(cfg["model"], data.info, allow)
+    model = make_model(cfg["model"], data.info, allow, objective)
     init, more = create(cfg["init"], "init", allow), {}
     if "batch" in inspect.signature(init).parameters:
         batch = normalized(next(in_order(data.train, cfg["batch_size"])), data.info) if batch is None else batch
-        more = {"batch": {key: value.cpu() for key, value in batch.items()}}
+        more = {"batch": map_state(Tensor.cpu, batch)}
     reseed(fold(seed, INIT, 1))
     init(model, **more)
     return model
 
 
-def make_model(node: dict[str, Any], info: Info, allow: list[str]) -> nn.Module:
+def make_model(node: dict[str, Any], info: Info, allow: list[str], objective: Any) -> nn.Module:
     """The model that a node of the configuration describes, as its constructor made it; lazy layers get their shapes.
 
     Raises:
-        ValueError: it is no module, cannot take inputs of the data's shape, or gives outputs of another shape.
+        ValueError: it is no module, cannot take such inputs, or gives outputs that the objective cannot use.
     """
     model = create(node, "model", allow, in_shape=info.in_shape, num_outputs=info.num_outputs)
     if not isinstance(model, nn.Module):
         raise ValueError(f"model._target_={node['_target_']} gives a {type(model).__name__}, no torch.nn.Module.")
     what = f"model.name={node['name']}" if "name" in node else f"model._target_={node['_target_']}"
-    fits = {"image": "resnet9", "tokens": "transformer", "vector": "mlp"}[info.kind]
-    shape = (2, *info.in_shape)
-    wanted = (2, *(info.in_shape if info.target == "tokens" else ()), info.num_outputs)
-    x = torch.zeros(shape, dtype=torch.int64 if info.kind == "tokens" else torch.float32)
+    x = info.input.zeros(2)
     try:
         with torch.no_grad():
             output = model.eval()(x)
         model.train()
     except Exception as error:  # whatever a model raises, the user's question is which model fits
+        shapes = map_state(lambda t: f"{tuple(t.shape)} {t.dtype}", x)
         raise ValueError(
-            f"{what} cannot take these data ({info.kind}, a batch of shape {shape}, {x.dtype}): "
-            f"{error}. Type model={fits}, or change the model's settings."
+            f"{what} cannot take these data ({info.input.kind}, a batch of {shapes}): "
+            f"{error}. Type model={info.input.suits}, or change the model's settings."
         ) from error
-    got = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
-    if got != wanted:
+    try:
+        objective.check_outputs(output, 2, info)
+    except ValueError as error:
         raise ValueError(
-            f"{what} gives {got} for a batch of shape {shape}; (B, num_outputs) is wanted, here {wanted}. "
-            f"Let the model take num_outputs={info.num_outputs}, or type model={fits}."
-        )
+            f"{what} {error}. Let the model take num_outputs={info.num_outputs}, or type model={info.input.suits}."
+        ) from error
     return model
 
 

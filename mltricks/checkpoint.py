@@ -13,7 +13,7 @@ import torch
 
 from mltricks import __version__
 from mltricks.process.atomic import first_line, write_atomically
-from mltricks.state import State, map_state
+from mltricks.state import State, map_state, named_leaves
 
 FORMAT = 2
 LAST = Path("checkpoints/last.pt")
@@ -59,7 +59,7 @@ def digest(content: Mapping[str, Any]) -> str:
     False
     """
     state = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(_named(content), key=lambda item: item[0]):
+    for name, value in sorted(named_leaves(content), key=lambda item: item[0]):
         if isinstance(value, torch.Tensor):
             state.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             state.update(memoryview(value.contiguous().reshape(-1).view(torch.uint8).numpy()))
@@ -125,7 +125,7 @@ def restore(saved: State, built: State, path: Path) -> State:
     Raises:
         ValueError: a tensor is missing, unknown, or has another shape or type.
     """
-    mine, theirs = dict(_named(built)), dict(_named({k: v for k, v in saved.items() if k != "host"}))
+    mine, theirs = dict(named_leaves(built)), dict(named_leaves({k: v for k, v in saved.items() if k != "host"}))
     for name in sorted(mine.keys() ^ theirs.keys()):
         where = "the checkpoint" if name in theirs else "the model"
         raise ValueError(f"{path} belongs to another model or stack: only {where} has {name}.")
@@ -141,11 +141,3 @@ def restore(saved: State, built: State, path: Path) -> State:
         window = map_state(lambda t: t.to(device), saved["host"]["window"])
         moved["host"] = {**saved["host"], "window": window}
     return moved
-
-
-def _named(tree: Any, prefix: str = "") -> Any:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _named(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

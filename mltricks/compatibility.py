@@ -7,16 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from mltricks.data.info import Info
 from mltricks.data.order import learns
 from mltricks.data.source import Source
-from mltricks.data.splits import DataSplits, Info
+from mltricks.data.splits import DataSplits
+from mltricks.objectives.base import Objective
 from mltricks.process.atomic import first_line
 from mltricks.shapes import Shapes
 from mltricks.step import Stack, split_at_normalize
 from mltricks.technique import defines
-
-OBJECTIVES = {"classes": "classify", "values": "regress", "tokens": "next_token"}
-"""The objective for each kind of target."""
 
 
 def check_engine(engine: Any, optim: Any) -> None:
@@ -30,17 +29,18 @@ def check_engine(engine: Any, optim: Any) -> None:
 
 def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str, Any]) -> None:
     """Refuse combinations that cannot be right, and settings that change nothing."""
-    if data.info.target not in objective.kinds:
+    if data.info.target not in objective.targets:
         raise ValueError(
             f"objective={type(objective).__name__} does not fit these data, whose targets are {data.info.target}. "
-            f"Type objective={OBJECTIVES[data.info.target]}."
+            f"Type objective={' or objective='.join(objectives_for(data.info.target)) or 'one that takes these'}."
         )
     if cfg["precision"]["dtype"] == "fp16" and "loss_scale" not in techniques:
         raise ValueError("precision.dtype=fp16 without loss scaling loses small gradients. Type precision=fp16.")
     for name, technique in techniques.items():
-        if technique.kinds and data.info.kind not in technique.kinds:
-            kinds = " or ".join(technique.kinds)
-            raise ValueError(f"technique={name} works on {kinds} data; these are {data.info.kind}. Leave {name} out.")
+        for wanted, there in ((technique.kinds, data.info.input.kind), (technique.targets, data.info.target)):
+            if wanted and there not in wanted:
+                listed = " or ".join(wanted)
+                raise ValueError(f"technique={name} works on {listed} data; these are {there}. Leave {name} out.")
         technique.check(data.info)
         if "x_unlabeled" in technique.needs and data.unlabeled is None:
             raise ValueError(
@@ -66,9 +66,20 @@ def check_raw(techniques: Stack) -> None:
             )
 
 
+def objectives_for(target: str) -> list[str]:
+    """The options of the group ``objective`` that take a kind of target."""
+    import yaml
+
+    from mltricks.config.create import locate
+    from mltricks.config.options import conf_dir
+
+    nodes = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((conf_dir() / "objective").glob("*.yaml"))}
+    return [name for name, node in nodes.items() if target in locate(node["_target_"], "objective", []).targets]
+
+
 def check_sampler(sampler: Any, objective: Any) -> None:
     """Refuse a sampler that learns from the losses of samples, where the objective does not give these."""
-    if learns(sampler) and not hasattr(objective, "per_sample"):
+    if learns(sampler) and type(objective).per_sample is Objective.per_sample:
         raise ValueError(
             f"sampler={type(sampler).__name__} learns from the loss of every sample, and "
             f"objective={type(objective).__name__} has no per_sample(outputs, y). Add it, or type sampler=shuffle."
@@ -85,24 +96,23 @@ def check_prediction(optim: Any, techniques: Stack) -> None:
         )
 
 
-def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info) -> None:
+def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info, objective: Any) -> None:
     """Refuse a model of fixed size, where a technique changes the shape of samples."""
     if shapes is None:
         return
     for _, shape in shapes.table:
-        wanted = (2, *(shape if info.target == "tokens" else ()), info.num_outputs)
-        x = torch.zeros(2, *shape, dtype=torch.int64 if info.kind == "tokens" else torch.float32)
+        there, problem = info.reshaped(shape), ""
         try:
             with torch.no_grad():
-                got = tuple(module.eval()(x).shape)
-            problem = "" if got == wanted else f"gives {got} for them where {wanted} is wanted"
+                objective.check_outputs(module.eval()(there.input.zeros(2)), 2, there)
         except Exception as error:  # whatever a model raises
-            problem = f"cannot take them: {first_line(error)}"
+            problem = first_line(error)
         module.train()
         if problem:
             raise ValueError(
-                f"technique={shapes.name} trains on samples of shape {shape}, and model={type(module).__name__} "
-                f"{problem}. Type a model for every size, as model=resnet9 for images, or leave {shapes.name} out."
+                f"technique={shapes.name} trains on samples of shape {shape}, and model={type(module).__name__} cannot "
+                f"take them: {problem}. Type a model for every size, as model=resnet9 for images, or leave "
+                f"{shapes.name} out."
             )
 
 

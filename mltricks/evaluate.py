@@ -21,7 +21,7 @@ from mltricks.state import State
 if TYPE_CHECKING:
     from mltricks.build import Run
 
-Watch = Callable[[Batch, Tensor], None]
+Watch = Callable[[Batch, Any], None]
 """Called with every batch of a split and the model's outputs on it."""
 
 LOWER_IS_BETTER = ("loss", "mae", "rmse", "mse", "perplexity", "error", "bits_per_character", "ece", "brier")
@@ -30,7 +30,7 @@ LOWER_IS_BETTER = ("loss", "mae", "rmse", "mse", "perplexity", "error", "bits_pe
 
 @torch.no_grad()
 def evaluate(
-    predict: Callable[[State, Tensor], Tensor],
+    predict: Callable[[State, Any], Any],
     objective: Any,
     state: State,
     split: Split,
@@ -47,7 +47,7 @@ def evaluate(
         batch_size: samples a forward pass.
         watch: who else wants to see the outputs.
     """
-    tally = Tally()
+    tally = Tally(objective)
     for batch in in_order(split, batch_size):
         outputs = predict(state, batch["x"])
         tally.add(judge(objective, outputs, batch["y"]), len(batch["y"]))
@@ -56,22 +56,25 @@ def evaluate(
     return {name: float(value) for name, value in tally.means().items()}
 
 
-COUNTS = "class counts"
-"""What ``judge`` gives besides the metrics where the outputs choose classes: sums, no means."""
+COUNTED = "counted "
+"""Names in what ``judge`` returns that begin so are sums over samples, not means."""
 
 
-def judge(objective: Any, outputs: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """The objective's metrics of a batch, 0-d, and of classes what macro F1 is made of; works under ``vmap``."""
-    metrics = dict(objective.judge(outputs, y)[1]["metrics"])
-    if has_classes(metrics, outputs, y):
-        metrics[COUNTS] = class_counts(outputs.argmax(1), y, outputs.shape[1])
-    return metrics
+def judge(objective: Any, outputs: Any, y: Tensor) -> dict[str, Tensor]:
+    """The objective's metrics of a batch, 0-d, and what it counts."""
+    counts = {COUNTED + name: value for name, value in objective.counts(outputs, y).items()}
+    return {**objective.judge(outputs, y)[1]["metrics"], **counts}
 
 
 class Tally:
-    """Adds up what ``judge`` gives of the batches of a split, of one run or, with a leading axis, of several."""
+    """Adds up what ``judge`` returns for the batches of a split, of one run or, with a leading axis, of several.
 
-    def __init__(self) -> None:
+    Args:
+        objective: turns the sums into metrics.
+    """
+
+    def __init__(self, objective: Any) -> None:
+        self.objective = objective
         self.totals: dict[str, Tensor] = {}
         self.num_samples = 0
 
@@ -79,45 +82,14 @@ class Tally:
         """Add a batch."""
         self.num_samples += num_samples
         for name, value in judged.items():
-            weighted = value if name == COUNTS else value.cpu().double() * num_samples
+            weighted = value if name.startswith(COUNTED) else value.cpu().double() * num_samples
             self.totals[name] = self.totals[name] + weighted if name in self.totals else weighted
 
     def means(self) -> dict[str, Tensor]:
         """The metrics over all samples, float64 on the CPU."""
-        means = {name: total / self.num_samples for name, total in self.totals.items() if name != COUNTS}
-        if COUNTS in self.totals and "f1" not in means:
-            means["f1"] = macro_f1(self.totals[COUNTS])
-        return means
-
-
-def has_classes(metrics: dict[str, Tensor], outputs: Tensor, y: Tensor) -> bool:
-    """Whether each output is a choice of one class: (B, K) outputs with an accuracy against (B,) int64 labels."""
-    return "accuracy" in metrics and outputs.ndim == 2 and y.ndim == 1 and not y.is_floating_point()
-
-
-def class_counts(predicted: Tensor, y: Tensor, num_classes: int) -> Tensor:
-    """How often each class is predicted rightly, is predicted, and is there: (3, K) int64."""
-    hits = torch.where(predicted == y, y, num_classes)
-    one = torch.ones_like(y)
-    rows = [
-        torch.zeros(num_classes + 1, dtype=torch.int64, device=y.device).scatter_add(0, c, one)
-        for c in (hits, predicted, y)
-    ]
-    return torch.stack(rows)[:, :num_classes]
-
-
-def macro_f1(counts: Tensor) -> Tensor:
-    """The mean over classes of 2 hits / (predicted + there), of ``class_counts``; absent classes do not count.
-
-    Args:
-        counts: (..., 3, K).
-
-    >>> macro_f1(torch.tensor([[1, 1], [1, 2], [2, 1]]))
-    tensor(0.6667, dtype=torch.float64)
-    """
-    hits, predicted, there = counts.cpu().double().unbind(-2)
-    occurs = predicted + there > 0
-    return (2 * hits / (predicted + there).clamp_min(1)).sum(-1) / occurs.sum(-1)
+        means = {name: t / self.num_samples for name, t in self.totals.items() if not name.startswith(COUNTED)}
+        counts = {n.removeprefix(COUNTED): total for n, total in self.totals.items() if n.startswith(COUNTED)}
+        return means | self.objective.from_counts(counts)
 
 
 @dataclass(frozen=True)
@@ -136,9 +108,9 @@ class Score:
 def metric_names(run: Run) -> list[str]:
     """The metrics of a run's validation split, found by one sample."""
     batch = next(run.data.val.batches([torch.arange(1)]))
-    outputs = run.predict(run.state, batch["x"])
-    metrics = run.objective.judge(outputs, batch["y"])[1]["metrics"]
-    return [*metrics, *(["f1"] if "f1" not in metrics and has_classes(metrics, outputs, batch["y"]) else [])]
+    tally = Tally(run.objective)
+    tally.add(judge(run.objective, run.predict(run.state, batch["x"]), batch["y"]), 1)
+    return list(tally.means())
 
 
 def steered_by(run: Run) -> Score:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mltricks.state import map_state
+
 
 class FunctionalModel:
     """Calls a module with tensors put in the place of its parameters and buffers, and takes them out again.
@@ -59,7 +61,7 @@ class FunctionalModel:
                 output = self.module(x)
             else:
                 with self.precision():
-                    output = self.module(x).float()
+                    output = map_state(Tensor.float, self.module(x))
             buffers = {name: places[0][0][places[0][1]] for name, places in self.buffers}
         return output, buffers, captured
 

@@ -8,9 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from mltricks.build import load_data
 from mltricks.config.compose import plain
 from mltricks.config.overrides import parse
@@ -18,7 +15,7 @@ from mltricks.data.source import in_order
 from mltricks.data.splits import DataSplits
 from mltricks.evaluate import evaluate
 from mltricks.observers.console import shown_folder
-from mltricks.predictor import Predictor, from_images, load
+from mltricks.predictor import Predictor, load
 from mltricks.process.atomic import write_atomically
 from mltricks.process.device import set_arithmetic
 from mltricks.resume import assign
@@ -60,13 +57,9 @@ def predict_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> None
     """Write ``predictions.csv`` and ``predictions.jsonl``: a line for each image, row or test sample.
 
     Raises:
-        ValueError: there is no such checkpoint or input, or the model predicts tokens.
+        ValueError: there is no such checkpoint or input, or the objective has no rows.
     """
     predictor, cfg = load_checkpoint(cfg, overrides, "predict")
-    if predictor.info.target == "tokens":
-        raise ValueError(
-            "job=predict writes classes or values; this model predicts tokens. Use mltricks.load in Python."
-        )
     rows = list(rows_of(predictor, cfg))
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -120,8 +113,8 @@ def load_splits(predictor: Predictor, cfg: dict[str, Any]) -> DataSplits:
         ValueError: the model was made for other data.
     """
     splits = load_data(cfg, cfg["allow_modules"])
-    for name in ("kind", "target", "in_shape", "num_outputs"):
-        mine, theirs = getattr(splits.info, name), getattr(predictor.info, name)
+    for name in ("input", "target", "num_outputs"):
+        mine, theirs = (str(getattr(info, name)) for info in (splits.info, predictor.info))
         if mine != theirs:
             raise ValueError(
                 f"these data do not fit the model in {cfg['checkpoint']}: their {name} is {mine}, it was {theirs}."
@@ -131,98 +124,15 @@ def load_splits(predictor: Predictor, cfg: dict[str, Any]) -> DataSplits:
 
 def rows_of(predictor: Predictor, cfg: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What the model says, one row a sample: of the files in ``input``, or of the test split."""
-    size = cfg["eval_batch_size"]
+    objective, info, size = predictor.objective, predictor.info, cfg["eval_batch_size"]
     if cfg["input"] is None:
         count = 0
         for batch in in_order(load_splits(predictor, cfg).test, size):
-            outputs = predictor.objective.predict(predictor.forward(batch["x"])).cpu()
-            for row, y in zip(described(predictor, outputs), batch["y"].cpu(), strict=True):
-                yield {"input": count, "true": truth(predictor, y), **row}
+            outputs = objective.predict(predictor.forward(batch["x"])).cpu()
+            for row, y in zip(objective.rows(outputs, info), batch["y"].cpu(), strict=True):
+                yield {"input": count, "true": objective.truth(y, info), **row}
                 count += 1
         return
-    path = Path(cfg["input"])
-    if path.suffix == ".npy":
-        yield from (
-            {"input": i, **row} for i, row in enumerate(described(predictor, predictor.predict(read_array(path))))
-        )
-        return
-    files = find_images(path)
-    for start in range(0, len(files), size):
-        chunk = files[start : start + size]
-        images = torch.cat([read_image(file, predictor.info.in_shape) for file in chunk])
-        yield from (
-            {"input": str(f), **row}
-            for f, row in zip(chunk, described(predictor, predictor.predict(images)), strict=True)
-        )
-
-
-def described(predictor: Predictor, outputs: Tensor) -> Iterator[dict[str, Any]]:
-    """Predictions as rows: the class with its probability, or the values."""
-    classes = predictor.classes or tuple(str(k) for k in range(predictor.info.num_outputs))
-    for output in outputs:
-        if predictor.info.target == "classes":
-            best = int(output.argmax())
-            probabilities = {name: float(p) for name, p in zip(classes, output, strict=True)}
-            yield {"class": classes[best], "probability": float(output[best]), "probabilities": probabilities}
-        else:
-            values = output.flatten().tolist()
-            yield {"value" if len(values) == 1 else f"value_{i}": v for i, v in enumerate(values)}
-
-
-def truth(predictor: Predictor, y: Tensor) -> Any:
-    """A target as a person reads it."""
-    if predictor.info.target == "classes" and y.ndim == 0:
-        return predictor.classes[int(y)] if predictor.classes else int(y)
-    return y.tolist()
-
-
-def find_images(path: Path) -> list[Path]:
-    """One image, or all below a folder in order.
-
-    Raises:
-        ValueError: there is none.
-    """
-    from mltricks.data.image_folder import SUFFIXES
-
-    if path.is_file():
-        return [path]
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file()) if path.is_dir() else []
-    if not files:
-        what = "holds no image" if path.is_dir() else "does not exist"
-        raise ValueError(
-            f"input={path} {what}. Give an image ({' '.join(sorted(SUFFIXES))}), a folder, or an array (.npy)."
-        )
-    return files
-
-
-def read_image(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """An image as (1, H, W, C) uint8, decoded as the run's own data are.
-
-    Raises:
-        ValueError: it cannot be decoded, or the model takes no images.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    from mltricks.data.image_folder import decode_image
-
-    if len(shape) == 3 and shape[0] == 3 and shape[1] == shape[2]:
-        return decode_image(str(path), shape[1])[None]
-    try:
-        with Image.open(path) as image:
-            return from_images(image, shape)
-    except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(f"input: {path} cannot be decoded: {error}. Delete or replace it.") from error
-
-
-def read_array(path: Path) -> Any:
-    """An array that NumPy wrote.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
-    import numpy as np
-
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"input={path} cannot be read: {error}") from error
+    for names, x in info.input.read(Path(cfg["input"]), size, predictor.dtype):
+        rows = objective.rows(predictor.outputs_of(x), info)
+        yield from ({"input": name, **row} for name, row in zip(names, rows, strict=True))

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from mltricks.build import DTYPES, SETUP, create_stack, make_model
 from mltricks.config.create import TRUSTED, create
-from mltricks.data.splits import Info
+from mltricks.data.info import Info
 from mltricks.functional_model import FunctionalModel
+from mltricks.inputs.base import Dtypes, Raw
 from mltricks.process.device import choose_device
-from mltricks.state import fold, reseed
+from mltricks.state import fold, leaves, map_state, reseed
 from mltricks.step import Stack
 from mltricks.technique import defines
-from mltricks.weights import BUFFER, PARAM, RAW, Weights, load_weights, predict_from
+from mltricks.weights import BUFFER, PARAM, RAW, Weights, info_of, load_weights, predict_from
 
 
 def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "auto") -> Predictor:
@@ -47,15 +48,14 @@ def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "aut
             f"{path} names classes of {', '.join(unknown)}: their code would be run. If you trust it, pass "
             f"allow_modules={[*allow, *unknown]} to mltricks.load, or type allow_modules=[{','.join(allow + unknown)}]."
         )
-    shape, classes = tuple(about["info"]["in_shape"]), tuple(about["info"]["classes"])
-    statistics = {name: weights.pop(name, None) for name in ("mean", "std")}
     where = choose_device(device)
-    info = Info(**{**about["info"], "in_shape": shape, "classes": classes, **statistics}).to(where)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # the caller's random state stays as it is
-        model, techniques = rebuild(cfg, info, allow, weights, where)
+    info = info_of(about, weights, allow).to(where)
     objective = create(cfg["objective"], "objective", allow)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # the caller's random state stays as it is
+        model, techniques = rebuild(cfg, info, objective, allow, weights, where)
     forward = predict_from(model, techniques, info.normalize, info.num_outputs, weights, about["own"], where)
-    return Predictor(cfg, info, objective, model, forward, getattr(torch, about["dtype"]), where)
+    dtype = map_state(lambda name: getattr(torch, name), about["dtype"])
+    return Predictor(cfg, info, objective, model, forward, dtype, where)
 
 
 def packages(tree: Any) -> set[str]:
@@ -67,7 +67,7 @@ def packages(tree: Any) -> set[str]:
 
 
 def rebuild(
-    cfg: dict[str, Any], info: Info, allow: list[str], weights: Weights, device: torch.device
+    cfg: dict[str, Any], info: Info, objective: Any, allow: list[str], weights: Weights, device: torch.device
 ) -> tuple[FunctionalModel, Stack]:
     """The model as it was when it was saved, and the techniques.
 
@@ -78,7 +78,7 @@ def rebuild(
         ValueError: the weights are not those of this model.
     """
     node = without_first_weights(cfg["model"])
-    module = make_model(node, info, allow).to(device)
+    module = make_model(node, info, allow, objective).to(device)
     techniques, _ = create_stack(cfg, allow)
     params: dict[str, Tensor] = {name: p.detach().clone() for name, p in module.named_parameters()}
     for i, technique in enumerate(techniques.values()):
@@ -86,7 +86,9 @@ def rebuild(
             seed = fold(cfg["seed"], SETUP, i)
             reseed(seed)
             technique.check(info)
-            params, _ = technique.setup(module, params, noise(info, device, cfg["batch_size"]), seed)
+            size = cfg["batch_size"]
+            batch = {"x": info.input.noise(size, device), "y": objective.noise(info, size, device)}
+            params, _ = technique.setup(module, params, batch, seed)
     model = FunctionalModel(module, DTYPES[cfg["precision"]["dtype"]], device.type)
     check_weights(model, module, weights)
     return model, techniques
@@ -99,18 +101,6 @@ def without_first_weights(node: dict[str, Any]) -> dict[str, Any]:
     if isinstance(node.get("arguments"), dict):
         node["arguments"] = {key: value for key, value in node["arguments"].items() if key not in fetching}
     return node
-
-
-def noise(info: Info, device: torch.device, size: int) -> dict[str, Tensor]:
-    """A batch that looks like a normalised one."""
-    if info.kind == "tokens":
-        x = torch.randint(info.num_outputs, (size, *info.in_shape), device=device)
-    else:
-        x = torch.randn(size, *info.in_shape, device=device)
-    if info.target == "values":
-        return {"x": x, "y": torch.randn(size, info.num_outputs, device=device)}
-    shape = (size, *(info.in_shape if info.target == "tokens" else ()))
-    return {"x": x, "y": torch.randint(info.num_outputs, shape, device=device)}
 
 
 def check_weights(model: FunctionalModel, module: nn.Module, weights: Weights) -> None:
@@ -141,7 +131,7 @@ class Predictor:
         objective: turns outputs into probabilities or values.
         model: the model as a function.
         forward: raw inputs (B, ...), as the run's data gave them, to outputs.
-        dtype: type of raw inputs.
+        dtype: type of raw inputs; of several parts a dict of types.
         device: where it computes.
     """
 
@@ -150,7 +140,7 @@ class Predictor:
     objective: Any
     model: FunctionalModel
     forward: Any
-    dtype: torch.dtype
+    dtype: Dtypes
     device: torch.device
 
     @property
@@ -164,81 +154,22 @@ class Predictor:
 
         Args:
             x: raw inputs as tensor, array or list: uint8 images (N, H, W, C) or (N, C, H, W), or PIL images, which are
-                converted and resized; features (N, D); tokens (N, L). One sample without N counts as N = 1.
+                converted and resized; features (N, D); tokens (N, L); for inputs of several parts a dict of these.
+                One sample without N counts as N = 1.
             batch_size: samples a forward pass; by default that of the run's evaluation.
 
         Raises:
             ValueError: the shape or the type is none of these.
         """
-        pieces = self.prepare(x).split(batch_size or self.cfg["eval_batch_size"])
-        return torch.cat([self.objective.predict(self.forward(piece.to(self.device))).cpu() for piece in pieces])
+        return self.outputs_of(self.prepare(x), batch_size)
 
-    def prepare(self, x: Any) -> Tensor:
-        """Inputs in the form in which the run's data gave them: images as (N, C, H, W)."""
-        x = from_images(x, self.info.in_shape) if is_images(x) else x
-        x = x if isinstance(x, Tensor) else torch.as_tensor(x)
-        shape, allowed = self.info.in_shape, [self.info.in_shape]
-        if self.info.kind == "image":
-            channels, height, width = shape
-            allowed = [(height, width, channels), shape, *([(height, width)] if channels == 1 else [])]
-        for candidate in allowed:
-            if tuple(x.shape) == candidate:
-                x = x[None]
-            if tuple(x.shape[1:]) == candidate:
-                x = self._typed(x.permute(0, 3, 1, 2) if is_last(candidate, shape) else x.reshape(-1, *shape))
-                return as_stored(x) if self.info.kind == "image" else x
-        listed = " or ".join(f"(N, {', '.join(map(str, candidate))})" for candidate in allowed)
-        raise ValueError(f"inputs have shape {tuple(x.shape)}; this model takes {listed}.")
+    def prepare(self, x: Any) -> Raw:
+        """Inputs in the form in which the run's data gave them."""
+        return self.info.input.prepare(x, self.dtype)
 
-    def _typed(self, x: Tensor) -> Tensor:
-        if len(x) == 0:
-            raise ValueError("there are no inputs: N is 0.")
-        if not self.dtype.is_floating_point and x.is_floating_point():
-            raise ValueError(
-                f"inputs are {x.dtype}; this model takes raw {self.dtype} values, as the run's data gave them. "
-                "Images are whole numbers of 0 to 255, not scaled."
-            )
-        if self.dtype == torch.uint8 and x.dtype != torch.uint8 and (x.min() < 0 or x.max() > 255):
-            raise ValueError(f"inputs go from {x.min()} to {x.max()}; images are whole numbers of 0 to 255.")
-        if self.info.kind == "tokens" and (x.min() < 0 or x.max() >= self.info.num_outputs):
-            raise ValueError(f"inputs go from {x.min()} to {x.max()}; tokens are 0 to {self.info.num_outputs - 1}.")
-        return x.to(self.dtype)
-
-
-def as_stored(x: Tensor) -> Tensor:
-    """Images (N, C, H, W) in the storage that a split gives them, (N, H, W, C): another one is rounded otherwise."""
-    return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
-
-
-def is_last(candidate: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether the channels of an image stand last."""
-    return len(candidate) == 3 and candidate == (*shape[1:], shape[0])
-
-
-def is_images(x: Any) -> bool:
-    """Whether ``x`` is an image of PIL or a list of them."""
-    first = x[0] if isinstance(x, list | tuple) and x else x
-    return type(first).__module__.startswith("PIL.")
-
-
-def from_images(x: Any, shape: tuple[int, ...]) -> Tensor:
-    """PIL images as (N, H, W, C) uint8: the shorter side scaled to fit (bilinear), the longer one cropped.
-
-    Raises:
-        ValueError: the model takes no images of one or three channels.
-    """
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        raise ValueError(f"inputs are images; this model takes (N, {', '.join(map(str, shape))}).")
-    channels, height, width = shape
-    arrays = []
-    for image in x if isinstance(x, list | tuple) else [x]:
-        image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
-        scale = max(width / image.width, height / image.height)
-        size = max(width, int(image.width * scale)), max(height, int(image.height * scale))
-        image = image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
-        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-        arrays.append(np.array(image.crop((left, top, left + width, top + height))).reshape(height, width, channels))
-    return torch.from_numpy(np.stack(arrays))
+    @torch.no_grad()
+    def outputs_of(self, x: Raw, batch_size: int | None = None) -> Tensor:
+        """As ``predict``, for prepared inputs."""
+        size, num = batch_size or self.cfg["eval_batch_size"], len(next(leaves(x)))
+        pieces = (map_state(lambda t: t[i : i + size].to(self.device), x) for i in range(0, num, size))  # noqa: B023
+        return torch.cat([self.objective.predict(self.forward(piece)).cpu() for piece in pieces])

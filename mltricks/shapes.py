@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from mltricks.batch import Batch
 from mltricks.technique import Shape, Technique, defines
@@ -39,16 +40,18 @@ class Shapes:
         return batch if shape == self.full else self.technique.reshape(batch, shape)
 
 
-def declared(techniques: dict[str, Technique], full: Shape) -> Shapes | None:
+def declared(techniques: dict[str, Technique], full: Any) -> Shapes | None:
     """The shapes that a technique of the stack declares; ``None`` where none does.
 
     Args:
         techniques: the stack.
-        full: shape of a sample as the data have it.
+        full: shape of a sample as the data have it; a dict of shapes where it has several parts.
 
     Raises:
         ValueError: two techniques do, or the shares do not rise from 0, or ``reshape`` is not defined.
     """
+    if isinstance(full, dict):  # an input of several parts has no one shape
+        return None
     found = {name: tuple(t.shapes(full)) for name, t in techniques.items() if defines(t, "shapes")}
     found = {name: tuple((float(start), tuple(shape)) for start, shape in table) for name, table in found.items()}
     changing = [name for name, table in found.items() if any(shape != full for _, shape in table)]

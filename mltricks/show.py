@@ -121,7 +121,7 @@ def data(run: Run) -> dict[str, str]:
     sizes = {"train": splits.train, "val": splits.val, "test": splits.test, "unlabeled": splits.unlabeled}
     return {
         "samples": ", ".join(f"{name} {len(split):,}" for name, split in sizes.items() if split is not None),
-        "inputs": f"{info.kind} {'x'.join(map(str, info.in_shape))}{growing(run)}",
+        "inputs": f"{info.input}{growing(run)}",
         "outputs": f"{info.num_outputs} {info.target}",
         "batch_size": f"{run.cfg['batch_size']} samples",
         "updates": f"{run.total_steps:,}, {run.source.steps_per_epoch} an epoch",

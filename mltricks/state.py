@@ -29,6 +29,15 @@ def leaves(tree: Any) -> Iterator[Tensor]:
         yield tree
 
 
+def named_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a nested dict with their names, joined by dots, in insertion order."""
+    for key, branch in tree.items():
+        if isinstance(branch, dict):
+            yield from named_leaves(branch, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", branch
+
+
 def rebuild(like: Any, tensors: Iterator[Any]) -> Any:
     """A nested dict shaped like ``like`` with its leaves taken from ``tensors``."""
     if isinstance(like, dict):
@@ -37,10 +46,10 @@ def rebuild(like: Any, tensors: Iterator[Any]) -> Any:
 
 
 def map_state(fn: Callable[[Tensor], Any], tree: Any) -> Any:
-    """Apply ``fn`` to every tensor of a nested dict."""
+    """Apply ``fn`` to every tensor of a nested dict, or of a tuple of such, as a model may return one."""
     if isinstance(tree, dict):
         return {key: map_state(fn, branch) for key, branch in tree.items()}
-    return fn(tree)
+    return tuple(map_state(fn, branch) for branch in tree) if isinstance(tree, tuple) else fn(tree)
 
 
 def fold(*parts: int) -> int:

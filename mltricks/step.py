@@ -18,7 +18,7 @@ from mltricks.batch import INPUTS, Batch
 from mltricks.data.order import PER_SAMPLE, Learn
 from mltricks.functional.wrapped_model import Recorded
 from mltricks.functional_model import FunctionalModel
-from mltricks.state import State
+from mltricks.state import State, map_state
 from mltricks.technique import Aux, Ctx, GradFn, LossFn, Params, PredFn, Technique, bind, defines
 
 Hyper = dict[str, Any]
@@ -103,7 +103,10 @@ def with_sample_losses(objective: Any) -> LossFn:
         value, aux = objective(params, batch, replace(ctx, model=model))
         assert model.first is not None, "the objective runs the model"
         with torch.no_grad():
-            return value, {**aux, PER_SAMPLE: objective.per_sample(model.first[1].detach(), batch["y"])}
+            return value, {
+                **aux,
+                PER_SAMPLE: objective.per_sample(map_state(Tensor.detach, model.first[1]), batch["y"]),
+            }
 
     return loss
 

@@ -22,7 +22,7 @@ from mltricks.config.values import check_fields, float_fields
 from mltricks.functional_model import FunctionalModel
 
 if TYPE_CHECKING:
-    from mltricks.data.splits import Info
+    from mltricks.data.info import Info
 
 Params = dict[str, Tensor]
 Shape = tuple[int, ...]
@@ -118,6 +118,8 @@ class Technique:
     """Keys of the batch without which the technique has no effect."""
     kinds: ClassVar[tuple[str, ...]] = ()
     """Kinds of input (``image``, ``tokens``, ``vector``) it is right for; empty for all."""
+    targets: ClassVar[tuple[str, ...]] = ()
+    """Kinds of target (``classes``, ``tokens``, ``values``) it is right for; empty for all."""
     needs_whole_batch: ClassVar[bool] = False
     """Whether its loss compares the samples of a batch, so that micro-batches would change what it means."""
     needs_previous: ClassVar[bool] = False

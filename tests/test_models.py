@@ -17,22 +17,27 @@ from torch import Tensor, nn
 import mltricks
 from mltricks.build import Run, build, make_model
 from mltricks.config.compose import plain
-from mltricks.data.splits import Info
+from mltricks.data.info import Info
 from mltricks.functional import foreach
+from mltricks.inputs.image import Image
+from mltricks.inputs.tokens import Tokens
+from mltricks.inputs.vector import Vector
 from mltricks.models.residual import Residual
 from mltricks.models.resnet9 import ResNet9
 from mltricks.models.torchvision import create_torchvision, replace_head
 from mltricks.models.transformer import Transformer, causal_attention
+from mltricks.objectives.classify import Classify
+from mltricks.objectives.next_token import NextToken
 from mltricks.stack.run import StackedRun
 
-DIGITS = Info("image", "classes", (1, 8, 8), 10)
-FEATURES = Info("vector", "classes", (6,), 3)
-TEXT = Info("tokens", "tokens", (12,), 7)
+DIGITS = Info(Image((1, 8, 8)), "classes", 10)
+FEATURES = Info(Vector((6,)), "classes", 3)
+TEXT = Info(Tokens((12,), 7), "tokens", 7)
 
 
 def model_from(option: str, info: Info, **settings: Any) -> nn.Module:
     node = plain(mltricks.compose([f"model={option}"]))["model"] | settings
-    return make_model(node, info, [])
+    return make_model(node, info, [], NextToken() if info is TEXT else Classify())
 
 
 def make(*overrides: str) -> Run:
@@ -279,8 +284,8 @@ def test_lazy_layers_of_an_own_model_get_the_datas_shape(own: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Wrong", r"model._target_=own_models.Wrong gives \(2, 1, 8, 8\) .* here \(2, 10\)"),
-        ("Narrow", r"model._target_=own_models.Narrow cannot take these data \(image, a batch of shape \(2, 1, 8, 8\)"),
+        ("Wrong", r"model._target_=own_models.Wrong gives \(2, 1, 8, 8\) .* and \(2, 10\) is wanted"),
+        ("Narrow", r"model._target_=own_models.Narrow cannot take these data \(image, a batch of \(2, 1, 8, 8\)"),
         ("nothing", r"gives a NoneType, no torch.nn.Module"),
     ],
 )

@@ -24,9 +24,12 @@ import mltricks
 from mltricks.build import build
 from mltricks.checkpoint import digest
 from mltricks.config.compose import plain
-from mltricks.data.splits import DataSplits, Info, MemorySplit
+from mltricks.data.info import Info
+from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.evaluate import evaluate
-from mltricks.predictor import Predictor, from_images, without_first_weights
+from mltricks.inputs.image_files import decode_image, from_images
+from mltricks.inputs.vector import Vector
+from mltricks.predictor import Predictor, without_first_weights
 from mltricks.summary import Summary
 from mltricks.technique import Aux, Ctx, Own, Params, PredFn, Technique
 from mltricks.weights import load_weights, predict_with, predicting_weights, save_weights
@@ -131,8 +134,6 @@ def test_inputs_that_do_not_fit_are_refused(trained: tuple[Predictor, Path], x: 
 
 
 def test_pictures_are_scaled_and_cropped_as_those_of_a_folder(tmp_path: Path) -> None:
-    from mltricks.data.image_folder import decode_image
-
     generator = np.random.default_rng(0)
     for size in ((40, 30), (30, 40), (17, 17), (16, 16), (64, 20)):
         image = Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8))
@@ -249,7 +250,7 @@ def test_one_set_of_weights_is_stored_once(
     train_digits("technique=[ema,tta]", folder=tmp_path / "averaged")
     plain_names, averaged = (set(load_weights(folder)[0]) for folder in (trained[1], tmp_path / "averaged"))
     assert plain_names == averaged
-    assert all(name.startswith(("params.", "buffers.")) or name in ("mean", "std") for name in averaged)
+    assert all(name.startswith(("params.", "buffers.")) or name in ("input.mean", "input.std") for name in averaged)
 
 
 def values(seed: int = 0) -> DataSplits:
@@ -258,7 +259,7 @@ def values(seed: int = 0) -> DataSplits:
     x = torch.randn(200, 3, generator=generator) * 5 + 2
     y = x @ torch.tensor([1.0, -2.0, 0.5])
     mean, std = x.mean(0), x.std(0)
-    info = Info("vector", "values", (3,), 1, (), mean, std)
+    info = Info(Vector((3,), mean, std), "values", 1)
     parts = [MemorySplit(x[i::3], y[i::3]) for i in range(3)]
     return DataSplits(*parts, info=info)
 

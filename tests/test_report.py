@@ -17,8 +17,11 @@ from PIL import Image
 import mltricks
 from mltricks.build import build
 from mltricks.config.compose import plain
-from mltricks.observers import outcome, page, plots
-from mltricks.observers.report import Report, write_report
+from mltricks.figures import page, plots
+from mltricks.inputs import image as images
+from mltricks.objectives import classify as outcome
+from mltricks.objectives import regress
+from mltricks.observers.report import Report, gather, write_report
 from mltricks.summary import Summary
 
 EVIL = '<script>alert("1")</script>'
@@ -135,7 +138,7 @@ def test_what_is_shown_of_errors_is_what_the_model_predicts(
     batches = list(run.data.test.batches(torch.arange(len(run.data.test)).split(100)))
     for batch in batches:
         report.tested(batch, model.forward(batch["x"]))
-    found = outcome.gather(report.parts)
+    found = gather(report.parts)
     probabilities = model.predict(run.data.test.x)
     y = torch.cat([batch["y"] for batch in batches]).cpu()
     matrix = outcome.confusion(found, 10)
@@ -168,13 +171,11 @@ def test_values_and_tokens_have_pictures_of_their_own(tmp_path: Path) -> None:
 
     generator = torch.Generator().manual_seed(0)
     y, outputs = torch.randn(30, generator=generator), torch.randn(30, 1, generator=generator)
-    values = outcome.gather(
-        [outcome.digest("values", Regress(), y[i : i + 10], outputs[i : i + 10]) for i in (0, 10, 20)]
-    )
-    assert int(outcome.worst(values)[0]) == int((y - outputs[:, 0]).abs().argmax())
+    values = gather([Regress().digest(outputs[i : i + 10], y[i : i + 10]) for i in (0, 10, 20)])
+    assert int(regress.worst(values)[0]) == int((y - outputs[:, 0]).abs().argmax())
     tokens, logits = torch.randint(5, (6, 7), generator=generator), torch.randn(6, 7, 5, generator=generator)
-    parts = [outcome.digest("tokens", NextToken(), tokens[i : i + 3], logits[i : i + 3]) for i in (0, 3)]
-    found = outcome.gather(parts)
+    parts = [NextToken().digest(logits[i : i + 3], tokens[i : i + 3]) for i in (0, 3)]
+    found = gather(parts)
     losses = found["loss_sum"].sum(0) / found["count"].sum()
     expected = -logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0].mean(0)
     torch.testing.assert_close(losses.float(), expected)
@@ -188,11 +189,11 @@ def test_values_and_tokens_have_pictures_of_their_own(tmp_path: Path) -> None:
 
 def test_images_of_any_range_become_pixels() -> None:
     dim = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
-    assert outcome.as_pixels(dim)[0, 3, 3].tolist() == [255, 255, 255]
+    assert images.Image((1, 4, 4)).pictures(dim)[0, 3, 3].tolist() == [255, 255, 255]
     normalised = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    pixels = outcome.as_pixels(normalised)
+    pixels = images.Image((3, 4, 4)).pictures(normalised)
     assert (pixels.shape, int(pixels.min()), int(pixels.max())) == ((2, 4, 4, 3), 0, 255)
-    assert outcome.as_pixels(torch.rand(1, 5, 4, 4)).shape == (1, 4, 4, 3)
+    assert images.Image((5, 4, 4)).pictures(torch.rand(1, 5, 4, 4)).shape == (1, 4, 4, 3)
 
 
 def test_a_page_without_anything_is_still_one() -> None:

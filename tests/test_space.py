@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 import re
@@ -22,7 +21,14 @@ from mltricks.config.create import locate
 from mltricks.config.options import conf_dir
 from mltricks.config.settings import HINTS
 from mltricks.config.values import check_value, field_hints, kinds_and_range
-from mltricks.data.splits import Info
+from mltricks.data.info import Info
+from mltricks.inputs.image import Image
+from mltricks.inputs.pair import Pair
+from mltricks.inputs.tokens import Tokens
+from mltricks.objectives.base import Objective
+from mltricks.objectives.classify import Classify
+from mltricks.objectives.next_token import NextToken
+from mltricks.objectives.segment import Segment
 from mltricks.sweep.ranges import Choices, Interval, ends, parse_comment
 from mltricks.sweep.space import Space, read_space
 
@@ -301,19 +307,19 @@ def build_model(option: str, key: str, value: Any) -> None:
     assert target is not None
     names = inspect.signature(locate(target.group(1), "model", ())).parameters
     assert key.removeprefix("model.") in names
-    kind = "tokens" if option == "transformer" else "image"
-    shape = (16,) if kind == "tokens" else (1, 16, 16)
-    info = info_of(kind, shape)
-    model = make_model({"_target_": target.group(1), **node, key.removeprefix("model."): value}, info, ())
+    info, objective = TAKEN.get(option, (Info(Image((1, 16, 16)), "classes", 10), Classify()))
+    settings = {"_target_": target.group(1), **node, key.removeprefix("model."): value}
+    model = make_model(settings, info, [], objective)
     assert any(torch.numel(p) for p in model.parameters())
 
 
-def info_of(kind: str, shape: tuple[int, ...]) -> Info:
-    from mltricks.build import load_data
-    from mltricks.config.compose import compose, plain
-
-    info = load_data(plain(compose([])), []).info
-    return dataclasses.replace(info, kind=kind, in_shape=shape, target="tokens" if kind == "tokens" else "classes")
+PICTURE = Image((1, 16, 16))
+TAKEN: dict[str, tuple[Info, Objective]] = {
+    "transformer": (Info(Tokens((16,), 10), "tokens", 10), NextToken()),
+    "two_towers": (Info(Pair(PICTURE, PICTURE), "classes", 10), Classify()),
+    "fcn": (Info(PICTURE, "mask", 10), Segment()),
+}
+"""What models are made for that take no images, or answer with no class."""
 
 
 def yaml_value(text: str) -> Any:

@@ -70,7 +70,7 @@ def test_without_donation_the_given_state_is_untouched() -> None:
 def test_a_step_is_the_gradient_step_written_by_hand() -> None:
     run = make("optim=sgd", "optim.lr=0.1", "optim.momentum=0.0")
     module, batch = run.model.module, next(run.source.stream(0))
-    x = (batch["x"].float() - run.data.info.mean) / run.data.info.std
+    x = (batch["x"].float() - run.data.info.input.mean) / run.data.info.input.std
     loss = F.cross_entropy(module(x), batch["y"])
     grads = torch.autograd.grad(loss, list(module.parameters()))
     expected = {n: p.detach() - 0.1 * g for (n, p), g in zip(module.named_parameters(), grads, strict=True)}

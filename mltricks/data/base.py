@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from mltricks.config.values import Count, Fraction, Range, Size, check_fields
+from mltricks.data.info import Info
 from mltricks.data.partition import stratified
-from mltricks.data.splits import DataSplits, Info, MemorySplit
+from mltricks.data.splits import DataSplits, MemorySplit
+from mltricks.inputs.image import Image
 
 Share = Annotated[float, Range(0.0, 1.0, above=True, below=True)]
 """A part that leaves something over."""
@@ -119,7 +121,7 @@ def image_splits(
     height, width, channels = x.shape[1:]
     rest = torch.cat([train, aside])
     mean, std = pixel_statistics(pixel_sums(x[rest]) if sums is None else sums[rest], height * width)
-    info = Info("image", "classes", (channels, height, width), len(classes), classes, mean, std)
+    info = Info(Image((channels, height, width), mean, std), "classes", len(classes), classes)
     unlabeled = whole.select(rest) if option.unlabeled_ratio else None
     return DataSplits(whole.select(train), whole.select(val), MemorySplit(*test, image=True), info, unlabeled)
 

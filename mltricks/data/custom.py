@@ -25,8 +25,11 @@ from torch import Tensor
 
 from mltricks.config.create import create, given_target, locate
 from mltricks.data.base import DataOption, Share, image_splits
+from mltricks.data.info import Info
 from mltricks.data.partition import stratified
-from mltricks.data.splits import DataSplits, Info, MemorySplit
+from mltricks.data.splits import DataSplits, MemorySplit
+from mltricks.inputs.image import Image
+from mltricks.inputs.vector import Vector
 
 
 @dataclass(frozen=True)
@@ -234,8 +237,8 @@ def _splits(option: Custom, x: Tensor, y: Tensor, test: tuple[Tensor, Tensor], n
     std, mean = torch.std_mean(sample.double(), dims, correction=0)
     shape = (-1, 1, 1) if image else (-1,)
     mean, std = mean.float().view(shape), torch.where(std > 0, std, 1.0).float().view(shape)
-    kind, target = "image" if image else "vector", "classes" if is_class else "values"
-    info = Info(kind, target, tuple(sample.shape[1:]), num_outputs, names if is_class else (), mean, std)
+    kind = (Image if image else Vector)(tuple(sample.shape[1:]), mean, std)
+    info = Info(kind, "classes" if is_class else "values", num_outputs, names if is_class else ())
     whole = MemorySplit(x, y, image)
     unlabeled = whole.select(rest) if option.unlabeled_ratio else None
     return DataSplits(whole.select(train), whole.select(val), MemorySplit(*test, image), info, unlabeled)

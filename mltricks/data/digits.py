@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mltricks.data.base import DataOption, image_splits
 from mltricks.data.partition import stratified
@@ -25,10 +26,16 @@ class Digits(DataOption):
     """A fifth is the test split, a stratified choice that never changes."""
 
     def load(self) -> DataSplits:
-        table = torch.from_numpy(_table())
-        x, y = table[:, :-1].view(-1, 8, 8, 1), table[:, -1].long()
-        test, rest = stratified(y, len(y), NUM_TEST, seed=0)
-        return image_splits(self, x[rest], y[rest], (x[test], y[test]), tuple("0123456789"))
+        (x, y), test = read_digits()
+        return image_splits(self, x, y, test, tuple("0123456789"))
+
+
+def read_digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Images (N, 8, 8, 1) uint8 of 0 to 16 and classes (N,) int64: the training part, and the test part."""
+    table = torch.from_numpy(_table())
+    x, y = table[:, :-1].view(-1, 8, 8, 1), table[:, -1].long()
+    test, rest = stratified(y, len(y), NUM_TEST, seed=0)
+    return (x[rest], y[rest]), (x[test], y[test])
 
 
 def _table() -> np.ndarray:

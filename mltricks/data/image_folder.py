@@ -12,18 +12,19 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mltricks.config.values import Count
 from mltricks.data.base import DataOption, Share, pixel_statistics, pixel_sums
 from mltricks.data.cache import Decoded, cached, stamp
+from mltricks.data.info import Info
 from mltricks.data.partition import stratified
-from mltricks.data.splits import DataSplits, Info
+from mltricks.data.splits import DataSplits
 from mltricks.data.streamed import Reader, StreamedSplit, Workers
+from mltricks.inputs.image import Image
+from mltricks.inputs.image_files import SUFFIXES, decode_image
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PARTS = ("train", "val", "test")
 NUM_STATISTICS = 1024
 """Mean and deviation are estimated from so many training images, chosen at random; from all where there are fewer."""
@@ -51,7 +52,7 @@ class ImageFolder(DataOption):
         reader = Reader(paths, labels, functools.partial(decode_image, size=self.size))
         workers = Workers(reader, self.num_workers)
         mean, std = self._statistics(workers, torch.cat([train, aside]).sort().values)
-        info = Info("image", "classes", (3, self.size, self.size), len(classes), classes, mean, std)
+        info = Info(Image((3, self.size, self.size), mean, std), "classes", len(classes), classes)
         split = functools.partial(StreamedSplit, workers)
         unlabeled = split(torch.cat([train, aside])) if self.unlabeled_ratio else None
         return DataSplits(split(train), split(val), split(test), info, unlabeled)
@@ -157,39 +158,3 @@ def _images(folder: Path) -> list[str]:
         if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
     ]
     return sorted(found)
-
-
-def decode_image(path: str, size: int) -> Tensor:
-    """Read an image as (size, size, 3) uint8: RGB, upright, shorter side scaled to ``size`` (bilinear), middle cut out.
-
-    JPEG files much larger than ``size`` are decoded at a half, a quarter or an eighth of their resolution, as far as
-    that stays above ``size``.
-
-    Raises:
-        ValueError: it cannot be decoded.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as file:
-            file.draft("RGB", (size, size))
-            image = _to_rgb(ImageOps.exif_transpose(file))
-    except Exception as error:  # decoders raise anything: OSError, SyntaxError, EOFError, struct.error ...
-        raise ValueError(f"{path} cannot be decoded: {error}. Delete or replace it.") from error
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    long = int(size * long / short)
-    image = image.resize((size, long) if width <= height else (long, size), Image.Resampling.BILINEAR)
-    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
-    return torch.from_numpy(np.array(image.crop((left, top, left + size, top + size))))
-
-
-def _to_rgb(image):  # type: ignore[no-untyped-def]
-    """Any mode to RGB: 16 bits are scaled to 8, and what is transparent becomes black."""
-    from PIL import Image
-
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")

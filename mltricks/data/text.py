@@ -17,7 +17,9 @@ from torch import Tensor
 from mltricks.batch import Batch
 from mltricks.config.values import Count
 from mltricks.data.base import DataOption, Share
-from mltricks.data.splits import DataSplits, Info
+from mltricks.data.info import Info
+from mltricks.data.splits import DataSplits
+from mltricks.inputs.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Text(DataOption):
                     f"data.val_frac={self.val_frac} and data.test_frac={self.test_frac}) has no window of "
                     f"data.length={self.length} and one character more. Type a smaller data.length, or give more text."
                 )
-        info = Info("tokens", "tokens", (self.length,), len(vocabulary), vocabulary)
+        info = Info(Tokens((self.length,), len(vocabulary)), "tokens", len(vocabulary), vocabulary)
         kept, _ = self.keep(None, starts["train"])
         windows = {part: WindowSplit(tokens, found, self.length) for part, found in {**starts, "train": kept}.items()}
         unlabeled = WindowSplit(tokens, starts["train"], self.length) if self.unlabeled_ratio else None

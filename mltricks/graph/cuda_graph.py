@@ -33,7 +33,7 @@ class CapturedStep:
             self.state = map_state(torch.clone, state)
         elif state is not self.state:
             torch._foreach_copy_(list(leaves(self.state)), list(leaves(state)))
-        key = tuple((x.shape, x.dtype) for x in batch.values())
+        key = tuple((x.shape, x.dtype) for x in leaves(batch))
         if key not in self.captures:
             with torch.random.fork_rng(devices=[state["step"].device]):
                 self.captures[key] = _Capture(self.step, self.state, batch, hyper, self.warmup_steps)

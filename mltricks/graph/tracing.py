@@ -108,7 +108,7 @@ class TracedStep:
     @torch.no_grad()
     def __call__(self, state: State, batch: Batch, hyper: Hyper) -> tuple[State, Metrics]:
         inputs = [*leaves(state), *leaves(batch), *leaves(hyper)]
-        key = tuple((x.shape, x.dtype) for x in batch.values())
+        key = tuple((x.shape, x.dtype) for x in leaves(batch))
         if key not in self.graphs:
             kernels = fused_nodes("one" if self.finish is replay else "")
             with torch.random.fork_rng(), kernels:  # tracing runs the step once: restore the generator afterwards

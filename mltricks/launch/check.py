@@ -132,6 +132,6 @@ def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, A
         loaded.clear()  # one at a time: they may fill the memory
         loaded[name] = load_data(cfg, cfg["allow_modules"])
     check_fit(*parts, loaded[name], cfg)
-    model = create_model(cfg, loaded[name], cfg["seed"], cfg["allow_modules"])
+    model = create_model(cfg, loaded[name], cfg["seed"], cfg["allow_modules"], parts[0])
     info = loaded[name].info
-    check_shapes(declared(parts[1], info.in_shape), model, info)
+    check_shapes(declared(parts[1], info.in_shape), model, info, parts[0])

@@ -19,7 +19,7 @@ from mltricks.data.source import in_order
 from mltricks.data.splits import Split
 from mltricks.evaluate import Tally, Watch, evaluate, judge
 from mltricks.session import Session
-from mltricks.state import State, leaves, rebuild
+from mltricks.state import State, leaves, map_state, rebuild
 from mltricks.technique import defines, floats_of
 
 SAMPLES_OF_A_STEP = 4
@@ -68,13 +68,13 @@ class Panel:
     def _together(
         self, num: int, state: State, split: Split, watch: Sequence[Sequence[Watch]]
     ) -> list[dict[str, float]]:
-        tally = Tally()
+        tally = Tally(self.objective)
         for batch in in_order(split, self.batch_size):
             outputs, judged = self._forward(state, batch)
             tally.add(judged, len(batch["y"]))
             for k, watching in enumerate(watch):
                 for see in watching:
-                    see(batch, outputs[k])
+                    see(batch, map_state(lambda t: t[k], outputs))  # noqa: B023 (used at once)
         means = {name: values.tolist() for name, values in tally.means().items()}
         return [{name: values[k] for name, values in means.items()} for k in range(num)]
 
@@ -84,7 +84,9 @@ class Panel:
 
         outputs = torch.vmap(lambda row: self.predict(row, batch["x"]), chunk_size=self.rows_at_once)(state)
         # judged one by one: under vmap the loss is made of parts that take a third of a second to import
-        judged = [judge(self.objective, row, batch["y"]) for row in outputs]
+        num = len(next(iter(leaves(state))))
+        rows = [map_state(lambda t: t[k], outputs) for k in range(num)]  # noqa: B023 (used at once)
+        judged = [judge(self.objective, row, batch["y"]) for row in rows]
         return outputs, {name: torch.stack([found[name] for found in judged]) for name in judged[0]}
 
     def _pays(self, state: State, split: Split) -> bool:

@@ -1,39 +1,36 @@
-"""Language modelling: the cross-entropy of the next token at every position."""
+"""Language modelling: the cross-entropy of the next token at every position.
+
+Shapes: B batch, L length, K vocabulary.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mltricks.batch import Batch
-from mltricks.technique import Aux, Ctx, Params
+from mltricks.data.info import Info
+from mltricks.objectives.base import Objective, Outcome, Sheet
 
 
 @dataclass(frozen=True)
-class NextToken:
+class NextToken(Objective):
     """Mean cross-entropy over all positions, in nats per token.
 
     Shapes: logits (B, L, K) float; ``y`` (B, L) int64.
     """
 
-    score: ClassVar[str] = "loss"
-    higher_is_better: ClassVar[bool] = False
-    kinds: ClassVar[tuple[str, ...]] = ("tokens",)
+    targets: ClassVar[tuple[str, ...]] = ("tokens",)
 
-    def __call__(self, params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
-        return self.judge(ctx.apply(params, batch["x"]), batch["y"])
-
-    def judge(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Aux]:
-        """The loss of given logits, with its metrics."""
-        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
-        return loss, {"metrics": {"loss": loss, **self.metrics(logits, y)}}
+    def mean(self, logits: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(logits.flatten(0, 1), y.flatten())
 
     def per_sample(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The loss of every sequence, (B,), a mean over its positions."""
         return F.cross_entropy(logits.transpose(1, 2), y, reduction="none").mean(1)
 
     def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -45,6 +42,35 @@ class NextToken:
         counts = torch.bincount(y.flatten(), minlength=num_outputs).float()
         return ((counts + 1) / (counts.sum() + num_outputs)).log().expand(y.shape[1], num_outputs)
 
+    def output_shape(self, info: Info) -> tuple[int, ...]:
+        return (*info.in_shape, info.num_outputs)
+
+    def noise(self, info: Info, size: int, device: torch.device) -> Tensor:
+        return torch.randint(info.num_outputs, (size, *info.in_shape), device=device)
+
+    def ignorant(self, logits: Tensor, y: Tensor) -> tuple[Tensor, str]:
+        return torch.zeros_like(logits), f"ln {logits.shape[-1]}"
+
     def predict(self, logits: Tensor) -> Tensor:
         """Logits to the probabilities of the next token."""
         return logits.softmax(-1)
+
+    def rows(self, predictions: Tensor, info: Info) -> Iterator[dict[str, Any]]:
+        raise ValueError(
+            "job=predict writes classes or values; this model predicts tokens. Use mltricks.load in Python."
+        )
+
+    def digest(self, logits: Tensor, y: Tensor) -> Outcome:
+        loss = F.cross_entropy(logits.transpose(1, 2), y, reduction="none")
+        return {"loss_sum": loss.cpu().double().sum(0)[None], "count": torch.full((1,), len(y))}
+
+    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], str]]:
+        return [partial(positions_section, outcome, sheet)]
+
+
+def positions_section(outcome: Outcome, sheet: Sheet) -> str:
+    """The loss at every position of the sequence."""
+    from mltricks.figures import page, plots
+
+    losses = outcome["loss_sum"].sum(0) / outcome["count"].sum()
+    return page.section("Loss by position", sheet.draw(plots.loss_by_position, losses))

@@ -1,37 +1,37 @@
-"""Regression by mean squared error."""
+"""Regression by mean squared error.
+
+Shapes: B batch, N samples, D values.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from mltricks.batch import Batch
-from mltricks.technique import Aux, Ctx, Params
+from mltricks.data.info import Info
+from mltricks.objectives.base import Objective, Outcome, Sheet
+
+NUM_WORST = 16
 
 
 @dataclass(frozen=True)
-class Regress:
+class Regress(Objective):
     """Mean squared error between the model's output and ``y``.
 
     Shapes: output (B, D) float; ``y`` (B, D) or, for D = 1, (B,) float.
     """
 
-    score: ClassVar[str] = "loss"
-    higher_is_better: ClassVar[bool] = False
-    kinds: ClassVar[tuple[str, ...]] = ("values",)
+    targets: ClassVar[tuple[str, ...]] = ("values",)
 
-    def __call__(self, params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
-        return self.judge(ctx.apply(params, batch["x"]), batch["y"])
-
-    def judge(self, output: Tensor, y: Tensor) -> tuple[Tensor, Aux]:
-        """The loss of given outputs, with its metrics."""
-        loss = (output - y.reshape(output.shape)).square().mean()
-        return loss, {"metrics": {"loss": loss, **self.metrics(output, y)}}
+    def mean(self, output: Tensor, y: Tensor) -> Tensor:
+        return (output - y.reshape(output.shape)).square().mean()
 
     def per_sample(self, output: Tensor, y: Tensor) -> Tensor:
-        """The loss of every sample, (B,)."""
         return (output - y.reshape(output.shape)).square().flatten(1).mean(1)
 
     def metrics(self, output: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -42,6 +42,43 @@ class Regress:
         """The outputs (D,) that fit all targets best whatever the input: their means."""
         return y.reshape(len(y), num_outputs).mean(0)
 
-    def predict(self, output: Tensor) -> Tensor:
-        """The output as it is."""
-        return output
+    def linear(self, x: Tensor, y: Tensor, num_outputs: int) -> Callable[[Tensor], Tensor]:
+        """scikit-learn's ridge regression."""
+        from sklearn.linear_model import Ridge
+
+        ridge = Ridge().fit(x.cpu().numpy(), y.reshape(len(y), -1).numpy())
+        return lambda x: torch.as_tensor(ridge.predict(x.cpu().numpy()), dtype=torch.float32).reshape(len(x), -1)
+
+    def noise(self, info: Info, size: int, device: torch.device) -> Tensor:
+        return torch.randn(size, info.num_outputs, device=device)
+
+    def ignorant(self, output: Tensor, y: Tensor) -> tuple[Tensor, str]:
+        """The mean of the targets: its mean squared error is their variance."""
+        return y.reshape(output.shape).mean(0).expand_as(output), "the variance of the target"
+
+    def spread(self, y: Tensor) -> dict[str, float]:
+        return {"target_mean": float(y.mean()), "target_std": float(y.std(correction=0))}
+
+    def digest(self, output: Tensor, y: Tensor) -> Outcome:
+        return {"y": y.reshape(len(y), -1), "predicted": self.predict(output).reshape(len(y), -1)}
+
+    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], str]]:
+        return [partial(values_section, outcome, sheet)]
+
+
+def worst(outcome: Outcome) -> Tensor:
+    """The positions of the samples whose prediction is farthest off."""
+    badness = (outcome["predicted"] - outcome["y"]).square().sum(1)
+    return badness.argsort(descending=True, stable=True)[:NUM_WORST]
+
+
+def values_section(outcome: Outcome, sheet: Sheet) -> str:
+    """Predicted against true values, and the samples that are farthest off."""
+    from mltricks.figures import page, plots
+
+    rows = [
+        [int(i), *(", ".join(f"{v:.4g}" for v in outcome[key][i].tolist()) for key in ("y", "predicted"))]
+        for i in worst(outcome)
+    ]
+    table = page.section("Worst examples", page.table(["test sample", "true", "predicted"], rows))
+    return page.section("Predictions", sheet.draw(plots.predictions, outcome["y"], outcome["predicted"])) + table

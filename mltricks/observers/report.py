@@ -5,18 +5,23 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.data.info import Info
+from mltricks.data.splits import Split
 from mltricks.evaluate import steered_by
-from mltricks.observers import page, plots
+from mltricks.figures import page, plots
+from mltricks.objectives.base import Outcome
+from mltricks.observers import curves
 from mltricks.observers.base import Observer
 from mltricks.observers.console import shown_folder
 from mltricks.observers.files import read_records
-from mltricks.observers.outcome import Outcome, as_pixels, class_scores, confusion, digest, gather, worst
 from mltricks.process.atomic import write_atomically
 from mltricks.trivial import linear
 
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
     from mltricks.summary import Summary
 
 REPORTED = ("completed", "stopped_early", "diverged")
-MAX_CLASS_ROWS = 50
 LONG = {"train": "training", "val": "validation", "test": "test"}
 """The splits in words."""
 
@@ -42,8 +46,8 @@ class Report(Observer):
 
     def tested(self, batch: Batch, outputs: Tensor) -> None:
         assert self.run is not None, "the run has started"
-        target, objective = self.run.data.info.target, self.run.objective
-        part = attempt("error analysis", lambda: digest(target, objective, batch["y"], outputs))
+        objective = self.run.objective
+        part = attempt("error analysis", lambda: objective.digest(outputs, batch["y"]))
         self.parts.append(part or {})
 
     def finish(self, summary: Summary) -> None:
@@ -86,7 +90,7 @@ def draw(folder: Path, draw_figure: Callable[..., Any], *arguments: Any) -> str:
     """A picture, saved under the name of the function that draws it and shown in the page; nothing where that fails."""
     name = draw_figure.__name__
     path = attempt(f"plots/{name}.png", lambda: plots.save(draw_figure, folder / "plots" / f"{name}.png", *arguments))
-    return page.picture(path, wide=draw_figure in (plots.learning_curves, plots.predictions))
+    return page.picture(path, wide=draw_figure in (curves.learning_curves, plots.predictions))
 
 
 def result_section(summary: Summary, floor: dict[str, dict[str, float]] | None = None) -> str:
@@ -127,66 +131,48 @@ def curves_section(run: Run, folder: Path, records: list[dict[str, Any]]) -> str
     known = [r for r in records if r["split"] in ("train", "val")]
     if not known:
         return ""
-    return page.section(
-        "Learning curves", draw(folder, plots.learning_curves, known, run.source.steps_per_epoch, steered_by(run).score)
-    )
+    drawn = draw(folder, curves.learning_curves, known, run.source.steps_per_epoch, steered_by(run).score)
+    return page.section("Learning curves", drawn)
 
 
 def schedule_section(run: Run, folder: Path) -> str:
-    return page.section("Schedule", draw(folder, plots.schedule, run.plan))
+    return page.section("Schedule", draw(folder, curves.schedule, run.plan))
+
+
+@dataclass(frozen=True)
+class TestSheet:
+    """What an objective draws its part of a run's report on.
+
+    Attributes:
+        info: what the data are.
+        test: the test split.
+        folder: of the run.
+    """
+
+    info: Info
+    test: Split
+    folder: Path
+
+    def draw(self, draw_figure: Callable[..., Any], *arguments: Any) -> str:
+        return draw(self.folder, draw_figure, *arguments)
+
+    def pictures(self, order: Tensor) -> Tensor | None:
+        return self.info.input.pictures(next(self.test.batches([order]))["x"])
+
+
+def gather(parts: list[Outcome]) -> Outcome:
+    """The digests of all batches as one, on the CPU."""
+    if not parts or not all(parts):
+        return {}
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
 
 def error_sections(run: Run, folder: Path, outcome: Outcome) -> list[str]:
-    """What goes wrong on the test split, for classes, tokens or values."""
-    if "p_true" in outcome:
-        parts = [lambda: classes_section(run, folder, outcome), lambda: worst_section(run, folder, outcome)]
-    elif "loss_sum" in outcome:
-        losses = outcome["loss_sum"].sum(0) / outcome["count"].sum()
-        parts = [lambda: page.section("Loss by position", draw(folder, plots.loss_by_position, losses))]
-    elif outcome:
-        parts = [lambda: values_section(folder, outcome)]
-    else:
-        parts = []
-    return [attempt("error analysis", part) or "" for part in parts]
-
-
-def classes_section(run: Run, folder: Path, outcome: Outcome) -> str:
-    """The confusion matrix, and the scores of every class, the weakest first."""
-    names = class_names(run)
-    matrix = confusion(outcome, len(names))
-    scores = sorted(class_scores(matrix), key=lambda row: row[4])[:MAX_CLASS_ROWS]
-    rows = [[names[k], count, precision, recall, f1] for k, count, precision, recall, f1 in scores]
-    scored = page.section(
-        "Classes, the weakest first", page.table(["class", "samples", "precision", "recall", "F1"], rows)
-    )
-    return page.pair(page.section("Confusion matrix", draw(folder, plots.confusion_matrix, matrix, names)), scored)
-
-
-def worst_section(run: Run, folder: Path, outcome: Outcome) -> str:
-    """The test samples whose true class got the least probability."""
-    order, names = worst(outcome), class_names(run)
-    true, predicted = ([names[int(i)] for i in outcome[key][order]] for key in ("y", "predicted"))
-    confidence = [f"{float(c):.0%}" for c in outcome["confidence"][order]]
-    rows = list(zip(order.tolist(), true, predicted, confidence, strict=True))
-    if run.data.info.kind != "image":
-        return page.section("Worst examples", page.table(["test sample", "true", "predicted", "confidence"], rows))
-    images = as_pixels(next(run.data.test.batches([order]))["x"])
-    captions = [f"{plots.shorten(t, 9)} → {plots.shorten(p, 9)}\n{c}" for _, t, p, c in rows]
-    draw(folder, plots.worst_examples, images, captions)
-    gallery = page.gallery(images, [(f"{t} → {p}", f"{c}, no. {i}") for i, t, p, c in rows])
-    return page.section("Worst examples: true → predicted, confidence, test sample", gallery)
-
-
-def values_section(folder: Path, outcome: Outcome) -> str:
-    order = worst(outcome)
-    rows = [
-        [int(i), *(", ".join(f"{v:.4g}" for v in outcome[key][i].tolist()) for key in ("y", "predicted"))]
-        for i in order
-    ]
-    picture = draw(folder, plots.predictions, outcome["y"], outcome["predicted"])
-    return page.section("Predictions", picture) + page.section(
-        "Worst examples", page.table(["test sample", "true", "predicted"], rows)
-    )
+    """What goes wrong on the test split, as the objective shows it."""
+    if not outcome:
+        return []
+    sheet = TestSheet(run.data.info, run.data.test, folder)
+    return [attempt("error analysis", part) or "" for part in run.objective.sections(outcome, sheet)]
 
 
 def about_section(run: Run, folder: Path, summary: Summary) -> str:
@@ -213,9 +199,3 @@ def command(summary: Summary, folder: Path) -> str:
         return shlex.join(["python", "-m", "mltricks", *summary.overrides])
     path = f"{shown_folder(folder)}/config.yaml"
     return f"import mltricks\nfrom omegaconf import OmegaConf\n\nmltricks.train(OmegaConf.load({path!r}))"
-
-
-def class_names(run: Run) -> list[str]:
-    """The names of the classes, or their numbers."""
-    info = run.data.info
-    return list(info.classes) or [str(k) for k in range(info.num_outputs)]

@@ -78,7 +78,7 @@ def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
         batch = ready(run, raw)
         outputs.append(context(run).apply(run.state["params"], batch["x"]))
         targets.append(batch["y"])
-        inputs.append(batch["x"].float().std(correction=0))
+        inputs.append(run.data.info.input.spread(batch["x"]))
     output, y = torch.cat(outputs), torch.cat(targets)
     loss = float(run.objective.judge(output, y)[0])
     val = evaluate(run.predict, run.objective, run.state, run.data.val, run.cfg["eval_batch_size"])
@@ -90,28 +90,15 @@ def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
         "expected_is": words,
         "gap": (loss - expected) / max(expected, 1e-12) if math.isfinite(loss) else math.inf,
         "output_std": float(output.float().std(correction=0)),
-        "input_std": None if run.data.info.kind == "tokens" else float(torch.stack(inputs).mean()),
-        **({"target_mean": float(y.mean()), "target_std": float(y.std(correction=0))} if values(run) else {}),
+        "input_std": None if inputs[0] is None else float(torch.stack(inputs).mean()),
+        **run.objective.spread(y),
     }
 
 
-def values(run: Run) -> bool:
-    """Whether the targets are numbers."""
-    return run.data.info.target == "values"
-
-
-def ignorance(run: Run, output: Tensor, y: Tensor) -> tuple[float, str]:
-    """The loss of outputs that know nothing, and what it is called.
-
-    Of classes and tokens these are outputs that are all alike, whose cross-entropy is ln C; of values the mean of the
-    targets, whose mean squared error is their variance.
-    """
-    if values(run):
-        mean = y.reshape(output.shape).mean(0).expand_as(output)
-        return float(run.objective.judge(mean, y)[0]), "the variance of the target"
-    loss, num = float(run.objective.judge(torch.zeros_like(output), y)[0]), run.data.info.num_outputs
-    same = math.isclose(loss, math.log(num), rel_tol=1e-4)
-    return loss, f"ln {num}" if same else "the loss of outputs that are all zero"
+def ignorance(run: Run, outputs: Any, y: Tensor) -> tuple[float, str]:
+    """The loss of outputs that know nothing, and what it is called."""
+    ignorant, words = run.objective.ignorant(outputs, y)
+    return float(run.objective.judge(ignorant, y)[0]), words
 
 
 def regularised(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +186,7 @@ def advice(found: dict[str, Any], tolerance: float) -> list[str]:
 
 def picture(content: dict[str, Any]) -> Any:
     """Spread of the outputs and norm of the gradient, layer by layer."""
-    from mltricks.observers.plots import COLORS, new_figure, shorten
+    from mltricks.figures.plots import COLORS, new_figure, shorten
 
     rows = ((content["activations"], "layer", "std"), (content["gradients"], "weight", "gradient"))
     figure = new_figure(9, 1.2 + 0.2 * max(len(r[0]) for r in rows))

@@ -235,7 +235,7 @@ def advice(found: Reading, settings: dict[str, Any], num: int) -> list[str]:
 
 def picture(content: dict[str, Any]) -> Any:
     """The losses over the rates, and what was read off them."""
-    from mltricks.observers.plots import COLORS, new_figure
+    from mltricks.figures.plots import COLORS, new_figure
 
     figure = new_figure(6.4, 3.6)
     axes = figure.subplots()

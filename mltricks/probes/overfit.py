@@ -100,7 +100,7 @@ def fit(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
 
 def is_known(loss: float, accuracy: float | None, ignorant: float, run: Run, share: float) -> bool:
     """Whether the sample is known by heart: the loss near zero and, of classes, every one right."""
-    every = accuracy == 1.0 if accuracy is not None and run.data.info.target == "classes" else True
+    every = accuracy == 1.0 if accuracy is not None and run.objective.exact else True
     return loss <= share * ignorant and every
 
 
@@ -139,7 +139,7 @@ def advice(best: dict[str, Any], tries: list[dict[str, Any]], settings: dict[str
 
 def picture(content: dict[str, Any]) -> Any:
     """The loss of the sample over the updates, for each learning rate tried."""
-    from mltricks.observers.plots import new_figure
+    from mltricks.figures.plots import new_figure
 
     figure = new_figure(6, 3.6)
     axes = figure.subplots()

@@ -87,7 +87,7 @@ def advice(ratio: float) -> list[str]:
 
 def picture(content: dict[str, Any]) -> Any:
     """The ratio of every weight."""
-    from mltricks.observers.plots import COLORS, new_figure, shorten
+    from mltricks.figures.plots import COLORS, new_figure, shorten
 
     rows = content["weights"]
     figure = new_figure(6, 1.2 + 0.2 * len(rows))

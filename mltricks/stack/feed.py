@@ -16,7 +16,7 @@ from mltricks.batch import Batch
 from mltricks.build import STEP, Run
 from mltricks.data.splits import MemorySplit
 from mltricks.hyper import CHUNK, Drive, HyperPlan
-from mltricks.state import fold, leaves, rebuild
+from mltricks.state import fold, leaves, map_state, rebuild
 from mltricks.step import Hyper, split_at_normalize
 
 LARGEST_COPY = 2**28
@@ -69,9 +69,9 @@ class Feed:
         """The batches in the shape that is due; a technique brings every sample there by itself."""
         if self.shapes is None or self.one_seed:
             return batch if self.shapes is None else self.shapes.bring(batch, self.progress(step))
-        flat = {key: value.flatten(0, 1) for key, value in batch.items()}
+        flat = map_state(lambda t: t.flatten(0, 1), batch)
         brought = self.shapes.bring(flat, self.progress(step))
-        return {key: value.unflatten(0, (len(self.seeds_of), -1)) for key, value in brought.items()}
+        return map_state(lambda t: t.unflatten(0, (len(self.seeds_of), -1)), brought)
 
 
 class MemoryBatches:
@@ -82,21 +82,15 @@ class MemoryBatches:
         self.sources = [run.source for run in runs[: 1 if one_seed else None]]
         self.lead = () if one_seed else (len(runs),)
         split: Any = first.data.train
-        self.image, self.y, self.device = split.image, split.y, first.device
+        self.split, self.y, self.device = split, split.y, first.device
         self.normalize = first.data.info.normalize if normalizes_first(first) else None
         self.x = split.x
-        wide = split.x.numel() * 4 <= LARGEST_COPY
-        if self.normalize is not None and wide:
-            self.x, self.normalize = self._normalized(split.x), None
-        self.buffers: dict[int, Tensor] = {}
+        size = sum(t.numel() for t in leaves(split.x)) * 4
+        if self.normalize is not None and size <= LARGEST_COPY:
+            shown = self.normalize(map_state(split.shown, split.x))
+            self.x, self.normalize = map_state(split.stored, shown), None  # in the layout of the data
+        self.buffers: dict[int, Any] = {}
         self.epoch, self.orders = -1, torch.empty(0)
-
-    def _normalized(self, x: Tensor) -> Tensor:
-        """All training inputs as the model sees them, in the layout of the data."""
-        assert self.normalize is not None, "nothing else looks at the raw inputs"
-        if not self.image:
-            return self.normalize(x)
-        return self.normalize(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
     def at(self, step: int) -> Batch:
         """The batches number ``step``: leaves (K, B, ...), or (B, ...) where all trials see the same."""
@@ -106,16 +100,16 @@ class MemoryBatches:
             self.epoch, self.orders = epoch, torch.stack([s.order(epoch) for s in self.sources]).to(self.device)
         index = self.orders[:, position * source.batch_size : (position + 1) * source.batch_size].reshape(-1)
         x, y = self._rows(index), self.y.index_select(0, index)
-        x = x.permute(0, 3, 1, 2) if self.image else x
+        x = map_state(self.split.shown, x)
         x = x if self.normalize is None else self.normalize(x)
-        return {"x": self._split(x), "y": self._split(y), "index": self._split(index)}
+        return {"x": map_state(self._split, x), "y": self._split(y), "index": self._split(index)}
 
-    def _rows(self, index: Tensor) -> Tensor:
+    def _rows(self, index: Tensor) -> Any:
         """The inputs at the given positions, in memory that the next call writes over."""
-        buffer = self.buffers.get(len(index))
-        if buffer is None:
-            buffer = self.buffers[len(index)] = self.x.new_empty((len(index), *self.x.shape[1:]))
-        return torch.index_select(self.x, 0, index, out=buffer)
+        if len(index) not in self.buffers:
+            self.buffers[len(index)] = map_state(lambda t: t.new_empty((len(index), *t.shape[1:])), self.x)
+        pairs = zip(leaves(self.x), leaves(self.buffers[len(index)]), strict=True)
+        return rebuild(self.x, (torch.index_select(t, 0, index, out=buffer) for t, buffer in pairs))
 
     def _split(self, t: Tensor) -> Tensor:
         return t.unflatten(0, (*self.lead, -1)) if self.lead else t

@@ -19,9 +19,10 @@ from mltricks.config.create import locate
 from mltricks.config.values import float_fields
 from mltricks.data.order import learns
 from mltricks.evaluate import evaluate
+from mltricks.inputs.base import saved
 from mltricks.stack.feed import Feed, stack
 from mltricks.stack.step import StackedStep
-from mltricks.state import State, map_state
+from mltricks.state import State, leaves, map_state
 from mltricks.step import Metrics
 
 __all__ = ["StackedRun", "StackedStep", "Trial", "build_all", "stack", "structure", "train_stacked"]
@@ -132,8 +133,9 @@ def baked(run: Run, feed: Feed) -> Any:
         if not key.startswith(("scheduler.", "init."))
         and not any(key.startswith(p) and (o, key[len(p) :].partition(".")[0]) in fed for p, o in names.items())
     }
-    statistics = [None if t is None else t.flatten().tolist() for t in (info.mean, info.std)]
-    data = (info.kind, info.target, info.in_shape, info.num_outputs, statistics)
+    kind, tensors = saved(info.input)
+    statistics = [t.flatten().tolist() for t in leaves(tensors)]
+    data = (str(kind), info.target, info.num_outputs, statistics)
     given = sorted(structure(run.cfg).items(), key=str), sorted(floats.items()), sorted(fed)
     return *given, sorted(run.frozen), data, code_of(run)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mltricks.batch import Batch
 from mltricks.config.values import Count
 from mltricks.functional import foreach
+from mltricks.state import map_state
 from mltricks.technique import Aux, Ctx, GradFn, Own, Params, Technique
 
 
@@ -36,7 +37,7 @@ class Accumulate(Technique):
     num_micro: Count
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        size = len(batch["x"])
+        size = len(batch["y"])
         if self.num_micro > size:
             raise ValueError(
                 f"technique.accumulate.num_micro={self.num_micro} is more than the {size} samples of a batch. "
@@ -48,12 +49,12 @@ class Accumulate(Technique):
         def accumulated(params: Params, batch: Batch, ctx: Ctx) -> tuple[Params, Aux]:
             if self.num_micro == 1:
                 return inner(params, batch, ctx)
-            size = len(batch["x"])
+            size = len(batch["y"])
             total: list[Tensor] = []
             auxes, shares = [], []
             for piece in pieces(batch, self.num_micro):
                 grads, aux = inner(params, piece, ctx)
-                share = len(piece["x"]) / size
+                share = len(piece["y"]) / size
                 total = foreach.axpy(
                     share, list(grads.values()), total or [torch.zeros_like(g) for g in grads.values()]
                 )
@@ -69,14 +70,14 @@ def pieces(batch: Batch, num: int) -> list[Batch]:
 
     Every key is cut at the same fractions of its length, so ``x_unlabeled`` keeps its ratio to ``x``.
 
-    >>> [p["x"].tolist() for p in pieces({"x": torch.arange(5)}, 2)]
+    >>> [p["x"].tolist() for p in pieces({"x": torch.arange(5), "y": torch.arange(5)}, 2)]
     [[0, 1], [2, 3, 4]]
     """
-    size = len(batch["x"])
+    size = len(batch["y"])
     num = min(num, size)
     bounds = [i * size // num for i in range(num + 1)]
     return [
-        {key: value[low * len(value) // size : high * len(value) // size] for key, value in batch.items()}
+        map_state(lambda t: t[low * len(t) // size : high * len(t) // size], batch)  # noqa: B023 (used at once)
         for low, high in pairwise(bounds)
     ]
 

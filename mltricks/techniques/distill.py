@@ -15,16 +15,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
 from mltricks.config.values import Positive, Probability
-from mltricks.data.splits import Info
+from mltricks.data.info import Info
 from mltricks.functional.wrapped_model import Recorded
 from mltricks.functional_model import FunctionalModel
+from mltricks.inputs.base import saved
+from mltricks.state import named_leaves
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
 
 
@@ -43,6 +45,8 @@ class Distill(Technique):
         skeleton: the teacher without its weights, which are tensors of the state; set by ``setup``.
     """
 
+    targets: ClassVar[tuple[str, ...]] = ("classes", "tokens")
+
     teacher: str | None
     temperature: Positive
     weight: Probability
@@ -56,15 +60,12 @@ class Distill(Technique):
         object.__setattr__(self, "student", None)
 
     def check(self, info: Info) -> None:
-        if info.target == "values":
-            raise ValueError(
-                "technique=distill compares class probabilities, and these data have values as targets. Leave it out."
-            )
         object.__setattr__(self, "student", info)
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
+        from mltricks.config.create import create
         from mltricks.predictor import rebuild
-        from mltricks.weights import BUFFER, PARAM, RAW, load_weights
+        from mltricks.weights import BUFFER, PARAM, RAW, info_of, load_weights
 
         if self.teacher is None:
             raise ValueError(
@@ -72,21 +73,24 @@ class Distill(Technique):
                 "with python -m mltricks model=resnet9, and type technique.distill.teacher=outputs/DATE/TIME."
             )
         tensors, metadata = load_weights(Path(self.teacher))
-        taught = Info(**{**metadata["info"], **{k: tuple(metadata["info"][k]) for k in ("in_shape", "classes")}})
-        check_same_task(self.teacher, taught, self.student, tuple(batch["x"].shape[1:]))
+        where = batch["y"].device
+        taught = info_of(metadata, tensors, list(self.allow_modules))
+        check_same_task(self.teacher, taught, self.student)
         if any(name.startswith(RAW) for name in tensors):
             raise ValueError(
                 f"technique.distill.teacher={self.teacher} predicts with several sets of weights, an ensemble; "
                 "distill takes a teacher of one set. Give the folder of such a run."
             )
         config = {**metadata["config"], "precision": {"dtype": "fp32"}}  # ``teach`` gives it the student's
-        function, _ = rebuild(config, taught, list(self.allow_modules), tensors, batch["x"].device)
+        allow = list(self.allow_modules)
+        objective = create(config["objective"], "objective", allow)
+        function, _ = rebuild(config, taught, objective, allow, tensors, where)
         object.__setattr__(self, "skeleton", function)
         weights = {
             "params": {name: tensors[PARAM + name] for name, _ in function.params},
             "buffers": {name: tensors[BUFFER + name] for name, _ in function.buffers},
         }
-        return params, {**weights, **renormalization(self.student, tensors)}
+        return params, {**weights, **renormalization(self.student, taught)}
 
     def loss(self, inner: LossFn) -> LossFn:
         def distilled(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
@@ -122,12 +126,12 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) ->
     return temperature * temperature * (target.exp() * (target - log_p)).sum(-1).mean()
 
 
-def check_same_task(teacher: str, taught: Info, student: Info | None, in_shape: tuple[int, ...]) -> None:
+def check_same_task(teacher: str, taught: Info, student: Info | None) -> None:
     """Refuse a teacher of other inputs, outputs or classes."""
-    pairs: list[tuple[str, Any, Any]] = [("in_shape", taught.in_shape, in_shape)]
-    if student is not None:
-        names = ("kind", "target", "num_outputs", "classes")
-        pairs += [(name, getattr(taught, name), getattr(student, name)) for name in names]
+    if student is None:
+        return
+    pairs = [(name, getattr(taught, name), getattr(student, name)) for name in ("target", "num_outputs", "classes")]
+    pairs.insert(0, ("input", str(taught.input), str(student.input)))
     for name, theirs, mine in pairs:
         if theirs != mine:
             raise ValueError(
@@ -136,11 +140,17 @@ def check_same_task(teacher: str, taught: Info, student: Info | None, in_shape: 
             )
 
 
-def renormalization(student: Info | None, tensors: dict[str, Tensor]) -> Own:
-    """What turns inputs normalised for the student into the teacher's; nothing where both have the same statistics."""
-    if student is None or student.mean is None or student.std is None or "mean" not in tensors:
+def renormalization(student: Info | None, taught: Info) -> Own:
+    """What turns inputs normalised for the student into the teacher's; nothing where both have the same statistics.
+
+    Raises:
+        ValueError: the statistics differ, and the input kind has no mean and deviation of one tensor.
+    """
+    if student is None:
         return {}
-    mean, std = student.mean.cpu(), student.std.cpu()
-    if torch.equal(mean, tensors["mean"]) and torch.equal(std, tensors["std"]):
+    mine, theirs = (dict(named_leaves(saved(info.input)[1])) for info in (student, taught))
+    if mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine):
         return {}
-    return {"scale": std / tensors["std"], "shift": (mean - tensors["mean"]) / tensors["std"]}
+    if not {"mean", "std"} == mine.keys() == theirs.keys():
+        raise ValueError("technique.distill.teacher was trained on inputs of other statistics. Use the same data.")
+    return {"scale": mine["std"] / theirs["std"], "shift": (mine["mean"] - theirs["mean"]) / theirs["std"]}

@@ -1,0 +1,42 @@
+"""The digits of ``data=digits`` with a class for every pixel: which digit the ink belongs to, or the background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mltricks.data.base import DataOption, pixel_statistics, pixel_sums
+from mltricks.data.digits import read_digits
+from mltricks.data.info import Info
+from mltricks.data.splits import DataSplits, MemorySplit
+from mltricks.inputs.image import Image
+
+INK = 8
+"""Pixels from this value on are ink; they go from 0 to 16."""
+
+
+@dataclass(frozen=True)
+class DigitMasks(DataOption):
+    """Images and masks of 8x8 pixels: a toy for segmentation, with real shapes."""
+
+    def load(self) -> DataSplits:
+        (x, y), test = read_digits()
+        train, val, aside = self.divide(y, len(y))
+        rest = torch.cat([train, aside])
+        kind = Image((1, 8, 8), *pixel_statistics(pixel_sums(x[rest]), 64))
+        whole = MemorySplit(x, masks(x, y), image=True)
+        info = Info(kind, "mask", 11, ("background", *"0123456789"))
+        unlabeled = whole.select(rest) if self.unlabeled_ratio else None
+        held = MemorySplit(test[0], masks(*test), image=True)
+        return DataSplits(whole.select(train), whole.select(val), held, info, unlabeled)
+
+
+def masks(x: Tensor, y: Tensor) -> Tensor:
+    """(N, 8, 8) int64: 0 for the background, and the digit plus one where there is ink.
+
+    >>> masks(torch.tensor([0, 16]).view(1, 1, 2, 1), torch.tensor([7]))
+    tensor([[[0, 8]]])
+    """
+    return torch.where(x[..., 0] >= INK, y[:, None, None] + 1, 0)

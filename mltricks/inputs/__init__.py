@@ -1,0 +1,1 @@
+"""Input kinds: what one sample is. One file each; nobody else compares kinds."""

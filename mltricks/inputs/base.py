@@ -1,0 +1,196 @@
+"""What every input kind is: the description of one sample of ``x``, and all that follows from it.
+
+A new kind is one file: a frozen dataclass named as the file in CamelCase, derived from ``Input``. The core asks it and
+compares nothing. Legend: N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mltricks.state import map_state
+
+Raw = Any
+"""Raw inputs as the data give them: a tensor (N, ...), or a dict of such tensors."""
+Dtypes = Any
+"""The dtype of raw inputs: one, or a dict of them."""
+
+
+class Input:
+    """The base of every input kind; a kind is a frozen dataclass.
+
+    Attributes:
+        shape: of one sample, without the batch axis; of an input of several parts a dict of shapes.
+    """
+
+    shape: Any
+
+    suits: ClassVar[str] = "mlp"
+    """A ``model=`` option that takes this kind, for messages."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind: that of its file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {'x'.join(map(str, self.shape))}"
+
+    def to(self, device: torch.device) -> Input:
+        """The same with its tensors on a device."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        moved = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor | Input)}
+        return replace(self, **moved) if moved else self  # type: ignore[type-var]
+
+    def reshaped(self, shape: tuple[int, ...]) -> Input:
+        """The same for samples of another shape."""
+        return replace(self, shape=shape)  # type: ignore[type-var]
+
+    def normalize(self, x: Raw) -> Raw:
+        """Raw inputs as the model sees them."""
+        return x
+
+    def zeros(self, size: int) -> Raw:
+        """A batch of zeros as the model sees them, on the CPU."""
+        return torch.zeros(size, *self.shape)
+
+    def noise(self, size: int, device: torch.device) -> Raw:
+        """A random batch that looks like normalised inputs."""
+        return torch.randn(size, *self.shape, device=device)
+
+    def features(self, x: Raw) -> Tensor | None:
+        """Normalised inputs as vectors (N, D) for a linear model; ``None`` where that makes no sense."""
+        return x.flatten(1)
+
+    def spread(self, x: Raw) -> Tensor | None:
+        """The standard deviation of normalised inputs, 0-d; ``None`` where they are no numbers."""
+        return x.float().std(correction=0)
+
+    def prepare(self, x: Any, dtype: Dtypes) -> Raw:
+        """What a user hands to ``predict``, as raw inputs (N, ...).
+
+        Args:
+            x: tensor, array or list; one sample without N counts as N = 1.
+            dtype: of the run's own raw inputs.
+
+        Raises:
+            ValueError: the shape or the type is none that this kind takes.
+        """
+        return self.checked(as_batch(x, [self.shape], self.shape), dtype)
+
+    def checked(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Inputs in the run's own dtype.
+
+        Raises:
+            ValueError: there are none, or their values are no such inputs.
+        """
+        if len(x) == 0:
+            raise ValueError("there are no inputs: N is 0.")
+        if not dtype.is_floating_point and x.is_floating_point():
+            raise ValueError(f"inputs are {x.dtype}; this model takes raw {dtype} values, as the run's data gave them.")
+        return x.to(dtype)
+
+    def read(self, path: Path, size: int, dtype: Dtypes) -> Iterator[tuple[list[Any], Raw]]:
+        """The inputs in a file or folder of the user's, for ``job=predict``.
+
+        Args:
+            path: the file or folder.
+            size: samples at a time.
+            dtype: of the run's own raw inputs.
+
+        Yields:
+            Names of samples, and the samples as raw inputs.
+
+        Raises:
+            ValueError: nothing there can be read.
+        """
+        if path.suffix != ".npy":
+            raise ValueError(f"input={path}: {self.kind} inputs are read from an array. Give a .npy file.")
+        x, first = self.prepare(read_array(path), dtype), 0
+        for piece in x.split(size):
+            yield list(range(first, first + len(piece))), piece
+            first += len(piece)
+
+    def pictures(self, x: Raw) -> Tensor | None:
+        """Raw samples as pictures (N, H, W, 3) uint8, or ``None`` where the kind has none."""
+        return None
+
+
+def as_batch(x: Any, allowed: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> Tensor:
+    """Inputs of one of several shapes, with or without N, as (N, *shape) where the order of the axes is the same.
+
+    Raises:
+        ValueError: they have none of the shapes.
+    """
+    x = x if isinstance(x, Tensor) else torch.as_tensor(x)
+    for candidate in allowed:
+        if tuple(x.shape) == candidate:
+            x = x[None]
+        if tuple(x.shape[1:]) == candidate:
+            return x if len(candidate) == len(shape) else x.reshape(-1, *shape)
+    listed = " or ".join(f"(N, {', '.join(map(str, candidate))})" for candidate in allowed)
+    raise ValueError(f"inputs have shape {tuple(x.shape)}; this model takes {listed}.")
+
+
+def read_array(path: Path) -> Any:
+    """An array that NumPy wrote.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"input={path} cannot be read: {error}") from error
+
+
+def saved(kind: Input) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An input kind as a node that JSON can hold, and its tensors as a nested dict: what ``restored`` takes."""
+    node: dict[str, Any] = {"_target_": f"{type(kind).__module__}.{type(kind).__qualname__}"}
+    tensors: dict[str, Any] = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        value = getattr(kind, field.name)
+        if isinstance(value, Tensor):
+            tensors[field.name] = value.cpu().contiguous()
+        elif isinstance(value, Input):
+            node[field.name], tensors[field.name] = saved(value)
+        elif value is not None:
+            node[field.name] = value
+    return node, tensors
+
+
+def restored(node: dict[str, Any], tensors: dict[str, Any], allow: Sequence[str]) -> Input:
+    """The input kind that ``saved`` took apart.
+
+    Args:
+        node: its class and settings.
+        tensors: its tensors.
+        allow: packages besides mltricks whose classes may be named.
+
+    Raises:
+        ValueError: the node names a class that is no input kind, or one of a package that is not allowed.
+    """
+    from mltricks.config.create import create
+
+    nested = {name: value for name, value in node.items() if isinstance(value, dict) and "_target_" in value}
+    parts = {name: restored(value, tensors.get(name, {}), allow) for name, value in nested.items()}
+    plain = {name: tuple(v) if isinstance(v, list) else v for name, v in node.items() if name not in parts}
+    made = create(plain, "input", allow, **parts, **{n: t for n, t in tensors.items() if isinstance(t, Tensor)})
+    if not isinstance(made, Input):
+        raise ValueError(
+            f"input._target_={node['_target_']} is no input kind: derive it from mltricks.inputs.base.Input."
+        )
+    return made
+
+
+def dtypes_of(x: Raw) -> Any:
+    """The dtypes of raw inputs by name, in the structure of the inputs."""
+    return map_state(lambda t: str(t.dtype).removeprefix("torch."), x)

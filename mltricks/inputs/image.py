@@ -1,0 +1,100 @@
+"""Images. Legend: N samples, C channels, H height, W width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mltricks.inputs.base import Dtypes, Input, as_batch
+from mltricks.inputs.image_files import find_images, from_images, is_images, read_image
+
+
+@dataclass(frozen=True)
+class Image(Input):
+    """Images in raw units (uint8), standardised channel by channel.
+
+    Args:
+        shape: (C, H, W).
+        mean, std: training statistics in raw units, (C, 1, 1); ``None``: the images are used as they are.
+    """
+
+    shape: tuple[int, ...]
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    suits: ClassVar[str] = "resnet9"
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Raw images to zero mean and unit variance; float images are normalised already and pass."""
+        if self.mean is None or self.std is None or x.is_floating_point():
+            return x
+        mean, scale = self.rows if x.shape[-1] == self.shape[-1] else self.rows_of(x.shape[-1])
+        return x.float().sub_(mean).mul_(scale)  # in the one new tensor: fresh memory costs more than the arithmetic
+
+    @cached_property
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Mean and reciprocal standard deviation for images of the usual width: made once, as every step needs them."""
+        return self.rows_of(self.shape[-1])
+
+    def rows_of(self, width: int) -> tuple[Tensor, Tensor]:
+        assert self.mean is not None, "images have statistics"
+        assert self.std is not None, "images have statistics"
+        return as_row(self.mean, width), as_row(1.0 / self.std, width)
+
+    def prepare(self, x: Any, dtype: Dtypes) -> Tensor:
+        """Images as (N, C, H, W), from PIL images, which are resized, or arrays with the channels at either end."""
+        shape = self.shape
+        x = from_images(x, shape) if is_images(x) else x
+        channels, height, width = shape
+        last = (height, width, channels)
+        x = as_batch(x, [last, shape, *([(height, width)] if channels == 1 else [])], shape)
+        return as_stored(self.checked(x.permute(0, 3, 1, 2) if tuple(x.shape[1:]) == last else x, dtype))
+
+    def checked(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        if len(x) and not dtype.is_floating_point and x.is_floating_point():
+            raise ValueError(
+                f"inputs are {x.dtype}; this model takes raw {dtype} values, as the run's data gave them. "
+                "Images are whole numbers of 0 to 255, not scaled."
+            )
+        if len(x) and dtype == torch.uint8 and x.dtype != torch.uint8 and (x.min() < 0 or x.max() > 255):
+            raise ValueError(f"inputs go from {x.min()} to {x.max()}; images are whole numbers of 0 to 255.")
+        return super().checked(x, dtype)
+
+    def read(self, path: Path, size: int, dtype: Dtypes) -> Iterator[tuple[list[Any], Tensor]]:
+        """Image files, all below a folder in order, or an array."""
+        if path.suffix == ".npy":
+            yield from super().read(path, size, dtype)
+            return
+        files = find_images(path)
+        for start in range(0, len(files), size):
+            chunk = files[start : start + size]
+            images = torch.cat([read_image(file, self.shape) for file in chunk])
+            yield [str(file) for file in chunk], self.prepare(images, dtype)
+
+    def pictures(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) of any range as (N, H, W, 3) uint8; one stretch for all of them."""
+        x = x.cpu().float()
+        low = x.amin() if x.amin() < 0 else torch.zeros(())
+        x = (x - low) / (x.amax() - low).clamp_min(1e-12) * 255
+        x = x if x.shape[1] == 3 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        return x.round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def as_row(v: Tensor, width: int) -> Tensor:
+    """(C, 1, 1) to (C, 1, width) in channels-last storage.
+
+    Against channels-last images the arithmetic then runs along whole rows; against (C, 1, 1) its inner loop would be
+    the C channels of one pixel, which takes ten times as long on a CPU.
+    """
+    return v if v.shape[-1] == width else v.permute(1, 2, 0).repeat(1, width, 1).permute(2, 0, 1)
+
+
+def as_stored(x: Tensor) -> Tensor:
+    """Images (N, C, H, W) in the storage that a split gives them, (N, H, W, C): another one is rounded otherwise."""
+    return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)

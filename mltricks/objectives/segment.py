@@ -1,0 +1,102 @@
+"""Segmentation: the cross-entropy of the class of every pixel.
+
+Shapes: B batch, K classes, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mltricks.data.info import Info
+from mltricks.objectives.base import Objective, Outcome, Sheet
+from mltricks.objectives.classify import class_counts
+
+
+@dataclass(frozen=True)
+class Segment(Objective):
+    """Mean cross-entropy over all pixels; judged by the mean intersection over union of the classes.
+
+    Shapes: logits (B, K, H, W) float; ``y`` (B, H, W) int64.
+    """
+
+    targets: ClassVar[tuple[str, ...]] = ("mask",)
+    score: ClassVar[str] = "iou"
+    higher_is_better: ClassVar[bool] = True
+
+    def mean(self, logits: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(logits.movedim(1, -1).flatten(0, -2), y.flatten())
+
+    def per_sample(self, logits: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(logits, y, reduction="none").mean((1, 2))
+
+    def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Share of pixels whose largest logit is their class."""
+        return {"accuracy": (logits.argmax(1) == y).float().mean()}
+
+    def counts(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
+        return {"classes": class_counts(logits.argmax(1).flatten(), y.flatten(), logits.shape[1])}
+
+    def from_counts(self, counts: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"iou": mean_iou(counts["classes"])}
+
+    def output_shape(self, info: Info) -> tuple[int, ...]:
+        return (info.num_outputs, *info.in_shape[1:])
+
+    def noise(self, info: Info, size: int, device: torch.device) -> Tensor:
+        return torch.randint(info.num_outputs, (size, *info.in_shape[1:]), device=device)
+
+    def ignorant(self, logits: Tensor, y: Tensor) -> tuple[Tensor, str]:
+        return torch.zeros_like(logits), f"ln {logits.shape[1]}"
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Logits to the probabilities of the classes at every pixel."""
+        return logits.softmax(1)
+
+    def rows(self, predictions: Tensor, info: Info) -> Iterator[dict[str, Any]]:
+        """The share of the pixels that each class gets."""
+        for sample in predictions:
+            share = torch.bincount(sample.argmax(0).flatten(), minlength=info.num_outputs) / sample[0].numel()
+            yield {f"share_{name}": float(s) for name, s in zip(info.class_names, share, strict=True)}
+
+    def truth(self, y: Tensor, info: Info) -> str:
+        """The classes that are there."""
+        return " ".join(info.class_names[int(k)] for k in y.unique())
+
+    def digest(self, logits: Tensor, y: Tensor) -> Outcome:
+        right = (logits.argmax(1) == y).float().mean((1, 2))
+        return {"counts": self.counts(logits, y)["classes"][None], "right": right}
+
+    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], str]]:
+        return [partial(overlap_section, outcome, sheet)]
+
+
+def ious(counts: Tensor) -> Tensor:
+    """Intersection over union of every class, of ``class_counts``: (..., 3, K) to (..., K); NaN for absent classes."""
+    hits, predicted, there = counts.cpu().double().unbind(-2)
+    return hits / (predicted + there - hits)
+
+
+def mean_iou(counts: Tensor) -> Tensor:
+    """The mean over the classes that occur.
+
+    >>> mean_iou(torch.tensor([[1, 1, 0], [1, 2, 0], [2, 1, 0]]))
+    tensor(0.5000, dtype=torch.float64)
+    """
+    return ious(counts).nanmean(-1)
+
+
+def overlap_section(outcome: Outcome, sheet: Sheet) -> str:
+    """The intersection over union of every class, the weakest first."""
+    from mltricks.figures import page
+
+    counts = outcome["counts"].sum(0)
+    rows = [(n, int(c), float(i)) for n, c, i in zip(sheet.info.class_names, counts[2], ious(counts), strict=True) if c]
+    table = page.table(["class", "pixels", "intersection over union"], sorted(rows, key=lambda row: row[2]))
+    return page.section("Classes, the weakest first", table)
