@@ -103,7 +103,7 @@ class StackedStep:
         parts = [list(leaves(tree)) for tree in (state, batch, hyper)]
         inputs = [*parts[0], *parts[1], *parts[2]]
         dims = self._dims(*parts)
-        key = (*((x.shape, x.dtype) for x in batch.values()), *dims)
+        key = (*((x.shape, x.dtype) for x in leaves(batch)), *dims)
         if key not in self.graphs:
             self._trace(key, state, batch, hyper, inputs, dims)
         single = self.singles[key]
