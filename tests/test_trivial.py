@@ -14,7 +14,9 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import Ridge
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error
 
-from mltricks.data.splits import DataSplits, Info, MemorySplit
+from mltricks.data.info import Info
+from mltricks.data.splits import DataSplits, MemorySplit
+from mltricks.inputs.vector import Vector
 from mltricks.objectives.classify import Classify
 from mltricks.objectives.next_token import NextToken
 from mltricks.objectives.regress import Regress
@@ -38,7 +40,7 @@ def noise():
 def splits(y: torch.Tensor, target: str, num_outputs: int, x: torch.Tensor | None = None) -> DataSplits:
     x = torch.randn(len(y), 5, generator=torch.Generator().manual_seed(1)) if x is None else x
     train, val, test = (MemorySplit(x[i::3], y[i::3]) for i in range(3))
-    return DataSplits(train, val, test, Info("vector", target, tuple(x.shape[1:]), num_outputs))
+    return DataSplits(train, val, test, Info(Vector(tuple(x.shape[1:])), target, num_outputs))
 
 
 def test_the_same_answer_always_is_that_of_scikit_learn_for_classes() -> None:

@@ -115,7 +115,7 @@ class Objective:
         raise NotImplementedError
 
     def linear(self, x: Tensor, y: Tensor, num_outputs: int) -> Callable[[Tensor], Tensor] | None:
-        """A linear model of features (N, D) fitted to targets, as a function to outputs; ``None`` where there is none."""
+        """A linear model of features (N, D), fitted: a function to outputs, or ``None`` where there is none."""
         return None
 
     def spread(self, y: Tensor) -> dict[str, float]:
