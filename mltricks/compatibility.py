@@ -41,6 +41,11 @@ def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str
             if wanted and there not in wanted:
                 listed = " or ".join(wanted)
                 raise ValueError(f"technique={name} works on {listed} data; these are {there}. Leave {name} out.")
+        if technique.needs_one_target and not objective.one_target:
+            raise ValueError(
+                f"technique={name} needs one target for a sample as a whole, and objective={type(objective).__name__} "
+                f"has one for every place in it. Leave {name} out."
+            )
         technique.check(data.info)
         if "x_unlabeled" in technique.needs and data.unlabeled is None:
             raise ValueError(

@@ -9,7 +9,7 @@
 ``host``     what the loop and the observers carry over a restart: running sums, the best score; float64
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,9 +21,9 @@ HAS_MPS = torch.backends.mps.is_available()
 
 
 def leaves(tree: Any) -> Iterator[Tensor]:
-    """The tensors of a nested dict, depth first, in insertion order."""
-    if isinstance(tree, dict):
-        for branch in tree.values():
+    """The tensors of a nested dict, or of a tuple of such, depth first, in insertion order."""
+    if isinstance(tree, dict | tuple):
+        for branch in tree.values() if isinstance(tree, dict) else tree:
             yield from leaves(branch)
     else:
         yield tree
@@ -50,6 +50,16 @@ def map_state(fn: Callable[[Tensor], Any], tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: map_state(fn, branch) for key, branch in tree.items()}
     return tuple(map_state(fn, branch) for branch in tree) if isinstance(tree, tuple) else fn(tree)
+
+
+def merged(join: Callable[[list[Tensor]], Tensor], trees: Sequence[Any]) -> Any:
+    """One tree of several of the same structure, leaf by leaf: ``merged(torch.cat, batches)``."""
+    first = trees[0]
+    if isinstance(first, dict):
+        return {key: merged(join, [tree[key] for tree in trees]) for key in first}
+    return (
+        tuple(merged(join, part) for part in zip(*trees, strict=True)) if isinstance(first, tuple) else join([*trees])
+    )
 
 
 def fold(*parts: int) -> int:

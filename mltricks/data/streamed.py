@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mltricks.batch import Batch
+from mltricks.state import map_state, merged
 
 
 class Reader(Dataset):  # type: ignore[type-arg]
@@ -25,10 +26,11 @@ class Reader(Dataset):  # type: ignore[type-arg]
     Args:
         paths: of all samples.
         labels: their classes, (N,) int64.
-        decode: one path to one tensor, all of the same shape; raises ``ValueError`` where a file is damaged.
+        decode: one path to one tensor, or a dict of tensors, all of the same shape; raises
+            ``ValueError`` where a file is damaged.
     """
 
-    def __init__(self, paths: list[str], labels: Tensor, decode: Callable[[str], Tensor]):
+    def __init__(self, paths: list[str], labels: Tensor, decode: Callable[[str], Any]):
         self.paths, self.labels, self.decode = paths, labels, decode
 
     def __getitem__(self, positions: list[int]) -> Batch | str:
@@ -37,7 +39,8 @@ class Reader(Dataset):  # type: ignore[type-arg]
         A message crosses from a worker process as it is; an exception would drag the worker's traceback along.
         """
         try:
-            return {"x": torch.stack([self.decode(self.paths[i]) for i in positions]), "y": self.labels[positions]}
+            x = merged(torch.stack, [self.decode(self.paths[i]) for i in positions])
+            return {"x": x, "y": self.labels[positions]}
         except ValueError as error:
             return str(error)
 
@@ -146,5 +149,5 @@ class StreamedSplit:
         keys = (self.positions[index].tolist() for index in ahead)
         for batch, index in zip(self.workers.stream(keys), indices, strict=True):
             batch["index"] = index
-            moved = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
-            yield {**moved, "x": moved["x"].permute(0, 3, 1, 2)}
+            moved = map_state(lambda t: t.to(self.device, non_blocking=True), batch)
+            yield {**moved, "x": map_state(lambda t: t.permute(0, 3, 1, 2) if t.ndim == 4 else t, moved["x"])}

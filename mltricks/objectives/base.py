@@ -51,6 +51,8 @@ class Objective:
     score: ClassVar[str] = "loss"
     """The metric that chooses the best weights unless ``objective_metric`` names another."""
     higher_is_better: ClassVar[bool] = False
+    one_target: ClassVar[bool] = True
+    """Whether a sample has one target as a whole, not one for each of its pixels or positions."""
     exact: ClassVar[bool] = False
     """Whether samples that a model knows by heart have an accuracy of 1."""
 

@@ -26,6 +26,7 @@ class NextToken(Objective):
     """
 
     targets: ClassVar[tuple[str, ...]] = ("tokens",)
+    one_target: ClassVar[bool] = False
 
     def mean(self, logits: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(logits.flatten(0, 1), y.flatten())

@@ -29,6 +29,7 @@ class Segment(Objective):
     targets: ClassVar[tuple[str, ...]] = ("mask",)
     score: ClassVar[str] = "iou"
     higher_is_better: ClassVar[bool] = True
+    one_target: ClassVar[bool] = False
 
     def mean(self, logits: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(logits.movedim(1, -1).flatten(0, -2), y.flatten())

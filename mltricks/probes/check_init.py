@@ -23,7 +23,7 @@ from mltricks.evaluate import evaluate
 from mltricks.probes.bare import bare_run
 from mltricks.probes.keep import keep
 from mltricks.probes.layers import activations, context, gradients, ready
-from mltricks.state import fold, reseed
+from mltricks.state import fold, leaves, merged, reseed
 from mltricks.step import onion, split_at_normalize, through
 
 BELOW = 0.3
@@ -79,7 +79,7 @@ def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
         outputs.append(context(run).apply(run.state["params"], batch["x"]))
         targets.append(batch["y"])
         inputs.append(run.data.info.input.spread(batch["x"]))
-    output, y = torch.cat(outputs), torch.cat(targets)
+    output, y = merged(torch.cat, outputs), torch.cat(targets)
     loss = float(run.objective.judge(output, y)[0])
     val = evaluate(run.predict, run.objective, run.state, run.data.val, run.cfg["eval_batch_size"])
     expected, words = ignorance(run, output, y)
@@ -89,7 +89,7 @@ def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
         "expected": expected,
         "expected_is": words,
         "gap": (loss - expected) / max(expected, 1e-12) if math.isfinite(loss) else math.inf,
-        "output_std": float(output.float().std(correction=0)),
+        "output_std": float(torch.cat([t.float().flatten() for t in leaves(output)]).std(correction=0)),
         "input_std": None if inputs[0] is None else float(torch.stack(inputs).mean()),
         **run.objective.spread(y),
     }

@@ -26,7 +26,7 @@ from mltricks.probes.check_init import ignorance
 from mltricks.probes.keep import keep
 from mltricks.probes.log_axis import log_axis
 from mltricks.probes.rate import at_rate, learning_rates
-from mltricks.state import fold, reseed
+from mltricks.state import fold, map_state, merged, reseed
 from mltricks.train import advance
 
 HINTS = {"num_samples": Count, "num_steps": Count, "share": Fraction}
@@ -70,7 +70,7 @@ def small_sample(run: Run, num_samples: int) -> Batch:
     """The first training samples in the run's order, fewer where there are fewer."""
     size = run.source.smallest_batch
     batches = list(islice(run.source.stream(0), min(-(-num_samples // size), run.source.steps_per_epoch)))
-    return {key: torch.cat([batch[key] for batch in batches])[:num_samples] for key in batches[0]}
+    return map_state(lambda t: t[:num_samples], merged(torch.cat, batches))
 
 
 def fit(run: Run, settings: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Crop(Technique):
 
     on_raw = True
     kinds = ("image",)
+    needs_one_target = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         side = min(batch["x"].shape[2:])

@@ -35,6 +35,7 @@ class Cutmix(Technique):
     p_batch: Probability
 
     kinds = ("image",)
+    needs_one_target = True
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         x = batch["x"]

@@ -39,7 +39,7 @@ class Dropout(Technique):
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         for layer in chosen_layers(model, self.layers):
-            layer.register_buffer(RATE, torch.full((), float(self.p), device=batch["x"].device))
+            layer.register_buffer(RATE, torch.full((), float(self.p), device=batch["y"].device))
             layer.register_forward_pre_hook(drop_inputs)
         return params, {}
 

@@ -50,6 +50,7 @@ class Fixmatch(Technique):
 
     needs = ("x_unlabeled",)
     kinds = ("image",)
+    needs_one_target = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         if batch["y"].is_floating_point():

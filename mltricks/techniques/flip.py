@@ -30,6 +30,7 @@ class Flip(Technique):
 
     on_raw = True
     kinds = ("image",)
+    needs_one_target = True
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         return {**batch, **{key: self._mirrored(batch[key]) for key in INPUTS if key in batch}}

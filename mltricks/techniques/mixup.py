@@ -32,6 +32,7 @@ class Mixup(Technique):
     alpha: Positive
 
     kinds = ("image", "vector")
+    needs_one_target = True
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         x = batch["x"]

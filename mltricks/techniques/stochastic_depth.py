@@ -52,7 +52,7 @@ class StochasticDepth(Technique):
         branches = residual_branches(model)
         hook = drop_rows if self.mode == "row" else drop_all
         for depth, branch in enumerate(branches, 1):
-            rate = torch.ones((), device=batch["x"].device) * self.p * (depth / len(branches))
+            rate = torch.ones((), device=batch["y"].device) * self.p * (depth / len(branches))
             branch.register_buffer(RATE, rate)
             branch.register_forward_hook(hook)
         return params, {}

@@ -37,6 +37,7 @@ class Tta(Technique):
     average: Literal["logits", "probabilities"]
 
     kinds = ("image",)
+    needs_one_target = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         shorter = min(batch["x"].shape[2:])

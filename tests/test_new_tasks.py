@@ -1,0 +1,65 @@
+"""Techniques, jobs and streams on inputs of two parts and on targets with a place: right, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from conftest import Outcome
+from contract import advance
+from torch import Tensor
+
+import mltricks
+from mltricks.build import Run, build
+from mltricks.config.compose import plain
+from mltricks.data.streamed import Reader, StreamedSplit, Workers
+from mltricks.state import leaves, merged
+
+TINY = ["data.limit=64", "epochs=2", "batch_size=16", "device=cpu", "progress=none"]
+PAIR = ["data=digit_halves", "model=two_towers", "model.width=8"]
+MASK = ["data=digit_masks", "model=fcn", "model.width=4", "objective=segment"]
+
+
+def make(*overrides: str) -> Run:
+    return build(plain(mltricks.compose([*TINY, *overrides])))
+
+
+@pytest.mark.parametrize("technique", ["crop", "flip", "cutmix", "mixup", "tta", "fixmatch"])
+def test_what_moves_pixels_is_refused_where_every_pixel_has_a_target(technique: str) -> None:
+    with pytest.raises(ValueError, match=f"technique={technique} needs one target for a sample as a whole"):
+        make(*MASK, f"technique=[{technique}]", "data.unlabeled_ratio=1")
+
+
+@pytest.mark.parametrize("technique", ["dropout", "ema", "sam", "label_smoothing", "accumulate"])
+def test_a_pair_goes_through_what_looks_at_no_pixels(technique: str) -> None:
+    first, *_, last = advance(make(*PAIR, f"technique=[{technique}]"), 8)
+    assert last < first
+
+
+@pytest.mark.parametrize("task", [PAIR, MASK], ids=["pair", "mask"])
+@pytest.mark.parametrize("job", ["check_init", "overfit"])
+def test_probes_know_nothing_of_kinds(task: list[str], job: str, run_cli: Callable[..., Outcome]) -> None:
+    done = run_cli(f"job={job}", *task[:1], *task[1:2], *task[3:], *TINY, "optim.lr=0.01", "hydra.run.dir=probe")
+    assert done.status == 0, done.err
+    assert f"{job}: pass" in done.out
+
+
+def test_a_stream_may_give_dicts() -> None:
+    def decode(path: str) -> dict[str, Tensor]:
+        number = torch.tensor(int(path))
+        return {"image": number.expand(4, 5, 3).to(torch.uint8), "length": number.double()}
+
+    split = StreamedSplit(Workers(Reader(["0", "1", "2"], torch.tensor([5, 6, 7]), decode), 0), torch.tensor([2, 0]))
+    batch: Any = next(split.batches([torch.tensor([1, 0])]))
+    assert batch["x"]["image"].shape == (2, 3, 4, 5)
+    assert batch["x"]["length"].tolist() == [0.0, 2.0]
+    assert batch["y"].tolist() == [5, 7]
+
+
+def test_trees_are_merged_leaf_by_leaf() -> None:
+    tree = {"a": torch.ones(2), "b": (torch.zeros(1), torch.ones(1))}
+    both = merged(torch.cat, [tree, tree])
+    assert [t.tolist() for t in leaves(both)] == [[1.0] * 4, [0.0] * 2, [1.0] * 2]
+    assert isinstance(both["b"], tuple)
