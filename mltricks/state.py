@@ -57,9 +57,9 @@ def merged(join: Callable[[list[Tensor]], Tensor], trees: Sequence[Any]) -> Any:
     first = trees[0]
     if isinstance(first, dict):
         return {key: merged(join, [tree[key] for tree in trees]) for key in first}
-    return (
-        tuple(merged(join, part) for part in zip(*trees, strict=True)) if isinstance(first, tuple) else join([*trees])
-    )
+    if isinstance(first, tuple):
+        return tuple(merged(join, parts) for parts in zip(*trees, strict=True))
+    return join([*trees])
 
 
 def fold(*parts: int) -> int:

@@ -121,7 +121,7 @@ class Technique:
     targets: ClassVar[tuple[str, ...]] = ()
     """Kinds of target (``classes``, ``tokens``, ``values``) it is right for; empty for all."""
     needs_one_target: ClassVar[bool] = False
-    """Whether a sample must have one target as a whole, since its parts are moved or mixed while ``y`` knows no places."""
+    """Whether it moves or mixes parts of a sample, so that ``y`` must be of the sample as a whole."""
     needs_whole_batch: ClassVar[bool] = False
     """Whether its loss compares the samples of a batch, so that micro-batches would change what it means."""
     needs_previous: ClassVar[bool] = False

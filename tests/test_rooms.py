@@ -9,7 +9,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "mltricks"
 MAP = PACKAGE.parent / "docs" / "architecture.md"
-ROOMS = re.findall(r"^\| `(\w+)` \|", MAP.read_text(), re.MULTILINE)
+TABLE = MAP.read_text().partition("| room |")[2].partition("\n\n")[0]
+ROOMS = re.findall(r"^\| `(\w+)` \|", TABLE, re.MULTILINE)
 """From the first to be used to the last."""
 
 

@@ -16,7 +16,7 @@ from mltricks.batch import Batch
 from mltricks.build import STEP, Run
 from mltricks.data.splits import MemorySplit
 from mltricks.hyper import CHUNK, Drive, HyperPlan
-from mltricks.state import fold, leaves, map_state, rebuild
+from mltricks.state import fold, leaves, map_state, merged, rebuild
 from mltricks.step import Hyper, split_at_normalize
 
 LARGEST_COPY = 2**28
@@ -25,8 +25,7 @@ LARGEST_COPY = 2**28
 
 def stack(trees: Sequence[Any]) -> Any:
     """Nested dicts of the same shape to one whose leaves have a leading axis."""
-    rows = [list(leaves(tree)) for tree in trees]
-    return rebuild(trees[0], iter([torch.stack(column) for column in zip(*rows, strict=True)]))
+    return merged(torch.stack, trees)
 
 
 def have_one_seed(runs: Sequence[Run]) -> bool:
