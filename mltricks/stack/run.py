@@ -280,7 +280,7 @@ def own_floats(cfg: dict[str, Any]) -> dict[str, float]:
         for name, value in flattened(node).items() if isinstance(node, dict) else ():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 field, _, point = name.partition(".")
-                fed = field in _names_of_floats(str(node.get("_target_", "")), allow)
+                fed = field in _names_of_floats(str(node.get("_target_", "")), owner, allow)
                 free = fed and (point in ("", "start", "end") or isinstance(value, float))
                 if free or (owner in ("scheduler", "init") and isinstance(value, float)):
                     found[f"{owner}.{name}"] = float(value)
@@ -288,10 +288,10 @@ def own_floats(cfg: dict[str, Any]) -> dict[str, float]:
 
 
 @functools.cache
-def _names_of_floats(target: str, allow: tuple[str, ...]) -> frozenset[str]:
-    """The settings of a class that are floats; none where it cannot be had, which building a run will say."""
+def _names_of_floats(target: str, key: str, allow: tuple[str, ...]) -> frozenset[str]:
+    """The settings of the class at a key that are floats; none where it cannot be had, which building a run says."""
     try:
-        found = locate(target, "optim", allow)
+        found = locate(target, key, allow)
     except ValueError:
         return frozenset()
     return (
