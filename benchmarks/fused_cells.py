@@ -143,7 +143,7 @@ def one_by_one(runs: list[Run], steps: int) -> Callable[[], None]:
         for run in runs:
             for i, batch in zip(range(steps), run.source.stream(0), strict=False):
                 reseed(fold(run.cfg["seed"], STEP, i))
-                run.state, _ = run.step(run.state, batch, run.plan.at(i))
+                run.state, _ = run.step(run.state, batch, run.hypers.at(i))
 
     return train
 

@@ -41,7 +41,7 @@ def one_by_one(cfgs: list[dict]) -> Callable[[], None]:
         for run in runs:
             for i, batch in zip(range(STEPS), run.source.stream(0), strict=False):
                 reseed(fold(run.cfg["seed"], STEP, i))
-                run.state, _ = run.step(run.state, batch, run.plan.at(i))
+                run.state, _ = run.step(run.state, batch, run.hypers.at(i))
 
     return train
 

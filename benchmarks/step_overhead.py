@@ -49,7 +49,7 @@ def ours(model: str, optim: str, batch_size: int, engine: str, steps: int) -> Ca
         window = []
         for step, batch in enumerate(islice(run.source.stream(0), steps)):
             reseed(fold(run.cfg["seed"], STEP, step))
-            run.state, metrics = run.step(run.state, batch, run.plan.at(step))
+            run.state, metrics = run.step(run.state, batch, run.hypers.at(step))
             window.append(metrics)
         assert torch.stack([m["loss"] for m in window]).isfinite().all()
 

@@ -21,12 +21,12 @@ from mltricks.data.source import Source, in_order
 from mltricks.data.splits import DataSplits
 from mltricks.freezing import frozen_names, still_norms
 from mltricks.functional_model import FunctionalModel
-from mltricks.hyper import HyperPlan
+from mltricks.hyper import Hypers
 from mltricks.process.device import choose_device, set_arithmetic
 from mltricks.schedules.drives import Drives, extract_drives, learning_rate_drives
 from mltricks.shapes import Shapes, declared
 from mltricks.state import State, fold, map_state, reseed
-from mltricks.step import Predict, Stack, Step, build_predict, build_step
+from mltricks.step import Predict, Step, Techniques, build_predict, build_step
 from mltricks.technique import floats_of
 
 INIT, SETUP, STEP, ORDER = range(4)
@@ -44,10 +44,10 @@ class Run:
     data: DataSplits
     model: FunctionalModel
     objective: Any
-    techniques: Stack
+    techniques: Techniques
     optim: Any
     engine: Any
-    plan: HyperPlan
+    hypers: Hypers
     source: Source
     predict: Predict
     state: State
@@ -64,8 +64,8 @@ class Run:
         stream = self.source.stream(start, lambda: self.state["sampler"])
         if self.shapes is None:
             return stream
-        shapes, plan = self.shapes, self.plan
-        return (shapes.bring(batch, plan.progress(step)) for step, batch in enumerate(stream, start))
+        shapes, hypers = self.shapes, self.hypers
+        return (shapes.bring(batch, hypers.progress(step)) for step, batch in enumerate(stream, start))
 
     @property
     def num_params(self) -> int:
@@ -87,7 +87,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     allow, seed = cfg["allow_modules"], cfg["seed"]
     set_arithmetic(cfg["deterministic"], cfg["precision"]["tf32"])
     device = choose_device(cfg["device"])
-    techniques, drives = create_stack(cfg, allow)
+    techniques, drives = create_techniques(cfg, allow)
     optim_node, optim_drives = extract_drives(cfg["optim"], "optim", allow)
     optim, engine = create(optim_node, "optim", allow), create(cfg["engine"], "engine", allow)
     check_engine(engine, optim)
@@ -109,9 +109,11 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
         state["sampler"] = map_state(lambda t: t.to(device, copy=True), source.untaught)
     drives |= optim_drives | learning_rate_drives(cfg, optim, optim_drives, allow)
     constants = {"optim": floats_of(optim)} | {name: floats_of(t) for name, t in techniques.items()}
-    plan = HyperPlan(constants, drives, total_steps, device if engine.tensors else None)
+    hypers = Hypers(constants, drives, total_steps, device if engine.tensors else None)
     predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs, optim=optim)
-    run = Run(cfg, device, data, model, objective, techniques, optim, engine, plan, source, predict, state, total_steps)
+    run = Run(
+        cfg, device, data, model, objective, techniques, optim, engine, hypers, source, predict, state, total_steps
+    )
     run.frozen, run.shapes = frozen, shapes
     run.step = compose_step(run)
     return run
@@ -160,9 +162,9 @@ def normalized(batch: Batch, info: Info) -> Batch:
     return {key: info.normalize(value) if key in INPUTS else value for key, value in batch.items()}
 
 
-def create_stack(cfg: dict[str, Any], allow: list[str]) -> tuple[Stack, Drives]:
+def create_techniques(cfg: dict[str, Any], allow: list[str]) -> tuple[Techniques, Drives]:
     """The techniques in order, and what drives their scheduled floats."""
-    stack: Stack = {}
+    techniques: Techniques = {}
     drives: Drives = {}
     for name, node in cfg["technique"].items():
         if not isinstance(node, dict) or "_target_" not in node:
@@ -171,9 +173,9 @@ def create_stack(cfg: dict[str, Any], allow: list[str]) -> tuple[Stack, Drives]:
                 f"Add {name} to technique=[...]."
             )
         node, own = extract_drives(node, f"technique.{name}", allow)
-        stack[name] = create(node, f"technique.{name}", allow)
+        techniques[name] = create(node, f"technique.{name}", allow)
         drives |= {(name, field): drive for (_, field), drive in own.items()}
-    return stack, drives
+    return techniques, drives
 
 
 def load_data(cfg: dict[str, Any], allow: list[str]) -> DataSplits:
@@ -234,7 +236,7 @@ def make_model(node: dict[str, Any], info: Info, allow: list[str], objective: An
 
 def set_up(
     module: nn.Module,
-    techniques: Stack,
+    techniques: Techniques,
     optim: Any,
     batch: Batch,
     device: torch.device,

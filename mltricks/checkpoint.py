@@ -128,7 +128,7 @@ def restore(saved: State, built: State, path: Path) -> State:
     mine, theirs = dict(named_leaves(built)), dict(named_leaves({k: v for k, v in saved.items() if k != "host"}))
     for name in sorted(mine.keys() ^ theirs.keys()):
         where = "the checkpoint" if name in theirs else "the model"
-        raise ValueError(f"{path} belongs to another model or stack: only {where} has {name}.")
+        raise ValueError(f"{path} belongs to another model or other techniques: only {where} has {name}.")
     for name, tensor in mine.items():
         if (tensor.shape, tensor.dtype) != (theirs[name].shape, theirs[name].dtype):
             there, here = (f"{tuple(t.shape)} {t.dtype}" for t in (theirs[name], tensor))

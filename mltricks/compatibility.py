@@ -14,7 +14,7 @@ from mltricks.data.splits import DataSplits
 from mltricks.objectives.base import Objective
 from mltricks.process.atomic import first_line
 from mltricks.shapes import Shapes
-from mltricks.step import Stack, split_at_normalize
+from mltricks.step import Techniques, split_at_normalize
 from mltricks.technique import defines
 
 
@@ -27,7 +27,7 @@ def check_engine(engine: Any, optim: Any) -> None:
         )
 
 
-def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str, Any]) -> None:
+def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dict[str, Any]) -> None:
     """Refuse combinations that cannot be right, and settings that change nothing."""
     if data.info.target not in objective.targets:
         raise ValueError(
@@ -60,7 +60,7 @@ def check_fit(objective: Any, techniques: Stack, data: DataSplits, cfg: dict[str
         )
 
 
-def check_raw(techniques: Stack) -> None:
+def check_raw(techniques: Techniques) -> None:
     """Refuse a technique that needs raw pixels behind one that needs normalised images."""
     _, ready = split_at_normalize(techniques)
     for name in ready:
@@ -91,7 +91,7 @@ def check_sampler(sampler: Any, objective: Any) -> None:
         )
 
 
-def check_prediction(optim: Any, techniques: Stack) -> None:
+def check_prediction(optim: Any, techniques: Techniques) -> None:
     """Refuse two averages of the weights that would predict: the optimiser's own, and a technique's."""
     averages = [name for name, t in techniques.items() if defines(t, "after") and defines(t, "evaluate")]
     if averages and hasattr(optim, "evaluate"):
@@ -121,7 +121,7 @@ def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info, objective
             )
 
 
-def check_batches(source: Source, module: nn.Module, techniques: Stack) -> None:
+def check_batches(source: Source, module: nn.Module, techniques: Techniques) -> None:
     """Refuse batches of one sample where a layer or a loss needs a second to compare it with."""
     if source.smallest_batch > 1:
         return

@@ -50,24 +50,24 @@ def evaluate(
     tally = Tally(objective)
     for batch in in_order(split, batch_size):
         outputs = predict(state, batch["x"])
-        tally.add(judge(objective, outputs, batch["y"]), len(batch["y"]))
+        tally.add(measure_batch(objective, outputs, batch["y"]), len(batch["y"]))
         for see in watch:
             see(batch, outputs)
     return {name: float(value) for name, value in tally.means().items()}
 
 
 COUNTED = "counted "
-"""Names in what ``judge`` returns that begin so are sums over samples, not means."""
+"""Names in what ``measure_batch`` returns that begin so are sums over samples, not means."""
 
 
-def judge(objective: Any, outputs: Any, y: Tensor) -> dict[str, Tensor]:
+def measure_batch(objective: Any, outputs: Any, y: Tensor) -> dict[str, Tensor]:
     """The objective's metrics of a batch, 0-d, and what it counts."""
     counts = {COUNTED + name: value for name, value in objective.counts(outputs, y).items()}
     return {**objective.judge(outputs, y)[1]["metrics"], **counts}
 
 
 class Tally:
-    """Adds up what ``judge`` returns for the batches of a split, of one run or, with a leading axis, of several.
+    """Adds up what ``measure_batch`` returns for the batches of a split, of one run or, with a leading axis, several.
 
     Args:
         objective: turns the sums into metrics.
@@ -109,7 +109,7 @@ def metric_names(run: Run) -> list[str]:
     """The metrics of a run's validation split, found by one sample."""
     batch = next(run.data.val.batches([torch.arange(1)]))
     tally = Tally(run.objective)
-    tally.add(judge(run.objective, run.predict(run.state, batch["x"]), batch["y"]), 1)
+    tally.add(measure_batch(run.objective, run.predict(run.state, batch["x"]), batch["y"]), 1)
     return list(tally.means())
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import nn
 
 from mltricks.config.values import suggest
-from mltricks.step import Stack
+from mltricks.step import Techniques
 from mltricks.technique import Params
 
 
-def frozen_names(techniques: Stack, params: Params) -> frozenset[str]:
+def frozen_names(techniques: Techniques, params: Params) -> frozenset[str]:
     """The parameters that any technique freezes.
 
     Raises:

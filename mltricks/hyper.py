@@ -16,7 +16,7 @@ CHUNK = 256
 
 
 @dataclass
-class HyperPlan:
+class Hypers:
     """What every float is at every step.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mltricks.evaluate import Score
-from mltricks.hyper import HyperPlan
+from mltricks.hyper import Hypers
 from mltricks.observers.base import EPOCH, Observer, Record, of_epoch
 from mltricks.summary import Summary
 
@@ -24,13 +24,13 @@ class Ledger:
     """Keeps the metrics of the steps on the device until a record is due, so that no step waits for the host.
 
     Args:
-        plan: of the hyperparameters, for the learning rate in a record.
+        hypers: of the run, for the learning rate in a record.
         steps_per_epoch: updates an epoch.
         score: names the validation metric that steers the run and says which way is better.
     """
 
-    def __init__(self, plan: HyperPlan, steps_per_epoch: int, score: Score):
-        self.plan, self.steps_per_epoch, self.score = plan, steps_per_epoch, score
+    def __init__(self, hypers: Hypers, steps_per_epoch: int, score: Score):
+        self.hypers, self.steps_per_epoch, self.score = hypers, steps_per_epoch, score
         self.window: list[dict[str, Tensor]] = []  # of one step each, or of several in a row
         self.epoch_sums: dict[str, float] = {}
         self.epoch_steps = 0
@@ -85,7 +85,7 @@ class Ledger:
         for name, values in window.items():
             self.epoch_sums[name] = self.epoch_sums.get(name, 0.0) + float(values.cpu().double().sum())
         self.epoch_steps += _length(window)
-        if step % self.steps_per_epoch and step != self.plan.total_steps:
+        if step % self.steps_per_epoch and step != self.hypers.total_steps:
             return {}
         means = {f"{EPOCH}{name}": total / self.epoch_steps for name, total in self.epoch_sums.items()}
         if step % self.steps_per_epoch == 0:
@@ -188,7 +188,7 @@ class Ledger:
         return {name: torch.cat([metrics[name].reshape(-1) for metrics in self.window]) for name in names}
 
     def _lr(self, step: int) -> float:
-        return self.plan.values(step).get(("optim", "lr"), self.plan.constants["optim"]["lr"])
+        return self.hypers.values(step).get(("optim", "lr"), self.hypers.constants["optim"]["lr"])
 
 
 def _length(window: dict[str, Tensor]) -> int:

@@ -23,8 +23,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def with_smaller_micro_batches(run: Run, error: Any) -> None:
     """Rebuild the run's step with twice as many micro-batches, and say so in one line.
 
-    ``accumulate`` goes to the end of the stack, next to the gradient, so that all other techniques still see the
-    gradient of the whole batch; where the stack has it already, it keeps its place. The random state is set back to
+    ``accumulate`` goes to the end of the list, next to the gradient, so that all other techniques still see the
+    gradient of the whole batch; where the list has it already, it keeps its place. The random state is set back to
     the start of the step, so that the step is the one that failed.
 
     Raises:

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mltricks.build import DTYPES, SETUP, create_stack, make_model
+from mltricks.build import DTYPES, SETUP, create_techniques, make_model
 from mltricks.config.create import TRUSTED, create
 from mltricks.data.info import Info
 from mltricks.functional_model import FunctionalModel
 from mltricks.inputs.base import Dtypes, Raw
 from mltricks.process.device import choose_device
 from mltricks.state import fold, leaves, map_state, reseed
-from mltricks.step import Stack
+from mltricks.step import Techniques
 from mltricks.technique import defines
 from mltricks.weights import BUFFER, PARAM, RAW, Weights, info_of, load_weights, predict_from
 
@@ -68,7 +68,7 @@ def packages(tree: Any) -> set[str]:
 
 def rebuild(
     cfg: dict[str, Any], info: Info, objective: Any, allow: list[str], weights: Weights, device: torch.device
-) -> tuple[FunctionalModel, Stack]:
+) -> tuple[FunctionalModel, Techniques]:
     """The model as it was when it was saved, and the techniques.
 
     A technique's ``setup`` may have changed the model, so it is run again, on noise in the place of data. Those that
@@ -79,7 +79,7 @@ def rebuild(
     """
     node = without_first_weights(cfg["model"])
     module = make_model(node, info, allow, objective).to(device)
-    techniques, _ = create_stack(cfg, allow)
+    techniques, _ = create_techniques(cfg, allow)
     params: dict[str, Tensor] = {name: p.detach().clone() for name, p in module.named_parameters()}
     for i, technique in enumerate(techniques.values()):
         if defines(technique, "setup") and (defines(technique, "evaluate") or not defines(technique, "loss")):

@@ -16,7 +16,7 @@ from mltricks import checkpoint
 from mltricks.checkpoint import LAST
 from mltricks.config.compose import plain
 from mltricks.config.options import GROUPS
-from mltricks.config.overrides import STACKS, parse
+from mltricks.config.overrides import TECHNIQUE_GROUPS, parse
 from mltricks.summary import Summary, read_summary
 
 FREE = (
@@ -118,7 +118,7 @@ def touched(override: Any, mine: dict[str, Any], saved: dict[str, Any]) -> dict[
     key = override.key_or_group
     if key == "experiment" or override.is_delete():
         return {path: pair for path, pair in differences(mine, saved).items() if not is_free(path)}
-    root = "technique" if key in STACKS else key
+    root = "technique" if key in TECHNIQUE_GROUPS else key
     inside = {
         p: pair
         for p, pair in differences(mine, saved).items()

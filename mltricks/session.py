@@ -165,7 +165,7 @@ def prepare(
     saved = load_saved(cfg, folder) if resume else None
     summary.git = git_state()
     run = build(cfg, data)
-    ledger = Ledger(run.plan, run.source.steps_per_epoch, steered_by(run))
+    ledger = Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run))
     observers = create_observers(cfg, folder, in_sweep)
     if not resume:
         remove_stale(folder)

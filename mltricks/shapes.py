@@ -41,10 +41,10 @@ class Shapes:
 
 
 def declared(techniques: dict[str, Technique], full: Any) -> Shapes | None:
-    """The shapes that a technique of the stack declares; ``None`` where none does.
+    """The shapes that one of the techniques declares; ``None`` where none does.
 
     Args:
-        techniques: the stack.
+        techniques: of the run.
         full: shape of a sample as the data have it; a dict of shapes where it has several parts.
 
     Raises:

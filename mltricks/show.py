@@ -37,19 +37,20 @@ def section(title: str, rows: dict[str, Any]) -> Iterator[str]:
 
 def verbs(run: Run) -> dict[str, str]:
     """Who acts where: pipes from left to right, onions from outside to inside."""
-    stack = run.techniques
-    raw, ready = split_at_normalize(stack)
+    techniques = run.techniques
+    raw, ready = split_at_normalize(techniques)
     acting = {
-        verb: [name for name, t in stack.items() if defines(t, verb)] for verb in ("setup", "loss", "grads", "evaluate")
+        verb: [name for name, t in techniques.items() if defines(t, verb)]
+        for verb in ("setup", "loss", "grads", "evaluate")
     }
     return {
-        "stack": " -> ".join(stack) or "no techniques",
+        "stack": " -> ".join(techniques) or "no techniques",
         "setup": ", ".join(acting["setup"]) or "-",
         "batch": " -> ".join([*raw, "normalize", *ready]),
         "loss": onion(acting["loss"], called(run.objective)),
         "grads": onion(acting["grads"], "gradient"),
         "update": called(run.optim),
-        "after": " -> ".join(in_order_of_change(stack)) or "-",
+        "after": " -> ".join(in_order_of_change(techniques)) or "-",
         "evaluate": onion(acting["evaluate"], "model"),
     }
 
@@ -87,11 +88,11 @@ def shown(value: Any) -> str:
 
 def schedules(run: Run) -> dict[str, str]:
     """Every scheduled hyperparameter at a few points of the run."""
-    plan, rows = run.plan, {}
-    steps = sorted({round(i * (plan.total_steps - 1) / (NUM_POINTS - 1)) for i in range(NUM_POINTS)})
-    for owner, name in plan.drives:
+    hypers, rows = run.hypers, {}
+    steps = sorted({round(i * (hypers.total_steps - 1) / (NUM_POINTS - 1)) for i in range(NUM_POINTS)})
+    for owner, name in hypers.drives:
         key = f"{owner}.{name}" if owner == "optim" else f"technique.{owner}.{name}"
-        rows[key] = "  ".join(f"{plan.values(step)[owner, name]:.4g} (step {step})" for step in steps)
+        rows[key] = "  ".join(f"{hypers.values(step)[owner, name]:.4g} (step {step})" for step in steps)
     return rows or {"optim.lr": f"{floats_of(run.optim).get('lr', 0.0):.4g} throughout"}
 
 

@@ -25,14 +25,14 @@ Hyper = dict[str, Any]
 """``progress``; ``optim``: the optimiser's floats; and the floats of every technique, by its name."""
 Metrics = dict[str, Tensor]
 Step = Callable[[State, Batch, Hyper], tuple[State, Metrics]]
-Stack = dict[str, Technique]
+Techniques = dict[str, Technique]
 """The techniques of a run by name, in the order in which a call passes through them."""
 
 
 def build_step(
     model: FunctionalModel,
     objective: LossFn,
-    techniques: Stack,
+    techniques: Techniques,
     optim: Any,
     normalize: Callable[[Tensor], Tensor],
     num_outputs: int,
@@ -45,7 +45,7 @@ def build_step(
     Args:
         model: the model as a function.
         objective: the innermost loss.
-        techniques: the full stack, augment ++ regularizer ++ technique.
+        techniques: all of a run, augment ++ regularizer ++ technique.
         optim: an optimiser, ``init(params)`` and ``update(grads, opt, params)``; optionally ``evaluate(params, opt)``,
             the weights that predict in the place of those that train.
         normalize: raw inputs to what the model sees; runs before the first technique that needs it.
@@ -62,17 +62,17 @@ def build_step(
 
     @torch.no_grad()
     def step(state: State, batch: Batch, hyper: Hyper) -> tuple[State, Metrics]:
-        stack = {name: bind(t, hyper.get(name, {})) for name, t in techniques.items()}
+        bound = {name: bind(t, hyper.get(name, {})) for name, t in techniques.items()}
         ctx = Ctx(model, dict(state["buffers"]), state["own"], state["step"], hyper["progress"], num_outputs)
 
-        batch = through(stack, raw, batch, ctx)
+        batch = through(bound, raw, batch, ctx)
         batch = {key: normalize(value) if key in INPUTS else value for key, value in batch.items()}
-        batch = through(stack, ready, batch, ctx)
+        batch = through(bound, ready, batch, ctx)
 
         before, opt = state["params"], state["opt"]
         moving = {name: p for name, p in before.items() if name not in frozen} if frozen else before
-        base = gradient(onion(stack, "loss", objective), before if frozen else {})
-        grads, aux = onion(stack, "grads", base)(moving, batch, ctx)
+        base = gradient(onion(bound, "loss", objective), before if frozen else {})
+        grads, aux = onion(bound, "grads", base)(moving, batch, ctx)
         taught = {} if learn is None else {"sampler": learn(state["sampler"], state["step"], batch, aux)}
 
         guarded = "finite" in aux
@@ -86,7 +86,7 @@ def build_step(
 
         aux["grads"], own = grads, dict(state["own"])
         for name in afters:
-            changed, own[name] = stack[name].after(params, ctx.scope(name), aux)
+            changed, own[name] = bound[name].after(params, ctx.scope(name), aux)
             params = params if techniques[name].after_changes == "own" else changed
 
         new = {"params": params, "buffers": ctx.buffers, "opt": opt, "own": own, "step": state["step"] + 1}
@@ -133,10 +133,10 @@ def gradient(loss: LossFn, constants: Mapping[str, Tensor] = MappingProxyType({}
     return grads
 
 
-def onion(stack: Stack, verb: str, base: Any) -> Any:
+def onion(techniques: Techniques, verb: str, base: Any) -> Any:
     """Wrap ``base`` in a verb of every technique that defines it: the first technique stands outermost."""
     fn = base
-    for name, technique in reversed(stack.items()):
+    for name, technique in reversed(techniques.items()):
         if defines(technique, verb):
             fn = _scoped(name, getattr(technique, verb)(fn))
     return fn
@@ -151,21 +151,21 @@ def _scoped(name: str, fn: Any) -> Any:
     return scoped
 
 
-def through(stack: Stack, names: Sequence[str], batch: Batch, ctx: Ctx) -> Batch:
+def through(techniques: Techniques, names: Sequence[str], batch: Batch, ctx: Ctx) -> Batch:
     """Pipe a batch through the ``batch`` verb of the named techniques."""
     for name in names:
-        batch = stack[name].batch(batch, ctx.scope(name))
+        batch = techniques[name].batch(batch, ctx.scope(name))
     return batch
 
 
-def split_at_normalize(techniques: Stack) -> tuple[list[str], list[str]]:
+def split_at_normalize(techniques: Techniques) -> tuple[list[str], list[str]]:
     """The names of the techniques that change the batch before and after it is normalised."""
     names = [name for name, t in techniques.items() if defines(t, "batch")]
     first = next((i for i, name in enumerate(names) if not works_on_raw(techniques[name])), len(names))
     return names[:first], names[first:]
 
 
-def in_order_of_change(techniques: Stack) -> list[str]:
+def in_order_of_change(techniques: Techniques) -> list[str]:
     """The names of the techniques with ``after``: first the update is scaled, then weights are set, then they are read.
 
     Each of these three goes by the order of the list. So an average is of the weights that the step ends with, and a
@@ -198,7 +198,7 @@ def apply_model(params: Params, x: Tensor, ctx: Ctx) -> Tensor:
 
 def build_predict(
     model: FunctionalModel,
-    techniques: Stack,
+    techniques: Techniques,
     normalize: Callable[[Tensor], Tensor],
     num_outputs: int,
     base: PredFn = apply_model,

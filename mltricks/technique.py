@@ -199,11 +199,11 @@ class Technique:
         return batch
 
     def loss(self, inner: LossFn) -> LossFn:
-        """Change the loss; ``inner`` is the rest of the stack and, innermost, the objective."""
+        """Change the loss; ``inner`` is the rest of the techniques and, innermost, the objective."""
         return inner
 
     def grads(self, inner: GradFn) -> GradFn:
-        """Change the gradient; ``inner`` is the rest of the stack and, innermost, automatic differentiation."""
+        """Change the gradient; ``inner`` is the rest of the techniques and, innermost, automatic differentiation."""
         return inner
 
     def after(self, params: Params, ctx: Ctx, aux: Aux) -> tuple[Params, Own]:
@@ -211,7 +211,7 @@ class Technique:
         return params, ctx.own
 
     def evaluate(self, inner: PredFn) -> PredFn:
-        """Change the prediction; ``inner`` is the rest of the stack and, innermost, the model."""
+        """Change the prediction; ``inner`` is the rest of the techniques and, innermost, the model."""
         return inner
 
 

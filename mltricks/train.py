@@ -109,7 +109,7 @@ def advance(run: Run, batch: Any, step: int) -> dict[str, torch.Tensor]:
     """One update of ``run.state``; where memory runs out, the same update in smaller micro-batches."""
     while True:
         try:
-            run.state, metrics = run.step(run.state, batch, run.plan.at(step))
+            run.state, metrics = run.step(run.state, batch, run.hypers.at(step))
             return metrics
         except RuntimeError as error:
             if not is_out_of_memory(error):

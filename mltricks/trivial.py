@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mltricks.data.splits import DataSplits, MemorySplit, Split
-from mltricks.evaluate import Tally, evaluate, judge
+from mltricks.evaluate import Tally, evaluate, measure_batch
 from mltricks.objectives.base import Objective
 
 MAX_TARGETS = 100_000
@@ -59,7 +59,7 @@ def constant(data: DataSplits, objective: Any, batch_size: int, *names: str) -> 
     for name in names:
         tally = Tally(objective)
         for y in targets(getattr(data, name), batch_size):
-            tally.add(judge(objective, output.expand(len(y), *output.shape), y), len(y))
+            tally.add(measure_batch(objective, output.expand(len(y), *output.shape), y), len(y))
         found[name] = {metric: float(value) for metric, value in tally.means().items()}
     return found
 

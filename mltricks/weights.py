@@ -27,7 +27,7 @@ from mltricks.functional_model import FunctionalModel
 from mltricks.inputs.base import dtypes_of, restored, saved
 from mltricks.process.atomic import write_atomically
 from mltricks.state import State, named_leaves
-from mltricks.step import Stack, build_predict, predicting_params
+from mltricks.step import Techniques, build_predict, predicting_params
 from mltricks.technique import Ctx, Params, defines
 
 PARAM, BUFFER, OWN, RAW, INPUT = "params.", "buffers.", "own.", "raw.", "input."
@@ -90,7 +90,7 @@ def predict_with(run: Run, weights: Weights, own: dict[str, Any]) -> Any:
 
 def predict_from(
     model: FunctionalModel,
-    techniques: Stack,
+    techniques: Techniques,
     normalize: Callable[[Tensor], Tensor],
     num_outputs: int,
     weights: Weights,

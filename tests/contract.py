@@ -78,7 +78,7 @@ def advance(run: Run, steps: int, start: int = 0) -> list[float]:
     losses = []
     for i, batch in enumerate(islice(run.batches(start), steps), start):
         reseed(fold(run.cfg["seed"], STEP, i))
-        run.state, metrics = run.step(run.state, batch, run.plan.at(i))
+        run.state, metrics = run.step(run.state, batch, run.hypers.at(i))
         losses.append(float(metrics["loss"]))
     return losses
 

@@ -13,10 +13,10 @@ from conftest import TINY
 from conftest import Outcome as Ran
 from scipy import stats
 
-from mltricks.ablation.arms import Arm, Comparison, arm_name, comparisons, distinct, read_plan
+from mltricks.ablation.arms import Arm, Comparison, arm_name, comparisons, distinct, read_design
 from mltricks.ablation.effects import effect, of_all
+from mltricks.ablation.runs import ArmRuns, best_point
 from mltricks.ablation.select import grow
-from mltricks.ablation.trials import Trials, best_point
 from mltricks.config.options import conf_dir
 from mltricks.summary import Summary
 from mltricks.sweep.outcome import Outcome
@@ -25,8 +25,8 @@ from mltricks.sweep.statistics import holm
 MLP = (*(o for o in TINY if not o.startswith("model")), "model=mlp", "model.width=8", "epochs=1")
 
 
-def plan_of(*arguments: str) -> Any:
-    return read_plan(arguments, [conf_dir()])
+def design_of(*arguments: str) -> Any:
+    return read_design(arguments, [conf_dir()])
 
 
 def test_the_arms_of_every_mode() -> None:
@@ -40,17 +40,19 @@ def test_the_arms_of_every_mode() -> None:
 
 
 def test_an_arm_has_no_settings_of_what_it_leaves_out() -> None:
-    plan = plan_of("technique=[mixup,ema]", "technique.mixup.alpha=0.4", "augment=standard", "technique.crop.padding=1")
-    assert plan.parts == ("mixup", "ema", "augment=standard")
+    design = design_of(
+        "technique=[mixup,ema]", "technique.mixup.alpha=0.4", "augment=standard", "technique.crop.padding=1"
+    )
+    assert design.parts == ("mixup", "ema", "augment=standard")
     whole = ["augment=standard", "technique=[mixup,ema]", "technique.mixup.alpha=0.4", "technique.crop.padding=1"]
-    assert plan.overrides(plan.parts) == whole
-    assert plan.overrides(("ema", "augment=standard")) == [
+    assert design.overrides(design.parts) == whole
+    assert design.overrides(("ema", "augment=standard")) == [
         "augment=standard",
         "technique=[ema]",
         "technique.crop.padding=1",
     ]
-    assert plan.overrides(("mixup",)) == ["technique=[mixup]", "technique.mixup.alpha=0.4"]
-    assert plan.overrides(()) == ["technique=[]"]
+    assert design.overrides(("mixup",)) == ["technique=[mixup]", "technique.mixup.alpha=0.4"]
+    assert design.overrides(()) == ["technique=[]"]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_an_arm_has_no_settings_of_what_it_leaves_out() -> None:
 )
 def test_what_cannot_be_ablated_is_refused(arguments: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        plan_of(*arguments)
+        design_of(*arguments)
 
 
 def outcome(
@@ -169,9 +171,9 @@ class Formula:
 
 def test_selection_takes_what_helps_and_leaves_what_does_not() -> None:
     formula = Formula({"mixup": 0.05, "ema": 0.03, "sam": -0.05, "cutmix": 0.0}, noise=0.002)
-    plan = plan_of("technique=[mixup,ema,sam,cutmix]")
-    trials = Trials(formula, plan, lambda arm: [[]], tuning_seed=100)  # type: ignore[arg-type]
-    rounds = grow(trials, plan.parts, range(10), first=3, level=0.95)
+    design = design_of("technique=[mixup,ema,sam,cutmix]")
+    runs = ArmRuns(formula, design, lambda arm: [[]], tuning_seed=100)  # type: ignore[arg-type]
+    rounds = grow(runs, design.parts, range(10), first=3, level=0.95)
     assert rounds[-1]["chosen"] == ["mixup", "ema"]
     assert len(rounds) == 3, "two that helped, and a round in which nothing did"
     raced = rounds[0]["candidates"]
@@ -188,13 +190,13 @@ def test_every_arm_is_searched_and_judged_by_other_seeds() -> None:
 
     points = [["optim.lr=0.01"], ["optim.lr=0.1"]]
     formula = LikesItsOwnRate({}, noise=1e-4)
-    trials = Trials(formula, plan_of("technique=[mixup]"), lambda arm: points, 7)  # type: ignore[arg-type]
+    runs = ArmRuns(formula, design_of("technique=[mixup]"), lambda arm: points, 7)  # type: ignore[arg-type]
     arms = distinct(comparisons("add", ("mixup",)))
-    trials.tune(arms)
-    trials.measure(arms, range(3))
-    assert trials.tuned == {(): ["optim.lr=0.01"], ("mixup",): ["optim.lr=0.1"]}
+    runs.tune(arms)
+    runs.measure(arms, range(3))
+    assert runs.tuned == {(): ["optim.lr=0.01"], ("mixup",): ["optim.lr=0.1"]}
     assert formula.launched == 2 * 2 + 2 * 3
-    assert 7 not in trials.results[()]
+    assert 7 not in runs.results[()]
 
 
 def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_unlabelled_images_are_augmented_too_and_nothing_else(technique: Any) ->
     assert not torch.equal(found["x"], found["x_unlabeled"]), "by draws of their own"
 
 
-STACKS = {
+LISTS = {
     "none": [],
     "crop": ["crop"],
     "flip": ["flip"],
@@ -148,10 +148,10 @@ STACKS = {
 }
 
 
-@pytest.mark.parametrize("option", STACKS)
+@pytest.mark.parametrize("option", LISTS)
 def test_an_augment_option_is_a_list_of_techniques_in_order(option: str) -> None:
     cfg = plain(compose([f"augment={option}", "technique=mixup"]))
-    assert list(cfg["technique"]) == [*STACKS[option], "mixup"]
+    assert list(cfg["technique"]) == [*LISTS[option], "mixup"]
 
 
 def test_crop_and_flip_work_on_bytes_and_the_rest_after_normalisation() -> None:

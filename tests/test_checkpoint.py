@@ -204,7 +204,7 @@ def first_bad_step(overrides: list[str]) -> int:
     run = build(plain(mltricks.compose(overrides)))
     for i, batch in enumerate(islice(run.source.stream(0), run.total_steps)):
         reseed(fold(0, STEP, i))
-        run.state, metrics = run.step(run.state, batch, run.plan.at(i))
+        run.state, metrics = run.step(run.state, batch, run.hypers.at(i))
         if not math.isfinite(float(metrics["loss"])):
             return i + 1
     raise AssertionError("it did not diverge")

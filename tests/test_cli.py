@@ -177,7 +177,7 @@ def test_the_default_run_imports_little_before_its_first_step(tmp_path: Path) ->
         "import mltricks.__main__, mltricks.jobs, mltricks.train\n"
         "cfg = plain(mltricks.compose())\nrun = build(cfg)\n"
         "for observer in create_observers(cfg, Path('run')):\n    observer.start(run, Path('run'), 0)\n"
-        "run.step(run.state, next(run.source.stream(0)), run.plan.at(0))\nprint(*sys.modules)\n"
+        "run.step(run.state, next(run.source.stream(0)), run.hypers.at(0))\nprint(*sys.modules)\n"
     )
     loaded = set(run_python(script, tmp_path).split())
     heavy = {"wandb", "optuna", "matplotlib", "sklearn", "scipy", "pandas", "torchvision", "timm", "PIL", "rich"}

@@ -99,7 +99,7 @@ class Watch(TorchDispatchMode):
 @pytest.mark.parametrize("name", techniques())
 def test_step_never_waits_for_the_device(name: str, teacher: Path) -> None:
     run = make(stacked_as((name,)), *needs((name,), teacher))
-    batch, hyper = next(run.source.stream(0)), run.plan.at(0)
+    batch, hyper = next(run.source.stream(0)), run.hypers.at(0)
     with Watch():
         _, metrics = run.step(run.state, batch, hyper)
     assert torch.isfinite(metrics["loss"])

@@ -76,7 +76,7 @@ def test_gradient_is_the_papers_and_tends_to_matching_logits() -> None:
 
 
 def metrics_of(run: Run) -> dict[str, float]:
-    metrics = run.step(run.state, next(run.source.stream(0)), run.plan.at(0))[1]
+    metrics = run.step(run.state, next(run.source.stream(0)), run.hypers.at(0))[1]
     return {name: float(value) for name, value in metrics.items()}
 
 
@@ -126,7 +126,7 @@ def test_teacher_sees_the_augmented_batch(teacher: Path) -> None:
     run = make("technique=[mixup,distill]", f"technique.distill.teacher={teacher}", "technique.distill.weight=1.0")
     batch = next(run.source.stream(0))
     torch.manual_seed(4)
-    loss = float(run.step(run.state, batch, run.plan.at(0))[1]["loss"])
+    loss = float(run.step(run.state, batch, run.hypers.at(0))[1]["loss"])
     run = make("technique=[mixup,distill]", f"technique.distill.teacher={teacher}", "technique.distill.weight=1.0")
     assert split_at_normalize(run.techniques)[1] == ["mixup"]
     ctx = Ctx(run.model, dict(run.state["buffers"]), run.state["own"], run.state["step"], 0.0, 10)

@@ -62,7 +62,7 @@ def test_a_schedule_drives_the_rate_under_every_engine() -> None:
         run = make("regularizer=dropout", schedule, f"engine={engine}", "max_steps=10")
         for step in (0, 5, 9):
             advance(run, 1, start=step)
-            expected = run.plan.values(step)["dropout", "p"]
+            expected = run.hypers.values(step)["dropout", "p"]
             assert float(run.state["buffers"]["head.dropout_p"]) == pytest.approx(expected)
         assert 0.5 < expected < 0.6
 

@@ -57,9 +57,9 @@ def test_warmup_forgets_the_first_weights_soon() -> None:
 
 def test_buffers_that_come_later_in_the_stack_are_those_of_the_model() -> None:
     module = small_net(norm=True)
-    stack = {"ema": Ema(decay=0.5, warmup=False), "dropout": Dropout(p=0.5, layers=None)}
-    state = train(module, [images(16)], sgd(0.1), **stack)[-1][0]
+    techniques = {"ema": Ema(decay=0.5, warmup=False), "dropout": Dropout(p=0.5, layers=None)}
+    state = train(module, [images(16)], sgd(0.1), **techniques)[-1][0]
     assert "6.dropout_p" in state["buffers"]
     assert "6.dropout_p" not in state["own"]["ema"]["buffers"]
-    predict = build_predict(FunctionalModel(module), stack, lambda x: x, CLASSES)
+    predict = build_predict(FunctionalModel(module), techniques, lambda x: x, CLASSES)
     assert predict(state, images(3)["x"]).shape == (3, CLASSES)

@@ -62,7 +62,7 @@ def test_cuda_graph_equals_eager() -> None:
 
 def test_cut_takes_every_draw_out() -> None:
     run = make("technique=mixup", "engine=traced")
-    state, batch, hyper = run.state, next(run.source.stream(0)), run.plan.at(0)
+    state, batch, hyper = run.state, next(run.source.stream(0)), run.hypers.at(0)
     graph, _ = trace(run.step.step, state, batch, hyper, functional=True)
     draw, rest, count = cut(graph)
     assert count == 2, "the weight of mixup is made of a gamma and a uniform draw"

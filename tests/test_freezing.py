@@ -46,7 +46,7 @@ def split(run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 OPTIMS = ["sgd", "adam", "adamw", "lion", "muon", "torch optim.name=RMSprop"]
-STACKS = ["[ema]", "[clip_norm,sam]", "[accumulate]", "[layerwise_lr]", "[l2]"]
+LISTS = ["[ema]", "[clip_norm,sam]", "[accumulate]", "[layerwise_lr]", "[l2]"]
 
 
 @pytest.mark.parametrize("optim", OPTIMS)
@@ -64,7 +64,7 @@ def test_no_bit_moves_under_momentum_and_decay(optim: str) -> None:
     assert list(run.state["params"]) == list(run.model.module.state_dict())
 
 
-@pytest.mark.parametrize("techniques", STACKS)
+@pytest.mark.parametrize("techniques", LISTS)
 @pytest.mark.parametrize("engine", ["eager", "traced"])
 def test_techniques_leave_them_alone(techniques: str, engine: str) -> None:
     run = freezing("['hidden.2*']", f"technique={techniques}", f"engine={engine}")

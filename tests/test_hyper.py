@@ -1,4 +1,4 @@
-"""The plan of the hyperparameters: every value is a function of the step alone, as a number or as a tensor."""
+"""The float hyperparameters of a run: every value is a function of the step alone, as a number or as a tensor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mltricks.hyper import CHUNK, HyperPlan
+from mltricks.hyper import CHUNK, Hypers
 from mltricks.optim.sgd import SGD
 from mltricks.technique import bind, floats_of
 
@@ -16,10 +16,10 @@ TOTAL = 2 * CHUNK + 40
 OPTIM = SGD(lr=0.1, weight_decay=5e-4, no_decay=[], momentum=0.9, nesterov=True)
 
 
-def plan(device: torch.device | None = None, driven: bool = True) -> HyperPlan:
+def hypers(device: torch.device | None = None, driven: bool = True) -> Hypers:
     constants = {"optim": floats_of(OPTIM), "mixup": {"alpha": 0.2}, "ema": {"decay": 0.99}}
     drives: dict[Any, Any] = {("optim", "lr"): lambda p: 0.1 * math.cos(p), ("mixup", "alpha"): lambda p: 0.1 + p * p}
-    return HyperPlan(constants, drives if driven else {}, TOTAL, device)
+    return Hypers(constants, drives if driven else {}, TOTAL, device)
 
 
 BORDERS = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK, TOTAL - 1]
@@ -27,7 +27,7 @@ BORDERS = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK, TOTAL - 
 
 @pytest.mark.parametrize("step", BORDERS)
 def test_tensors_are_the_numbers_in_float32(step: int) -> None:
-    numbers, tensors = plan().at(step), plan(torch.device("cpu")).at(step)
+    numbers, tensors = hypers().at(step), hypers(torch.device("cpu")).at(step)
     complete = {"optim": {**floats_of(OPTIM), **numbers["optim"]}, "mixup": numbers["mixup"], "ema": {"decay": 0.99}}
     for owner, values in complete.items():
         assert tensors[owner].keys() == values.keys()
@@ -40,7 +40,7 @@ def test_tensors_are_the_numbers_in_float32(step: int) -> None:
 
 def test_a_step_does_not_depend_on_the_steps_before_it() -> None:
     """Else a resumed run would train with other values than the uninterrupted one."""
-    through, fresh = plan(torch.device("cpu")), [plan(torch.device("cpu")) for _ in BORDERS]
+    through, fresh = hypers(torch.device("cpu")), [hypers(torch.device("cpu")) for _ in BORDERS]
     seen = {step: through.at(step) for step in range(TOTAL)}
     for step, other in zip(reversed(BORDERS), fresh, strict=True):
         for a, b in ((seen[step], other.at(step)), (seen[step], through.at(step))):
@@ -51,7 +51,7 @@ def test_a_step_does_not_depend_on_the_steps_before_it() -> None:
 
 @pytest.mark.parametrize("device", [None, torch.device("cpu")], ids=["numbers", "tensors"])
 def test_what_one_step_was_given_is_not_changed_by_the_next(device: torch.device | None) -> None:
-    p = plan(device)
+    p = hypers(device)
     first = p.at(0)
     kept = float(first["optim"]["lr"]), float(first["mixup"]["alpha"]), float(first["progress"])
     p.at(CHUNK + 7)
@@ -60,8 +60,8 @@ def test_what_one_step_was_given_is_not_changed_by_the_next(device: torch.device
 
 @pytest.mark.parametrize("driven", [True, False])
 def test_bound_numbers_are_those_of_the_plan(driven: bool) -> None:
-    """The eager plan leaves out what its owner holds already."""
-    p, step = plan(driven=driven), 77
+    """The eager engine leaves out what its owner holds already."""
+    p, step = hypers(driven=driven), 77
     rule = bind(OPTIM, p.at(step)["optim"])
     lr = p.values(step)[("optim", "lr")] if driven else 0.1
     assert floats_of(rule) == {"lr": lr, "weight_decay": 5e-4, "momentum": 0.9}
@@ -70,6 +70,6 @@ def test_bound_numbers_are_those_of_the_plan(driven: bool) -> None:
 
 
 def test_nothing_is_rebuilt_where_nothing_is_scheduled() -> None:
-    hyper = plan(driven=False).at(3)
+    hyper = hypers(driven=False).at(3)
     assert hyper == {"optim": {}, "progress": 3 / TOTAL}
     assert bind(OPTIM, hyper["optim"]) is OPTIM

@@ -180,11 +180,11 @@ def test_what_cannot_be_right_is_refused_before_the_first_job(
 def jobs(*overrides: list[str]) -> list[Job]:
     """Jobs of a sweep that trains."""
 
-    class Recipe:
+    class Patch:
         changes_folder, variables = False, ()
 
     cfgs = [plain(mltricks.compose([*TINY, *typed])) for typed in overrides]
-    return [Job(n, [], cfg, Path(str(n)), Recipe()) for n, cfg in enumerate(cfgs)]
+    return [Job(n, [], cfg, Path(str(n)), Patch()) for n, cfg in enumerate(cfgs)]
 
 
 def test_only_jobs_that_differ_in_floats_and_seeds_are_alike() -> None:

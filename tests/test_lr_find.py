@@ -107,7 +107,7 @@ def test_it_trains_through_the_ordinary_step() -> None:
     plain_run, expected = build(cfg), []
     for step, batch in zip(range(12), plain_run.source.stream(0), strict=False):
         reseed(fold(0, STEP, step))
-        hyper = plain_run.plan.at(step)
+        hyper = plain_run.hypers.at(step)
         hyper["optim"]["lr"], hyper["progress"] = rates[step], step / 12
         plain_run.state, metrics = plain_run.step(plain_run.state, batch, hyper)
         expected.append(float(metrics["loss"]))

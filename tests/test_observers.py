@@ -194,7 +194,7 @@ def test_macro_f1_is_that_of_scikit_learn() -> None:
 def test_the_ledger_remembers_observers_by_their_class() -> None:
     cfg = plain(mltricks.compose([*TINY]))
     run = build(cfg)
-    ledger = Ledger(run.plan, run.source.steps_per_epoch, steered_by(run))
+    ledger = Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run))
     before, after = early_stopping(3, 0.0, True), early_stopping(3, 0.0, True)
     observed(before, SCORES[:9])
     ledger.recall(ledger.remember([before, Bar()]), [after])
@@ -222,14 +222,14 @@ def test_the_loss_of_an_epoch_is_the_same_where_the_run_was_stopped_within_it(cu
     losses = torch.rand(20, generator=torch.Generator().manual_seed(0))
 
     def told(cut: int) -> list[dict[str, Any]]:
-        ledger, seen = Ledger(run.plan, run.source.steps_per_epoch, steered_by(run)), []
+        ledger, seen = Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run)), []
         for step, loss in enumerate(losses, 1):
             ledger.add({"loss": loss})
             if ledger.record_due(step, 4, 20):
                 ledger.record_training(step, 8, [])
                 seen.append({k: v for k, v in ledger.last_train.items() if "loss" in k})
             if step == cut:
-                kept, ledger = ledger.remember([]), Ledger(run.plan, run.source.steps_per_epoch, steered_by(run))
+                kept, ledger = ledger.remember([]), Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run))
                 ledger.recall(kept, [])
         return seen
 
@@ -241,7 +241,7 @@ def test_the_best_of_equal_scores_has_the_lower_loss(
     scores: Sequence[float], losses: Sequence[float], best: int
 ) -> None:
     run = build(plain(mltricks.compose([*TINY])))
-    ledger = Ledger(run.plan, run.source.steps_per_epoch, steered_by(run))
+    ledger = Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run))
     for epoch, (accuracy, loss) in enumerate(zip(scores, losses, strict=True), 1):
         ledger.record_validation(10 * epoch, {"accuracy": accuracy, "loss": loss}, [])
     assert ledger.best["epoch"] == best

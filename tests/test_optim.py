@@ -537,7 +537,7 @@ def advance(run: Run, steps: int, start: int = 0) -> list[float]:
     losses = []
     for i, batch in zip(range(start, start + steps), run.source.stream(start), strict=False):
         reseed(fold(run.cfg["seed"], STEP, i))
-        run.state, metrics = run.step(run.state, batch, run.plan.at(i))
+        run.state, metrics = run.step(run.state, batch, run.hypers.at(i))
         losses.append(float(metrics["loss"]))
     return losses
 
@@ -592,7 +592,7 @@ def test_a_row_of_a_stack_is_the_run_alone(name: str) -> None:
     stacked, state = StackedStep(step, 2), stack([m.state for m in members])
     streams = [m.source.stream(0) for m in members]
     for i in range(5):
-        batch, hyper = stack([next(s) for s in streams]), stack([m.plan.at(i) for m in members])
+        batch, hyper = stack([next(s) for s in streams]), stack([m.hypers.at(i) for m in members])
         state, _ = stacked(state, batch, hyper, [fold(m.cfg["seed"], STEP, i) for m in members])
     for k, run in enumerate(alone):
         advance(run, 5)
@@ -602,7 +602,7 @@ def test_a_row_of_a_stack_is_the_run_alone(name: str) -> None:
 
 def test_the_scheduler_drives_both_learning_rates_of_muon() -> None:
     run = build_small("optim=muon", "scheduler=linear", "optim.lr=0.02", "optim.adam_lr=0.004")
-    values = run.plan.values(run.total_steps // 2)
+    values = run.hypers.values(run.total_steps // 2)
     assert values["optim", "lr"] == pytest.approx(0.01)
     assert values["optim", "adam_lr"] == pytest.approx(0.002)
 

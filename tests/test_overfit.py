@@ -67,7 +67,7 @@ def test_regularisation_is_off_and_nothing_else_changes() -> None:
         k: v for k, v in cfg["optim"].items() if k != "weight_decay"
     }
     assert cfg["optim"]["weight_decay"] == 0.01, "the given configuration is not changed"
-    assert bare_run(cfg).plan.drives == {}
+    assert bare_run(cfg).hypers.drives == {}
 
 
 def test_the_sample_has_the_size_asked_for() -> None:

@@ -91,15 +91,15 @@ def test_one_overflow_among_several_passes_skips_the_step(order: tuple[str, ...]
         "sam": Sam(rho=0.1, adaptive=False),
         "loss_scale": scaler(scale),
     }
-    stack = {name: techniques[name] for name in order}
+    techniques = {name: techniques[name] for name in order}
     before = params_of(small_net())
     calm = images(8)
     calm["x"] *= 1e-6
-    state, _ = train(small_net(), [calm], sgd(0.1), rare, **stack)[-1]
+    state, _ = train(small_net(), [calm], sgd(0.1), rare, **techniques)[-1]
     assert not torch.equal(state["params"]["5.bias"], before["5.bias"])
     wild = {**calm, "x": calm["x"].clone()}
     wild["x"][0] = 1e3  # in the first micro-batch alone
-    state, _ = train(small_net(), [wild], sgd(0.1), rare, **stack)[-1]
+    state, _ = train(small_net(), [wild], sgd(0.1), rare, **techniques)[-1]
     assert_same(state["params"], before)
     assert float(state["own"]["loss_scale"]["scale"]) == scale / 2
 
@@ -110,8 +110,8 @@ def test_an_overflow_at_the_perturbed_weights_alone_skips_the_step() -> None:
         return value + 1e-3 * params["5.bias"].square().sum(), aux
 
     for rho, skipped in ((1.0, False), (1e30, True)):
-        stack = {"sam": Sam(rho=rho, adaptive=False), "loss_scale": scaler(2.0**60)}
-        state, _ = train(small_net(), [images(8)], sgd(0.1), steep, **stack)[-1]
+        techniques = {"sam": Sam(rho=rho, adaptive=False), "loss_scale": scaler(2.0**60)}
+        state, _ = train(small_net(), [images(8)], sgd(0.1), steep, **techniques)[-1]
         assert torch.equal(state["params"]["5.bias"], params_of(small_net())["5.bias"]) == skipped
         assert float(state["own"]["loss_scale"]["scale"]) == (2.0**59 if skipped else 2.0**60)
 
@@ -120,8 +120,8 @@ def test_clipping_is_the_same_on_either_side_of_the_scale() -> None:
     batches = [images(16, seed) for seed in range(3)]
     clip = ClipNorm(max_norm=0.1)
     outside, inside = (
-        train(small_net(), batches, sgd(0.5), **stack)
-        for stack in ({"clip": clip, "loss_scale": scaler()}, {"loss_scale": scaler(), "clip": clip})
+        train(small_net(), batches, sgd(0.5), **techniques)
+        for techniques in ({"clip": clip, "loss_scale": scaler()}, {"loss_scale": scaler(), "clip": clip})
     )
     for (a, metrics), (b, others) in zip(outside, inside, strict=True):
         torch.testing.assert_close(a["params"], b["params"])

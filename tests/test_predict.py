@@ -36,7 +36,7 @@ from mltricks.weights import load_weights, predict_with, predicting_weights, sav
 
 ROUNDING = 2**-23
 """Of a float32 mean: devices divide by the count or multiply by its inverse."""
-STACKS = {
+LISTS = {
     "plain": (),
     "ema_tta": ("technique=[ema,tta]",),
     "surgery": ("technique=[dropout,stochastic_depth,accumulate]", "model=resnet9", "model.width=4"),
@@ -57,11 +57,11 @@ def digits(cfg: dict[str, Any]) -> MemorySplit:
     return load_data(cfg, []).test
 
 
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stack", LISTS)
 def test_predictions_are_those_of_the_final_test(
     train_digits: Callable[..., Summary], tmp_path: Path, stack: str
 ) -> None:
-    summary = train_digits(*STACKS[stack], "epochs=1")
+    summary = train_digits(*LISTS[stack], "epochs=1")
     model = mltricks.load(tmp_path / "run")
     test = digits(model.cfg)
     probabilities = model.predict(test.x)
@@ -234,7 +234,7 @@ def test_an_ensemble_is_kept_whole(tmp_path: Path) -> None:
     cfg["technique"]["members"] = {"_target_": f"{__name__}.Members"}
     run = build(cfg)
     for step, batch in zip(range(5), run.source.stream(0), strict=False):
-        run.state, _ = run.step(run.state, batch, run.plan.at(step))
+        run.state, _ = run.step(run.state, batch, run.hypers.at(step))
     expected = evaluate(run.predict, run.objective, run.state, run.data.test, 100)
     save_weights(tmp_path / "best.safetensors", run, *predicting_weights(run, run.state))
     weights, about = load_weights(tmp_path / "best.safetensors")

@@ -30,7 +30,7 @@ from mltricks.recipe.search import at, near, place, random_points
 from mltricks.recipe.sweep import check_arguments, check_settings
 from mltricks.recipe.tuner import changed
 from mltricks.summary import read_summary
-from mltricks.sweep.ranges import Choices, Interval
+from mltricks.sweep.ranges import Choices, Span
 from mltricks.sweep.record import fingerprint
 
 DIGITS = ("data.limit=640", "model=mlp", "model.width=16", "progress=none")
@@ -91,11 +91,11 @@ def test_only_learning_nothing_stops() -> None:
 
 
 def test_findings_change_the_next_round() -> None:
-    domains = {"optim.lr": Interval(1e-3, 1e-1, log=True), "optim.weight_decay": Interval(1e-3, 0.3, log=True)}
+    domains = {"optim.lr": Span(1e-3, 1e-1, log=True), "optim.weight_decay": Span(1e-3, 0.3, log=True)}
     findings = [Finding("", "", "", {"optim.lr": 1 / 3}), Finding("", "", "", {"optim.weight_decay": 3.0, "x": 2.0})]
     point, opened = follow({"optim.lr": 2e-3, "optim.weight_decay": 0.01}, findings, domains)
     assert point == {"optim.lr": pytest.approx(6.67e-4), "optim.weight_decay": pytest.approx(0.03)}
-    assert opened["optim.lr"] == Interval(pytest.approx(6.67e-4), 1e-1, log=True)
+    assert opened["optim.lr"] == Span(pytest.approx(6.67e-4), 1e-1, log=True)
     assert opened["optim.weight_decay"] == domains["optim.weight_decay"]
 
 
@@ -122,7 +122,7 @@ def test_the_budget_of_the_issue() -> None:
 
 
 def test_random_points_fill_every_part_of_a_log_range() -> None:
-    domains = {"lr": Interval(1e-4, 1e-1, log=True), "width": Choices((16, 32), ("16", "32"))}
+    domains = {"lr": Span(1e-4, 1e-1, log=True), "width": Choices((16, 32), ("16", "32"))}
     points = random_points(domains, 30, "seed")
     parts = sorted(int(30 * place(domains["lr"], float(point["lr"])) + 1e-3) for point in points)  # type: ignore[arg-type]
     assert len(set(parts)) >= 28, "a value rounded to three digits may slip into the next part"
@@ -131,7 +131,7 @@ def test_random_points_fill_every_part_of_a_log_range() -> None:
     close = near(domains, points[0], 10, "seed")
     assert close[0] == points[0]
     assert all(1e-4 <= float(p["lr"]) <= 1e-1 for p in close)
-    assert at(Interval(16, 128, whole=True), 0.5) == 72
+    assert at(Span(16, 128, whole=True), 0.5) == 72
 
 
 def test_the_training_loss_of_an_epoch_is_the_mean_over_its_updates(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_rates_that_move_the_loss_make_the_range() -> None:
     assert 1e-3 < scope.low < 1e-2 < scope.high < 1e-1
     whole = scope_of(found, rates, rates)
     assert (whole.low, whole.high) == (pytest.approx(1e-3 / 10**0.5, rel=0.01), 1e-1)
-    assert scope_of(found, [], []) == Interval(1e-3, 0.1, log=True)
+    assert scope_of(found, [], []) == Span(1e-3, 0.1, log=True)
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import TINY
 
-from mltricks.study.measures import Objectives
+from mltricks.study.measures import Goals
 from mltricks.study.queue import Asked
 from mltricks.study.replicates import Replicates
 from mltricks.summary import Summary, read_summary
@@ -23,7 +23,7 @@ BEST = {0: [0.9], 1: [0.8], 2: [0.85]}
 
 
 def replicates(num: int = 4, direction: str = "maximize") -> Replicates:
-    return Replicates(num, 0, 0.95, Objectives(("val/accuracy",), (direction,), "val/accuracy"))
+    return Replicates(num, 0, 0.95, Goals(("val/accuracy",), (direction,), "val/accuracy"))
 
 
 class Launched:

@@ -89,8 +89,8 @@ def test_radius_zero_is_the_run_without_it() -> None:
 def test_accumulate_behind_it_changes_nothing_and_in_front_of_it_perturbs_for_each_piece() -> None:
     sam, accumulate, batches = Sam(rho=0.5, adaptive=False), Accumulate(num_micro=4), [images(16)]
     alone, behind, front = (
-        train(small_net(), batches, sgd(0.1), **stack)[-1][0]["params"]["0.weight"]
-        for stack in ({"sam": sam}, {"sam": sam, "accumulate": accumulate}, {"accumulate": accumulate, "sam": sam})
+        train(small_net(), batches, sgd(0.1), **techniques)[-1][0]["params"]["0.weight"]
+        for techniques in ({"sam": sam}, {"sam": sam, "accumulate": accumulate}, {"accumulate": accumulate, "sam": sam})
     )
     torch.testing.assert_close(alone, behind)
     with pytest.raises(AssertionError):

@@ -175,7 +175,7 @@ def test_any_float_follows_a_schedule() -> None:
     )
     n = run.total_steps
     for i in range(n):
-        hyper = run.plan.at(i)
+        hyper = run.hypers.at(i)
         assert hyper["optim"]["weight_decay"] == pytest.approx(1e-4 + 4e-4 * 0.5 * (1 + math.cos(math.pi * i / n)))
         assert hyper["optim"]["lr"] == pytest.approx(0.01 if 2 * i < n else 0.001)
         assert hyper["mixup"]["alpha"] == pytest.approx(0.4 - 0.3 * i / n)
@@ -184,22 +184,22 @@ def test_any_float_follows_a_schedule() -> None:
 
 def test_settings_of_the_schedule_are_settings_of_the_value() -> None:
     run = small("optim.lr={schedule: linear, start: 0.1, end: 0, warmup_frac: 0.5, warmup_start: 0.5}")
-    assert [run.plan.values(i)["optim", "lr"] for i in (0, run.total_steps // 2)] == pytest.approx([0.05, 0.1])
+    assert [run.hypers.values(i)["optim", "lr"] for i in (0, run.total_steps // 2)] == pytest.approx([0.05, 0.1])
 
 
 def test_an_end_may_lie_on_the_open_border_that_no_update_reaches() -> None:
     run = small("optim.lr={schedule: cosine, start: 0.1, end: 0}")
-    assert run.plan.values(run.total_steps - 1)["optim", "lr"] > 0
+    assert run.hypers.values(run.total_steps - 1)["optim", "lr"] > 0
 
 
 def test_scheduler_moves_the_momentum_of_sgd_and_beta1_of_adam() -> None:
     for optim, name in (("sgd", "momentum"), ("adamw", "beta1")):
         run = small("scheduler=onecycle", f"optim={optim}")
         middle = round(0.3 * run.total_steps)
-        assert run.plan.values(0)["optim", name] == pytest.approx(0.95)
-        assert run.plan.values(middle)["optim", name] < 0.86
+        assert run.hypers.values(0)["optim", name] == pytest.approx(0.95)
+        assert run.hypers.values(middle)["optim", name] < 0.86
         off = small("scheduler=onecycle", "scheduler.cycle_momentum=false", f"optim={optim}")
-        assert ("optim", name) not in off.plan.drives
+        assert ("optim", name) not in off.hypers.drives
 
 
 REFUSED = {

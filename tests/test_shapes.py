@@ -80,7 +80,7 @@ def test_a_step_is_that_on_batches_made_small_by_hand() -> None:
     losses = advance(run, 2)
     for step, batch in enumerate(islice(plain.source.stream(0), 2)):
         batch["x"] = batch["x"][:, :, ::2, ::2]
-        plain.state, metrics = plain.step(plain.state, batch, plain.plan.at(step))
+        plain.state, metrics = plain.step(plain.state, batch, plain.hypers.at(step))
         assert float(metrics["loss"]) == pytest.approx(losses[step], abs=1e-6)
 
 

@@ -126,10 +126,10 @@ def test_contrastive_gradient_flows_into_both_views() -> None:
 def test_training_makes_views_of_a_sample_alike_and_the_probe_good() -> None:
     run = make("technique=simclr", "model.width=8", "optim.lr=3e-3", "batch_size=64")
     advance(run, 1)
-    before = run.step(run.state, next(run.source.stream(0)), run.plan.at(1))[1]
+    before = run.step(run.state, next(run.source.stream(0)), run.hypers.at(1))[1]
     before = {name: float(value) for name, value in before.items()}
     advance(run, 19, start=1)
-    after = run.step(run.state, next(run.source.stream(0)), run.plan.at(19))[1]
+    after = run.step(run.state, next(run.source.stream(0)), run.hypers.at(19))[1]
     assert float(after["contrastive_accuracy"]) > before["contrastive_accuracy"] + 0.05
     assert float(after["accuracy"]) > before["accuracy"] + 0.2
 

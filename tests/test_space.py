@@ -29,7 +29,7 @@ from mltricks.objectives.base import Objective
 from mltricks.objectives.classify import Classify
 from mltricks.objectives.next_token import NextToken
 from mltricks.objectives.segment import Segment
-from mltricks.sweep.ranges import Choices, Interval, ends, parse_comment
+from mltricks.sweep.ranges import Choices, Span, ends, parse_comment
 from mltricks.sweep.space import Space, read_space
 
 MakeSpace = Callable[..., Space]
@@ -107,14 +107,14 @@ def test_the_last_setting_typed_changes_fastest(space: MakeSpace) -> None:
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("optim.lr=interval(1e-4,1e-1)", Interval(1e-4, 1e-1)),
-        ("optim.lr=tag(log,interval(1e-4,1e-1))", Interval(1e-4, 1e-1, log=True)),
-        ("optim.lr=tag(log, interval(1, 10))", Interval(1.0, 10.0, log=True)),
-        ("batch_size=int(interval(16,64))", Interval(16, 64, whole=True)),
-        ("batch_size=int(tag(log,interval(16,64)))", Interval(16, 64, log=True, whole=True)),
+        ("optim.lr=interval(1e-4,1e-1)", Span(1e-4, 1e-1)),
+        ("optim.lr=tag(log,interval(1e-4,1e-1))", Span(1e-4, 1e-1, log=True)),
+        ("optim.lr=tag(log, interval(1, 10))", Span(1.0, 10.0, log=True)),
+        ("batch_size=int(interval(16,64))", Span(16, 64, whole=True)),
+        ("batch_size=int(tag(log,interval(16,64)))", Span(16, 64, log=True, whole=True)),
     ],
 )
-def test_intervals(space: MakeSpace, typed: str, expected: Interval) -> None:
+def test_intervals(space: MakeSpace, typed: str, expected: Span) -> None:
     key = typed.split("=")[0]
     read = space(typed)
     assert read.domains() == {key: expected}
@@ -170,7 +170,7 @@ def test_ranges_are_those_of_the_option_that_is_chosen(space: MakeSpace) -> None
         assert low <= float(job["optim.lr"]) <= high
         assert ("optim.momentum" in job) == (job["optim"] == "sgd")
     assert set(read.domains()) == {"optim", "optim.lr@adamw", "optim.lr@sgd", "optim.momentum"}
-    assert read.domains()["optim.lr@sgd"] == Interval(1e-3, 0.5, log=True)
+    assert read.domains()["optim.lr@sgd"] == Span(1e-3, 0.5, log=True)
 
 
 def test_tune_reads_scale_and_type_from_the_comment(space: MakeSpace) -> None:
@@ -178,9 +178,9 @@ def test_tune_reads_scale_and_type_from_the_comment(space: MakeSpace) -> None:
         "technique=[ema,crop]", tune=["optim.lr", "technique.ema.decay", "technique.crop.padding", "batch_size"]
     )
     assert read.domains() == {
-        "optim.lr": Interval(1e-4, 1e-2, log=True),
-        "technique.ema.decay": Interval(0.9, 0.999),
-        "technique.crop.padding": Interval(1, 4, whole=True),
+        "optim.lr": Span(1e-4, 1e-2, log=True),
+        "technique.ema.decay": Span(0.9, 0.999),
+        "technique.crop.padding": Span(1, 4, whole=True),
         "batch_size": Choices((16, 32, 64, 128), ("16", "32", "64", "128")),
     }
 
@@ -191,7 +191,7 @@ def test_tune_reads_options_of_the_users_own(tmp_path: Path) -> None:
     (tmp_path / "optim" / "mine.yaml").write_text(text.replace("search: 1e-3 to 0.5", "search: 0.2 to 0.3"))
     (tmp_path / "optim" / "_common.yaml").write_text((conf_dir() / "optim" / "_common.yaml").read_text())
     place = place_of(f"hydra.searchpath=[file://{tmp_path}]")
-    assert read_space(["optim=mine"], place, ["optim.lr"]).domains() == {"optim.lr": Interval(0.2, 0.3)}
+    assert read_space(["optim=mine"], place, ["optim.lr"]).domains() == {"optim.lr": Span(0.2, 0.3)}
 
 
 REFUSED = [

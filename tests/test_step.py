@@ -61,7 +61,7 @@ def test_a_call_passes_through_the_first_technique_first() -> None:
 def test_without_donation_the_given_state_is_untouched() -> None:
     run = make("technique=[mixup,ema]")
     run.engine = Traced()
-    step, batch, hyper = compose_step(run), next(run.source.stream(0)), replace(run.plan, device=run.device).at(0)
+    step, batch, hyper = compose_step(run), next(run.source.stream(0)), replace(run.hypers, device=run.device).at(0)
     before = map_state(torch.clone, run.state)
     step(run.state, batch, hyper)
     assert_same(before, run.state)

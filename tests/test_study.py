@@ -21,10 +21,10 @@ import mltricks
 from mltricks.config.options import conf_dir
 from mltricks.launch.job import Job
 from mltricks.launch.progress import Progress, showing
-from mltricks.study.measures import Objectives, check_jobs_have_one, check_measured, read_objectives
+from mltricks.study.measures import Goals, check_jobs_have_one, check_measured, read_goals
 from mltricks.study.settings import batch_size, check_settings
-from mltricks.study.sweep import Study, Trials, check_searched
-from mltricks.study.verdict import judge
+from mltricks.study.sweep import Study, TrialRunner, check_searched
+from mltricks.study.verdict import verdict_of
 from mltricks.summary import Summary, read_summary
 from mltricks.sweep.outcome import JobsFailed
 from mltricks.sweep.space import read_space
@@ -32,7 +32,7 @@ from mltricks.sweep.space import read_space
 Run = Callable[..., Outcome]
 STUDY = ("-m", "hydra/sweeper=study", *TINY)
 LOG = "optim.lr=tag(log,interval(1e-4,1e-1))"
-ACCURACY = Objectives(("val/accuracy",), ("maximize",), "val/accuracy")
+ACCURACY = Goals(("val/accuracy",), ("maximize",), "val/accuracy")
 
 
 def trials_of(folder: Path, name: str) -> list[Any]:
@@ -167,16 +167,16 @@ def test_several_objectives_and_a_limit_of_time(run_cli: Run, tmp_path: Path) ->
     ],
 )
 def test_what_a_trial_is_told(summary: Summary, state: str) -> None:
-    assert judge(summary, ACCURACY).state == state
+    assert verdict_of(summary, ACCURACY).state == state
 
 
 def test_objectives_have_the_direction_that_is_meant() -> None:
     cfgs = [config()]
-    assert read_objectives(settings(), cfgs) == ACCURACY
-    three = read_objectives(settings(objectives=["val/f1", "train/loss", "seconds"]), cfgs)
+    assert read_goals(settings(), cfgs) == ACCURACY
+    three = read_goals(settings(objectives=["val/f1", "train/loss", "seconds"]), cfgs)
     assert three.directions == ("maximize", "minimize", "minimize")
-    assert read_objectives(settings(direction="minimize"), cfgs).directions == ("minimize",)
-    assert read_objectives(settings(), [config("objective_metric=val/loss")]).names == ("val/loss",)
+    assert read_goals(settings(direction="minimize"), cfgs).directions == ("minimize",)
+    assert read_goals(settings(), [config("objective_metric=val/loss")]).names == ("val/loss",)
     for change, message in (
         ({"objectives": ["test/accuracy"]}, "test/accuracy may not steer a study"),
         ({"objectives": ["accuracy"]}, "accuracy is no measure of a run. Type val/METRIC"),
@@ -184,11 +184,11 @@ def test_objectives_have_the_direction_that_is_meant() -> None:
         ({"direction": ["maximize", "minimize"]}, "as many as there are objectives"),
     ):
         with pytest.raises(ValueError, match=message):
-            read_objectives(settings(**change), cfgs)
+            read_goals(settings(**change), cfgs)
     with pytest.raises(ValueError, match="judged by different scores: val/accuracy, val/loss"):
-        read_objectives(settings(), [config(), config("objective_metric=val/loss")])
+        read_goals(settings(), [config(), config("objective_metric=val/loss")])
     with pytest.raises(ValueError, match=r"val/accurcy is not measured\. Measured: val/accuracy"):
-        read_objectives(settings(objectives=["val/accurcy"]), cfgs).values(Summary("completed", val={"accuracy": 1.0}))
+        read_goals(settings(objectives=["val/accurcy"]), cfgs).values(Summary("completed", val={"accuracy": 1.0}))
 
 
 def config(*overrides: str) -> dict[str, Any]:
@@ -241,9 +241,9 @@ def test_what_does_not_go_together_is_refused_before_there_is_a_folder(run_cli: 
 
 def test_only_metrics_that_are_measured_are_accepted() -> None:
     for names, fits in ((("val/f1", "train/accuracy", "seconds"), True), (("val/loss", "train/los"), False)):
-        objectives = Objectives(names, ("maximize",) * len(names), "val/accuracy")
+        goals = Goals(names, ("maximize",) * len(names), "val/accuracy")
         with nullcontext() if fits else pytest.raises(ValueError, match=r"train/los is not.*Did you mean train/loss"):
-            check_measured(objectives, config(*TINY))
+            check_measured(goals, config(*TINY))
 
 
 def test_a_study_needs_an_objective_and_something_to_search() -> None:
@@ -271,12 +271,12 @@ def test_trials_are_counted_after_lost_ones_are_settled(
 
 
 def test_a_study_in_which_nothing_is_completed_is_no_success(tmp_path: Path) -> None:
-    trials = object.__new__(Trials)
+    trials = object.__new__(TrialRunner)
     trials.folder, trials.outcomes = tmp_path, {}
-    trials.judge()
+    trials.check_outcomes()
     trials.fruitless = True
     with pytest.raises(JobsFailed, match="no trial was completed"):
-        trials.judge()
+        trials.check_outcomes()
 
 
 def test_a_line_shows_every_searched_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

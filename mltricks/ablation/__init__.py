@@ -1,1 +1,1 @@
-"""What each technique of a stack is worth: arms with paired seeds, and what their differences prove."""
+"""What each technique is worth: arms with paired seeds, and what their differences prove."""

@@ -1,4 +1,4 @@
-"""The arms of an ablation: the command with some parts of its stack left out."""
+"""The arms of an ablation: the command with some parts of its list left out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mltricks.config.overrides import STACKS, choices, parse
+from mltricks.config.overrides import TECHNIQUE_GROUPS, choices, parse
 
 Mode = Literal["drop", "add", "all", "select"]
 Arm = tuple[str, ...]
-"""The names of the parts that an arm has, in the order of the stack."""
+"""The names of the parts that an arm has, in the order of the list."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Design:
     """An ablation's command, taken apart.
 
     Attributes:
         parts: what can be left out: the techniques of the list, and ``augment=X`` and ``regularizer=X`` where typed.
         fixed: the other overrides, which every arm has.
         base_seed: the first of the paired seeds.
-        brings: the techniques that each part brings into the stack.
+        brings: the techniques that each part brings into the list.
     """
 
     parts: tuple[str, ...]
@@ -54,7 +54,7 @@ class Plan:
         return [*groups, f"technique=[{','.join(techniques)}]", *kept]
 
     def missing(self, arm: Arm) -> frozenset[str]:
-        """The techniques of the full stack that an arm does not have."""
+        """The techniques of the full list that an arm does not have."""
         present = frozenset[str]().union(*(self.brings[part] for part in arm))
         return frozenset[str]().union(*self.brings.values()) - present
 
@@ -69,7 +69,7 @@ def is_setting_of(text: str, techniques: frozenset[str]) -> bool:
     return len(path) > 2 and path[0] == "technique" and path[1] in techniques
 
 
-def read_plan(arguments: Sequence[str], folders: Sequence[Path]) -> Plan:
+def read_design(arguments: Sequence[str], folders: Sequence[Path]) -> Design:
     """Take a command apart.
 
     Args:
@@ -85,7 +85,7 @@ def read_plan(arguments: Sequence[str], folders: Sequence[Path]) -> Plan:
         text, key = override.input_line, override.key_or_group
         if override.is_sweep_override():
             raise ValueError(f"{text}: an ablation compares arms at one value of every key. Type one value of {key}.")
-        if key in STACKS:
+        if key in TECHNIQUE_GROUPS:
             names = [name for name in choices(override.value()) if name != "none"]
             parts += names if key == "technique" else [f"{key}={name}" for name in names]
         elif key == "seed":
@@ -94,11 +94,11 @@ def read_plan(arguments: Sequence[str], folders: Sequence[Path]) -> Plan:
             fixed.append(text)
     if not parts:
         raise ValueError("an ablation needs something to leave out. Type technique=[mixup,ema], augment=crop or both.")
-    return Plan(tuple(parts), tuple(fixed), base_seed, {part: _brings(part, folders) for part in parts})
+    return Design(tuple(parts), tuple(fixed), base_seed, {part: _brings(part, folders) for part in parts})
 
 
 def _brings(part: str, folders: Sequence[Path]) -> frozenset[str]:
-    """The techniques that a part puts into the stack, itself or through the defaults list of its option."""
+    """The techniques that a part puts into the list, itself or through the defaults list of its option."""
     group, _, name = part.rpartition("=")
     if not group:
         return frozenset([part])

@@ -9,19 +9,19 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mltricks.ablation.arms import Arm, Plan, is_setting_of
-from mltricks.sweep.ranges import Domain, Interval
+from mltricks.ablation.arms import Arm, Design, is_setting_of
+from mltricks.sweep.ranges import Domain, Span
 from mltricks.sweep.space import Space, read_space
 
 Points = Callable[[Arm], list[list[str]]]
 """The points of an arm, each a list of overrides."""
 
 
-def points_of(plan: Plan, retune: Sequence[str], count: int, place: Any) -> Points:
+def points_of(design: Design, retune: Sequence[str], count: int, place: Any) -> Points:
     """What is tried for each arm: ``count`` points over the ranges of the options' own files, and what is configured.
 
     Args:
-        plan: the command, taken apart.
+        design: the command, taken apart.
         retune: keys of the settings.
         count: points, besides the configured one.
         place: where the sweep happens.
@@ -31,8 +31,8 @@ def points_of(plan: Plan, retune: Sequence[str], count: int, place: Any) -> Poin
     """
 
     def points(arm: Arm) -> list[list[str]]:
-        keys = [key for key in retune if not is_setting_of(key, plan.missing(arm))]
-        job = [text for text in plan.overrides(arm) if key_of(text) not in keys]
+        keys = [key for key in retune if not is_setting_of(key, design.missing(arm))]
+        job = [text for text in design.overrides(arm) if key_of(text) not in keys]
         space = space_of(job, place, keys)
         domains = space.domains()
         found: list[list[str]] = [[]]
@@ -87,10 +87,10 @@ def spread(num_settings: int, count: int) -> list[list[float]]:
 def value_at(domain: Domain, share: float) -> str:
     """The value that stands at a share of the way through a domain.
 
-    >>> value_at(Interval(0.01, 1.0, log=True), 0.5)
+    >>> value_at(Span(0.01, 1.0, log=True), 0.5)
     '0.1'
     """
-    if not isinstance(domain, Interval):
+    if not isinstance(domain, Span):
         values = domain.values
         return domain.text(values[min(int(share * len(values)), len(values) - 1)])
     low, high = domain.low, domain.high

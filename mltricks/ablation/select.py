@@ -1,4 +1,4 @@
-"""The best stack, grown greedily: each round the candidates race, and the winner must beat what there is.
+"""The best list of techniques, grown greedily: each round the candidates race, and the winner must beat what there is.
 
 Source: Maron and Moore, "Hoeffding Races", NeurIPS 1994; with paired t-intervals instead of Hoeffding's bound.
 """
@@ -10,32 +10,32 @@ from statistics import fmean
 
 from mltricks.ablation.arms import Arm
 from mltricks.ablation.effects import values
-from mltricks.ablation.trials import Trials
+from mltricks.ablation.runs import ArmRuns
 from mltricks.sweep.statistics import paired_interval
 
 
 def grow(
-    trials: Trials, parts: Sequence[str], seeds: Sequence[int], first: int, level: float
+    runs: ArmRuns, parts: Sequence[str], seeds: Sequence[int], first: int, level: float
 ) -> list[dict[str, object]]:
     """Add one part after another for as long as one helps.
 
     Args:
-        trials: runs arms.
-        parts: candidates, in the order of the stack.
+        runs: of the arms.
+        parts: candidates, in the order of the list.
         seeds: the paired seeds.
         first: seeds of every candidate before any is dropped.
         level: confidence of a decision.
 
     Returns:
-        One entry a round: ``chosen``, the stack after it; ``candidates``; ``raced``, the seeds each of them was given.
+        One entry a round: ``chosen``, the list after it; ``candidates``; ``raced``, the seeds each of them was given.
     """
     chosen: Arm = ()
     rounds: list[dict[str, object]] = []
     while len(chosen) < len(parts):
         candidates = [tuple(p for p in parts if p in chosen or p == new) for new in parts if new not in chosen]
-        winner = race(trials, chosen, candidates, seeds, first, level)
-        raced = {" + ".join(c): len(trials.results[c]) for c in candidates}
-        grown = winner is not None and gain(trials, winner, chosen, level)[0] > 0
+        winner = race(runs, chosen, candidates, seeds, first, level)
+        raced = {" + ".join(c): len(runs.results[c]) for c in candidates}
+        grown = winner is not None and gain(runs, winner, chosen, level)[0] > 0
         chosen = winner if grown and winner is not None else chosen
         rounds.append({"chosen": list(chosen), "candidates": raced})
         if not grown:
@@ -44,48 +44,48 @@ def grow(
 
 
 def race(
-    trials: Trials, current: Arm, candidates: Sequence[Arm], seeds: Sequence[int], first: int, level: float
+    runs: ArmRuns, current: Arm, candidates: Sequence[Arm], seeds: Sequence[int], first: int, level: float
 ) -> Arm | None:
     """The candidate that is left, or the best of those that are left when the seeds are used up.
 
     A candidate leaves when it is proven worse than the best of them, or than what there is.
     """
-    trials.tune([current, *candidates])
+    runs.tune([current, *candidates])
     alive, used = list(candidates), min(first, len(seeds))
     while True:
-        trials.measure([current, *alive], seeds[:used])
-        alive = [c for c in alive if len(values(trials.results[c])) > 1 and gain(trials, c, current, level)[1] > 0]
+        runs.measure([current, *alive], seeds[:used])
+        alive = [c for c in alive if len(values(runs.results[c])) > 1 and gain(runs, c, current, level)[1] > 0]
         if not alive:
             return None
-        best = max(alive, key=lambda arm: score(trials, arm))
-        alive = [c for c in alive if c == best or gain(trials, c, best, level)[1] > 0]
-        decided = alive == [best] and gain(trials, best, current, level)[0] > 0
+        best = max(alive, key=lambda arm: score(runs, arm))
+        alive = [c for c in alive if c == best or gain(runs, c, best, level)[1] > 0]
+        decided = alive == [best] and gain(runs, best, current, level)[0] > 0
         if decided or used == len(seeds):
             return best
         used += 1
 
 
-def gain(trials: Trials, arm: Arm, other: Arm, level: float) -> tuple[float, float]:
+def gain(runs: ArmRuns, arm: Arm, other: Arm, level: float) -> tuple[float, float]:
     """The interval of how much better one arm is than another, on their common seeds; positive is better.
 
     It has no bounds where there are fewer than two pairs, or all differences are equal and their spread is not known.
     """
-    a, b = values(trials.results[arm]), values(trials.results[other])
+    a, b = values(runs.results[arm]), values(runs.results[other])
     seeds = sorted(a.keys() & b.keys())
     if len(seeds) < 2:
         return float("-inf"), float("inf")
     _, low, high = paired_interval([a[s] for s in seeds], [b[s] for s in seeds], level)
     if low == high:
         return float("-inf"), float("inf")
-    return (low, high) if sign_of(trials) > 0 else (-high, -low)
+    return (low, high) if sign_of(runs) > 0 else (-high, -low)
 
 
-def score(trials: Trials, arm: Arm) -> float:
+def score(runs: ArmRuns, arm: Arm) -> float:
     """The mean of an arm, negated where less is better."""
-    return sign_of(trials) * fmean(values(trials.results[arm]).values())
+    return sign_of(runs) * fmean(values(runs.results[arm]).values())
 
 
-def sign_of(trials: Trials) -> int:
+def sign_of(runs: ArmRuns) -> int:
     """1 where more of the objective is better, -1 where less is."""
-    objectives = [o.summary.objective for arm in trials.results.values() for o in arm.values()]
+    objectives = [o.summary.objective for arm in runs.results.values() for o in arm.values()]
     return -1 if any(o.get("direction") == "minimize" for o in objectives) else 1

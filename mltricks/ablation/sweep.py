@@ -1,4 +1,4 @@
-"""What each technique of a stack is worth, with paired seeds and intervals; the sweeper ``ablation``."""
+"""What each technique is worth, with paired seeds and intervals; the sweeper ``ablation``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mltricks.ablation.arms import Arm, Comparison, Plan, arm_name, comparisons, distinct, read_plan
+from mltricks.ablation.arms import Arm, Comparison, Design, arm_name, comparisons, distinct, read_design
 from mltricks.ablation.effects import Effect, effect, of_all
 from mltricks.ablation.retune import points_of
+from mltricks.ablation.runs import ArmRuns
 from mltricks.ablation.select import grow, sign_of
 from mltricks.ablation.settings import check
 from mltricks.ablation.table import say
-from mltricks.ablation.trials import Trials
 from mltricks.process.atomic import write_atomically
 from mltricks.summary import json_safe
 from mltricks.sweep.outcome import Outcome
@@ -34,25 +34,25 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     """
     check(settings)
     folders = [Path(s.path) for s in place.config.hydra.runtime.config_sources if s.schema == "file"]
-    plan = read_plan(arguments, folders)
-    seeds = range(plan.base_seed, plan.base_seed + settings["seeds"])
-    points = points_of(plan, settings["retune"], settings["retune_trials"], place)
-    trials = Trials(Sweep(place), plan, points, seeds.stop)
+    design = read_design(arguments, folders)
+    seeds = range(design.base_seed, design.base_seed + settings["seeds"])
+    points = points_of(design, settings["retune"], settings["retune_trials"], place)
+    runs = ArmRuns(Sweep(place), design, points, seeds.stop)
     if settings["mode"] == "select":
-        rounds = grow(trials, plan.parts, seeds, settings["first_seeds"], settings["level"])
+        rounds = grow(runs, design.parts, seeds, settings["first_seeds"], settings["level"])
         compared = steps_of(rounds)
     else:
-        rounds, compared = [], comparisons(settings["mode"], plan.parts)
-        trials.tune(distinct(compared))
-        trials.measure(distinct(compared), seeds)
-    effects = of_all([judge(c, trials, settings["level"]) for c in compared], settings["level"])
-    write(trials.sweep.folder, settings, plan, trials, effects, rounds)
-    say(effects, trials, settings, rounds, trials.sweep.folder)
-    return [outcome for arm in trials.results.values() for outcome in arm.values()]
+        rounds, compared = [], comparisons(settings["mode"], design.parts)
+        runs.tune(distinct(compared))
+        runs.measure(distinct(compared), seeds)
+    effects = of_all([effect_of(c, runs, settings["level"]) for c in compared], settings["level"])
+    write(runs.sweep.folder, settings, design, runs, effects, rounds)
+    say(effects, runs, settings, rounds, runs.sweep.folder)
+    return [outcome for arm in runs.results.values() for outcome in arm.values()]
 
 
 def steps_of(rounds: Sequence[dict[str, Any]]) -> list[Comparison]:
-    """Every candidate of every round against the stack that it would have been added to."""
+    """Every candidate of every round against the list that it would have been added to."""
     before: Arm = ()
     found = []
     for entry in rounds:
@@ -64,26 +64,31 @@ def steps_of(rounds: Sequence[dict[str, Any]]) -> list[Comparison]:
     return found
 
 
-def judge(compared: Comparison, trials: Trials, level: float) -> Effect:
+def effect_of(compared: Comparison, runs: ArmRuns, level: float) -> Effect:
     """The effect of one comparison."""
-    return effect(compared, trials.overrides(compared.treated), trials.results, sign_of(trials) > 0, level)
+    return effect(compared, runs.overrides(compared.treated), runs.results, sign_of(runs) > 0, level)
 
 
 def write(
-    folder: Path, settings: dict[str, Any], plan: Plan, trials: Trials, effects: Sequence[Effect], rounds: Sequence[Any]
+    folder: Path,
+    settings: dict[str, Any],
+    design: Design,
+    runs: ArmRuns,
+    effects: Sequence[Effect],
+    rounds: Sequence[Any],
 ) -> None:
     """Write ``ablation.json``, which the page shows."""
-    objectives = [o.summary.objective for arm in trials.results.values() for o in arm.values()]
+    objectives = [o.summary.objective for arm in runs.results.values() for o in arm.values()]
     chosen_by = next((o["name"] for o in objectives if o.get("name")), None)
     content = {
         "metric": chosen_by and f"test/{chosen_by.rpartition('/')[2]}",
         "chosen_by": chosen_by,
-        "direction": "maximize" if sign_of(trials) > 0 else "minimize",
+        "direction": "maximize" if sign_of(runs) > 0 else "minimize",
         "mode": settings["mode"],
         "level": settings["level"],
         "seeds": settings["seeds"],
-        "baseline": arm_name(plan.parts if settings["mode"] == "drop" else ()),
-        "retuned": {arm_name(arm): found for arm, found in trials.tuned.items() if found},
+        "baseline": arm_name(design.parts if settings["mode"] == "drop" else ()),
+        "retuned": {arm_name(arm): found for arm, found in runs.tuned.items() if found},
         "rounds": list(rounds),
         "arms": [asdict(e) for e in effects],
     }

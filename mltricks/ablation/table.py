@@ -9,11 +9,11 @@ from typing import Any
 
 from mltricks.ablation.arms import Arm, arm_name
 from mltricks.ablation.effects import Effect
-from mltricks.ablation.trials import Trials
+from mltricks.ablation.runs import ArmRuns
 
 
 def say(
-    effects: Sequence[Effect], trials: Trials, settings: dict[str, Any], rounds: Sequence[dict[str, Any]], folder: Path
+    effects: Sequence[Effect], runs: ArmRuns, settings: dict[str, Any], rounds: Sequence[dict[str, Any]], folder: Path
 ) -> None:
     """Print a line a comparison, and the command that follows from them."""
     percent = f"{100 * settings['level']:g} %"
@@ -31,7 +31,7 @@ def say(
     if rounds:
         chosen: Arm = tuple(rounds[-1]["chosen"])
         print(f"selected: {arm_name(chosen)}")
-        print(shlex.join(["python", "-m", "mltricks", *trials.overrides(chosen)]))
+        print(shlex.join(["python", "-m", "mltricks", *runs.overrides(chosen)]))
     print(folder)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 COMMAND = "python -m mltricks"
 FIELD = re.compile(r"([A-Z][\w -]*): (.+)")
 VALUE = re.compile(r"^(?P<indent> *)(?P<key>[\w.]+):(?:\s+(?P<value>[^#].*?))?(?:\s+#\s?(?P<meaning>.*))?$")
-STACKS = ("technique", "augment", "regularizer")
+TECHNIQUE_GROUPS = ("technique", "augment", "regularizer")
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def explanation(card: Card, width: int = 110) -> list[str]:
     fields = {"what": card.what, "try": card.command, **{key.lower(): text for key, text in card.fields.items()}}
     if card.parts:
         fields["consists of"] = ", ".join(card.parts)
-    if card.group in STACKS:
-        fields["order"] = "the full stack is augment, regularizer, technique; show=true prints it"
+    if card.group in TECHNIQUE_GROUPS:
+        fields["order"] = "the whole list is augment, regularizer, technique; show=true prints it"
     lines = [f"{card.group}={card.name}"]
     for name, text in fields.items():
         lines += hung(f"  {name:<12}", text, width)

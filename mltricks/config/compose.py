@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mltricks.config.options import GROUPS, conf_dir
-from mltricks.config.overrides import STACKS, check_overrides, choices, own_folders, parse
+from mltricks.config.overrides import TECHNIQUE_GROUPS, check_overrides, choices, own_folders, parse
 from mltricks.config.values import UnknownName, suggest
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) 
     typed = next((o for o in overrides if o.lstrip("+~").split("=")[0] == key), key)
     outer, _, last = key.rpartition(".")
     first, *path = key.split(".")
-    if first in STACKS and path and (first != "technique" or len(path) > 1):
+    if first in TECHNIQUE_GROUPS and path and (first != "technique" or len(path) > 1):
         return _explain_technique(typed, key, first, path, config_dir)
     if first == "hydra":
         return UnknownName(f"{typed}: {key} is no setting. {suggest(last, _of_hydra(path[:-1], overrides))}")
@@ -98,7 +98,11 @@ def _of_hydra(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 
 def _groups_of(overrides: Sequence[str]) -> Iterable[Any]:
-    return [o for o in parse(overrides) if o.key_or_group in GROUPS and o.key_or_group not in (*STACKS, "experiment")]
+    return [
+        o
+        for o in parse(overrides)
+        if o.key_or_group in GROUPS and o.key_or_group not in (*TECHNIQUE_GROUPS, "experiment")
+    ]
 
 
 def _explain_technique(typed: str, key: str, group: str, path: Sequence[str], config_dir: str | None) -> Exception:
@@ -116,5 +120,7 @@ def _explain_technique(typed: str, key: str, group: str, path: Sequence[str], co
         str(k) for k in compose([f"technique={name}"], config_dir).technique[name] if not str(k).startswith("_")
     ]
     if path[1] in settings:
-        return ValueError(f"{typed} would have no effect: {name} is not in the stack. Add {name} to technique=[...].")
+        return ValueError(
+            f"{typed} would have no effect: {name} is not among the techniques. Add {name} to technique=[...]."
+        )
     return UnknownName(f"{typed}: {key} is no setting. {suggest(path[1], settings)}")

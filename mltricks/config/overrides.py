@@ -15,7 +15,7 @@ from mltricks.config.values import UnknownName, suggest
 
 WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
 """Hydra's options that take the next argument as their value."""
-STACKS = ("augment", "regularizer", "technique")
+TECHNIQUE_GROUPS = ("augment", "regularizer", "technique")
 """Groups whose options put techniques into the step."""
 
 
@@ -94,8 +94,8 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None], ot
 
 
 def _check_options(group: str, override: Any, folders: Sequence[Path]) -> None:
-    stack = override.value()
-    if isinstance(stack, list) and len(set(map(str, stack))) < len(stack):
+    techniques = override.value()
+    if isinstance(techniques, list) and len(set(map(str, techniques))) < len(techniques):
         raise ValueError(
             f"{override.input_line}: an option stands in the list twice, and would act once. Name it once."
         )

@@ -17,8 +17,8 @@ HINT = " For integers type KEY=int(interval(LOW,HIGH))."
 def check_jobs(jobs: Sequence[tuple[list[str], dict[str, Any]]]) -> None:
     """Refuse the sweep where one of its jobs cannot be right.
 
-    Settings and classes are checked for every job. Where jobs differ in model, data or stack, it is checked too that
-    these fit each other, for which the data are loaded. What only ``setup`` of a technique can know, its trial tells.
+    Settings and classes are checked for every job. Where jobs differ in model, data or techniques, it is checked too
+    that these fit each other, for which the data are loaded. What only ``setup`` can know, its trial tells.
 
     Args:
         jobs: overrides and configuration of each.
@@ -80,8 +80,8 @@ def shape_of(cfg: dict[str, Any]) -> str:
 
 
 def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
-    """Make everything that needs no data, so that each class checks its own values; the objective and the stack."""
-    from mltricks.build import create_stack
+    """Make everything that needs no data, so that each class checks its own values; objective and techniques."""
+    from mltricks.build import create_techniques
     from mltricks.compatibility import check_engine, check_prediction, check_sampler
     from mltricks.config.create import create, given_target, locate
     from mltricks.config.settings import check_settings
@@ -90,20 +90,20 @@ def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
 
     check_settings(cfg)
     allow = cfg["allow_modules"]
-    stack, _ = create_stack(cfg, allow)
+    techniques, _ = create_techniques(cfg, allow)
     node, drives = extract_drives(cfg["optim"], "optim", allow)
     optim = create(node, "optim", allow)
     learning_rate_drives(cfg, optim, drives, allow)
     check_engine(create(cfg["engine"], "engine", allow), optim)
     objective = create(cfg["objective"], "objective", allow)
     check_sampler(create(cfg["sampler"], "sampler", allow), objective)
-    check_prediction(optim, stack)
+    check_prediction(optim, techniques)
     create(cfg["init"], "init", allow)
     check_names(cfg, "model", allow)
     data = locate(given_target(cfg["data"], "data"), "data", allow)
     if isinstance(data, type) and issubclass(data, DataOption):  # which loads nothing yet
         create(cfg["data"], "data", allow)
-    return objective, stack
+    return objective, techniques
 
 
 def check_names(cfg: dict[str, Any], key: str, allow: Sequence[str]) -> None:
@@ -120,7 +120,7 @@ def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, A
 
     Args:
         cfg: of the job.
-        parts: its objective and its stack.
+        parts: its objective and its techniques.
         loaded: data splits by their settings; what is loaded here is added.
     """
     from mltricks.build import create_model, load_data

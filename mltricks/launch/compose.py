@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.launch.job import Job
-from mltricks.launch.patched import TRIAL, Base, Recipe, everything_resolved
+from mltricks.launch.patched import TRIAL, Base, Patch, everything_resolved
 
 PATCHED = ("hydra.job.env_set.", "hydra.sweep.subdir")
 """Settings of Hydra itself that may differ from job to job without composing anew."""
@@ -46,18 +46,18 @@ class Composer:
             HydraException: an override cannot be applied.
             ValueError: a value that must be given is missing.
         """
-        recipe = self.recipe(num, overrides)
-        base, task = recipe.base, recipe.overrides
+        patch = self.patch(num, overrides)
+        base, task = patch.base, patch.overrides
         trial = next((str(o.value()) for o in map(self.parse, overrides) if o.key_or_group == TRIAL), "")
-        if base.is_plain and recipe.token is not None and not any("${" in o.input_line for o in recipe.values):
-            cfg = base.resolved(recipe.task_config(), recipe.touched)
-            return Job(num, task, cfg, Path(base.directory, str(num)), recipe, trial)
-        with recipe.in_place() as config:
-            cfg = everything_resolved(recipe.task_config())
+        if base.is_plain and patch.token is not None and not any("${" in o.input_line for o in patch.values):
+            cfg = base.resolved(patch.task_config(), patch.touched)
+            return Job(num, task, cfg, Path(base.directory, str(num)), patch, trial)
+        with patch.in_place() as config:
+            cfg = everything_resolved(patch.task_config())
             folder = Path(os.path.abspath(os.path.join(config.hydra.sweep.dir, config.hydra.sweep.subdir)))
-        return Job(num, task, cfg, folder, recipe, trial)
+        return Job(num, task, cfg, folder, patch, trial)
 
-    def recipe(self, num: int, overrides: Sequence[str]) -> Recipe:
+    def patch(self, num: int, overrides: Sequence[str]) -> Patch:
         """How a job's configuration is made, of which values may still be missing.
 
         Args:
@@ -68,7 +68,7 @@ class Composer:
         in_place = all(o.key_or_group.startswith(PATCHED) for o in parsed if o.is_hydra_override())
         values = [o for o in parsed if (in_place if o.is_hydra_override() else self.is_value(o))]
         base = self.base([o.input_line for o in parsed if o not in values])
-        return Recipe(base, values, num, [o.input_line for o in parsed if not o.is_hydra_override()])
+        return Patch(base, values, num, [o.input_line for o in parsed if not o.is_hydra_override()])
 
     def parse(self, text: str) -> Any:
         """An override as Hydra reads it; most are shared by many jobs."""

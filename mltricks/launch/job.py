@@ -17,7 +17,7 @@ class Job:
         cfg: its configuration, resolved, as nested dicts.
         folder: its output folder.
         hydra: makes Hydra's side of its configuration: ``hydra.config(folder)`` is the whole, with the node ``hydra``,
-            as a DictConfig; a ``mltricks.launch.patched.Recipe``.
+            as a DictConfig; a ``mltricks.launch.patched.Patch``.
         trial: token by which it reports to a study; empty: none listens.
     """
 

@@ -17,7 +17,7 @@ from mltricks.batch import Batch
 from mltricks.build import Run
 from mltricks.data.source import in_order
 from mltricks.data.splits import Split
-from mltricks.evaluate import Tally, Watch, evaluate, judge
+from mltricks.evaluate import Tally, Watch, evaluate, measure_batch
 from mltricks.session import Session
 from mltricks.state import State, leaves, map_state, rebuild
 from mltricks.technique import defines, floats_of
@@ -80,13 +80,13 @@ class Panel:
 
     @torch.no_grad()
     def _forward(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The outputs (K, B, ...) and what ``judge`` gives of them, (K, ...)."""
+        """The outputs (K, B, ...) and what ``measure_batch`` gives of them, (K, ...)."""
 
         outputs = torch.vmap(lambda row: self.predict(row, batch["x"]), chunk_size=self.rows_at_once)(state)
         # judged one by one: under vmap the loss is made of parts that take a third of a second to import
         num = len(next(iter(leaves(state))))
         rows = [map_state(lambda t: t[k], outputs) for k in range(num)]  # noqa: B023 (used at once)
-        judged = [judge(self.objective, row, batch["y"]) for row in rows]
+        judged = [measure_batch(self.objective, row, batch["y"]) for row in rows]
         return outputs, {name: torch.stack([found[name] for found in judged]) for name in judged[0]}
 
     def _pays(self, state: State, split: Split) -> bool:
@@ -98,7 +98,7 @@ class Panel:
             together = seconds_of(partial(self._forward, some, batch), batch)
         except RuntimeError:  # what vmap cannot do, such as draw random numbers, is done for one member at a time
             return False
-        alone = seconds_of(lambda: judge(self.objective, self.predict(rows[0], batch["x"]), batch["y"]), batch)
+        alone = seconds_of(lambda: measure_batch(self.objective, self.predict(rows[0], batch["x"]), batch["y"]), batch)
         return together < alone * len(rows)
 
 

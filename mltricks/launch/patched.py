@@ -82,7 +82,7 @@ class Base:
 
 
 @dataclass
-class Recipe:
+class Patch:
     """How the configuration of a job is made again, without Hydra; small, and can be sent to another process.
 
     Attributes:

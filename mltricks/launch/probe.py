@@ -164,7 +164,7 @@ def seconds_alone(run: Run) -> float:
 
     def step(number: int) -> None:
         reseed(fold(run.cfg["seed"], STEP, number))
-        run.state, _ = run.step(run.state, next(stream), run.plan.at(number))
+        run.state, _ = run.step(run.state, next(stream), run.hypers.at(number))
 
     if run.device.type != "cpu" or torch.get_num_threads() == 1:
         return fastest(step, run.device)

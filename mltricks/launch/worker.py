@@ -63,7 +63,7 @@ def serve(
     for text in (sys.stdout, sys.stderr):
         text.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     faulthandler.enable()
-    settle(slot, environment)
+    take_slot(slot, environment)
     try:
         with suppress(EOFError):
             while (unit := link.recv()) is not None:
@@ -72,7 +72,7 @@ def serve(
         sys.exit(EXIT_STATUS[signal.SIGINT])
 
 
-def settle(slot: Slot, environment: dict[str, str]) -> None:
+def take_slot(slot: Slot, environment: dict[str, str]) -> None:
     """Take the sweep's environment, the slot's GPU and threads, before any library has asked for more."""
     os.environ.clear()
     os.environ.update(environment | {name: str(slot.threads) for name in THREADS})

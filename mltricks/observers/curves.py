@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mltricks.figures.plots import COLORS, new_figure
-from mltricks.hyper import HyperPlan
+from mltricks.hyper import Hypers
 from mltricks.observers.base import EPOCH, curve
 
 NUM_POINTS = 500
@@ -42,18 +42,18 @@ def learning_curves(records: Sequence[dict[str, Any]], steps_per_epoch: int, sco
     return figure
 
 
-def schedule(plan: HyperPlan) -> Any:
+def schedule(hypers: Hypers) -> Any:
     """The learning rate, and every other scheduled hyperparameter, over the steps; one panel each."""
-    paths = [("optim", "lr"), *(path for path in plan.drives if path != ("optim", "lr"))]
-    paths = [path for path in paths if path in plan.drives or path[1] in plan.constants.get(path[0], {})]
-    steps = sorted({round(i * (plan.total_steps - 1) / NUM_POINTS) for i in range(NUM_POINTS + 1)})
-    values = [plan.values(step) for step in steps]
+    paths = [("optim", "lr"), *(path for path in hypers.drives if path != ("optim", "lr"))]
+    paths = [path for path in paths if path in hypers.drives or path[1] in hypers.constants.get(path[0], {})]
+    steps = sorted({round(i * (hypers.total_steps - 1) / NUM_POINTS) for i in range(NUM_POINTS + 1)})
+    values = [hypers.values(step) for step in steps]
     columns = min(len(paths), 3)
     rows = math.ceil(len(paths) / columns)
     figure = new_figure(3 * columns if columns > 1 else 4.5, 2.4 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, path in zip(panels, paths, strict=False):
-        constant = plan.constants.get(path[0], {}).get(path[1])
+        constant = hypers.constants.get(path[0], {}).get(path[1])
         axes.plot(steps, [v.get(path, constant) for v in values], color=COLORS["train"])
         axes.set(xlabel="step", title=".".join(path))
     for axes in panels[len(paths) :]:

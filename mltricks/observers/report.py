@@ -136,7 +136,7 @@ def curves_section(run: Run, folder: Path, records: list[dict[str, Any]]) -> str
 
 
 def schedule_section(run: Run, folder: Path) -> str:
-    return page.section("Schedule", draw(folder, curves.schedule, run.plan))
+    return page.section("Schedule", draw(folder, curves.schedule, run.hypers))
 
 
 @dataclass(frozen=True)

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mltricks.evaluate import steered_by
 from mltricks.observers.base import Moment, Observer
 
 if TYPE_CHECKING:
     from mltricks.build import Run
-
-
-class Reporter(Protocol):
-    """A trial of a study, as training sees it."""
-
-    def due(self, epoch: int) -> bool:
-        """Whether the study wants to hear of the validation after this epoch, counted from 1."""
-
-    def report(self, epoch: int, value: float) -> None:
-        """Tell the score that was reached."""
-
-    def hopeless(self) -> bool:
-        """Whether the trial is to be given up, by what it and the others have reported."""
+    from mltricks.pruning.reporter import Reporter
 
 
 class TrialObserver(Observer):

@@ -18,12 +18,12 @@ def bare_config(cfg: dict[str, Any]) -> dict[str, Any]:
     Args:
         cfg: the resolved configuration as nested dicts; it is not changed.
     """
-    stack = {name: node for name, node in cfg["technique"].items() if name in NEEDED}
+    techniques = {name: node for name, node in cfg["technique"].items() if name in NEEDED}
     optim = dict(cfg["optim"])
     if optim.get("weight_decay"):  # null is a class's own default, which only the class knows
         optim["weight_decay"] = 0.0
     data = {**cfg["data"], "unlabeled_ratio": 0} if cfg["data"].get("unlabeled_ratio") else cfg["data"]
-    return {**constant_rate(cfg), "technique": stack, "optim": optim, "data": data}
+    return {**constant_rate(cfg), "technique": techniques, "optim": optim, "data": data}
 
 
 def constant_rate(cfg: dict[str, Any]) -> dict[str, Any]:

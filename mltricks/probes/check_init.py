@@ -51,7 +51,7 @@ def check_init(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float
     check_value("job.tolerance", cfg["job"]["tolerance"], Positive)
     run = bare_run(cfg)
     found = {**initial_loss(run, cfg["job"]["num_batches"]), **regularised(cfg), **inside(run)}
-    verdict, reason = judge(found, cfg["job"]["tolerance"])
+    verdict, reason = verdict_of(found, cfg["job"]["tolerance"])
     content = {
         "verdict": verdict,
         "reason": reason,
@@ -102,7 +102,7 @@ def ignorance(run: Run, outputs: Any, y: Tensor) -> tuple[float, str]:
 
 
 def regularised(cfg: dict[str, Any]) -> dict[str, Any]:
-    """The loss of the whole configured stack on the first batch, and the part of it that penalties add."""
+    """The loss of all configured techniques on the first batch, and the part of it that penalties add."""
     run = build(cfg)
     reseed(fold(cfg["seed"], STEP, 0))
     value, metrics = whole_loss(run, next(run.source.stream(0)))
@@ -117,10 +117,10 @@ def regularised(cfg: dict[str, Any]) -> dict[str, Any]:
 @torch.no_grad()
 def whole_loss(run: Run, batch: Batch) -> tuple[float, dict[str, float]]:
     """The loss whose gradient a step follows, and the metrics beside it."""
-    ctx, stack = context(run), run.techniques
-    raw, rest = split_at_normalize(stack)
-    batch = through(stack, rest, ready(run, through(stack, raw, batch, ctx)), ctx)
-    value, aux = onion(stack, "loss", run.objective)(run.state["params"], batch, ctx)
+    ctx, techniques = context(run), run.techniques
+    raw, rest = split_at_normalize(techniques)
+    batch = through(techniques, rest, ready(run, through(techniques, raw, batch, ctx)), ctx)
+    value, aux = onion(techniques, "loss", run.objective)(run.state["params"], batch, ctx)
     return float(value), {name: float(metric) for name, metric in aux["metrics"].items()}
 
 
@@ -131,7 +131,7 @@ def inside(run: Run) -> dict[str, Any]:
     return {"activations": activations(run, batch), "gradients": gradients(run, batch)}
 
 
-def judge(found: dict[str, Any], tolerance: float) -> tuple[str, str]:
+def verdict_of(found: dict[str, Any], tolerance: float) -> tuple[str, str]:
     """Verdict and reason: the loss is what it should be, and what is meant to add to it does."""
     said = f"initial loss {found['loss']:.4g}, {found['expected_is']} = {found['expected']:.4g}"
     if not found["gap"] <= tolerance:

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from mltricks.build import STEP, Run, build
 from mltricks.config.compose import plain
 from mltricks.config.values import NonNegative, Positive, Range, check_value
-from mltricks.hyper import Drive, HyperPlan
+from mltricks.hyper import Drive, Hypers
 from mltricks.probes.bare import constant_rate
 from mltricks.probes.keep import keep
 from mltricks.probes.log_axis import log_axis
@@ -113,7 +113,7 @@ def rising_run(cfg: dict[str, Any], settings: dict[str, Any]) -> Run:
         return lambda progress: float(share * settings["low"] * ratio ** min(progress * steps / (steps - 1), 1.0))
 
     drives = {("optim", name): rise(typed[name] / typed[names[0]]) for name in names}
-    run.plan = HyperPlan(run.plan.constants, run.plan.drives | drives, settings["num_steps"], run.plan.device)
+    run.hypers = Hypers(run.hypers.constants, run.hypers.drives | drives, settings["num_steps"], run.hypers.device)
     return run
 
 
@@ -127,7 +127,7 @@ def record(run: Run, num_steps: int, breakout: float) -> tuple[list[float], list
         loss = float(advance(run, batch, step)["loss"])
         if not math.isfinite(loss):
             break
-        rates.append(run.plan.values(step)["optim", "lr"])
+        rates.append(run.hypers.values(step)["optim", "lr"])
         losses.append(loss)
         running, weight = ONLINE * running + (1 - ONLINE) * loss, ONLINE * weight + (1 - ONLINE)
         best = min(best, running / weight)

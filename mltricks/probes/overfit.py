@@ -50,7 +50,7 @@ def overfit(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
         if tries[-1]["fits"]:
             break
     best = min(tries, key=lambda t: t["loss"] if math.isfinite(t["loss"]) else math.inf)
-    verdict, reason = judge(best, tries)
+    verdict, reason = verdict_of(best, tries)
     share = best["loss"] / max(best["ignorant_loss"], 1e-12)
     content = {
         "verdict": verdict,
@@ -104,7 +104,7 @@ def is_known(loss: float, accuracy: float | None, ignorant: float, run: Run, sha
     return loss <= share * ignorant and every
 
 
-def judge(best: dict[str, Any], tries: list[dict[str, Any]]) -> tuple[str, str]:
+def verdict_of(best: dict[str, Any], tries: list[dict[str, Any]]) -> tuple[str, str]:
     """Verdict and reason."""
     right = "" if best["accuracy"] is None else f", accuracy {best['accuracy']:.0%}"
     said = (

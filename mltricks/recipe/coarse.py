@@ -11,14 +11,14 @@ from mltricks.recipe.rates import rate_changes
 from mltricks.recipe.search import Domains, Point, edges, random_points, text
 from mltricks.recipe.tuner import Changes, Tuner, best_of, is_finite
 from mltricks.sweep.outcome import Outcome
-from mltricks.sweep.ranges import Interval
+from mltricks.sweep.ranges import Span
 
 COUNTED = ("batch_size", "epochs", "max_steps", "data.", "sampler.", "scheduler.", "early_stopping.")
 """What the recipe itself counts with or chooses, and does not search."""
 RATE, DECAY = "optim.lr", "optim.weight_decay"
 
 
-def domains_of(tuner: Tuner, rates: Interval, compositions: Any) -> Domains:
+def domains_of(tuner: Tuner, rates: Span, compositions: Any) -> Domains:
     """What is searched: the learning rate, the weight decay unless it was typed, and the keys of ``tune``.
 
     Args:
@@ -71,13 +71,13 @@ def search_coarsely(tuner: Tuner, domains: Domains, ignorant_loss: float) -> tup
     best = best_of(outcomes)
     point = points[outcomes.index(best)] if best is not None else points[0]
     epochs = updates / tuner.money.steps_per_epoch
-    gate = judge(domains, points, outcomes, best, ignorant_loss, tuner.ground)
+    gate = gate_of(domains, points, outcomes, best, ignorant_loss, tuner.ground)
     gate.reason = f"{num} trials of {epochs:.3g} epochs: {gate.reason}"
-    tuner.settle(gate, outcomes, before)
+    tuner.close(gate, outcomes, before)
     return point, best
 
 
-def judge(
+def gate_of(
     domains: Domains,
     points: list[Point],
     outcomes: list[Outcome],

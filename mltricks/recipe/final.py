@@ -7,14 +7,14 @@ from typing import Any
 from mltricks.recipe.coarse import changes_of
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.reading import curves_of
-from mltricks.recipe.refine import Trial
+from mltricks.recipe.refine import Tried
 from mltricks.recipe.tuner import Changes, Tuner, better, constant, is_finite
 from mltricks.sweep.outcome import Outcome
 
 CONSTANT = "mltricks.schedules.constant.Constant"
 
 
-def run_final(tuner: Tuner, best: Trial, updates: int) -> tuple[Outcome, Changes]:
+def run_final(tuner: Tuner, best: Tried, updates: int) -> tuple[Outcome, Changes]:
     """Train the best point to the end; the better of that and the trial it came from, and what makes it.
 
     Raises:
@@ -35,7 +35,7 @@ def run_final(tuner: Tuner, best: Trial, updates: int) -> tuple[Outcome, Changes
     if not is_finite(outcome):
         advice = "A lower optim.lr, or technique=clip_norm."
         error = outcome.summary.error or outcome.summary.status
-        tuner.settle(Gate(7, "final run", "fail", f"{reason}{error}", {}, advice), [outcome], before)
+        tuner.close(Gate(7, "final run", "fail", f"{reason}{error}", {}, advice), [outcome], before)
         return best.outcome, {**constant(), **tuner.length(updates), **point}
     tested = ", ".join(f"{name} {value:.4f}" for name, value in outcome.summary.test.items())
     reason += f"{made['name']} {made['value']:.4g} ({old['value']:.4g} without decay), test {tested}."
@@ -53,7 +53,7 @@ def run_final(tuner: Tuner, best: Trial, updates: int) -> tuple[Outcome, Changes
         advice = "The best there is, is no better than the same answer always: look at the data and their targets."
     losses = list(curves_of(outcome.folder / "metrics.jsonl", 1.0).val)
     chart = {"x": list(range(1, len(losses) + 1)), "y": losses, "x_label": "epoch", "y_label": "validation loss"}
-    tuner.settle(Gate(7, "final run", verdict, reason, evidence, advice, curve=chart), [outcome], before)
+    tuner.close(Gate(7, "final run", verdict, reason, evidence, advice, curve=chart), [outcome], before)
     if wins:
         return outcome, {**changes, **tuner.length(length)}
     return best.outcome, {**constant(), **tuner.length(updates), **point}

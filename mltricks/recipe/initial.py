@@ -55,5 +55,5 @@ def check_initial_loss(tuner: Tuner) -> dict[str, Any]:
     tuner.money.spend(NUM_BATCHES + found["gradient_steps"])
     evidence = {name: found[name] for name in ("loss", "expected", "gap", "output_std", "penalty", "weight_decay")}
     gate = Gate(1, "initial loss", found["verdict"], found["reason"], evidence, " ".join(found["advice"]))
-    tuner.settle(gate, [outcome], 0)
+    tuner.close(gate, [outcome], 0)
     return found

@@ -21,7 +21,7 @@ def overfit_small_sample(tuner: Tuner) -> None:
     updates, num_rates = min(NUM_UPDATES, affordable), min(len(FACTORS), max(1, affordable // NUM_UPDATES))
     if updates < FEWEST:
         reason = f"{affordable} updates on {NUM_SAMPLES} samples are its share of the budget, too few to say anything."
-        tuner.settle(Gate(2, "overfit a sample", "skipped", reason, advice="Type job=overfit."), [], before)
+        tuner.close(Gate(2, "overfit a sample", "skipped", reason, advice="Type job=overfit."), [], before)
         return
     settings = {
         "job.num_samples": str(NUM_SAMPLES),
@@ -37,4 +37,4 @@ def overfit_small_sample(tuner: Tuner) -> None:
     evidence = {name: found[name] for name in ("loss", "accuracy", "ignorant_loss", "learning_rate", "num_updates")}
     losses = found["tries"][[t["factor"] for t in found["tries"]].index(found["factor"])]["losses"]
     curve = {"x": list(range(1, len(losses) + 1)), "y": losses, "x_label": "update", "y_label": "loss"}
-    tuner.settle(Gate(2, "overfit a sample", verdict, reason, evidence, advice, curve=curve), [outcome], before)
+    tuner.close(Gate(2, "overfit a sample", verdict, reason, evidence, advice, curve=curve), [outcome], before)

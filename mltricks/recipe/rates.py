@@ -9,7 +9,7 @@ from mltricks.probes.rate import learning_rates, together
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.tuner import ENDED, Changes, Tuner
 from mltricks.sweep.outcome import Outcome
-from mltricks.sweep.ranges import Interval
+from mltricks.sweep.ranges import Span
 
 NUM_UPDATES, NUM_RATES = 100, 5
 FEWEST = 10
@@ -17,7 +17,7 @@ MOVED = 0.05
 """Share of the initial loss by which a short run must lower it."""
 
 
-def find_rates(tuner: Tuner, initial_loss: float) -> Interval:
+def find_rates(tuner: Tuner, initial_loss: float) -> Span:
     """Run the range test and short runs at rates about what it suggests; the range worth searching.
 
     Args:
@@ -36,9 +36,9 @@ def find_rates(tuner: Tuner, initial_loss: float) -> Interval:
     losses = [last_loss(run) for run in runs]
     moving = [r for r, loss in zip(rates, losses, strict=True) if loss <= (1 - MOVED) * initial_loss]
     scope = scope_of(found, rates, moving)
-    gate = judge(found, rates, losses, moving, scope, updates)
+    gate = gate_of(found, rates, losses, moving, scope, updates)
     gate.evidence["initial_loss"] = initial_loss
-    tuner.settle(gate, [outcome, *runs], before)
+    tuner.close(gate, [outcome, *runs], before)
     return scope
 
 
@@ -67,7 +67,7 @@ def last_loss(run: Outcome) -> float:
     return loss if run.summary.status in ENDED and loss is not None else math.inf
 
 
-def scope_of(found: dict[str, Any], rates: list[float], moving: list[float]) -> Interval:
+def scope_of(found: dict[str, Any], rates: list[float], moving: list[float]) -> Span:
     """The range of the coarse search: from the lowest to the highest rate that moves the loss, and a little beyond."""
     if moving:
         ratio = (rates[-1] / rates[0]) ** (0.5 / max(1, len(rates) - 1))  # half way to the neighbours, which do not
@@ -77,11 +77,11 @@ def scope_of(found: dict[str, Any], rates: list[float], moving: list[float]) -> 
     else:
         low, high = rates[0] if rates else 1e-5, rates[-1] if rates else 1.0
     high = max(high, 3 * low)
-    return Interval(float(f"{low:.3g}"), float(f"{high:.3g}"), log=True)
+    return Span(float(f"{low:.3g}"), float(f"{high:.3g}"), log=True)
 
 
-def judge(
-    found: dict[str, Any], rates: list[float], losses: list[float], moving: list[float], scope: Interval, updates: int
+def gate_of(
+    found: dict[str, Any], rates: list[float], losses: list[float], moving: list[float], scope: Span, updates: int
 ) -> Gate:
     """The gate: some rate moves the loss."""
     passed = bool(moving) or (not rates and found["verdict"] == "pass")

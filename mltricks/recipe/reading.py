@@ -12,7 +12,7 @@ from mltricks.observers.files import read_records
 from mltricks.recipe.coarse import changes_of
 from mltricks.recipe.curves import Curves, Finding, read_curves
 from mltricks.recipe.gate import Gate, GateFailed
-from mltricks.recipe.refine import Trial
+from mltricks.recipe.refine import Tried
 from mltricks.recipe.tuner import Tuner, constant
 from mltricks.sweep.outcome import Outcome
 
@@ -20,7 +20,7 @@ NUM_UPDATES = 5
 
 
 def read_trial(
-    tuner: Tuner, trial: Trial, ignorant_loss: float, updates: int
+    tuner: Tuner, trial: Tried, ignorant_loss: float, updates: int
 ) -> tuple[list[Finding], Gate, list[Outcome]]:
     """Measure the updates of a trial and read its curves; the findings, a gate not settled yet, and its jobs."""
     ratio, jobs = measure_ratio(tuner, trial, updates)
@@ -45,7 +45,7 @@ def read_trial(
     return findings, gate, jobs
 
 
-def read_best(tuner: Tuner, trial: Trial, ignorant_loss: float, updates: int) -> list[Finding]:
+def read_best(tuner: Tuner, trial: Tried, ignorant_loss: float, updates: int) -> list[Finding]:
     """Read the curves of the best trial.
 
     Raises:
@@ -53,11 +53,11 @@ def read_best(tuner: Tuner, trial: Trial, ignorant_loss: float, updates: int) ->
     """
     before = tuner.money.spent
     findings, gate, jobs = read_trial(tuner, trial, ignorant_loss, updates)
-    tuner.settle(gate, jobs, before)
+    tuner.close(gate, jobs, before)
     return findings
 
 
-def measure_ratio(tuner: Tuner, trial: Trial, updates: int) -> tuple[float | None, list[Outcome]]:
+def measure_ratio(tuner: Tuner, trial: Tried, updates: int) -> tuple[float | None, list[Outcome]]:
     """Run ``job=update_ratio`` on a trial; nothing where it left no checkpoint, or where nothing is left to spend."""
     folder = trial.outcome.folder
     if not (folder / LAST).is_file() or tuner.money.left < NUM_UPDATES:

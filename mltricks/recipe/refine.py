@@ -14,14 +14,14 @@ from mltricks.sweep.outcome import Outcome
 
 
 @dataclass
-class Trial:
+class Tried:
     """A trial of full length: where it was, and what became of it."""
 
     point: Point
     outcome: Outcome
 
 
-def refine(tuner: Tuner, domains: Domains, centre: Point) -> tuple[Trial | None, Domains, int]:
+def refine(tuner: Tuner, domains: Domains, centre: Point) -> tuple[Tried | None, Domains, int]:
     """Train about the best point of the coarse search; the best trial, the domains and the updates of each.
 
     Raises:
@@ -38,13 +38,13 @@ def refine(tuner: Tuner, domains: Domains, centre: Point) -> tuple[Trial | None,
     if best is None:
         reason = f"none of {num} trials of {epochs:.3g} epochs ended."
         advice = "The best rate of a short search is too high for a long run: type a lower optim.lr, or clip_norm."
-        tuner.settle(Gate(5, "refined search", "fail", reason, evidence, advice), outcomes, before)
+        tuner.close(Gate(5, "refined search", "fail", reason, evidence, advice), outcomes, before)
         return None, domains, updates
-    trial = Trial(points[outcomes.index(best)], best)
+    trial = Tried(points[outcomes.index(best)], best)
     value, name = best.summary.objective["value"], best.summary.objective["name"]
     shown = ", ".join(f"{key}={text(v)}" for key, v in trial.point.items())
     reason = f"{num} trials of {epochs:.3g} epochs without decay: best {name} {value:.4g} with {shown}."
     advice = "" if epochs >= 10 else "10 to 20 epochs a trial are meant; the budget affords fewer."
     evidence |= {"objective": name, "best": value, **trial.point}
-    tuner.settle(Gate(5, "refined search", "pass", reason, evidence, advice), outcomes, before)
+    tuner.close(Gate(5, "refined search", "pass", reason, evidence, advice), outcomes, before)
     return trial, domains, updates

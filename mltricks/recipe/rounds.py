@@ -6,18 +6,18 @@ from mltricks.recipe.coarse import changes_of
 from mltricks.recipe.curves import Finding
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.reading import read_trial
-from mltricks.recipe.refine import Trial
+from mltricks.recipe.refine import Tried
 from mltricks.recipe.search import Domains, Point, near, text
 from mltricks.recipe.tuner import Tuner, best_of, better
-from mltricks.sweep.ranges import Interval
+from mltricks.sweep.ranges import Span
 
 MOST_TRIALS = 4
 """Of one round."""
 
 
 def round_again(
-    tuner: Tuner, best: Trial, findings: list[Finding], domains: Domains, updates: int, ignorant_loss: float
-) -> Trial:
+    tuner: Tuner, best: Tried, findings: list[Finding], domains: Domains, updates: int, ignorant_loss: float
+) -> Tried:
     """Try what the findings ask for, and read the curves again, until nothing is left to change or to spend.
 
     Args:
@@ -48,15 +48,15 @@ def round_again(
         reason = f"round {number}, {trials} about {shown(point)}: {score}, {old:.4g} before."
         evidence = {"changes": dict(point), "before": old, "best": found.summary.objective["value"] if found else None}
         if found is None or not better(found, best.outcome):
-            tuner.settle(
+            tuner.close(
                 Gate(7, "round again", "pass", f"{reason} No gain; the old one stays.", evidence), outcomes, before
             )
             return best
-        best = Trial(points[outcomes.index(found)], found)
+        best = Tried(points[outcomes.index(found)], found)
         findings, gate, jobs = read_trial(tuner, best, ignorant_loss, updates)
         gate.step, gate.name, gate.reason = 7, "round again", f"{reason} {gate.reason}"
         gate.evidence |= evidence
-        tuner.settle(gate, [*outcomes, *jobs], before)
+        tuner.close(gate, [*outcomes, *jobs], before)
 
 
 def shown(point: Point) -> str:
@@ -68,7 +68,7 @@ def skip(tuner: Tuner, unchanged: bool) -> None:
     """Say why there is no round."""
     why = "the curves ask for no change" if unchanged else "the budget affords no further trial"
     gate = Gate(7, "round again", "skipped", f"{why}; the rest goes to the final run.")
-    tuner.settle(gate, [], tuner.money.spent)
+    tuner.close(gate, [], tuner.money.spent)
 
 
 def follow(point: Point, findings: list[Finding], domains: Domains) -> tuple[Point, Domains]:
@@ -77,8 +77,8 @@ def follow(point: Point, findings: list[Finding], domains: Domains) -> tuple[Poi
     for finding in findings:
         for key, factor in finding.factors.items():
             domain = domains.get(key)
-            if isinstance(domain, Interval) and key in moved:
+            if isinstance(domain, Span) and key in moved:
                 value = float(f"{float(moved[key]) * factor:.3g}")
                 moved[key] = value
-                opened[key] = Interval(min(domain.low, value), max(domain.high, value), domain.log, domain.whole)
+                opened[key] = Span(min(domain.low, value), max(domain.high, value), domain.log, domain.whole)
     return moved, opened

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from mltricks.sweep.ranges import Domain, Interval
+from mltricks.sweep.ranges import Domain, Span
 
 Point = dict[str, float | str]
 """A value for every setting that is searched: a number for intervals, a text for choices."""
@@ -39,7 +39,7 @@ def near(domains: Domains, centre: Point, num: int, seed: str) -> list[Point]:
     while len(points) < num:
         point: Point = {}
         for key, domain in domains.items():
-            if isinstance(domain, Interval):
+            if isinstance(domain, Span):
                 point[key] = at(domain, place(domain, float(centre[key])) + rng.gauss(0.0, SPREAD))
             else:
                 point[key] = centre[key] if rng.random() < 0.7 else at(domain, rng.random())
@@ -50,11 +50,11 @@ def near(domains: Domains, centre: Point, num: int, seed: str) -> list[Point]:
 def at(domain: Domain, share: float) -> float | str:
     """The value at a share of a domain, in [0, 1]; beyond it the end.
 
-    >>> at(Interval(0.001, 0.1, log=True), 0.5)
+    >>> at(Span(0.001, 0.1, log=True), 0.5)
     0.01
     """
     share = min(max(share, 0.0), 1.0)
-    if not isinstance(domain, Interval):
+    if not isinstance(domain, Span):
         index = min(int(share * len(domain.values)), len(domain.values) - 1)
         return domain.text(domain.values[index])
     if domain.log:
@@ -64,10 +64,10 @@ def at(domain: Domain, share: float) -> float | str:
     return round(value) if domain.whole else float(f"{value:.3g}")
 
 
-def place(domain: Interval, value: float) -> float:
+def place(domain: Span, value: float) -> float:
     """Where in an interval a value lies, 0 at the lower end and 1 at the upper.
 
-    >>> round(place(Interval(0.001, 0.1, log=True), 0.01), 6)
+    >>> round(place(Span(0.001, 0.1, log=True), 0.01), 6)
     0.5
     """
     if domain.log:
@@ -77,7 +77,7 @@ def place(domain: Interval, value: float) -> float:
 
 def edges(domains: Domains, point: Point, margin: float = 0.1) -> list[str]:
     """The settings whose value lies near an end of its interval."""
-    inside = [(key, d, point[key]) for key, d in domains.items() if isinstance(d, Interval)]
+    inside = [(key, d, point[key]) for key, d in domains.items() if isinstance(d, Span)]
     return [key for key, d, value in inside if not margin <= place(d, float(value)) <= 1 - margin]
 
 
@@ -91,6 +91,6 @@ def widened(domains: Domains, keys: Sequence[str], factor: float = 3.0) -> Domai
     result = dict(domains)
     for key in keys:
         domain = domains[key]
-        if isinstance(domain, Interval) and domain.log:
-            result[key] = Interval(domain.low / factor, domain.high * factor, True)
+        if isinstance(domain, Span) and domain.log:
+            result[key] = Span(domain.low / factor, domain.high * factor, True)
     return result

@@ -20,7 +20,7 @@ from mltricks.recipe.refine import refine
 from mltricks.recipe.rounds import round_again
 from mltricks.recipe.tuner import Tuner, changed
 from mltricks.sweep.outcome import Outcome
-from mltricks.sweep.ranges import Interval
+from mltricks.sweep.ranges import Span
 from mltricks.sweep.runner import Place, Sweep
 
 OWN = ("epochs", "max_steps", "job", "resume", "checkpoint", "input", "show")
@@ -46,7 +46,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     base = check_arguments(arguments, place.context.config_loader)
     compositions = Compositions(place.context.config_loader, place.config)
     tuner = Tuner(None, base, plain(compositions.plain(base)), settings)  # type: ignore[arg-type]
-    domains_of(tuner, Interval(1e-6, 1.0, log=True), compositions)  # a mistyped key is told before the first job
+    domains_of(tuner, Span(1e-6, 1.0, log=True), compositions)  # a mistyped key is told before the first job
     tuner.floor = measure_floor(tuner.cfg, check_budget(tuner.cfg, settings["budget_epochs"]))
     tuner.sweep = Sweep(place)
     try:

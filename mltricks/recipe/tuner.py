@@ -113,7 +113,7 @@ class Tuner:
         self.outcomes += found
         return found
 
-    def settle(self, gate: Gate, jobs: Iterable[Outcome], spent_before: int) -> Gate:
+    def close(self, gate: Gate, jobs: Iterable[Outcome], spent_before: int) -> Gate:
         """Record a gate and show it.
 
         Args:

@@ -7,9 +7,9 @@ import math
 import re
 from dataclasses import dataclass
 
-from mltricks.config.cards import STACKS, read_cards, read_values
+from mltricks.config.cards import TECHNIQUE_GROUPS, read_cards, read_values
 from mltricks.config.options import conf_dir
-from mltricks.sweep.ranges import NUMBER, Interval, parse_comment
+from mltricks.sweep.ranges import NUMBER, Span, parse_comment
 
 WITHIN = re.compile(rf"\bin ([\[(])({NUMBER}), ({NUMBER})([\])])")
 ABOVE = re.compile(rf"(>=?) ({NUMBER})")
@@ -49,8 +49,8 @@ def limits_of(key: str, tried: list[float]) -> Limits:
     """The limits of a setting; of one that no file explains, the sign that all values tried have."""
     meaning = meanings(key.partition(".")[0] if "." in key else "").get(key, "")
     domain = parse_comment(meaning)
-    log = isinstance(domain, Interval) and domain.log
-    whole = domain.whole if isinstance(domain, Interval) else None
+    log = isinstance(domain, Span) and domain.log
+    whole = domain.whole if isinstance(domain, Span) else None
     if found := WITHIN.search(meaning):
         opened, low, high, closed = found.groups()
         return Limits(float(low), float(high), opened == "[", closed == "]", log, whole)
@@ -65,7 +65,7 @@ def meanings(group: str) -> dict[str, str]:
     if not group:
         return {key: text for key, _, text in read_values((conf_dir() / "config.yaml").read_text().splitlines(), "")}
     found: dict[str, str] = {}
-    for cards in read_cards([conf_dir()], STACKS if group in STACKS else [group]).values():
+    for cards in read_cards([conf_dir()], TECHNIQUE_GROUPS if group in TECHNIQUE_GROUPS else [group]).values():
         for key, _, text in (value for card in cards for value in card.values):
             found[key] = found.get(key) or text
     return found

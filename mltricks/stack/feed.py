@@ -15,7 +15,7 @@ from torch import Tensor
 from mltricks.batch import Batch
 from mltricks.build import STEP, Run
 from mltricks.data.splits import MemorySplit
-from mltricks.hyper import CHUNK, Drive, HyperPlan
+from mltricks.hyper import CHUNK, Drive, Hypers
 from mltricks.state import fold, leaves, map_state, merged, rebuild
 from mltricks.step import Hyper, split_at_normalize
 
@@ -53,8 +53,8 @@ class Feed:
         simple = isinstance(first.data.train, MemorySplit) and first.source.num_unlabeled == 0
         self.batches: Callable[[int], Batch] = (MemoryBatches if simple else StreamedBatches)(runs, self.one_seed).at
         self.normalized = simple and normalizes_first(first)
-        self.hypers = StackedHypers([run.plan for run in runs], first.device)
-        self.shapes, self.progress = first.shapes, first.plan.progress
+        self.hypers = StackedHypers([run.hypers for run in runs], first.device)
+        self.shapes, self.progress = first.shapes, first.hypers.progress
 
     def at(self, step: int) -> tuple[Batch, Hyper, Iterator[int]]:
         """The batches and hyperparameters of an update, and the seeds, folded as they are asked for."""
@@ -137,19 +137,19 @@ class StackedHypers:
     What no schedule drives and all trials share is left out, as the first trial's own objects hold it.
 
     Args:
-        plans: of the trials.
+        alone: of the trials.
         device: where the tensors are made.
     """
 
-    def __init__(self, plans: Sequence[HyperPlan], device: torch.device):
-        self.plans, self.device = plans, device
+    def __init__(self, alone: Sequence[Hypers], device: torch.device):
+        self.alone, self.device = alone, device
         self.chunk = -1
         self.rows: dict[Any, tuple[Tensor, ...]] = {}
-        self.driven = sorted({path for plan in plans for path in plan.drives})
-        self.fixed: Hyper = {owner: {} for owner in plans[0].constants}
-        for owner, values in plans[0].constants.items():
+        self.driven = sorted({path for one in alone for path in one.drives})
+        self.fixed: Hyper = {owner: {} for owner in alone[0].constants}
+        for owner, values in alone[0].constants.items():
             for name in values:
-                column = [plan.constants[owner][name] for plan in plans]
+                column = [one.constants[owner][name] for one in alone]
                 if (owner, name) not in self.driven and len(set(column)) > 1:
                     self.fixed[owner][name] = torch.tensor(column, dtype=torch.float32, device=device)
 
@@ -172,11 +172,11 @@ class StackedHypers:
 
     def _table(self, chunk: int) -> dict[Any, tuple[Tensor, ...]]:
         """Every changing value at every step of a chunk, of all trials; the steps after the last repeat it."""
-        first = self.plans[0]
+        first = self.alone[0]
         steps = [min(i, first.total_steps - 1) for i in range(chunk * CHUNK, (chunk + 1) * CHUNK)]
         table: dict[Any, list[Any]] = {"progress": [first.progress(i) for i in steps]}
         for path in self.driven:
-            drives = [plan.drives.get(path, _constant(plan.constants[path[0]][path[1]])) for plan in self.plans]
+            drives = [one.drives.get(path, _constant(one.constants[path[0]][path[1]])) for one in self.alone]
             table[path] = [[drive(p) for drive in drives] for p in table["progress"]]
         return {
             path: torch.tensor(rows, dtype=torch.float32, device=self.device).unbind() for path, rows in table.items()

@@ -25,7 +25,7 @@ from mltricks.stack.step import StackedStep
 from mltricks.state import State, leaves, map_state
 from mltricks.step import Metrics
 
-__all__ = ["StackedRun", "StackedStep", "Trial", "build_all", "stack", "structure", "train_stacked"]
+__all__ = ["StackedResult", "StackedRun", "StackedStep", "build_all", "stack", "structure", "train_stacked"]
 
 IDLE = 0.25
 """Share of a stack that may be idle before it is made smaller."""
@@ -172,7 +172,7 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 
 @dataclass
-class Trial:
+class StackedResult:
     """The result of one trial of a stack.
 
     Attributes:
@@ -186,7 +186,7 @@ class Trial:
     val: dict[str, float]
 
 
-def train_stacked(cfgs: Sequence[dict[str, Any]]) -> list[Trial]:
+def train_stacked(cfgs: Sequence[dict[str, Any]]) -> list[StackedResult]:
     """Train K configurations that differ only in floats and seeds, all at once.
 
     Args:
@@ -205,7 +205,7 @@ def train_stacked(cfgs: Sequence[dict[str, Any]]) -> list[Trial]:
     for k, run in enumerate(runs):
         state = stacked.row(k)
         val = evaluate(run.predict, run.objective, state, run.data.val, run.cfg["eval_batch_size"])
-        trials.append(Trial(state, losses[k], val))
+        trials.append(StackedResult(state, losses[k], val))
     return trials
 
 

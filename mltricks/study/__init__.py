@@ -1,1 +1,1 @@
-"""Studies: trials suggested by a sampler, kept in a storage, given up by a pruner."""
+"""Studies: trials suggested by a searcher, kept in a storage, given up by a pruner."""

@@ -19,7 +19,7 @@ EAGER = {"_target_": "mltricks.engine.Eager"}
 
 
 @dataclass(frozen=True)
-class Objectives:
+class Goals:
     """The measures, in order.
 
     Attributes:
@@ -55,8 +55,8 @@ class Objectives:
         return measured[metric]
 
 
-def read_objectives(settings: Mapping[str, Any], cfgs: Iterable[dict[str, Any]]) -> Objectives:
-    """The objectives of a study.
+def read_goals(settings: Mapping[str, Any], cfgs: Iterable[dict[str, Any]]) -> Goals:
+    """The goals of a study.
 
     Args:
         settings: of the sweeper: ``objectives`` and ``direction``.
@@ -78,7 +78,7 @@ def read_objectives(settings: Mapping[str, Any], cfgs: Iterable[dict[str, Any]])
     names = [score] if named is None else [named] if isinstance(named, str) else [str(name) for name in named]
     _check_names(names)
     natural = [usual if name == score else _natural(name, score) for name in names]
-    return Objectives(tuple(names), tuple(_directions(settings["direction"], natural)), score)
+    return Goals(tuple(names), tuple(_directions(settings["direction"], natural)), score)
 
 
 def steering(cfg: dict[str, Any]) -> tuple[str, str]:
@@ -108,17 +108,17 @@ def check_jobs_have_one(cfgs: Iterable[dict[str, Any]]) -> None:
             )
 
 
-def check_measured(objectives: Objectives, cfg: dict[str, Any]) -> None:
+def check_measured(goals: Goals, cfg: dict[str, Any]) -> None:
     """Refuse metrics that a run does not have, where some are named besides its score; the data are loaded for it.
 
     Args:
-        objectives: of the study.
+        goals: of the study.
         cfg: configuration of the first job.
 
     Raises:
         ValueError: names the nearest metric, and those there are.
     """
-    named = [name for name in objectives.names if name not in (*COSTS, objectives.steering)]
+    named = [name for name in goals.names if name not in (*COSTS, goals.steering)]
     if not named or cfg["job"].get("_target_") != TRAIN:
         return
     known = measured(cfg, any(name.startswith("train/") for name in named))
@@ -138,7 +138,7 @@ def measured(cfg: dict[str, Any], trained: bool) -> list[str]:
     found = [f"val/{name}" for name in metric_names(run)]
     if not trained:
         return found
-    _, metrics = run.step(run.state, next(run.source.stream(0)), run.plan.at(0))
+    _, metrics = run.step(run.state, next(run.source.stream(0)), run.hypers.at(0))
     return [*found, *(f"train/{name}" for name in metrics)]
 
 

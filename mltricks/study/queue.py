@@ -15,7 +15,7 @@ from typing import Any
 
 from mltricks.pruning.reporter import ABANDONED, is_abandoned
 from mltricks.pruning.storage import exclusive
-from mltricks.study.samplers import create_sampler
+from mltricks.study.searchers import create_searcher
 from mltricks.sweep.claims import Owner, myself
 
 RETRY_OF, ATTEMPT, POINT = "retry_of", "attempt", "point"
@@ -93,7 +93,7 @@ class Queue:
             if size <= 0:
                 return []
             self._queue_points(size)
-            self.study.sampler = create_sampler(self.settings, self.space, len(self.study.get_trials(deepcopy=False)))
+            self.study.sampler = create_searcher(self.settings, self.space, len(self.study.get_trials(deepcopy=False)))
             trials = [self.study.ask() for _ in range(size)]
             asked = [Asked(trial, self.space.suggest(trial)) for trial in trials]
             self._own([trial.number for trial in trials])

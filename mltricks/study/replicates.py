@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mltricks.study.measures import Objectives
+from mltricks.study.measures import Goals
 from mltricks.study.queue import RETRY_OF, Asked
-from mltricks.study.verdict import Verdict, judge, mean
+from mltricks.study.verdict import Verdict, mean, verdict_of
 from mltricks.summary import Summary, read_summary
 from mltricks.sweep.outcome import FINAL
 from mltricks.sweep.statistics import deviation, paired_interval
@@ -24,7 +24,7 @@ REPLICATES = "replicates"
 Launch = Callable[[list[tuple[int, list[str]]]], list[Summary]]
 """From numbered jobs to their summaries, in order."""
 Values = Mapping[int, Sequence[float]]
-"""From seed to the values of the objectives."""
+"""From seed to the values of the goals."""
 
 
 @dataclass
@@ -35,13 +35,13 @@ class Replicates:
         num: seeds for each trial; 1: jobs are left as they are, and their numbers are those of the trials.
         first_seed: the run's own; the others follow it.
         level: confidence at which a trial is dropped.
-        objectives: of the study.
+        goals: of the study.
     """
 
     num: int
     first_seed: int
     level: float
-    objectives: Objectives
+    goals: Goals
 
     def run(self, asked: Sequence[Asked], launch: Launch, best: Values) -> Iterator[tuple[Asked, Verdict]]:
         """The verdict on each trial, as soon as there is one.
@@ -58,7 +58,7 @@ class Replicates:
             jobs = [(self.job_number(a.number, r), self.job(a, seed)) for a in wanting]
             summaries = launch(jobs) if jobs else []
             for a, summary in zip(wanting, summaries, strict=True):
-                verdict = judge(summary, self.objectives)
+                verdict = verdict_of(summary, self.goals)
                 if verdict.state == "COMPLETE":
                     a.values[seed] = list(verdict.values)
                 else:
@@ -81,10 +81,10 @@ class Replicates:
         return [*(o for o in asked.overrides if not o.startswith("seed=")), f"seed={seed}"]
 
     def dropped(self, alive: Sequence[Asked], best: Values) -> list[Asked]:
-        """The trials that are worse than the best on the seeds they share; of several objectives none is."""
-        if len(self.objectives.names) > 1 or not alive:
+        """The trials that are worse than the best on the seeds they share; of several goals none is."""
+        if len(self.goals.names) > 1 or not alive:
             return []
-        sign = 1.0 if self.objectives.directions[0] == "maximize" else -1.0
+        sign = 1.0 if self.goals.directions[0] == "maximize" else -1.0
         rivals: list[Values] = [a.values for a in alive] + ([best] if best else [])
         leader = max(rivals, key=lambda values: sign * mean(list(values.values()))[0])
         return [a for a in alive if a.values is not leader and self._worse(a.values, leader, sign)]
@@ -104,7 +104,7 @@ class Replicates:
             summary = read_summary(folder / str(self.job_number(trial, r)) / "summary.json")
             if summary is None or summary.status not in FINAL:
                 continue
-            verdict = judge(summary, self.objectives)
+            verdict = verdict_of(summary, self.goals)
             if verdict.state != "COMPLETE":
                 return values, verdict
             values[self.first_seed + r] = list(verdict.values)

@@ -13,11 +13,11 @@ from mltricks.study.replicates import REPLICATES
 
 NAME = "optimization_results.yaml"
 SHOWN = 5
-"""Commands printed at most, where several objectives have several best trials."""
+"""Commands printed at most, where several goals have several best trials."""
 
 
 def best_trials(study: Any) -> list[Any]:
-    """The best trial, the first of equals; of several objectives all that no other trial beats in every one."""
+    """The best trial, the first of equals; of several goals all that no other trial beats in every one."""
     complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
     if not complete:
         return []

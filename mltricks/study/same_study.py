@@ -47,16 +47,16 @@ def open_study(url: str, name: str, directions: Sequence[Any], record: dict[str,
     return study, storage
 
 
-def record_of(space: Any, cfg: dict[str, Any], objectives: Any, replicates: int) -> dict[str, Any]:
+def record_of(space: Any, cfg: dict[str, Any], goals: Any, replicates: int) -> dict[str, Any]:
     """What two commands must share to go on with the same study, for JSON.
 
     Args:
         space: the search space.
         cfg: configuration of the first job.
-        objectives: of the study.
+        goals: of the study.
         replicates: seeds for each trial.
     """
-    aims = dict(zip(objectives.names, objectives.directions, strict=True))
+    aims = dict(zip(goals.names, goals.directions, strict=True))
     described = space.describe()
     record = {"config": cfg, "space": described["space"], "objectives": aims, "replicates": replicates}
     return dict(json.loads(json.dumps(record)))

@@ -7,14 +7,14 @@ import re
 from typing import Any
 
 from mltricks.pruning.pruners import create_pruner
-from mltricks.study.samplers import check_name
+from mltricks.study.searchers import check_name
 
 MANY = 256
-"""Trials launched together at most, where the sampler does not learn from them."""
+"""Trials launched together at most, where the searcher does not learn from them."""
 TIMED = 16
 """The same where time is limited: a batch that was begun is not cut short."""
 LEARNING = {"tpe": 8, "gp": 4}
-"""Trials launched together, where the sampler learns from each: large enough for a stack, small enough to learn."""
+"""Trials launched together, where the searcher learns from each: large enough for a stack, small enough to learn."""
 AT_LEAST = {
     "n_trials": (int, 1),
     "timeout": (float, 0),
@@ -81,11 +81,11 @@ def batch_size(settings: dict[str, Any], space: Any) -> int:
     """
     if settings["n_jobs"] != "auto":
         return int(settings["n_jobs"])
-    sampler, options = settings["sampler"], settings["sampler_options"] or {}
-    if sampler in LEARNING:
-        return LEARNING[sampler]
-    if sampler == "nsgaii":
+    searcher, options = settings["sampler"], settings["sampler_options"] or {}
+    if searcher in LEARNING:
+        return LEARNING[searcher]
+    if searcher == "nsgaii":
         return int(options.get("population_size", 50))
-    if sampler == "cmaes":
+    if searcher == "cmaes":
         return int(options.get("popsize") or 4 + math.floor(3 * math.log(max(1, len(space.domains())))))
     return TIMED if settings["timeout"] is not None else MANY

@@ -11,7 +11,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import QMCSampler
 
-from mltricks.sweep.ranges import Choices, Interval, Steps
+from mltricks.sweep.ranges import Choices, Span, Steps
 
 
 class SpaceFillingSampler(QMCSampler):
@@ -40,9 +40,9 @@ def numbers_of(space: Any) -> dict[str, BaseDistribution]:
     return {name: distribution for name, distribution in sorted(found.items()) if not distribution.single()}
 
 
-def distribution_of(domain: Interval | Steps) -> BaseDistribution:
+def distribution_of(domain: Span | Steps) -> BaseDistribution:
     """What ``domain.suggest`` asks a trial for."""
-    if isinstance(domain, Interval):
+    if isinstance(domain, Span):
         if domain.whole:
             return IntDistribution(int(domain.low), int(domain.high), log=domain.log)
         return FloatDistribution(domain.low, domain.high, log=domain.log)

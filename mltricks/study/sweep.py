@@ -1,4 +1,4 @@
-"""Trials chosen by a sampler and kept in a study.
+"""Trials chosen by a searcher and kept in a study.
 
 The storage says which trials there are, and the folders what became of them. ``n_trials`` is the budget of the study:
 the same command goes on where it was stopped, and several processes share one budget.
@@ -16,17 +16,17 @@ from mltricks.launch.patched import TRIAL
 from mltricks.launch.progress import showing
 from mltricks.pruning.reporter import Token, is_abandoned
 from mltricks.pruning.storage import SQLITE, absolute, close_storage, exclusive
-from mltricks.study.measures import Objectives, check_jobs_have_one, check_measured, read_objectives
+from mltricks.study.measures import Goals, check_jobs_have_one, check_measured, read_goals
 from mltricks.study.queue import Asked, Queue
 from mltricks.study.replicates import REPLICATES, Replicates
 from mltricks.study.results import best_trials, closing_lines, write_results
 from mltricks.study.same_study import open_study, record_of
-from mltricks.study.samplers import create_sampler, notes
+from mltricks.study.searchers import create_searcher, notes
 from mltricks.study.settings import batch_size, check_settings
 from mltricks.study.verdict import Verdict, tell
 from mltricks.sweep.claims import Claims
 from mltricks.sweep.outcome import JobsFailed, Outcome
-from mltricks.sweep.runner import Place, Sweep, settle
+from mltricks.sweep.runner import Place, Sweep, continue_unfinished
 from mltricks.sweep.space import Space, read_space
 
 RULES = ("median", "asha", "hyperband", "patient")
@@ -48,35 +48,35 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     space = read_space(arguments, place, settings["tune"])
     cfgs = [space.compositions.plain(job) for job in space.examples()]
     check_jobs_have_one(cfgs)
-    objectives = read_objectives(settings, cfgs)
+    goals = read_goals(settings, cfgs)
     settings = {
         **settings,
-        "direction": objectives.directions if len(objectives.names) > 1 else objectives.directions[0],
+        "direction": goals.directions if len(goals.names) > 1 else goals.directions[0],
     }
-    check_fit(settings, space, objectives)
-    check_measured(objectives, cfgs[0])
+    check_fit(settings, space, goals)
+    check_measured(goals, cfgs[0])
     folder = choose_folder(settings, place.config)
     url, name = absolute(settings["storage"] or f"{SQLITE}{folder / 'study.db'}"), settings["study_name"] or "study"
-    record = record_of(space, cfgs[0], objectives, settings["replicates"])
-    kept = open_study(url, name, objectives.directions, record)  # before the folder is written to: it may be refused
+    record = record_of(space, cfgs[0], goals, settings["replicates"])
+    kept = open_study(url, name, goals.directions, record)  # before the folder is written to: it may be refused
     try:
-        return Study(settings, Trials(place), space, cfgs[0], objectives, url, kept).run()
+        return Study(settings, TrialRunner(place), space, cfgs[0], goals, url, kept).run()
     finally:
         close_storage(kept[1])
 
 
-def check_fit(settings: dict[str, Any], space: Space, objectives: Objectives) -> None:
+def check_fit(settings: dict[str, Any], space: Space, goals: Goals) -> None:
     """Refuse settings that do not go together.
 
     Raises:
         ValueError: says what to type instead.
     """
     check_searched(settings, space)
-    create_sampler(settings, space, 0)
-    pruner, judged = settings["pruner"], ",".join(objectives.names)
-    if pruner != "none" and objectives.names != (objectives.steering,):
+    create_searcher(settings, space, 0)
+    pruner, judged = settings["pruner"], ",".join(goals.names)
+    if pruner != "none" and goals.names != (goals.steering,):
         raise ValueError(
-            f"pruner={pruner} judges runs by {objectives.steering}, and the study is about {judged}. Type pruner=none, "
+            f"pruner={pruner} judges runs by {goals.steering}, and the study is about {judged}. Type pruner=none, "
             "or objective_metric=val/METRIC in place of objectives."
         )
     if pruner != "none" and settings["replicates"] > 1:
@@ -110,7 +110,7 @@ def choose_folder(settings: dict[str, Any], config: Any) -> Path:
         with read_write(config.hydra):
             config.hydra.sweep.dir = f"multirun/{settings['study_name']}"
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{config.hydra.sweep.dir}'")
-    settle(config)
+    continue_unfinished(config)
     return Path(config.hydra.sweep.dir)
 
 
@@ -124,13 +124,13 @@ class Held(Claims):
         """Other processes may still be at theirs."""
 
 
-class Trials(Sweep):
+class TrialRunner(Sweep):
     """The jobs of a study, which is no success where all of its trials are over and none is complete."""
 
     fruitless = False
 
-    def judge(self) -> None:
-        super().judge()
+    def check_outcomes(self) -> None:
+        super().check_outcomes()
         if self.fruitless:
             raise JobsFailed(f"no trial was completed: no run in {self.folder} ended with a finite objective")
 
@@ -143,7 +143,7 @@ class Study:
         runner: runs jobs.
         space: what trials choose from.
         cfg: configuration of the first job.
-        objectives: of the study.
+        goals: of the study.
         url: of the storage.
         kept: Optuna's study and storage.
     """
@@ -151,18 +151,18 @@ class Study:
     def __init__(
         self,
         settings: dict[str, Any],
-        runner: Trials,
+        runner: TrialRunner,
         space: Space,
         cfg: dict[str, Any],
-        objectives: Objectives,
+        goals: Goals,
         url: str,
         kept: tuple[Any, Any],
     ):
-        self.settings, self.runner, self.space, self.cfg, self.objectives = settings, runner, space, cfg, objectives
+        self.settings, self.runner, self.space, self.cfg, self.goals = settings, runner, space, cfg, goals
         runner.claims = Held(runner.folder)
         self.url, self.study, self.storage = url, *kept
         self.name = self.study.study_name
-        self.replicates = Replicates(settings["replicates"], cfg["seed"], settings["replicates_level"], objectives)
+        self.replicates = Replicates(settings["replicates"], cfg["seed"], settings["replicates_level"], goals)
         self.queue = Queue(self.study, self.storage, settings, space, runner.folder, self.recover)
         self.failures = 0
 
@@ -179,7 +179,7 @@ class Study:
         finally:
             write_results(self.study, self.runner.folder)
             self.close()
-        print("\n".join(closing_lines(self.study, self.objectives.names, self.space)), flush=True)
+        print("\n".join(closing_lines(self.study, self.goals.names, self.space)), flush=True)
         return list(self.runner.outcomes.values())
 
     def greet(self) -> None:
@@ -202,7 +202,7 @@ class Study:
                 self.tell(a, verdict)
                 del untold[a.number]
         except BaseException:
-            self.settle(list(untold))
+            self.tell_or_give_back(list(untold))
             raise
 
     def launch(self, jobs: list[tuple[int, list[str]]]) -> list[Any]:
@@ -219,7 +219,7 @@ class Study:
         if "epochs" in self.space.domains():
             epochs = self.space.compositions.plain(job)["epochs"]
         rule = {"pruner": self.settings["pruner"]} | {k: self.settings[k] for k in RULES}
-        direction = self.objectives.directions[0]
+        direction = self.goals.directions[0]
         return [f"{TRIAL}={Token(self.url, self.name, num, direction, rule, epochs).encode()}"]
 
     def tell(self, asked: Asked, verdict: Verdict) -> None:
@@ -249,7 +249,7 @@ class Study:
             self.write(number, values, verdict)
         return verdict is not None
 
-    def settle(self, numbers: Sequence[int]) -> None:
+    def tell_or_give_back(self, numbers: Sequence[int]) -> None:
         """Before this process ends: tell the trials that have a result, and give back the others."""
         with exclusive(self.storage, self.name):
             for number in numbers:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mltricks.study.measures import Objectives
+from mltricks.study.measures import Goals
 from mltricks.summary import Summary
 
 
@@ -17,21 +17,21 @@ class Verdict:
 
     Attributes:
         state: ``COMPLETE``, ``PRUNED`` or ``FAIL``, or ``INTERRUPTED`` for one that is to be redone.
-        values: of the objectives; empty unless complete.
+        values: of the goals; empty unless complete.
     """
 
     state: str
     values: tuple[float, ...] = ()
 
 
-def judge(summary: Summary, objectives: Objectives) -> Verdict:
+def verdict_of(summary: Summary, goals: Goals) -> Verdict:
     """The verdict on one run.
 
-    A run that diverged or found too little memory is told as pruned: samplers do not see failed trials, and would go
+    A run that diverged or found too little memory is told as pruned: searchers do not see failed trials, and would go
     on proposing what cannot work.
     """
     if summary.status in ("completed", "stopped_early"):
-        values = objectives.values(summary)
+        values = goals.values(summary)
         return Verdict("COMPLETE", tuple(values)) if values is not None else Verdict("PRUNED")
     if summary.status in ("pruned", "diverged"):
         return Verdict("PRUNED")

@@ -82,7 +82,7 @@ class Compositions:
     def _compose(self, overrides: Sequence[str]) -> Composed:
         from omegaconf import OmegaConf
 
-        config = self._composer.recipe(0, overrides).config()
+        config = self._composer.patch(0, overrides).config()
         choices = config.hydra.runtime.choices
         tree = OmegaConf.to_container(config, resolve=False)
         assert isinstance(tree, dict), "a configuration is a mapping"

@@ -73,7 +73,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Interval:
+class Span:
     """Every number between two, both included.
 
     Args:
@@ -101,7 +101,7 @@ class Interval:
         return {"low": self.low, "high": self.high, "log": self.log, "whole": self.whole}
 
 
-Domain = Choices | Steps | Interval
+Domain = Choices | Steps | Span
 
 
 def ends(domain: Domain) -> list[Any]:
@@ -109,21 +109,21 @@ def ends(domain: Domain) -> list[Any]:
     if isinstance(domain, Choices):
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in domain.values)
         return sorted({min(domain.values), max(domain.values)}) if numbers else list(domain.values)
-    return [domain.low, domain.high] if isinstance(domain, Interval) else [domain.values[0], domain.values[-1]]
+    return [domain.low, domain.high] if isinstance(domain, Span) else [domain.values[0], domain.values[-1]]
 
 
 def parse_comment(meaning: str) -> Domain | None:
     """The range that the comment beside a setting names, if it does.
 
     >>> parse_comment("learning rate, > 0; search: 1e-4 to 1e-2")
-    Interval(low=0.0001, high=0.01, log=True, whole=False)
+    Span(low=0.0001, high=0.01, log=True, whole=False)
     >>> parse_comment("pixels; search: 1 to 4")
-    Interval(low=1, high=4, log=False, whole=True)
+    Span(low=1, high=4, log=False, whole=True)
     """
     if found := INTERVAL.search(meaning):
         whole = all(re.fullmatch(r"[+-]?\d+", text) for text in found.groups())
         low, high = (int(text) if whole else float(text) for text in found.groups())
-        return Interval(low, high, log=low > 0 and high / low >= DECADE, whole=whole)
+        return Span(low, high, log=low > 0 and high / low >= DECADE, whole=whole)
     if listed := CHOICES.search(meaning):
         return domain_of_text(listed.group(1).strip())
     return None
@@ -162,7 +162,7 @@ def domain_of(override: Any) -> Domain:
         ValueError: there is nothing to choose from, or a value stands twice.
     """
     if override.is_interval_sweep():
-        return _interval(override)
+        return _span(override)
     values = listed(override)
     if not values:
         raise ValueError(f"{override.input_line}: nothing to choose from. Give at least one value.")
@@ -174,7 +174,7 @@ def domain_of(override: Any) -> Domain:
     return _choices(values, override)
 
 
-def _interval(override: Any) -> Interval:
+def _span(override: Any) -> Span:
     sweep, line, key = override.value(), override.input_line, override.get_key_element()
     low, high, log = sweep.start, sweep.end, "log" in sweep.tags
     if others := sweep.tags - {"log"}:
@@ -183,7 +183,7 @@ def _interval(override: Any) -> Interval:
         raise ValueError(f"{line}: the ends must be numbers, the lower one first. Type {key}=interval(0.1,1).")
     if log and low <= 0:
         raise ValueError(f"{line}: a log scale has no {low:g}. Type {key}=tag(log,interval({high / 1000:g},{high:g})).")
-    return Interval(low, high, log, isinstance(low, int) and isinstance(high, int))
+    return Span(low, high, log, isinstance(low, int) and isinstance(high, int))
 
 
 def _choices(values: list[Any], override: Any) -> Choices:

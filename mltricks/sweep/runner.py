@@ -70,7 +70,7 @@ def conduct(work: Callable[..., Any], settings: dict[str, Any], place: Place, ar
         for sweep in place.sweeps:
             sweep.end(finished)
     for sweep in place.sweeps:
-        sweep.judge()
+        sweep.check_outcomes()
     return result
 
 
@@ -91,7 +91,7 @@ class Sweep:
 
     def __init__(self, place: Place):
         self.place = place
-        settle(place.config)
+        continue_unfinished(place.config)
         self.folder = Path(place.config.hydra.sweep.dir)
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_partial(self.folder, shared=True)
@@ -182,7 +182,7 @@ class Sweep:
         elif self.record.names is not None:
             self.record.end(RUNNING, summaries)
 
-    def judge(self) -> None:
+    def check_outcomes(self) -> None:
         """Refuse to call a sweep a success in which a job failed, or none was completed.
 
         Raises:
@@ -197,7 +197,7 @@ def has_page(config: Any) -> bool:
     return any(str((node or {}).get("_target_", "")).endswith(".SweepPage") for node in callbacks.values())
 
 
-def settle(config: Any) -> None:
+def continue_unfinished(config: Any) -> None:
     """Put a sweep that was given no folder into that of the same command's that is not finished, if there is one.
 
     Raises:

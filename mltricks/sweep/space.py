@@ -1,8 +1,8 @@
 """The search space of a command: what is fixed, what is swept, and what is swept only beside certain options.
 
 The overrides are read by Hydra's own grammar. A setting that exists only under some of the options chosen, as
-``technique.mixup.alpha`` only where mixup is in the stack, is left out of the trials without them. Which settings exist
-is asked of Hydra: every set of options is composed once, when a trial first draws it.
+``technique.mixup.alpha`` only where mixup is among the techniques, is left out of the trials without them. Hydra
+tells which settings exist: every set of options is composed once, when a trial first draws it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mltricks.sweep.option_sets import Composed, Compositions
-from mltricks.sweep.ranges import DECADE, Domain, Interval, domain_of, ends
+from mltricks.sweep.ranges import DECADE, Domain, Span, domain_of, ends
 
 MAX_SETS = 16
 """Where there are no more sets of options than so many, all are checked before the start; else each option once."""
@@ -132,7 +132,7 @@ class Space:
             lines.append(f"{name} is chosen only in trials whose options have it")
         for entry in self.entries:
             d = entry.domain
-            if isinstance(d, Interval) and not d.log and d.low > 0 and d.high / d.low > DECADE:
+            if isinstance(d, Span) and not d.log and d.low > 0 and d.high / d.low > DECADE:
                 lines.append(
                     f"{entry.key} is drawn evenly from {d.low:g} to {d.high:g}: nine in ten values lie in the last "
                     f"decade. For a log scale type {entry.key}=tag(log,interval({d.low:g},{d.high:g}))"
@@ -185,7 +185,7 @@ def _given(values: dict[str, str], name: str, domain: Domain) -> str:
 
 
 def _listed(name: str, domain: Domain) -> Sequence[Any]:
-    if isinstance(domain, Interval):
+    if isinstance(domain, Span):
         raise ValueError(
             f"{name}: a grid needs values, and an interval has none. Type {name}={domain.text(domain.low)},"
             f"{domain.text(domain.high)}, or another sampler: hydra.sweeper.sampler=random."

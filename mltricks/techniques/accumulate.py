@@ -27,7 +27,7 @@ from mltricks.technique import Aux, Ctx, GradFn, Own, Params, Technique
 class Accumulate(Technique):
     """g = sum over micro-batches of (their share of the samples) (their gradient).
 
-    Last in the stack, the rest sees the gradient of the whole batch. In front of another technique that changes
+    Last in the list, the rest sees the gradient of the whole batch. In front of another technique that changes
     gradients, that one sees a micro-batch at a time: ``[accumulate,sam]`` perturbs for each, ``[sam,accumulate]`` once.
 
     Args:

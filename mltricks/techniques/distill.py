@@ -96,7 +96,7 @@ class Distill(Technique):
         def distilled(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
             model = Recorded(ctx.model)
             loss, aux = inner(params, batch, replace(ctx, model=model))
-            assert model.first is not None, "the rest of the stack runs the model"
+            assert model.first is not None, "the rest of the techniques runs the model"
             x, student = model.first
             soft = divergence(student, self.teach(x, ctx), self.temperature)
             total = (1 - self.weight) * loss + self.weight * soft

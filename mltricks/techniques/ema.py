@@ -49,7 +49,7 @@ class Ema(Technique):
         def predict(params: Params, x: Tensor, ctx: Ctx) -> Tensor:
             averaged = ctx.fork()
             averaged.buffers.update(ctx.own["buffers"])
-            # a technique further down the stack may have added parameters after these were copied
+            # a technique further down the list may have added parameters after these were copied
             return inner({**params, **ctx.own["params"]}, x, averaged)
 
         return predict

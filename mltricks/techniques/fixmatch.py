@@ -2,7 +2,7 @@
 
 Source: Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence", 2020,
 arXiv:2001.07685, equations 3 and 4 and algorithm 1.
-Deviation: labelled samples are not augmented here but by the rest of the stack (``augment=...``), which changes the
+Deviation: labelled samples are not augmented here but by the other techniques (``augment=...``), which change the
 unlabelled ones too, before their weak and strong views are made. The strong operations are those of
 ``mltricks.functional.strong_augment``.
 Shapes: ``x`` (B, C, H, W), ``x_unlabeled`` (U, C, H, W) float; logits (U, K).
@@ -63,7 +63,7 @@ class Fixmatch(Technique):
         def semi_supervised(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
             model = WithExtraRows(ctx.model, torch.cat(self.views(batch["x_unlabeled"])))
             loss, aux = inner(params, batch, replace(ctx, model=model))
-            assert model.extra_output is not None, "the rest of the stack runs the model"
+            assert model.extra_output is not None, "the rest of the techniques runs the model"
             weak, strong = model.extra_output.chunk(2)
             unlabeled_loss, mask_rate = consistency(weak, strong, self.threshold)
             total = loss + self.unlabeled_weight * unlabeled_loss

@@ -3,7 +3,7 @@
 Source: Micikevicius et al., "Mixed Precision Training", 2018, arXiv:1710.03740, section 3.2; scales as those of
 ``torch.amp.GradScaler``.
 Deviation: a skipped step still counts as a step of the schedules.
-``precision=fp16`` puts it last in the stack, next to the gradient.
+``precision=fp16`` puts it last in the list, next to the gradient.
 Cost: two passes over the gradient, and optimiser updates that are not in place.
 """
 

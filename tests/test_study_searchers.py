@@ -1,4 +1,4 @@
-"""The samplers of a study: by name, with what the user set, on spaces they can serve."""
+"""The searchers of a study: by name, with what the user set, on spaces they can serve."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import optuna
 import pytest
 from test_space import place_of
 
-from mltricks.study.samplers import CLASSES, create_sampler, notes
+from mltricks.study.searchers import CLASSES, create_searcher, notes
 from mltricks.sweep.space import Space, read_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -46,7 +46,7 @@ def bowl(job: list[str]) -> float:
 
 def run(study: optuna.Study, space: Space, given: dict[str, Any], num: int) -> list[list[str]]:
     """Trials one after another, as a command would run them."""
-    study.sampler = create_sampler(given, space, len(study.trials))
+    study.sampler = create_searcher(given, space, len(study.trials))
     jobs = []
     for _ in range(num):
         trial = study.ask()
@@ -98,7 +98,7 @@ def test_a_quasi_random_sequence_goes_on_where_it_stopped(numbers: Space, tmp_pa
 
 def ask(study: optuna.Study, space: Space, name: str, num: int) -> list[float]:
     """Learning rates of a batch, none of whose trials is told before the last is asked for."""
-    study.sampler = create_sampler(settings(name), space, len(study.trials))
+    study.sampler = create_searcher(settings(name), space, len(study.trials))
     trials = [study.ask() for _ in range(num)]
     for trial in trials:
         space.suggest(trial)
@@ -118,10 +118,10 @@ def test_a_batch_of_a_quasi_random_sequence_is_even_from_its_first_point_on() ->
 
 
 def test_options_reach_optuna(numbers: Space) -> None:
-    sampler = create_sampler(settings("tpe", sampler_options={"n_startup_trials": 3}), numbers, 0)
+    sampler = create_searcher(settings("tpe", sampler_options={"n_startup_trials": 3}), numbers, 0)
     study = optuna.create_study(sampler=sampler)
     assert sampler._n_startup_trials == 3
-    default = create_sampler(settings("tpe"), numbers, 0)
+    default = create_searcher(settings("tpe"), numbers, 0)
     assert default._n_startup_trials == optuna.samplers.TPESampler()._n_startup_trials
     assert study.sampler is sampler
 
@@ -129,13 +129,13 @@ def test_options_reach_optuna(numbers: Space) -> None:
 def test_experimental_options_give_no_warning(numbers: Space) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        create_sampler(settings("tpe", sampler_options={"multivariate": True, "group": True}), numbers, 0)
+        create_searcher(settings("tpe", sampler_options={"multivariate": True, "group": True}), numbers, 0)
 
 
 @pytest.mark.parametrize("name", ["random", "tpe", "gp", "nsgaii", "qmc"])
 def test_several_objectives(name: str, numbers: Space) -> None:
     given = settings(name, direction=["minimize", "maximize"])
-    study = optuna.create_study(directions=given["direction"], sampler=create_sampler(given, numbers, 0))
+    study = optuna.create_study(directions=given["direction"], sampler=create_searcher(given, numbers, 0))
     for _ in range(12):
         trial = study.ask()
         value = bowl(numbers.suggest(trial))
@@ -147,7 +147,7 @@ def test_what_a_model_of_numbers_leaves_to_chance_is_said(mixed: Space, numbers:
     assert "technique" in notes("cmaes", mixed)[0]
     assert "technique.mixup.alpha" in notes("gp", mixed)[0]
     assert notes("tpe", mixed) == notes("cmaes", numbers) == []
-    study = optuna.create_study(sampler=create_sampler(settings("cmaes"), mixed, 0))
+    study = optuna.create_study(sampler=create_searcher(settings("cmaes"), mixed, 0))
     stacks = set()
     for _ in range(12):
         trial = study.ask()
@@ -170,5 +170,5 @@ def test_a_sampler_that_cannot_serve_is_refused(
     words: Space, given: dict[str, Any], words_in_message: list[str]
 ) -> None:
     with pytest.raises(ValueError) as refusal:
-        create_sampler(settings(given.pop("sampler"), **given), words, 0)
+        create_searcher(settings(given.pop("sampler"), **given), words, 0)
     assert all(word in str(refusal.value) for word in words_in_message)

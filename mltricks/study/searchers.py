@@ -1,4 +1,4 @@
-"""The samplers of a study by name, with the options that its user set and Optuna's own defaults for the rest."""
+"""The searchers of a study by name, with the options that its user set and Optuna's own defaults for the rest."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CLASSES = {
     "nsgaii": "NSGAIISampler",
     "qmc": "QMCSampler",
 }
-MANY_OBJECTIVES = ("random", "tpe", "gp", "nsgaii", "qmc")
-"""Samplers that can serve several objectives."""
+MANY_GOALS = ("random", "tpe", "gp", "nsgaii", "qmc")
+"""Searchers that can serve several goals."""
 NUMBERS_ONLY = ("cmaes", "qmc")
 """Samplers that know numbers; what else there is they draw at random."""
 QUIET = {
@@ -30,8 +30,8 @@ QUIET = {
 """Warnings that are off: ``notes`` says it once."""
 
 
-def create_sampler(settings: dict[str, Any], space: Any, num_existing: int) -> Any:
-    """The sampler that a study's settings name.
+def create_searcher(settings: dict[str, Any], space: Any, num_existing: int) -> Any:
+    """The searcher that a study's settings name.
 
     Args:
         settings: ``sampler``, ``seed`` (an integer or ``None``), ``sampler_options``, ``objectives`` and ``direction``.
@@ -40,7 +40,7 @@ def create_sampler(settings: dict[str, Any], space: Any, num_existing: int) -> A
             same numbers again.
 
     Raises:
-        ValueError: no such sampler or option, or one that cannot serve this space.
+        ValueError: no such searcher or option, or one that cannot serve this space.
     """
     from optuna.exceptions import ExperimentalWarning
 
@@ -58,16 +58,16 @@ def create_sampler(settings: dict[str, Any], space: Any, num_existing: int) -> A
         options.setdefault(quiet, False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # the user chose it
-        sampler = cls(**options)
+        searcher = cls(**options)
     if name == "qmc":
         from mltricks.study.sobol import numbers_of
 
-        sampler.numbers = numbers_of(space)
-    return sampler
+        searcher.numbers = numbers_of(space)
+    return searcher
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no sampler.
+    """Refuse what is no searcher.
 
     Raises:
         UnknownName: with the nearest name.
@@ -77,7 +77,7 @@ def check_name(name: str) -> None:
 
 
 def seed_of(name: str, seed: int, num_existing: int) -> int:
-    """The seed of a sampler in a study that has trials already; a QMC sequence keeps its own place in the study.
+    """The seed of a searcher in a study that has trials already; a QMC sequence keeps its own place in the study.
 
     >>> seed_of("tpe", 0, 12), seed_of("qmc", 0, 12)
     (12, 0)
@@ -86,17 +86,17 @@ def seed_of(name: str, seed: int, num_existing: int) -> int:
 
 
 def check_sampler(name: str, settings: dict[str, Any], space: Any) -> None:
-    """Refuse a sampler that cannot serve a search space.
+    """Refuse a searcher that cannot serve a search space.
 
     Raises:
         ValueError: says what to type instead.
     """
     named = [given for key in ("objectives", "direction") if (given := settings.get(key)) is not None]
-    num_objectives = max([1, *(len(given) for given in named if not isinstance(given, str))])
-    if num_objectives > 1 and name not in MANY_OBJECTIVES:
+    num_goals = max([1, *(len(given) for given in named if not isinstance(given, str))])
+    if num_goals > 1 and name not in MANY_GOALS:
         raise ValueError(
-            f"hydra.sweeper.sampler={name} has one objective, and {num_objectives} are named. "
-            f"Type hydra.sweeper.sampler=nsgaii, or one of {', '.join(MANY_OBJECTIVES)}."
+            f"hydra.sweeper.sampler={name} has one objective, and {num_goals} are named. "
+            f"Type hydra.sweeper.sampler=nsgaii, or one of {', '.join(MANY_GOALS)}."
         )
     domains = space.domains()
     numbers = [n for n, d in domains.items() if not isinstance(d, Choices) and n not in space.conditional()]
@@ -110,7 +110,7 @@ def check_sampler(name: str, settings: dict[str, Any], space: Any) -> None:
 
 
 def notes(name: str, space: Any) -> list[str]:
-    """What a sampler does not do with a search space, a line each."""
+    """What a searcher does not do with a search space, a line each."""
     if name not in (*NUMBERS_ONLY, "gp"):
         return []
     conditional = space.conditional()

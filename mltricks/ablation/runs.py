@@ -6,25 +6,25 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from mltricks.ablation.arms import Arm, Plan
+from mltricks.ablation.arms import Arm, Design
 from mltricks.ablation.effects import values
 from mltricks.ablation.retune import Points
 from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.runner import Sweep
 
 
-class Trials:
+class ArmRuns:
     """Launches arms and remembers their outcomes.
 
     Args:
         sweep: launches jobs.
-        plan: the command, taken apart.
+        design: the command, taken apart.
         points: what is tried for an arm, each point a list of overrides; a single point is not searched.
         tuning_seed: of the search; none of the paired seeds, so that no arm is judged by the luck it was chosen for.
     """
 
-    def __init__(self, sweep: Sweep, plan: Plan, points: Points, tuning_seed: int):
-        self.sweep, self.plan, self.points, self.tuning_seed = sweep, plan, points, tuning_seed
+    def __init__(self, sweep: Sweep, design: Design, points: Points, tuning_seed: int):
+        self.sweep, self.design, self.points, self.tuning_seed = sweep, design, points, tuning_seed
         self.count = 0
         self.tuned: dict[Arm, list[str]] = {}
         self.searched: dict[Arm, list[Outcome]] = {}
@@ -32,14 +32,14 @@ class Trials:
 
     def overrides(self, arm: Arm) -> list[str]:
         """The overrides of an arm with what was found for it, without its seed."""
-        return [*self.plan.overrides(arm), *self.tuned.get(arm, [])]
+        return [*self.design.overrides(arm), *self.tuned.get(arm, [])]
 
     def tune(self, arms: Sequence[Arm]) -> None:
         """Search the settings of arms that have not been searched; all of them in one launch."""
         new = [arm for arm in arms if arm not in self.tuned]
         points = {arm: self.points(arm) for arm in new}
         pairs = [(arm, point) for arm in new for point in points[arm] if len(points[arm]) > 1]
-        jobs = [[*self.plan.overrides(arm), *point, f"seed={self.tuning_seed}"] for arm, point in pairs]
+        jobs = [[*self.design.overrides(arm), *point, f"seed={self.tuning_seed}"] for arm, point in pairs]
         outcomes = self._run(jobs)
         for arm in new:
             tried = [(point, o) for (of, point), o in zip(pairs, outcomes, strict=True) if of == arm]
