@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mltricks.batch import Batch
 from mltricks.config.values import Decay
+from mltricks.state import leaves
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
 
 RATE = "dropout_p"
@@ -39,7 +40,7 @@ class Dropout(Technique):
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         for layer in chosen_layers(model, self.layers):
-            layer.register_buffer(RATE, torch.full((), float(self.p), device=batch["y"].device))
+            layer.register_buffer(RATE, torch.full((), float(self.p), device=next(leaves(batch)).device))
             layer.register_forward_pre_hook(drop_inputs)
         return params, {}
 

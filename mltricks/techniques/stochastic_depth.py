@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mltricks.batch import Batch
 from mltricks.config.values import Decay
+from mltricks.state import leaves
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
 
 RATE = "stochastic_depth_p"
@@ -52,7 +53,7 @@ class StochasticDepth(Technique):
         branches = residual_branches(model)
         hook = drop_rows if self.mode == "row" else drop_all
         for depth, branch in enumerate(branches, 1):
-            rate = torch.ones((), device=batch["y"].device) * self.p * (depth / len(branches))
+            rate = torch.ones((), device=next(leaves(batch)).device) * self.p * (depth / len(branches))
             branch.register_buffer(RATE, rate)
             branch.register_forward_hook(hook)
         return params, {}
