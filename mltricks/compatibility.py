@@ -92,12 +92,21 @@ def check_sampler(sampler: Any, objective: Any) -> None:
 
 
 def check_prediction(optim: Any, techniques: Techniques) -> None:
-    """Refuse two averages of the weights that would predict: the optimiser's own, and a technique's."""
+    """Refuse beside an optimiser that predicts with weights of its own what it would not know of.
+
+    That is another average that would predict, and what changes the weights after the update.
+    """
     averages = [name for name, t in techniques.items() if defines(t, "after") and defines(t, "evaluate")]
     if averages and hasattr(optim, "evaluate"):
         raise ValueError(
             f"optim={type(optim).__name__} predicts with weights of its own, and technique={averages[0]} would predict "
             f"with others. Leave {averages[0]} out, or type another optim."
+        )
+    changing = [name for name, t in techniques.items() if defines(t, "after") and t.after_changes != "own"]
+    if changing and hasattr(optim, "evaluate"):
+        raise ValueError(
+            f"optim={type(optim).__name__} predicts with weights of its own, made of its own tensors, and "
+            f"technique={changing[0]} changes the weights behind its back. Leave {changing[0]} out, or change optim."
         )
 
 

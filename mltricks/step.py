@@ -87,7 +87,8 @@ def build_step(
         aux["grads"], own = grads, dict(state["own"])
         for name in afters:
             changed, own[name] = bound[name].after(params, ctx.scope(name), aux)
-            params = params if techniques[name].after_changes == "own" else changed
+            assert changed is params or techniques[name].after_changes != "own", f"technique={name}: after only reads"
+            params = changed
 
         new = {"params": params, "buffers": ctx.buffers, "opt": opt, "own": own, "step": state["step"] + 1}
         return {**new, **taught}, aux["metrics"]

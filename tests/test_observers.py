@@ -20,9 +20,10 @@ from conftest import TINY, Outcome, command_environment
 import mltricks
 from mltricks.build import build
 from mltricks.config.compose import plain
-from mltricks.evaluate import class_counts, macro_f1, steered_by
+from mltricks.evaluate import steered_by
 from mltricks.ledger import Ledger
-from mltricks.observers.base import Moment
+from mltricks.objectives.classify import class_counts, macro_f1
+from mltricks.observers.base import Moment, curve
 from mltricks.observers.console import Bar, clock, progress_bar
 from mltricks.observers.early_stopping import EarlyStopping
 from mltricks.observers.files import read_records
@@ -245,6 +246,14 @@ def test_the_best_of_equal_scores_has_the_lower_loss(
     for epoch, (accuracy, loss) in enumerate(zip(scores, losses, strict=True), 1):
         ledger.record_validation(10 * epoch, {"accuracy": accuracy, "loss": loss}, [])
     assert ledger.best["epoch"] == best
+
+
+def test_curves_of_several_epochs_are_their_means() -> None:
+    train = [{"step": s, "epoch": 1 + (s > 4), "split": "train", "loss": float(s)} for s in (2, 4, 6, 8)]
+    assert curve(train, "loss") == [(2, 2.0), (4, 4.0), (6, 6.0), (8, 8.0)]
+    train[1]["epoch_loss"], train[3]["epoch_loss"] = 3.5, 7.5
+    assert curve(train, "loss") == [(4, 3.5), (8, 7.5)]
+    assert curve([{"step": 4, "epoch": 1, "split": "val", "loss": 1.0}], "loss") == [(4, 1.0)]
 
 
 def test_the_table_of_results_says_which_epoch_each_number_belongs_to() -> None:

@@ -105,6 +105,11 @@ def test_the_members_of_a_stack_are_measured_by_their_mean(tmp_path: Path) -> No
         assert all(torch.allclose(ours[name], others[name], atol=1e-5) for name in others)
 
 
+def test_weights_that_change_behind_its_back_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"optim=Polyak .* technique=layerwise_lr changes the weights"):
+        make(*POLYAK, "technique=layerwise_lr")
+
+
 def test_a_second_average_is_refused() -> None:
     with pytest.raises(ValueError, match=r"optim=Polyak predicts with weights of its own, and technique=ema would"):
         make(*POLYAK, "technique=ema")
