@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from mltricks.batch import Batch
+from mltricks.graph.randomness import check_draws, remember_draws
 from mltricks.graph.recorder import record
 from mltricks.graph.replay import replay
 from mltricks.optim.fused_node import fused_nodes
@@ -42,24 +43,39 @@ def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool
         result[:] = [{"state": new_state, "metrics": metrics}]
         return list(leaves(result[0]))
 
-    graph = record(flat, [leaf.clone() for leaf in leaves(example)], _decompositions(state) if functional else {})
+    graph = record(flat, [leaf.clone() for leaf in leaves(example)], _decompositions() if functional else {})
+    if functional and any(_is_fused_attention(node) for node in graph.graph.nodes):
+        check_draws(graph)
+        graph = _without_fused_attention(lambda: record(flat, [x.clone() for x in leaves(example)], _decompositions()))
     if functional:  # in a second pass: functorch transforms refuse requires_grad_ inside
-        graph = record(torch.func.functionalize(graph), [leaf.clone() for leaf in leaves(example)])
+        eager, graph = graph, record(torch.func.functionalize(graph), [leaf.clone() for leaf in leaves(example)])
+        remember_draws(eager, graph)
     simplify(graph)
     return graph, map_state(lambda _: None, result[0])
 
 
-def _decompositions(state: State) -> dict[Any, Any]:
-    """Operations that ``vmap`` needs in another form: CUDA's dropout, which draws and scales in one kernel, and NLL.
+def _is_fused_attention(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and "_scaled_dot_product" in node.target.name()
+
+
+def _without_fused_attention(fn: Callable[[], fx.GraphModule]) -> fx.GraphModule:
+    """Call a function while attention is written out: a stack has other layouts than its fused kernels can read."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(SDPBackend.MATH):
+        return fn()
+
+
+def _decompositions() -> dict[Any, Any]:
+    """Operations that ``vmap`` needs in another form: the gradient of CUDA's dropout, and NLL.
 
     ``vmap`` has its own decomposition of NLL, but that imports sympy and takes more operations.
     """
-    table: dict[Any, Any] = {aten.nll_loss_forward.default: _nll_loss, aten.nll_loss_backward.default: _nll_loss_grad}
-    if state["step"].is_cuda:
-        from torch._decomp import get_decompositions
-
-        table |= get_decompositions([aten.native_dropout])
-    return table
+    return {
+        aten.nll_loss_forward.default: _nll_loss,
+        aten.nll_loss_backward.default: _nll_loss_grad,
+        aten.native_dropout_backward.default: lambda grad, mask, scale: grad * mask * scale,
+    }
 
 
 def _nll_loss(log_p: Tensor, y: Tensor, weight: Any, reduction: int, ignored: int) -> Any:

@@ -3,8 +3,8 @@
 Source: Page, "How to Train Your ResNet", 2018-2019, myrtle.ai, post 4 onwards (the DAWNBench entry).
 Deviation: the last pooling takes the maximum over all remaining positions (the source's 4x4 pooling for 32x32 images);
 the scale of the logits multiplies the head's input, which is the same since the head has no bias.
-Where neighbouring pixels tie, as on a plain background, max-pooling sends the gradient to one of them, and rounding
-decides which: on such images only ``pool=mean`` makes engines agree to rounding.
+On a plain background batch norm subtracts numbers that are nearly equal, and rounding decides on which side of a ReLU
+the background falls: there engines and stacks, whose sums round otherwise, part by 1e-2 within tens of steps.
 Shapes: (B, C, H, W) -> (B, K).
 """
 

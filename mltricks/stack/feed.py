@@ -16,6 +16,7 @@ from mltricks.batch import Batch
 from mltricks.build import STEP, Run
 from mltricks.data.splits import MemorySplit
 from mltricks.hyper import CHUNK, Drive, Hypers
+from mltricks.stack.layout import merge_rows, split_rows, stack_rows
 from mltricks.state import fold, leaves, map_state, merged, rebuild
 from mltricks.step import Hyper, split_at_normalize
 
@@ -24,8 +25,8 @@ LARGEST_COPY = 2**28
 
 
 def stack(trees: Sequence[Any]) -> Any:
-    """Nested dicts of the same shape to one whose leaves have a leading axis."""
-    return merged(torch.stack, trees)
+    """Nested dicts of the same shape to one whose leaves have a leading axis, and rows in the layout of the leaves."""
+    return merged(stack_rows, trees)
 
 
 def have_one_seed(runs: Sequence[Run]) -> bool:
@@ -68,9 +69,9 @@ class Feed:
         """The batches in the shape that is due; a technique brings every sample there by itself."""
         if self.shapes is None or self.one_seed:
             return batch if self.shapes is None else self.shapes.bring(batch, self.progress(step))
-        flat = map_state(lambda t: t.flatten(0, 1), batch)
+        flat = map_state(merge_rows, batch)
         brought = self.shapes.bring(flat, self.progress(step))
-        return map_state(lambda t: t.unflatten(0, (len(self.seeds_of), -1)), brought)
+        return map_state(lambda t: split_rows(t, len(self.seeds_of)), brought)
 
 
 class MemoryBatches:
@@ -111,7 +112,7 @@ class MemoryBatches:
         return rebuild(self.x, (torch.index_select(t, 0, index, out=buffer) for t, buffer in pairs))
 
     def _split(self, t: Tensor) -> Tensor:
-        return t.unflatten(0, (*self.lead, -1)) if self.lead else t
+        return split_rows(t, *self.lead) if self.lead else t
 
 
 class StreamedBatches:

@@ -20,6 +20,7 @@ from mltricks.graph.replay import replay
 from mltricks.graph.rewrite import peak_bytes, reuse_memory, tidy
 from mltricks.graph.tracing import simplify, trace
 from mltricks.optim.fused_node import fused_nodes
+from mltricks.stack.layout import in_layout, stack_rows
 from mltricks.state import State, leaves, map_state, rebuild, reseed
 from mltricks.step import Hyper, Metrics, Step
 
@@ -54,7 +55,7 @@ class Single:
         for k, seed in enumerate(seeds):
             reseed(seed)
             drawn.append(run(*[x if dim is None else x[k] for x, dim in zip(read, at, strict=True)]))
-        return [torch.stack(values) for values in zip(*drawn, strict=True)]
+        return [stack_rows(values) for values in zip(*drawn, strict=True)]
 
     def shared_draws(self, dims: list[int | None], one_seed: bool) -> bool:
         return one_seed and all(dims[i] is None for i in self.reads)
@@ -74,6 +75,8 @@ class StackedStep:
         self.step, self.num_trials, self.one_seed = step, num_trials, one_seed
         self.finish = finish or replay
         self.singles: dict[Any, Single] = {}
+        self.layouts: list[tuple[int, ...]] = []
+        """The strides of one trial's state before its first step; later steps may give the stack others."""
         self.sizes: dict[int, StackedStep] = {num_trials: self}
         self.graphs: dict[Any, Callable[..., Any]] = {}
         self.peak_bytes = 0
@@ -83,7 +86,7 @@ class StackedStep:
         """The same step for another number of trials; what was traced of one trial is used again."""
         if num_trials not in self.sizes:
             other = StackedStep(self.step, num_trials, self.one_seed, self.finish)
-            other.singles, other.sizes = self.singles, self.sizes
+            other.singles, other.sizes, other.layouts = self.singles, self.sizes, self.layouts
             self.sizes[num_trials] = other
         return self.sizes[num_trials]
 
@@ -123,6 +126,9 @@ class StackedStep:
             if key not in self.singles:
                 given = iter(dims)
                 one = [map_state(lambda t: _first(t, next(given)), tree) for tree in (state, batch, hyper)]
+                self.layouts.extend([] if self.layouts else [t.stride() for t in leaves(one[0])])
+                given_layouts = iter(self.layouts)
+                one[0] = map_state(lambda t: in_layout(t, next(given_layouts)), one[0])
                 self.singles[key] = _cut(*trace(self.step, one[0], one[1], one[2], functional=True))
             single = self.singles[key]
             draws = single.rows(inputs, dims, range(self.num_trials), self.one_seed) if single.num_draws else []

@@ -1,0 +1,99 @@
+"""A trial in a stack draws what it draws alone, whatever the layout of the tensors that are drawn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import EXACT
+from contract import advance, largest_difference
+from contract_models import MODELS, overrides
+from torch import Tensor
+
+import mltricks
+from mltricks.build import Run, build, normalized
+from mltricks.config.compose import plain
+from mltricks.stack.layout import in_layout, stack_rows
+from mltricks.stack.run import StackedRun, build_all
+
+STEPS = 5
+SHORT = ["batch_size=32", "epochs=4", "optim=sgd", "optim.lr=0.05", *EXACT]
+
+
+def configurations(*shared: str, seeds: tuple[int, ...] = (0, 3)) -> list[dict]:
+    own = [[f"seed={seed}", f"optim.momentum={0.1 * k}"] for k, seed in enumerate(seeds)]
+    return [plain(mltricks.compose([*SHORT, *shared, *o])) for o in own]
+
+
+def assert_rows_are_alone(cfgs: list[dict], tolerance: float) -> None:
+    stacked = StackedRun(build_all(cfgs))
+    losses = stacked.advance(STEPS)["loss"]
+    for k, cfg in enumerate(cfgs):
+        alone = build(cfg)
+        assert losses[k].tolist() == pytest.approx(advance(alone, STEPS), rel=1e-6)
+        assert largest_difference(stacked.row(k), alone.state) < tolerance
+
+
+@pytest.mark.parametrize("seeds", [(0, 3), (2, 2)], ids=["own seeds", "one seed"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_row_is_the_run_alone(name: str, seeds: tuple[int, int]) -> None:
+    assert_rows_are_alone(configurations(*overrides(name), seeds=seeds), tolerance=1e-6)
+
+
+def test_a_kernel_that_draws_inside_is_refused() -> None:
+    stacked = StackedRun(build_all(configurations(*overrides("RandomLeaks"))))
+    with pytest.raises(ValueError, match=r"cannot be stacked: aten\.rrelu_with_noise.* draws inside its kernel"):
+        stacked.advance(1)
+
+
+@pytest.mark.parametrize("technique", ["dropout", "cutout", "stochastic_depth", "[mixup,dropout]"])
+@pytest.mark.parametrize("augment", ["none", "standard"])
+def test_techniques_draw_in_a_stack_as_alone(technique: str, augment: str) -> None:
+    more = ["model=resnet9", "model.width=2", "model.pool=mean"] if technique == "stochastic_depth" else []
+    if "dropout" in technique:
+        more = ["technique.dropout.layers=['*']"]
+    options = ["data.limit=128", f"augment={augment}", f"technique={technique}", *more]
+    assert_rows_are_alone(configurations(*options), tolerance=1e-5)
+
+
+def layouts(run: Run) -> list[tuple[int, ...]]:
+    batch = normalized(next(run.batches()), run.data.info)
+    return [batch[key].stride() for key in sorted(batch)]
+
+
+@pytest.mark.parametrize("name", ["DropoutAfterConvolution", "DropoutInChannelsLast"])
+@pytest.mark.parametrize("seeds", [(0, 3), (2, 2)], ids=["own seeds", "one seed"])
+def test_inputs_and_weights_have_the_strides_that_the_run_alone_has(name: str, seeds: tuple[int, int]) -> None:
+    runs = build_all(configurations(*overrides(name), seeds=seeds))
+    stacked = StackedRun(runs)
+    batch = stacked.feed.at(0)[0]
+    one = {key: value if stacked.feed.one_seed else value[0] for key, value in batch.items()}
+    assert [one[key].stride() for key in sorted(one)] == layouts(runs[0])
+    for name, weight in runs[0].state["params"].items():
+        assert stacked.state["params"][name][1].stride() == weight.stride()
+
+
+ODD: dict[str, Tensor] = {
+    "transposed": torch.arange(24.0).view(2, 3, 4).transpose(0, 2),
+    "channels-last": torch.rand(2, 3, 4, 5).contiguous(memory_format=torch.channels_last),
+    "one channel": torch.rand(2, 4, 5, 1).permute(0, 3, 1, 2),
+    "with gaps": torch.rand(4, 6)[:, ::2],
+    "expanded": torch.rand(4, 1).expand(4, 3),
+    "a number": torch.tensor(3.0),
+    "nothing": torch.empty(0, 3),
+}
+
+
+@pytest.mark.parametrize("t", ODD.values(), ids=ODD)
+def test_stacked_rows_have_the_values_and_where_there_are_no_gaps_the_strides(t: Tensor) -> None:
+    stacked = stack_rows([t, t + 1])
+    assert torch.equal(stacked, torch.stack([t, t + 1]))
+    dense = t.clone().stride() == t.stride() and t.numel()
+    assert not dense or stacked[1].stride() == t.stride()
+
+
+@pytest.mark.parametrize("t", ODD.values(), ids=ODD)
+def test_a_layout_changes_no_value(t: Tensor) -> None:
+    strides = torch.empty_like(t, memory_format=torch.contiguous_format).stride()
+    found = in_layout(t, strides)
+    assert torch.equal(found, t)
+    assert found.stride() == strides
