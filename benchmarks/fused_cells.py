@@ -19,14 +19,14 @@ from harness import environment, race, report
 from torch import Tensor, nn
 
 import mltricks
-from mltricks.build import STEP, Run, build
+from mltricks.build import Run, build
 from mltricks.config.compose import plain
 from mltricks.data.info import Info
 from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.inputs.image import Image
 from mltricks.launch import probe as probing
 from mltricks.stack.run import StackedRun
-from mltricks.state import fold, reseed
+from mltricks.state import reseed_step
 
 SAMPLES = 4096
 
@@ -142,7 +142,7 @@ def one_by_one(runs: list[Run], steps: int) -> Callable[[], None]:
     def train() -> None:
         for run in runs:
             for i, batch in zip(range(steps), run.source.stream(0), strict=False):
-                reseed(fold(run.cfg["seed"], STEP, i))
+                reseed_step(run.cfg["seed"], i)
                 run.state, _ = run.step(run.state, batch, run.hypers.at(i))
 
     return train

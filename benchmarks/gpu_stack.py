@@ -14,10 +14,9 @@ import torch
 from harness import environment, race, report
 
 import mltricks
-from mltricks.build import STEP
 from mltricks.config.compose import plain
 from mltricks.stack.run import StackedRun, build_all
-from mltricks.state import fold, reseed
+from mltricks.state import reseed_step
 
 
 def configurations(options: argparse.Namespace, engine: str, trials: int) -> list[dict]:
@@ -32,7 +31,7 @@ def one_by_one(cfgs: list[dict], steps: int) -> Callable[[], None]:
     def train() -> None:
         for run in runs:
             for i, batch in zip(range(steps), run.source.stream(0), strict=False):
-                reseed(fold(run.cfg["seed"], STEP, i))
+                reseed_step(run.cfg["seed"], i)
                 run.state, _ = run.step(run.state, batch, run.hypers.at(i))
         wait(runs[0].device)
 

@@ -12,10 +12,10 @@ import torch
 from harness import environment, race, report
 
 import mltricks
-from mltricks.build import STEP, build
+from mltricks.build import build
 from mltricks.config.compose import plain
 from mltricks.stack.run import StackedRun
-from mltricks.state import fold, reseed
+from mltricks.state import reseed_step
 
 STEPS = 30
 CASES = [("convnet", 4, 16, 16), ("mlp", 16, 16, 64), ("mlp", 32, 32, 32), ("mlp", 128, 32, 16)]
@@ -40,7 +40,7 @@ def one_by_one(cfgs: list[dict]) -> Callable[[], None]:
     def train() -> None:
         for run in runs:
             for i, batch in zip(range(STEPS), run.source.stream(0), strict=False):
-                reseed(fold(run.cfg["seed"], STEP, i))
+                reseed_step(run.cfg["seed"], i)
                 run.state, _ = run.step(run.state, batch, run.hypers.at(i))
 
     return train

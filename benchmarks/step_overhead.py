@@ -22,9 +22,9 @@ from harness import environment, race, report
 from torch import Tensor, nn
 
 import mltricks
-from mltricks.build import STEP, build
+from mltricks.build import build
 from mltricks.config.compose import plain
-from mltricks.state import fold, reseed
+from mltricks.state import reseed_step
 
 LR, TOTAL = 1e-3, 1_000_000
 
@@ -48,7 +48,7 @@ def ours(model: str, optim: str, batch_size: int, engine: str, steps: int) -> Ca
     def train() -> None:
         window = []
         for step, batch in enumerate(islice(run.source.stream(0), steps)):
-            reseed(fold(run.cfg["seed"], STEP, step))
+            reseed_step(run.cfg["seed"], step)
             run.state, metrics = run.step(run.state, batch, run.hypers.at(step))
             window.append(metrics)
         assert torch.stack([m["loss"] for m in window]).isfinite().all()

@@ -25,19 +25,16 @@ from mltricks.hyper import Hypers
 from mltricks.process.device import choose_device, set_arithmetic
 from mltricks.schedules.drives import Drives, extract_drives, learning_rate_drives
 from mltricks.shapes import Shapes, declared
-from mltricks.state import State, fold, map_state, reseed
+from mltricks.state import INIT, ORDER, SETUP, State, fold, map_state, reseed
 from mltricks.step import Predict, Step, Techniques, build_predict, build_step
 from mltricks.technique import floats_of
-
-INIT, SETUP, STEP, ORDER = range(4)
-"""What a seed is for; folded into it so that the streams of random numbers are unrelated."""
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
 class Run:
-    """Everything a run consists of; read-only once built, but for ``state``."""
+    """Everything a run consists of; read-only once built, but for ``state``, and ``in_micro_batches``."""
 
     cfg: dict[str, Any]
     device: torch.device
@@ -54,6 +51,7 @@ class Run:
     total_steps: int
     frozen: frozenset[str] = frozenset()
     shapes: Shapes | None = None
+    num_micro: int = 1
     step: Step = None  # type: ignore[assignment]
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
@@ -66,6 +64,11 @@ class Run:
             return stream
         shapes, hypers = self.shapes, self.hypers
         return (shapes.bring(batch, hypers.progress(step)) for step, batch in enumerate(stream, start))
+
+    def in_micro_batches(self, num: int) -> None:
+        """Compose the step anew such that the innermost gradient is taken in so many pieces."""
+        self.num_micro = num
+        self.step = compose_step(self)
 
     @property
     def num_params(self) -> int:
@@ -137,6 +140,7 @@ def pure_step(run: Run, normalize: Callable[[Tensor], Tensor], donate: bool = Fa
         donate,
         teaching(source.sampler, source.steps_per_epoch) if learns(source.sampler) else None,
         run.frozen,
+        run.num_micro,
     )
 
 

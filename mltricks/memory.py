@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from mltricks.build import STEP, Run, compose_step
-from mltricks.state import fold, reseed
+from mltricks.build import Run
+from mltricks.state import reseed_step
 
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 """How CUDA and MPS, the CPU, the CPU on Windows, and CUDA's libraries say that an allocation failed."""
@@ -23,15 +23,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 def with_smaller_micro_batches(run: Run, error: Any) -> None:
     """Rebuild the run's step with twice as many micro-batches, and say so in one line.
 
-    ``accumulate`` goes to the end of the list, next to the gradient, so that all other techniques still see the
-    gradient of the whole batch; where the list has it already, it keeps its place. The random state is set back to
-    the start of the step, so that the step is the one that failed.
+    The innermost gradient is cut, so that every technique still sees the gradient it asks for. The random state is set
+    back to the start of the step, so that the step is the one that failed.
 
     Raises:
         ValueError: a micro-batch is one sample already, or the update of the weights had begun.
     """
-    from mltricks.techniques.accumulate import Accumulate
-
     batch_size = run.cfg["batch_size"]
     whole = [name for name, t in run.techniques.items() if t.needs_whole_batch]
     if whole:
@@ -39,8 +36,7 @@ def with_smaller_micro_batches(run: Run, error: Any) -> None:
             f"out of memory, and technique={whole[0]} compares the samples of a batch, which cannot be cut: "
             f"{str(error).splitlines()[0]}. Type a smaller batch_size, a smaller model, or precision=bf16."
         ) from error
-    now = run.techniques.get("accumulate")
-    num = 2 * (now.num_micro if isinstance(now, Accumulate) else 1)
+    num = 2 * run.num_micro
     reason = str(error).splitlines()[0]
     if num > batch_size:
         raise ValueError(
@@ -51,14 +47,12 @@ def with_smaller_micro_batches(run: Run, error: Any) -> None:
             f"out of memory in the update of the weights, where smaller micro-batches do not help: {reason}. "
             "Type a smaller model, or an optimiser with fewer tensors, such as optim=sgd."
         ) from error
-    run.techniques = {**run.techniques, "accumulate": Accumulate(num_micro=num)}
-    run.step = compose_step(run)
+    run.in_micro_batches(num)
     traceback.clear_frames(error.__traceback__)  # the frames of the failed step hold its tensors
     if run.device.type == "cuda":
         torch.cuda.empty_cache()
-    reseed(fold(run.cfg["seed"], STEP, int(run.state["step"])))
-    pieces = f"{num} micro-batches of at most {-(-batch_size // num)}"
-    print(f"out of memory: now {pieces} make the batch of {batch_size}", file=sys.stderr)
+    reseed_step(run.cfg["seed"], int(run.state["step"]))
+    print(f"out of memory: now {num} micro-batches make every gradient; batch_size={batch_size} stays", file=sys.stderr)
 
 
 def update_has_begun(run: Run) -> bool:

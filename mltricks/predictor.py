@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mltricks.build import DTYPES, SETUP, create_techniques, make_model
+from mltricks.build import DTYPES, create_techniques, make_model
 from mltricks.config.create import TRUSTED, create
 from mltricks.data.info import Info
 from mltricks.functional_model import FunctionalModel
 from mltricks.inputs.base import Dtypes, Raw
 from mltricks.process.device import choose_device
-from mltricks.state import fold, leaves, map_state, reseed
+from mltricks.state import SETUP, fold, leaves, map_state, reseed
 from mltricks.step import Techniques
 from mltricks.technique import defines
 from mltricks.weights import BUFFER, PARAM, RAW, Weights, info_of, load_weights, predict_from

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from mltricks import checkpoint
-from mltricks.build import STEP, Run, build
+from mltricks.build import Run, build
 from mltricks.checkpoint import LAST, PREVIOUS
 from mltricks.data.splits import DataSplits
 from mltricks.evaluate import steered_by
@@ -27,7 +27,7 @@ from mltricks.observers.create import InSweep, create_observers
 from mltricks.process.atomic import remove_partial
 from mltricks.process.device import allows_tf32
 from mltricks.process.interrupt import stopped_by
-from mltricks.state import State, fold, reseed
+from mltricks.state import State, reseed_step
 from mltricks.summary import Summary, git_state
 from mltricks.trivial import constant
 
@@ -68,7 +68,7 @@ class Session:
 
     def reseed(self, step: int, purpose: int) -> None:
         """Set the random state for what follows an update: whatever was done before, a restart does the same."""
-        reseed(fold(self.run.cfg["seed"], STEP, step, purpose))
+        reseed_step(self.run.cfg["seed"], step, purpose)
 
     def record_due(self, step: int) -> bool:
         return self.ledger.record_due(step, self.run.cfg["log_every"], self.run.total_steps)

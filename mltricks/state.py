@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 State = dict[str, Any]
+INIT, SETUP, STEP, ORDER = range(4)
+"""What a seed is for; folded into it so that the streams of random numbers are unrelated."""
 HAS_MPS = torch.backends.mps.is_available()
 """Asked once: a step has no microsecond for it."""
 
@@ -74,6 +76,22 @@ def fold(*parts: int) -> int:
         word = (word ^ (word >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
         word ^= word >> 31
     return word >> 1
+
+
+def step_seed(seed: int, step: int, *purpose: int) -> int:
+    """The seed of an update of a run.
+
+    Args:
+        seed: of the run.
+        step: number of the update.
+        purpose: what follows the update and draws numbers of its own; none for the update itself.
+    """
+    return fold(seed, STEP, step, *purpose)
+
+
+def reseed_step(seed: int, step: int, *purpose: int) -> None:
+    """Set the random state for an update of a run; the arguments are those of ``step_seed``."""
+    reseed(step_seed(seed, step, *purpose))
 
 
 def reseed(seed: int) -> None:

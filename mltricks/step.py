@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mltricks.batch import INPUTS, Batch
 from mltricks.data.order import PER_SAMPLE, Learn
+from mltricks.functional.micro_batches import in_micro_batches
 from mltricks.functional.wrapped_model import Recorded
 from mltricks.functional_model import FunctionalModel
 from mltricks.state import State, map_state
@@ -39,6 +40,7 @@ def build_step(
     donate: bool = False,
     learn: Learn | None = None,
     frozen: Collection[str] = (),
+    num_micro: int = 1,
 ) -> Step:
     """Compose the step.
 
@@ -54,6 +56,8 @@ def build_step(
             The state that was given must then not be used again.
         learn: what a sampler learns from the losses of a batch.
         frozen: names of parameters that never move; the optimiser's ``init`` must not have seen them.
+        num_micro: pieces in which the innermost gradient is taken, where a batch is too large for the memory; the
+            techniques see the gradient of what they ask for.
     """
     objective = objective if learn is None else with_sample_losses(objective)
     raw, ready = split_at_normalize(techniques)
@@ -72,7 +76,7 @@ def build_step(
         before, opt = state["params"], state["opt"]
         moving = {name: p for name, p in before.items() if name not in frozen} if frozen else before
         base = gradient(onion(bound, "loss", objective), before if frozen else {})
-        grads, aux = onion(bound, "grads", base)(moving, batch, ctx)
+        grads, aux = onion(bound, "grads", in_micro_batches(base, num_micro))(moving, batch, ctx)
         taught = {} if learn is None else {"sampler": learn(state["sampler"], state["step"], batch, aux)}
 
         guarded = "finite" in aux

@@ -231,5 +231,6 @@ def bind(owner: Any, floats: dict[str, Any]) -> Any:
 
 
 def floats_of(owner: Any) -> dict[str, float]:
-    """The float hyperparameters of a dataclass, by name."""
-    return {name: getattr(owner, name) for name in float_fields(type(owner))}
+    """The float hyperparameters of a dataclass, by name; those that are ``None`` are left out."""
+    found = {name: getattr(owner, name) for name in float_fields(type(owner))}
+    return {name: value for name, value in found.items() if value is not None}

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mltricks.build import STEP, Run
+from mltricks.build import Run
 from mltricks.config.compose import plain
 from mltricks.evaluate import evaluate
 from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
@@ -16,7 +16,7 @@ from mltricks.observers.create import InSweep, new_folder
 from mltricks.process.atomic import NotWritten
 from mltricks.process.interrupt import Interrupt
 from mltricks.session import AFTER, BEST, Session, new_summary, note_failure, prepare
-from mltricks.state import fold, reseed
+from mltricks.state import reseed_step
 from mltricks.summary import Summary
 from mltricks.weights import load_weights, predict_with, predicting_weights, save_weights
 
@@ -79,7 +79,7 @@ def fit(session: Session, interrupt: Interrupt) -> None:
     seed, every = run.cfg["seed"], run.cfg["checkpoint_every_steps"]
     stop, hopeless, asked = session.start(), False, None
     for step, batch in zip(range(start, start if stop else run.total_steps), run.batches(start), strict=False):
-        reseed(fold(seed, STEP, step))
+        reseed_step(seed, step)
         session.ledger.add(advance(run, batch, step))
         done = step + 1
         for observer in observers:

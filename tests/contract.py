@@ -12,10 +12,10 @@ import torch
 from conftest import EXACT
 
 import mltricks
-from mltricks.build import STEP, Run, build
+from mltricks.build import Run, build
 from mltricks.config.compose import plain
 from mltricks.config.options import conf_dir
-from mltricks.state import State, fold, leaves, reseed
+from mltricks.state import State, leaves, reseed_step
 
 SMALL = ["data.limit=320", "batch_size=16", "model.width=4", "epochs=4", "optim.lr=3e-3", *EXACT]
 
@@ -77,7 +77,7 @@ def advance(run: Run, steps: int, start: int = 0) -> list[float]:
     """Make updates as the loop does; the losses."""
     losses = []
     for i, batch in enumerate(islice(run.batches(start), steps), start):
-        reseed(fold(run.cfg["seed"], STEP, i))
+        reseed_step(run.cfg["seed"], i)
         run.state, metrics = run.step(run.state, batch, run.hypers.at(i))
         losses.append(float(metrics["loss"]))
     return losses

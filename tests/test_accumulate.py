@@ -10,10 +10,11 @@ from contract import make
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
+from mltricks.functional.micro_batches import merge, pieces
 from mltricks.objectives.classify import Classify
 from mltricks.step import gradient
 from mltricks.technique import Aux, Ctx, Params
-from mltricks.techniques.accumulate import Accumulate, merge, pieces
+from mltricks.techniques.accumulate import Accumulate
 from mltricks.techniques.clip_norm import ClipNorm
 
 
@@ -57,13 +58,13 @@ def test_unlabelled_samples_are_divided_alike(num_micro: int) -> None:
 
 
 def test_pieces_hold_every_sample_once_in_order() -> None:
-    batch = {"x": torch.arange(11), "x_unlabeled": torch.arange(22)}
+    batch = {"x": torch.arange(11), "y": torch.arange(11), "x_unlabeled": torch.arange(22)}
     cut = pieces(batch, 4)
     assert [len(p["x"]) for p in cut] == [2, 3, 3, 3]
     assert all(len(p["x_unlabeled"]) == 2 * len(p["x"]) for p in cut)
     for key, value in batch.items():
         assert torch.equal(torch.cat([p[key] for p in cut]), value)
-    assert len(pieces({"x": torch.arange(2)}, 4)) == 2  # the short last batch of an epoch
+    assert len(pieces({"x": torch.arange(2), "y": torch.arange(2)}, 4)) == 2  # the short last batch of an epoch
 
 
 def test_what_the_losses_say_is_put_together() -> None:

@@ -22,10 +22,10 @@ from omegaconf import OmegaConf
 
 import mltricks
 from mltricks import checkpoint
-from mltricks.build import STEP, build
+from mltricks.build import build
 from mltricks.config.compose import plain
 from mltricks.observers.files import read_records
-from mltricks.state import fold, leaves, reseed
+from mltricks.state import leaves, reseed_step
 from mltricks.summary import read_summary
 
 RUN = [*TINY, "epochs=3", "technique=ema", "checkpoint_every_steps=7"]
@@ -203,7 +203,7 @@ def first_bad_step(overrides: list[str]) -> int:
     """The number of the first step whose loss is not finite, by looking at each."""
     run = build(plain(mltricks.compose(overrides)))
     for i, batch in enumerate(islice(run.source.stream(0), run.total_steps)):
-        reseed(fold(0, STEP, i))
+        reseed_step(0, i)
         run.state, metrics = run.step(run.state, batch, run.hypers.at(i))
         if not math.isfinite(float(metrics["loss"])):
             return i + 1

@@ -15,10 +15,10 @@ from conftest import Outcome
 from torch import nn
 
 import mltricks
-from mltricks.build import STEP, build
+from mltricks.build import build
 from mltricks.config.compose import plain
 from mltricks.probes.lr_find import lr_find, read, record, rising_run, smooth
-from mltricks.state import fold, reseed
+from mltricks.state import reseed_step
 
 SMALL = ("data.limit=320", "model=mlp", "model.width=16")
 
@@ -106,7 +106,7 @@ def test_it_trains_through_the_ordinary_step() -> None:
     rates, losses = record(rising_run(cfg, cfg["job"]), 12, 2.0)
     plain_run, expected = build(cfg), []
     for step, batch in zip(range(12), plain_run.source.stream(0), strict=False):
-        reseed(fold(0, STEP, step))
+        reseed_step(0, step)
         hyper = plain_run.hypers.at(step)
         hyper["optim"]["lr"], hyper["progress"] = rates[step], step / 12
         plain_run.state, metrics = plain_run.step(plain_run.state, batch, hyper)

@@ -51,8 +51,8 @@ def test_run_goes_on_in_smaller_pieces_as_if_it_had_begun_so(
     rescued = final_state(tmp_path / "rescued", *common, "+model.limit=5")
     said = [line for line in capsys.readouterr().err.splitlines() if "out of memory" in line]
     assert said == [
-        "out of memory: now 2 micro-batches of at most 8 make the batch of 16",
-        "out of memory: now 4 micro-batches of at most 4 make the batch of 16",
+        "out of memory: now 2 micro-batches make every gradient; batch_size=16 stays",
+        "out of memory: now 4 micro-batches make every gradient; batch_size=16 stays",
     ]
     declared = [f"technique={technique[:-1]},accumulate]", "technique.accumulate.num_micro=4", f"engine={engine}"]
     expected = final_state(tmp_path / "declared", *declared, "+model.limit=16")
@@ -62,14 +62,15 @@ def test_run_goes_on_in_smaller_pieces_as_if_it_had_begun_so(
         assert_same({part: rescued[part]}, {part: expected[part]})
 
 
-def test_pieces_that_were_asked_for_are_doubled_in_their_place(
+def test_pieces_that_were_asked_for_are_cut_and_their_technique_stays_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = build(plain(mltricks.compose([*SMALL, "technique=[accumulate,sam]", "+model.limit=4"])))
     advance(run, next(run.source.stream(0)), 0)
     assert list(run.techniques) == ["accumulate", "sam"]
-    assert run.techniques["accumulate"].num_micro == 4
-    assert "4 micro-batches" in capsys.readouterr().err
+    assert run.techniques["accumulate"].num_micro == 2
+    assert run.num_micro == 2
+    assert "now 2 micro-batches" in capsys.readouterr().err
 
 
 def test_a_sample_that_does_not_fit_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import mltricks
 from mltricks import checkpoint
-from mltricks.build import STEP, Run, build
+from mltricks.build import Run, build
 from mltricks.config.compose import plain
 from mltricks.config.create import create
 from mltricks.data.splits import DataSplits
@@ -25,7 +25,7 @@ from mltricks.optim.adamw import AdamW
 from mltricks.optim.muon import newton_schulz, orthogonalized
 from mltricks.optim.torch import find
 from mltricks.stack.run import StackedStep, stack
-from mltricks.state import fold, leaves, map_state, reseed
+from mltricks.state import leaves, map_state, reseed_step, step_seed
 from mltricks.step import build_step
 from mltricks.technique import bind, floats_of
 
@@ -536,7 +536,7 @@ def build_small(*overrides: str) -> Run:
 def advance(run: Run, steps: int, start: int = 0) -> list[float]:
     losses = []
     for i, batch in zip(range(start, start + steps), run.source.stream(start), strict=False):
-        reseed(fold(run.cfg["seed"], STEP, i))
+        reseed_step(run.cfg["seed"], i)
         run.state, metrics = run.step(run.state, batch, run.hypers.at(i))
         losses.append(float(metrics["loss"]))
     return losses
@@ -593,7 +593,7 @@ def test_a_row_of_a_stack_is_the_run_alone(name: str) -> None:
     streams = [m.source.stream(0) for m in members]
     for i in range(5):
         batch, hyper = stack([next(s) for s in streams]), stack([m.hypers.at(i) for m in members])
-        state, _ = stacked(state, batch, hyper, [fold(m.cfg["seed"], STEP, i) for m in members])
+        state, _ = stacked(state, batch, hyper, [step_seed(m.cfg["seed"], i) for m in members])
     for k, run in enumerate(alone):
         advance(run, 5)
         for name_, p in run.state["params"].items():

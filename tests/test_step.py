@@ -11,7 +11,7 @@ from contract import advance, assert_same, make
 from torch import nn
 
 from mltricks.build import compose_step
-from mltricks.config.values import Positive
+from mltricks.config.values import Positive, float_fields
 from mltricks.engine import Traced
 from mltricks.functional_model import FunctionalModel
 from mltricks.state import fold, map_state
@@ -145,6 +145,17 @@ def test_capture_gives_input_and_output_of_a_module() -> None:
 class Knobs(Technique):
     rate: Positive
     count: int
+
+
+@dataclass(frozen=True)
+class Limited(Technique):
+    limit: Positive | None
+    names: str | float
+
+
+def test_an_optional_float_is_a_leaf_where_it_is_a_number() -> None:
+    assert list(float_fields(Limited)) == ["limit"], "one answer for schedules, stacks and steps"
+    assert (floats_of(Limited(0.5, "a")), floats_of(Limited(None, "a"))) == ({"limit": 0.5}, {})
 
 
 def test_only_floats_are_leaves_and_binding_skips_the_check() -> None:

@@ -68,11 +68,19 @@ def kinds_and_range(hint: Any) -> tuple[tuple[Any, ...], Range | None]:
     return tuple(kind for kind, _ in options), next((bounds for _, bounds in options if bounds is not None), None)
 
 
-def float_fields(cls: type) -> list[str]:
-    """The fields of a dataclass that a schedule may drive: those typed ``float``, in order of declaration."""
-    return [
-        f.name for f in dataclasses.fields(cls) if f.init and kinds_and_range(field_hints(cls)[f.name])[0] == (float,)
-    ]
+def float_fields(cls: Any) -> dict[str, Any]:
+    """The floats of a class that a step is fed: its fields typed ``float``, optional or not, each with its annotation.
+
+    These and no others may be scheduled, may differ among the trials of a stack, and are leaves of a step.
+    """
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        return {}
+    hints = field_hints(cls)
+    return {
+        field.name: hints[field.name]
+        for field in dataclasses.fields(cls)
+        if field.init and set(kinds_and_range(hints[field.name])[0]) - {types.NoneType} == {float}
+    }
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from mltricks.build import STEP, Run, build
+from mltricks.build import Run, build
 from mltricks.config.create import locate
 from mltricks.data.splits import MemorySplit
 from mltricks.stack.run import StackedRun, not_stackable, structure
-from mltricks.state import fold, reseed
+from mltricks.state import reseed_step
 
 SLOW_S = {"cpu": 0.02}
 """A step that takes longer alone, in s, keeps its device busy by itself; elsewhere a stack may still win."""
@@ -163,7 +163,7 @@ def seconds_alone(run: Run) -> float:
     stream = run.batches()
 
     def step(number: int) -> None:
-        reseed(fold(run.cfg["seed"], STEP, number))
+        reseed_step(run.cfg["seed"], number)
         run.state, _ = run.step(run.state, next(stream), run.hypers.at(number))
 
     if run.device.type != "cpu" or torch.get_num_threads() == 1:

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from mltricks.batch import Batch
-from mltricks.build import STEP, Run, build
+from mltricks.build import Run, build
 from mltricks.config.compose import plain
 from mltricks.config.values import Count, Positive, check_value
 from mltricks.evaluate import evaluate
 from mltricks.probes.bare import bare_run
 from mltricks.probes.keep import keep
 from mltricks.probes.layers import activations, context, gradients, ready
-from mltricks.state import fold, leaves, merged, reseed
+from mltricks.state import leaves, merged, reseed_step
 from mltricks.step import onion, split_at_normalize, through
 
 BELOW = 0.3
@@ -74,7 +74,7 @@ def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
     """
     outputs, targets, inputs = [], [], []
     for i, raw in enumerate(islice(run.source.stream(0), num_batches)):
-        reseed(fold(run.cfg["seed"], STEP, i))
+        reseed_step(run.cfg["seed"], i)
         batch = ready(run, raw)
         outputs.append(context(run).apply(run.state["params"], batch["x"]))
         targets.append(batch["y"])
@@ -104,7 +104,7 @@ def ignorance(run: Run, outputs: Any, y: Tensor) -> tuple[float, str]:
 def regularised(cfg: dict[str, Any]) -> dict[str, Any]:
     """The loss of all configured techniques on the first batch, and the part of it that penalties add."""
     run = build(cfg)
-    reseed(fold(cfg["seed"], STEP, 0))
+    reseed_step(cfg["seed"], 0)
     value, metrics = whole_loss(run, next(run.source.stream(0)))
     decay = cfg["optim"].get("weight_decay")
     return {
@@ -126,7 +126,7 @@ def whole_loss(run: Run, batch: Batch) -> tuple[float, dict[str, float]]:
 
 def inside(run: Run) -> dict[str, Any]:
     """Activations and gradients of the first batch, layer by layer."""
-    reseed(fold(run.cfg["seed"], STEP, 0))
+    reseed_step(run.cfg["seed"], 0)
     batch = ready(run, next(run.source.stream(0)))
     return {"activations": activations(run, batch), "gradients": gradients(run, batch)}
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mltricks.build import STEP, Run, build
+from mltricks.build import Run, build
 from mltricks.config.compose import plain
 from mltricks.config.values import NonNegative, Positive, Range, check_value
 from mltricks.hyper import Drive, Hypers
@@ -25,7 +25,7 @@ from mltricks.probes.bare import constant_rate
 from mltricks.probes.keep import keep
 from mltricks.probes.log_axis import log_axis
 from mltricks.probes.rate import learning_rates, together
-from mltricks.state import fold, reseed
+from mltricks.state import reseed_step
 from mltricks.train import advance
 
 HINTS: dict[str, Any] = {
@@ -123,7 +123,7 @@ def record(run: Run, num_steps: int, breakout: float) -> tuple[list[float], list
     losses: list[float] = []
     running, weight, best = 0.0, 0.0, math.inf
     for step, batch in zip(range(num_steps), run.batches(), strict=False):
-        reseed(fold(run.cfg["seed"], STEP, step))
+        reseed_step(run.cfg["seed"], step)
         loss = float(advance(run, batch, step)["loss"])
         if not math.isfinite(loss):
             break

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from mltricks.batch import Batch
-from mltricks.build import STEP, Run
+from mltricks.build import Run
 from mltricks.config.compose import plain
 from mltricks.config.values import Count, Fraction, check_value
 from mltricks.probes.bare import bare_run
@@ -26,7 +26,7 @@ from mltricks.probes.check_init import ignorance
 from mltricks.probes.keep import keep
 from mltricks.probes.log_axis import log_axis
 from mltricks.probes.rate import at_rate, learning_rates
-from mltricks.state import fold, map_state, merged, reseed
+from mltricks.state import map_state, merged, reseed_step
 from mltricks.train import advance
 
 HINTS = {"num_samples": Count, "num_steps": Count, "share": Fraction}
@@ -80,7 +80,7 @@ def fit(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     losses: list[float] = []
     accuracy: float | None = None
     for step in range(settings["num_steps"]):
-        reseed(fold(run.cfg["seed"], STEP, step))
+        reseed_step(run.cfg["seed"], step)
         metrics = advance(run, batch, 0)
         losses.append(float(metrics["loss"]))
         accuracy = float(metrics["accuracy"]) if "accuracy" in metrics else None

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from mltricks import checkpoint
-from mltricks.build import STEP, Run, build
+from mltricks.build import Run, build
 from mltricks.checkpoint import LAST
 from mltricks.config.compose import plain
 from mltricks.config.values import Count, check_value
 from mltricks.probes.bare import constant_rate
 from mltricks.probes.keep import keep
 from mltricks.probes.log_axis import log_axis
-from mltricks.state import fold, map_state, reseed
+from mltricks.state import map_state, reseed_step
 from mltricks.train import advance
 
 HEALTHY = (1e-4, 1e-2)
@@ -69,7 +69,7 @@ def measure(run: Run, num_steps: int) -> list[dict[str, Any]]:
     ratios: dict[str, list[float]] = {name: [] for name in names}
     first = int(run.state["step"])
     for step, batch in zip(range(first, first + num_steps), run.batches(first), strict=False):
-        reseed(fold(run.cfg["seed"], STEP, step))
+        reseed_step(run.cfg["seed"], step)
         before = map_state(lambda t: t.clone(), {name: run.state["params"][name] for name in names})
         advance(run, batch, min(step, run.total_steps - 1))
         for name in names:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from types import NoneType
 from typing import Annotated, Any
 
 from mltricks.config.create import create, locate
 from mltricks.config.options import conf_dir
-from mltricks.config.values import check_value, field_hints, kinds_and_range, suggest
+from mltricks.config.values import check_value, float_fields, kinds_and_range, suggest
 from mltricks.schedules.base import Schedule
 from mltricks.schedules.constant import Constant
 
@@ -35,7 +34,7 @@ def extract_drives(node: dict[str, Any], key: str, allow: Sequence[str]) -> tupl
         if not isinstance(value, dict) or "schedule" not in value:
             continue
         target = locate(node["_target_"], key, allow)
-        known = drivable(target)
+        known = float_fields(target)
         if name not in known:
             raise ValueError(
                 f"{key}.{name} cannot be scheduled: only {', '.join(known) or 'floats'} can. Type a plain value."
@@ -43,18 +42,6 @@ def extract_drives(node: dict[str, Any], key: str, allow: Sequence[str]) -> tupl
         drive = _drive(value, f"{key}.{name}", known[name], allow)
         node[name], drives[key, name] = drive(0.0), drive
     return node, drives
-
-
-def drivable(target: Any) -> dict[str, Any]:
-    """The annotations of the fields that a schedule may drive, by name: those typed ``float``, optional or not."""
-    if not dataclasses.is_dataclass(target):
-        return {}
-    hints = field_hints(target)  # type: ignore[arg-type]
-    return {
-        f.name: hints[f.name]
-        for f in dataclasses.fields(target)
-        if f.init and set(kinds_and_range(hints[f.name])[0]) - {NoneType} == {float}
-    }
 
 
 def _drive(value: dict[str, Any], key: str, hint: Any, allow: Sequence[str]) -> Drive:
@@ -121,7 +108,7 @@ def _scaled(schedule: Schedule, peak: float) -> Drive:
 
 def _momentum_of(optim: Any, scheduled: Drives) -> str:
     """The field of an optimiser that a schedule drives as its momentum."""
-    name = next((n for n in ("momentum", "beta1") if n in drivable(type(optim))), None)
+    name = next((n for n in ("momentum", "beta1") if n in float_fields(type(optim))), None)
     if name is None:
         raise ValueError(
             f"scheduler drives the momentum, and optim={type(optim).__name__} has none. "

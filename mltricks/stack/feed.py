@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from mltricks.batch import Batch
-from mltricks.build import STEP, Run
+from mltricks.build import Run
 from mltricks.data.splits import MemorySplit
 from mltricks.hyper import CHUNK, Drive, Hypers
 from mltricks.stack.layout import merge_rows, split_rows, stack_rows
-from mltricks.state import fold, leaves, map_state, merged, rebuild
+from mltricks.state import leaves, map_state, merged, rebuild, step_seed
 from mltricks.step import Hyper, split_at_normalize
 
 LARGEST_COPY = 2**28
@@ -62,7 +62,7 @@ class Feed:
         return (
             self._shaped(self.batches(step), step),
             self.hypers.at(step),
-            (fold(seed, STEP, step) for seed in self.seeds_of),
+            (step_seed(seed, step) for seed in self.seeds_of),
         )
 
     def _shaped(self, batch: Batch, step: int) -> Batch:

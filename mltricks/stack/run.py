@@ -5,7 +5,6 @@ Every trial sees the batches, the hyperparameters and the random draws that it w
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -291,9 +290,6 @@ def own_floats(cfg: dict[str, Any]) -> dict[str, float]:
 def _names_of_floats(target: str, key: str, allow: tuple[str, ...]) -> frozenset[str]:
     """The settings of the class at a key that are floats; none where it cannot be had, which building a run says."""
     try:
-        found = locate(target, key, allow)
+        return frozenset(float_fields(locate(target, key, allow)))
     except ValueError:
         return frozenset()
-    return (
-        frozenset(float_fields(found)) if isinstance(found, type) and dataclasses.is_dataclass(found) else frozenset()
-    )
