@@ -29,6 +29,11 @@ def check_engine(engine: Any, optim: Any) -> None:
 
 def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dict[str, Any]) -> None:
     """Refuse combinations that cannot be right, and settings that change nothing."""
+    if not isinstance(objective, Objective):
+        raise ValueError(
+            f"objective._target_ gives a {type(objective).__name__}, no objective. "
+            "Derive the class from mltricks.objectives.base.Objective."
+        )
     if data.info.target not in objective.targets:
         raise ValueError(
             f"objective={type(objective).__name__} does not fit these data, whose targets are {data.info.target}. "

@@ -47,7 +47,7 @@ def rebuild(like: Any, tensors: Iterator[Any]) -> Any:
     return next(tensors)
 
 
-def map_state(fn: Callable[[Tensor], Any], tree: Any) -> Any:
+def map_state(fn: Callable[[Any], Any], tree: Any) -> Any:
     """Apply ``fn`` to every tensor of a nested dict, or of a tuple of such, as a model may return one."""
     if isinstance(tree, dict):
         return {key: map_state(fn, branch) for key, branch in tree.items()}

@@ -81,6 +81,7 @@ def linear(data: DataSplits, objective: Any, batch_size: int, *names: str) -> di
 
     def outputs(state: Any, x: Any) -> Tensor:
         found = kind.features(kind.normalize(x))
+        assert found is not None, "the kind has features"
         return predict(thinned(found)).to(found.device)
 
     return {name: evaluate(outputs, objective, {}, getattr(data, name), batch_size) for name in names}

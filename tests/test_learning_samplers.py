@@ -25,6 +25,7 @@ from mltricks.data.source import Source
 from mltricks.data.splits import MemorySplit
 from mltricks.launch.check import check_parts
 from mltricks.launch.probe import fusable
+from mltricks.objectives.base import Objective
 from mltricks.objectives.classify import Classify
 from mltricks.objectives.next_token import NextToken
 from mltricks.objectives.regress import Regress
@@ -165,20 +166,13 @@ def test_a_technique_without_losses_of_samples_is_refused() -> None:
         advance(run, 1)
 
 
-class Bare:
+class Bare(Objective):
     """An objective of a user's own, which gives a mean alone."""
 
-    score, higher_is_better, kinds = "loss", False, ("classes",)
+    targets = ("classes",)
 
-    def judge(self, outputs: Tensor, y: Tensor) -> Any:
-        loss = F.cross_entropy(outputs, y)
-        return loss, {"metrics": {"loss": loss}}
-
-    def __call__(self, params, batch, ctx):
-        return self.judge(ctx.apply(params, batch["x"]), batch["y"])
-
-    def predict(self, outputs: Tensor) -> Tensor:
-        return outputs
+    def mean(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, y)
 
 
 def test_an_objective_without_losses_of_samples_is_refused_when_the_run_is_built() -> None:

@@ -63,3 +63,14 @@ def test_trees_are_merged_leaf_by_leaf() -> None:
     both = merged(torch.cat, [tree, tree])
     assert [t.tolist() for t in leaves(both)] == [[1.0] * 4, [0.0] * 2, [1.0] * 2]
     assert isinstance(both["b"], tuple)
+
+
+class NoObjective:
+    """What a user may write who has not read how."""
+
+    targets = ("classes",)
+
+
+def test_a_class_that_is_no_objective_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"gives a NoObjective, no objective\. Derive the class from"):
+        make(f"objective._target_={__name__}.NoObjective", f"allow_modules=[{__name__}]")

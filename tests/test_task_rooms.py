@@ -25,7 +25,7 @@ from mltricks.build import Run, build
 from mltricks.checkpoint import load, restore, save
 from mltricks.config.compose import plain
 from mltricks.data.info import Info
-from mltricks.evaluate import Tally, judge
+from mltricks.evaluate import Tally, measure_batch
 from mltricks.functional_model import FunctionalModel
 from mltricks.inputs.base import Input, restored, saved
 from mltricks.inputs.image import Image
@@ -48,12 +48,19 @@ TINY = ["data.limit=64", "epochs=2", "batch_size=16", "device=cpu", "progress=no
 
 
 def compared(tree: ast.AST) -> list[str]:
-    """The kinds that a file compares with, looks up, or matches."""
-    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Compare | ast.Match | ast.Subscript)]
-    names = [i for n in nodes for i in ast.walk(n) if isinstance(i, ast.Constant) and i.value in KINDS]
-    sides = [ast.unparse(n) for n in nodes if isinstance(n, ast.Compare)]
-    asks = any(word in side for side in sides for word in (".kind", ".target "))
-    return [str(name.value) for name in names] if asks else []
+    """The kinds and targets that a file compares with, matches or looks up, and the files of kinds that it imports."""
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare | ast.MatchValue):
+            found += [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and n.value in KINDS]
+        elif isinstance(node, ast.Dict):
+            keys = [key.value for key in node.keys if isinstance(key, ast.Constant) and key.value in KINDS]
+            found += keys if len(keys) > 1 else []
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            ("mltricks.inputs", "mltricks.objectives")
+        ):
+            found += [str(node.module)] if not str(node.module).endswith(".base") else []
+    return found
 
 
 def test_nobody_else_compares_kinds() -> None:
@@ -65,9 +72,18 @@ def test_nobody_else_compares_kinds() -> None:
     assert not found
 
 
-def test_a_comparison_would_be_found() -> None:
-    assert compared(ast.parse("if info.input.kind == 'image': pass")) == ["image"]
-    assert compared(ast.parse("fits = {'image': 1}['image'] if info.kind in ('image',) else 0"))
+@pytest.mark.parametrize(
+    "code",
+    [
+        "if info.input.kind == 'image': pass",
+        "kind = info.input.kind\nif kind in ('tokens', 'vector'): pass",
+        "fits = {'image': 'resnet9', 'tokens': 'transformer'}[info.input.kind]",
+        "match info.target:\n    case 'classes': pass",
+        "from mltricks.inputs.image import Image",
+    ],
+)
+def test_a_comparison_would_be_found(code: str) -> None:
+    assert compared(ast.parse(code))
 
 
 def make(*overrides: str) -> Run:
@@ -142,7 +158,7 @@ def test_segmentation_is_measured_as_by_others() -> None:
     torch.testing.assert_close(objective.per_sample(logits, y).mean(), F.cross_entropy(logits, y))
     tally = Tally(objective)
     for rows in (slice(0, 2), slice(2, 6)):
-        tally.add(judge(objective, logits[rows], y[rows]), len(y[rows]))
+        tally.add(measure_batch(objective, logits[rows], y[rows]), len(y[rows]))
     expected = jaccard_score(y.flatten(), logits.argmax(1).flatten(), average="macro")
     assert float(tally.means()["iou"]) == pytest.approx(expected)
 

@@ -181,9 +181,10 @@ def restored(node: dict[str, Any], tensors: dict[str, Any], allow: Sequence[str]
     from mltricks.config.create import create
 
     nested = {name: value for name, value in node.items() if isinstance(value, dict) and "_target_" in value}
-    parts = {name: restored(value, tensors.get(name, {}), allow) for name, value in nested.items()}
+    parts: dict[str, Any] = {name: restored(value, tensors.get(name, {}), allow) for name, value in nested.items()}
     plain = {name: tuple(v) if isinstance(v, list) else v for name, v in node.items() if name not in parts}
-    made = create(plain, "input", allow, **parts, **{n: t for n, t in tensors.items() if isinstance(t, Tensor)})
+    parts |= {name: t for name, t in tensors.items() if isinstance(t, Tensor)}
+    made = create(plain, "input", allow, **parts)
     if not isinstance(made, Input):
         raise ValueError(
             f"input._target_={node['_target_']} is no input kind: derive it from mltricks.inputs.base.Input."

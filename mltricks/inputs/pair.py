@@ -47,8 +47,8 @@ class Pair(Input):
         return {name: part.noise(size, device) for name, part in self.parts.items()}
 
     def features(self, x: Raw) -> Tensor | None:
-        parts = [part.features(x[name]) for name, part in self.parts.items()]
-        return None if parts[0] is None or parts[1] is None else torch.cat(parts, 1)
+        left, right = (part.features(x[name]) for name, part in self.parts.items())
+        return None if left is None or right is None else torch.cat([left, right], 1)
 
     def spread(self, x: Raw) -> None:
         return None
@@ -66,7 +66,7 @@ class Pair(Input):
 
     def pictures(self, x: Raw) -> Tensor | None:
         """Both pictures side by side."""
-        halves = [part.pictures(x[name]) for name, part in self.parts.items()]
-        if halves[0] is None or halves[1] is None or halves[0].shape[1] != halves[1].shape[1]:
+        left, right = (part.pictures(x[name]) for name, part in self.parts.items())
+        if left is None or right is None or left.shape[1] != right.shape[1]:
             return None
-        return torch.cat([halves[0], halves[1]], 2)
+        return torch.cat([left, right], 2)

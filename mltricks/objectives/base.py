@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,9 +17,6 @@ from mltricks.batch import Batch
 from mltricks.data.info import Info
 from mltricks.state import map_state
 from mltricks.technique import Aux, Ctx, Params
-
-if TYPE_CHECKING:
-    pass
 
 Outputs = Any
 Outcome = dict[str, Tensor]

@@ -79,6 +79,7 @@ def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
         outputs.append(context(run).apply(run.state["params"], batch["x"]))
         targets.append(batch["y"])
         inputs.append(run.data.info.input.spread(batch["x"]))
+    spreads = [spread for spread in inputs if spread is not None]
     output, y = merged(torch.cat, outputs), torch.cat(targets)
     loss = float(run.objective.judge(output, y)[0])
     val = evaluate(run.predict, run.objective, run.state, run.data.val, run.cfg["eval_batch_size"])
@@ -90,7 +91,7 @@ def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
         "expected_is": words,
         "gap": (loss - expected) / max(expected, 1e-12) if math.isfinite(loss) else math.inf,
         "output_std": float(torch.cat([t.float().flatten() for t in leaves(output)]).std(correction=0)),
-        "input_std": None if inputs[0] is None else float(torch.stack(inputs).mean()),
+        "input_std": float(torch.stack(spreads).mean()) if spreads else None,
         **run.objective.spread(y),
     }
 
