@@ -86,9 +86,8 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     arguments = expand(arguments)
     overrides, options = split_arguments(arguments)
     check_overrides(overrides, [conf_dir(), *own_folders(overrides, options)], bare_settings(overrides, options))
-    chosen = {
-        o.key_or_group: o.value() for o in parse([t for t in overrides if t.startswith(("resume=", "job=", "show="))])
-    }
+    asked = ("resume=", "job=", "show=", "overwrite=", "hydra.run.dir=")
+    chosen = {o.key_or_group: o.value() for o in parse([t for t in overrides if t.startswith(asked)])}
     extra = []
     if chosen.get("resume") is not None:
         folder = getattr(chosen["resume"], "text", chosen["resume"])
@@ -99,6 +98,10 @@ def prepare(arguments: Sequence[str]) -> list[str]:
         extra = [f"hydra.run.dir={quoted(str(folder))}", "hydra.output_subdir=null"]
     elif chosen.get("job") in QUIET_JOBS or chosen.get("show") is True:
         extra = ["hydra.run.dir=.", "hydra.output_subdir=null"]
+    elif chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and not chosen.get("overwrite"):
+        from mltricks.resume import check_unused
+
+        check_unused(Path(str(chosen["hydra.run.dir"])))  # before Hydra writes its record into the folder
     return [*arguments, *extra]
 
 

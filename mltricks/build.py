@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -52,6 +52,8 @@ class Run:
     frozen: frozenset[str] = frozenset()
     shapes: Shapes | None = None
     num_micro: int = 1
+    notes: list[str] = field(default_factory=list)
+    """What building it found worth saying, such as which weights were taken from another run."""
     step: Step = None  # type: ignore[assignment]
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
@@ -103,7 +105,8 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     total_steps = source.total_steps
 
     batch = normalized(next(source.stream(0)), data.info)
-    module = create_model(cfg, data, seed, allow, objective, batch)
+    notes: list[str] = []
+    module = create_model(cfg, data, seed, allow, objective, batch, notes)
     check_batches(source, module, techniques)
     shapes = declared(techniques, data.info.in_shape)
     check_shapes(shapes, module, data.info, objective)
@@ -117,7 +120,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     run = Run(
         cfg, device, data, model, objective, techniques, optim, engine, hypers, source, predict, state, total_steps
     )
-    run.frozen, run.shapes = frozen, shapes
+    run.frozen, run.shapes, run.notes = frozen, shapes, notes
     run.step = compose_step(run)
     return run
 
@@ -178,7 +181,7 @@ def create_techniques(cfg: dict[str, Any], allow: list[str]) -> tuple[Techniques
             )
         node, own = extract_drives(node, f"technique.{name}", allow)
         techniques[name] = create(node, f"technique.{name}", allow)
-        drives |= {(name, field): drive for (_, field), drive in own.items()}
+        drives |= {(name, setting): drive for (_, setting), drive in own.items()}
     return techniques, drives
 
 
@@ -188,7 +191,13 @@ def load_data(cfg: dict[str, Any], allow: list[str]) -> DataSplits:
 
 
 def create_model(
-    cfg: dict[str, Any], data: DataSplits, seed: int, allow: list[str], objective: Any, batch: Batch | None = None
+    cfg: dict[str, Any],
+    data: DataSplits,
+    seed: int,
+    allow: list[str],
+    objective: Any,
+    batch: Batch | None = None,
+    notes: list[str] | None = None,
 ) -> nn.Module:
     """The model, initialised from the run's seed.
 
@@ -196,6 +205,7 @@ def create_model(
         cfg, data, seed, allow, objective: of the run.
         batch: a normalised one for an initialiser whose call names ``batch``; it is told on the CPU, as the model is.
             ``None`` for the first samples of the data.
+        notes: takes what the initialisation has to say.
     """
     reseed(fold(seed, INIT))
     model = make_model(cfg["model"], data.info, allow, objective)
@@ -204,7 +214,9 @@ def create_model(
         batch = normalized(next(in_order(data.train, cfg["batch_size"])), data.info) if batch is None else batch
         more = {"batch": map_state(Tensor.cpu, batch)}
     reseed(fold(seed, INIT, 1))
-    init(model, **more)
+    note = init(model, **more)
+    if note is not None and notes is not None:
+        notes.append(note)
     return model
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mltricks.process.atomic import remove_empty
 from mltricks.process.interrupt import EXIT_STATUS, stopped_by
 
 QUIET_JOBS = ("list", "explain")
@@ -41,7 +42,6 @@ def run_job(cfg: Any) -> Any:
     from hydra.core.hydra_config import HydraConfig
 
     from mltricks.config.create import locate
-    from mltricks.config.values import UnknownName
 
     hydra_cfg = HydraConfig.get()
     folder, overrides = Path(hydra_cfg.runtime.output_dir), list(hydra_cfg.overrides.task)
@@ -56,7 +56,7 @@ def run_job(cfg: Any) -> Any:
             if hydra_cfg.runtime.choices.get("hydra/launcher") != "local":  # which has its own line for every job
                 name = f"job {hydra_cfg.job.num} ({' '.join(overrides)})"
                 print(f"error: {name} failed: {message_of(error)}", file=sys.stderr)
-        elif isinstance(error, UnknownName):
+        elif isinstance(error, ValueError):
             remove_if_unused(folder)
         raise
 
@@ -77,9 +77,11 @@ def is_sweep() -> bool:
 
 
 def remove_if_unused(folder: Path) -> None:
-    """Remove an output folder that holds nothing but the record of a command that was mistyped."""
-    if {path.name for path in folder.iterdir()} <= {".hydra", "summary.json"} and folder != Path.cwd():
-        shutil.rmtree(folder)
+    """Remove an output folder that holds nothing but the record of a refused command, and the date's above it."""
+    if not {path.name for path in folder.iterdir()} <= {".hydra", "summary.json"} or folder == Path.cwd():
+        return
+    shutil.rmtree(folder)
+    remove_empty(folder.parent)
 
 
 def message_of(error: BaseException, arguments: Sequence[str] = ()) -> str:

@@ -8,8 +8,11 @@ may be changed.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 from mltricks import checkpoint
@@ -17,17 +20,19 @@ from mltricks.checkpoint import LAST
 from mltricks.config.compose import plain
 from mltricks.config.options import GROUPS
 from mltricks.config.overrides import TECHNIQUE_GROUPS, parse
+from mltricks.config.settings import top_level
 from mltricks.summary import Summary, read_summary
 
 FREE = (
     *("device", "deterministic", "engine", "data.root", "data.download", "data.num_workers", "eval_batch_size"),
     *("tracker", "progress", "plots", "log_every", "checkpoint_every_steps", "show", "job", "resume", "allow_modules"),
-    *("checkpoint", "input"),
+    *("checkpoint", "input", "overwrite"),
 )
 """What may be changed: none of it enters the arithmetic of a step. Sums may still be rounded otherwise elsewhere."""
 WHOLE = ("completed", "stopped_early", "pruned")
 """Outcomes after which there is nothing to go on with."""
-SCHEDULED = "the schedules stretch over the length of the run, so the steps so far would have been others"
+LENGTH = ("epochs", "max_steps")
+"""What may be made larger, so that a run trains longer, where no step so far depends on the length of the run."""
 
 
 def resumed_config(cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
@@ -46,17 +51,77 @@ def resumed_config(cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
     changes = {**saved, "allow_modules": given["allow_modules"]}
     for override in parse(overrides):
         for path, (mine, theirs) in touched(override, given, saved).items():
-            if not is_free(path):
-                reason = SCHEDULED if path in ("epochs", "max_steps") else "the steps so far would have been others"
+            if path in LENGTH:
+                check_larger(override.input_line, mine, theirs, folder)
+            elif not is_free(path):
                 raise ValueError(
                     f"{override.input_line} cannot be given with resume={folder}: {path} was {theirs} there, not "
-                    f"{mine}, and {reason}. Leave it out, or start a new run."
+                    f"{mine}, and the steps so far would have been others. Leave it out, or start a new run."
                 )
-        if is_free(override.key_or_group):
+        if is_free(override.key_or_group) or override.key_or_group in LENGTH:
             assign(changes, override.key_or_group, given)
-    if finished(folder) is not None:
+    if finished(folder, changes) is not None:
         print(f"{folder} is complete: there is nothing to go on with")
     return {**changes, "resume": None}
+
+
+def check_larger(typed: str, mine: int | None, theirs: int | None, folder: Path) -> None:
+    """Refuse to make a run shorter than it was, or one longer that was ended for another reason.
+
+    Raises:
+        ValueError: says why.
+    """
+    if mine is not None and (theirs is None or mine < theirs):
+        raise ValueError(
+            f"{typed} cannot be given with resume={folder}: it was {theirs} there. "
+            "A run can be made longer, not shorter."
+        )
+    summary = read_summary(folder / "summary.json")
+    if summary is not None and summary.status in ("stopped_early", "pruned"):
+        raise ValueError(
+            f"{typed} cannot be given with resume={folder}: the run {summary.status.replace('_', ' ')} and would "
+            "again. Start a new run with other settings."
+        )
+
+
+def check_same_steps(run: Any, saved: dict[str, Any], step: int) -> None:
+    """Refuse to train longer where the steps so far would have been others in a longer run.
+
+    Args:
+        run: a ``Run``, built with the new length.
+        saved: the configuration that the steps so far were made with.
+        step: updates made.
+
+    Raises:
+        ValueError: names what depends on the length of the run.
+    """
+    before = min(saved["epochs"] * run.source.steps_per_epoch, saved["max_steps"] or sys.maxsize)
+    if before == run.total_steps:
+        return
+    old = replace(run.hypers, total_steps=before)
+    changed = {
+        path for i in range(step) for path, value in run.hypers.values(i).items() if old.values(i)[path] != value
+    }
+    culprits = [f"{owner}.{name} is scheduled" for owner, name in sorted(changed)]
+    culprits += [
+        f"technique={name} looks at the progress" for name, t in run.techniques.items() if uses_progress(type(t))
+    ]
+    culprits += ["samples change their shape with the progress"] if run.shapes is not None else []
+    culprits += ["the sampler looks at the progress"] if "progress" in run.source.asked else []
+    if culprits:
+        raise ValueError(
+            f"the run cannot be made longer, {before} to {run.total_steps} steps: {culprits[0]}, so the steps so far "
+            "would have been others. Start a new run of that length; scheduler=constant can be made longer at any time."
+        )
+
+
+def uses_progress(cls: type) -> bool:
+    """Whether a method of a class reads an attribute ``progress``."""
+
+    def reads(code: CodeType) -> bool:
+        return "progress" in code.co_names or any(reads(c) for c in code.co_consts if isinstance(c, CodeType))
+
+    return any(reads(f.__code__) for f in vars(cls).values() if isinstance(f, FunctionType))
 
 
 def saved_config(folder: Path) -> dict[str, Any]:
@@ -69,9 +134,11 @@ def saved_config(folder: Path) -> dict[str, Any]:
 
     if (folder / LAST).is_file():
         saved, record = checkpoint.load_config(folder / LAST), folder / "config.yaml"
-        other = differences(plain(OmegaConf.load(record)), saved) if record.is_file() else {}
-        for path, (mine, theirs) in other.items():
-            if not is_free(path):
+        written = plain(OmegaConf.load(record)) if record.is_file() else saved
+        for path, (mine, theirs) in differences(written, saved).items():
+            if path in LENGTH:
+                saved[path] = mine  # it was being made longer
+            elif not is_free(path):
                 raise ValueError(
                     f"{folder / LAST} belongs to another run: {path} is {theirs} in it and {mine} in {record}. "
                     "Put the run's own checkpoint back."
@@ -80,16 +147,58 @@ def saved_config(folder: Path) -> dict[str, Any]:
 
     for name in ("config.yaml", ".hydra/config.yaml"):
         if (folder / name).is_file():
-            return plain(OmegaConf.load(folder / name))
+            return whole(plain(OmegaConf.load(folder / name)), folder)
     raise ValueError(
         f"resume={folder}: there is no run in it. Give the output folder of a run, which holds config.yaml."
     )
 
 
-def finished(folder: Path) -> Summary | None:
-    """The summary of the run in a folder where it is over, else ``None``."""
+def whole(cfg: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A configuration that was read from a file, if it is whole.
+
+    Raises:
+        ValueError: parts are missing.
+    """
+    missing = [key for key in top_level() if key not in cfg]
+    if missing:
+        raise ValueError(
+            f"resume={folder}: the run had not begun when it was stopped, so it holds nothing to go on with (its "
+            f"configuration lacks {missing[0]}). Type its command again."
+        )
+    return cfg
+
+
+def finished(folder: Path, cfg: dict[str, Any] | None = None) -> Summary | None:
+    """The summary of the run in a folder where it is over, else ``None``.
+
+    Args:
+        folder: of the run.
+        cfg: the configuration to go on with: a run that is to be longer than it was is not over.
+    """
     summary = read_summary(folder / "summary.json")
-    return summary if summary is not None and summary.status in WHOLE else None
+    if summary is None or summary.status not in WHOLE:
+        return None
+    longer = (
+        cfg is not None and (folder / LAST).is_file() and differs_in_length(cfg, checkpoint.load_config(folder / LAST))
+    )
+    return None if longer else summary
+
+
+def differs_in_length(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    return any(mine[key] != theirs[key] for key in LENGTH)
+
+
+def check_unused(folder: Path) -> None:
+    """Refuse to overwrite a run that is over.
+
+    Raises:
+        ValueError: the folder holds one.
+    """
+    if (done := finished(folder)) is not None:
+        raise ValueError(
+            f"{folder} holds a run that {done.status.replace('_', ' ')}. Type another hydra.run.dir, resume={folder} "
+            "epochs=N to train it longer, or overwrite=true."
+        )
 
 
 def trust(saved: dict[str, Any], allow: Sequence[str], what: str) -> None:

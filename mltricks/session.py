@@ -27,11 +27,14 @@ from mltricks.observers.create import InSweep, create_observers
 from mltricks.process.atomic import remove_partial
 from mltricks.process.device import allows_tf32
 from mltricks.process.interrupt import stopped_by
+from mltricks.resume import LENGTH, check_same_steps, differences, is_free, saved_config
 from mltricks.state import State, reseed_step
 from mltricks.summary import Summary, git_state
 from mltricks.trivial import constant
 
 BEST = Path("checkpoints/best.safetensors")
+UNUSED = {"_target_": "mltricks.inits.default.Default"}
+"""The initialisation of a run that goes on: its weights are in the checkpoint, so nothing else is read for them."""
 AFTER = 1
 """Folded into a step's seed for what happens after it: validation, and then the test."""
 
@@ -124,11 +127,13 @@ class Session:
             self.conclude()
 
     def conclude(self) -> None:
-        """Write the summary, and let the observers finish."""
+        """Let the observers finish, then write the summary: where it says that a run is over, nothing is missing."""
         self.ledger.describe(self.summary, self.step)
-        self.summary.write(self.folder / "summary.json")
-        for observer in self.observers:
-            observer.finish(self.summary)
+        try:
+            for observer in self.observers:
+                observer.finish(self.summary)
+        finally:
+            self.summary.write(self.folder / "summary.json")
 
 
 def new_summary(folder: Path, overrides: Sequence[str]) -> Summary:
@@ -164,12 +169,14 @@ def prepare(
     """
     saved = load_saved(cfg, folder) if resume else None
     summary.git = git_state()
-    run = build(cfg, data)
+    run = build(cfg if saved is None else {**cfg, "init": UNUSED}, data)
+    run.cfg, summary.notes = cfg, run.notes
     ledger = Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run))
     observers = create_observers(cfg, folder, in_sweep)
     if not resume:
         remove_stale(folder)
     if saved is not None:
+        check_same_steps(run, saved["config"], int(saved["state"]["step"]))
         run.state = checkpoint.restore(saved["state"], run.state, folder / LAST)
         ledger.recall(run.state.pop("host"), observers)
         known = saved["overrides"]
@@ -193,10 +200,8 @@ def load_saved(cfg: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: the configuration would not go on with that run but make another.
     """
-    from mltricks.resume import differences, is_free, saved_config
-
     for path, (mine, theirs) in differences(cfg, saved_config(folder)).items():
-        if not is_free(path):
+        if not is_free(path) and path not in LENGTH:
             raise ValueError(f"{path}={mine} cannot go on with the run in {folder}, where it was {theirs}.")
     for place in (folder, (folder / LAST).parent):
         remove_partial(place)

@@ -31,6 +31,7 @@ class Summary:
             one whose weights were kept.
         objective: ``{"name", "value", "direction"}``: what a sweep optimises, by ``maximize`` or ``minimize``.
         overrides: the command's.
+        notes: what was worth saying when the run was built, such as which weights came from another run.
         versions: of mltricks, torch and python.
         device: what it ran on.
         tf32: whether CUDA might round the factors of float32 products to TF32; ``null`` on another device.
@@ -54,6 +55,7 @@ class Summary:
     epoch_of: dict[str, int] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
     tf32: bool | None = None

@@ -15,6 +15,7 @@ from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
 from mltricks.observers.create import InSweep, new_folder
 from mltricks.process.atomic import NotWritten
 from mltricks.process.interrupt import Interrupt
+from mltricks.resume import check_unused, finished
 from mltricks.session import AFTER, BEST, Session, new_summary, note_failure, prepare
 from mltricks.state import reseed_step
 from mltricks.summary import Summary
@@ -44,12 +45,12 @@ def train(
         ValueError: the configuration is refused, or a file is missing, damaged or cannot be written.
         Diverged: the loss became NaN or infinite.
     """
-    from mltricks.resume import finished
-
     cfg, given = plain(cfg), folder is not None
     folder = Path(folder) if folder is not None else new_folder()
-    if resume and (done := finished(folder)) is not None:
+    if resume and (done := finished(folder, cfg)) is not None:
         return done
+    if not resume and in_sweep is None and not cfg["overwrite"]:
+        check_unused(folder)
     summary = new_summary(folder, overrides)
     with Interrupt() as interrupt:
         try:

@@ -165,7 +165,7 @@ def test_an_initialisation_may_see_the_first_batch() -> None:
     assert module(batch).std().item() == pytest.approx(1.0, abs=1e-5)
     assert torch.equal(run.state["params"]["head.weight"], again.state["params"]["head.weight"])
     assert not torch.equal(run.state["params"]["head.weight"], other.state["params"]["head.weight"])
-    model = create_model(run.cfg, run.data, 5, run.cfg["allow_modules"])
+    model = create_model(run.cfg, run.data, 5, run.cfg["allow_modules"], run.objective)
     first = run.data.info.normalize(run.data.train.x[:16].permute(0, 3, 1, 2))
     assert model(first).std().item() == pytest.approx(1.0, abs=1e-5)
 

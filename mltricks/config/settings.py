@@ -21,6 +21,7 @@ HINTS: dict[str, Any] = {
     "deterministic": bool,
     "resume": str | None,
     "show": bool,
+    "overwrite": bool,
     "objective_metric": str | None,
     "allow_modules": list[str],
     "log_every": Count,

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -89,6 +90,15 @@ def _is_alive(pid: int) -> bool:
     except OSError:  # it belongs to another user
         return True
     return True
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove an empty folder, and the folders above it that are empty then, up to the working directory."""
+    folder = folder.absolute()
+    with suppress(OSError):  # the first that holds something ends it
+        while folder.is_relative_to(Path.cwd()) and folder != Path.cwd():
+            folder.rmdir()
+            folder = folder.parent
 
 
 def first_line(error: BaseException) -> str:

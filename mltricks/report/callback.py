@@ -50,6 +50,8 @@ class SweepPage(Callback):
 
 def remove_if_unused(folder: Path) -> None:
     """Remove a folder that holds nothing but the record of a sweep that was refused."""
+    from mltricks.process.atomic import remove_empty
+
     if {path.name for path in folder.iterdir()} == {RECORD}:
         (folder / RECORD).unlink()
-        folder.rmdir()
+        remove_empty(folder)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mltricks.process.atomic import remove_partial
+from mltricks.process.atomic import remove_empty, remove_partial
 from mltricks.summary import Summary, read_summary
 from mltricks.sweep.claims import Claims
 from mltricks.sweep.outcome import FINAL, Outcome, refuse_failures
@@ -177,8 +176,7 @@ class Sweep:
             self.claims.remove()
         elif not self.outcomes and self.record.take_back():  # refused before its first job: a slip leaves nothing
             self.claims.give_back()
-            with suppress(OSError):
-                self.folder.rmdir()  # where nothing was in it before
+            remove_empty(self.folder)
         elif self.record.names is not None:
             self.record.end(RUNNING, summaries)
 

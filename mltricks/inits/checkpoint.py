@@ -1,0 +1,92 @@
+"""Start from the weights of another run, by name: parameters, and buffers such as the statistics of batch norm.
+
+Inputs are normalised with the statistics of the new data. What techniques added to the other run (a projector, an
+average) is not read: the weights are those that the other run predicts with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mltricks.config.values import check_fields
+from mltricks.weights import BUFFER, PARAM, RAW, load_weights
+
+SHOWN = 4
+"""Names printed at most of the tensors that are new or unused."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Copy the tensors of the same name; the others stay as their constructors made them.
+
+    Args:
+        checkpoint: output folder of the other run, or its ``best.safetensors``.
+        include: patterns (``*``, ``?``, ``[..]``) of the names of tensors to take.
+        exclude: patterns of names that are left out all the same.
+
+    Raises:
+        ValueError: no checkpoint is given; where it is used: there are no weights, no name agrees, or a tensor has
+            another shape.
+    """
+
+    checkpoint: str | None
+    include: Sequence[str]
+    exclude: Sequence[str]
+
+    def __post_init__(self) -> None:
+        check_fields(self, "init.")
+        if self.checkpoint is None:
+            raise ValueError("init.checkpoint is missing. Type init.checkpoint=DIR, the output folder of a run.")
+
+    def __call__(self, model: nn.Module) -> str:
+        """Fill the module in place; what was taken, and what is new, in words."""
+        found = stored(Path(str(self.checkpoint)))
+        mine = {name: t for name, t in [*model.named_parameters(), *model.named_buffers()] if self.wants(name)}
+        taken = mine.keys() & found.keys()
+        self.check(mine, found, taken)
+        with torch.no_grad():
+            for name in taken:
+                mine[name].copy_(found[name])
+        every = [name for name, _ in [*model.named_parameters(), *model.named_buffers()]]
+        new = [name for name in every if name not in taken]
+        unused = [name for name in found if name not in taken]
+        return f"init: {len(taken)} tensors from {self.checkpoint}; new: {some(new)}; unused: {some(unused)}"
+
+    def wants(self, name: str) -> bool:
+        """Whether a tensor of the model is to be taken from the other run."""
+        return any(fnmatchcase(name, p) for p in self.include) and not any(fnmatchcase(name, p) for p in self.exclude)
+
+    def check(self, mine: dict[str, Tensor], found: dict[str, Tensor], taken: set[str]) -> None:
+        for name in sorted(taken):
+            if mine[name].shape != found[name].shape:
+                raise ValueError(
+                    f"init.checkpoint={self.checkpoint}: {name} has shape {tuple(found[name].shape)} there and "
+                    f"{tuple(mine[name].shape)} in this model. Type init.exclude=['{name}'] to begin it anew, or make "
+                    "the models alike."
+                )
+        if not taken:
+            raise ValueError(
+                f"init.checkpoint={self.checkpoint} has no name of this model's tensors: {some(list(found))} there, "
+                f"{some(list(mine))} here. Use the same model, or other patterns in init.include."
+            )
+
+
+def stored(path: Path) -> dict[str, Tensor]:
+    """The parameters and buffers of the model in a run's ``best.safetensors``, by their names in the model."""
+    weights, _ = load_weights(path)
+    raw = RAW if any(name.startswith(RAW) for name in weights) else ""
+    prefixes = (raw + PARAM, raw + BUFFER)
+    own = {n.removeprefix(p): t for p in prefixes for n, t in weights.items() if n.startswith(p)}
+    return {name: t for name, t in own.items() if "/" not in name}  # a slash marks what a technique added
+
+
+def some(names: list[str]) -> str:
+    """The first few of names, and how many more there are."""
+    rest = len(names) - SHOWN
+    return (", ".join(names[:SHOWN]) or "none") + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,142 @@
+"""A finished run is not overwritten; it can be made longer where no step so far depends on its length."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, Outcome, command_environment
+
+import mltricks
+from mltricks.checkpoint import LAST, load
+from mltricks.observers.files import read_records
+from mltricks.resume import resumed_config, uses_progress
+from mltricks.technique import Ctx, Technique
+
+SMALL = [*TINY, "device=cpu"]
+
+
+def run(folder: Path, *overrides: str) -> Any:
+    return mltricks.train(mltricks.compose([*SMALL, *overrides]), folder)
+
+
+def lengthen(folder: Path, *overrides: str) -> Any:
+    cfg = resumed_config(mltricks.compose([f"resume={folder}", *overrides]), overrides)
+    return mltricks.train(cfg, folder, resume=True, overrides=overrides)
+
+
+@pytest.mark.parametrize("length", ["epochs", "max_steps"])
+def test_a_longer_run_is_the_one_that_was_long_from_the_start(tmp_path: Path, length: str) -> None:
+    short, long = {"epochs": (1, 3), "max_steps": (10, 25)}[length]
+    shared = ["technique=[mixup,ema]", *(["epochs=3"] if length == "max_steps" else [])]
+    run(tmp_path / "grown", *shared, f"{length}={short}")
+    grown = lengthen(tmp_path / "grown", f"{length}={long}")
+    whole = run(tmp_path / "whole", *shared, f"{length}={long}")
+    assert (grown.steps, grown.status, grown.val, grown.test) == (whole.steps, whole.status, whole.val, whole.test)
+    states = [load(tmp_path / name / LAST)["state"] for name in ("grown", "whole")]
+    assert all(torch.equal(states[0]["params"][name], p) for name, p in states[1]["params"].items())
+    records = [read_records(tmp_path / name / "metrics.jsonl") for name in ("grown", "whole")]
+    losses = [{r["step"]: r["loss"] for r in known if r["split"] == "val"} for known in records]
+    assert losses[0] == losses[1]
+    assert lengthen(tmp_path / "grown").steps == grown.steps, "its new length is its length from now on"
+
+
+@pytest.mark.parametrize(
+    ("shared", "longer", "said"),
+    [
+        (["scheduler=cosine"], "epochs=2", "optim.lr is scheduled"),
+        (["optim.weight_decay={schedule: linear, start: 0.1, end: 0}"], "epochs=2", "optim.weight_decay is scheduled"),
+        (["epochs=2"], "epochs=1", "A run can be made longer, not shorter"),
+        (["early_stopping.patience=1", "epochs=9", "optim.lr=1e-9"], "epochs=20", "stopped early and would again"),
+        ([], "seed=1", "the steps so far would have been others"),
+    ],
+)
+def test_it_says_why_not(tmp_path: Path, shared: list[str], longer: str, said: str) -> None:
+    run(tmp_path / "run", "epochs=1", *shared)
+    before = (tmp_path / "run" / LAST).read_bytes()
+    with pytest.raises(ValueError, match=said):
+        lengthen(tmp_path / "run", longer)
+    assert (tmp_path / "run" / LAST).read_bytes() == before
+
+
+class Fading(Technique):
+    def after(self, params: Any, ctx: Ctx, aux: Any) -> Any:
+        return {name: p * (1 - 0 * ctx.progress) for name, p in params.items()}, {}
+
+
+def test_what_looks_at_the_progress_is_found() -> None:
+    from mltricks.techniques.mixup import Mixup
+
+    assert uses_progress(Fading)
+    assert not uses_progress(Mixup)
+
+
+def test_a_finished_run_is_not_overwritten(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    run(tmp_path / "run", "epochs=1")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    done = run_cli(*SMALL, "epochs=1", "seed=3", "hydra.run.dir=run")
+    assert (done.status, "overwrite=true" in done.err, "resume=run" in done.err) == (1, True, True)
+    with pytest.raises(ValueError, match="overwrite=true"):
+        run(tmp_path / "run", "seed=3")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert run(tmp_path / "run", "epochs=1", "seed=3", "overwrite=true").status == "completed"
+    assert load(tmp_path / "run" / LAST)["config"]["seed"] == 3
+
+
+def test_a_run_killed_before_its_report_makes_it_when_it_is_gone_on_with(tmp_path: Path) -> None:
+    """The summary says that a run is over only when all else is there."""
+    code = (
+        "import os, mltricks\nfrom mltricks.observers.report import Report\n"
+        "Report.finish = lambda self, summary: os.kill(os.getpid(), 9)\n"
+        f"mltricks.train(mltricks.compose({[*SMALL, 'epochs=1', 'plots=true']!r}), 'run')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=command_environment())
+    assert done.returncode == -9
+    assert not (tmp_path / "run/report.html").exists()
+    lengthen(tmp_path / "run")
+    assert (tmp_path / "run/report.html").exists()
+    assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "completed"
+
+
+@pytest.mark.parametrize("content", ["", "seed: 0\n"])
+def test_the_folder_of_a_run_that_had_not_begun_says_so(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run/.hydra").mkdir(parents=True)
+    (tmp_path / "run/.hydra/config.yaml").write_text(content)
+    with pytest.raises(ValueError, match=r"had not begun when it was stopped.*Type its command again"):
+        resumed_config(mltricks.compose([f"resume={tmp_path / 'run'}"]), [])
+
+
+@pytest.mark.parametrize("typed", [["optim.lr=-1"], ["job=predict", "checkpoint=nowhere"], ["-m", "optim.lr=-1,2"]])
+def test_a_refused_command_leaves_no_folder(run_cli: Callable[..., Outcome], tmp_path: Path, typed: list[str]) -> None:
+    assert run_cli(*typed).status == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_another_run(tmp_path: Path) -> None:
+    run(tmp_path / "first", "epochs=1")
+    saved = load(tmp_path / "first" / LAST)["state"]["params"]
+    first = next(iter(saved))
+    again = [f"init.checkpoint={tmp_path / 'first'}", "init=checkpoint", "epochs=1", "optim.lr=1e-12"]
+    summary = run(tmp_path / "second", *again)
+    assert summary.notes == [f"init: {len(saved)} tensors from {tmp_path / 'first'}; new: none; unused: none"]
+    taken = load(tmp_path / "second" / LAST)["state"]["params"]
+    assert all(torch.allclose(taken[name], p, atol=1e-6) for name, p in saved.items())
+    run(tmp_path / "third", *again, f"init.exclude=['{first}']")
+    parts = load(tmp_path / "third" / LAST)["state"]["params"]
+    assert not torch.allclose(parts[first], saved[first], atol=1e-3)
+    for wrong, said in (
+        ("model.width=6", r"features.0.bias has shape .* init.exclude"),
+        ("model=mlp", "has no name of this"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            run(tmp_path / "fourth", *again, wrong)
+    shutil.rmtree(tmp_path / "first")
+    longer = lengthen(tmp_path / "second", "epochs=2")
+    assert longer.status == "completed", "the other run is not read again"
