@@ -79,6 +79,11 @@ class Session:
     def validation_due(self, step: int) -> bool:
         return self.ledger.validation_due(step, self.run.cfg["eval_every_epochs"], self.run.total_steps)
 
+    def save_due(self, step: int) -> bool:
+        """Whether ``checkpoint_every_steps`` asks for a checkpoint."""
+        every = self.run.cfg["checkpoint_every_steps"]
+        return bool(every) and step % every == 0
+
     def record_training(self, step: int) -> None:
         """Tell the metrics since the last record; raises ``Diverged`` where one is not finite."""
         self.ledger.record_training(step, self.run.cfg["batch_size"], self.observers)

@@ -1,10 +1,10 @@
-"""The loop: batches through the step, and observers beside it."""
+"""The loop: batches through the step, and observers beside it, of one run or of a stack of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -74,36 +74,114 @@ def train(
     return summary
 
 
+class Group(Protocol):
+    """What the loop trains: one run, or the members of a stack, which are all at the same step."""
+
+    @property
+    def going(self) -> bool:
+        """Whether there is more to train."""
+
+    @property
+    def lead(self) -> Session:
+        """The session whose settings say what is due; the others have the same."""
+
+    def advance(self, step: int) -> int:
+        """Make one or more updates after ``step``, up to what is due next at most; the updates made by then."""
+
+    def record(self, step: int) -> None:
+        """Tell the metrics of training."""
+
+    def validate(self, step: int) -> None:
+        """Measure on the validation split, keep the best weights, and ask who ends here."""
+
+    def save_due(self, step: int) -> bool:
+        """Whether checkpoints are written now."""
+
+    def save(self) -> None:
+        """Write the checkpoints."""
+
+    def complete(self) -> None:
+        """The last update was made."""
+
+
+def loop(group: Group, step: int, interrupt: Interrupt) -> int | None:
+    """Train from ``step`` until all have ended or a signal asks to stop; the signal, where it cut training short."""
+    asked = None
+    while group.going and not asked:
+        lead = group.lead
+        step = group.advance(step)
+        if lead.record_due(step):
+            group.record(step)
+        if group.going and lead.validation_due(step):
+            group.validate(step)
+        asked = interrupt.signal  # read once: a signal after this line waits for the next step
+        if group.save_due(step) or asked:
+            group.save()
+        if step == lead.run.total_steps:
+            group.complete()
+    return asked if group.going else None
+
+
+class Alone:
+    """A run that trains by itself, as the loop sees it.
+
+    Args:
+        session: the run and what stands beside it.
+
+    Attributes:
+        ends: how it ends, once that is known.
+    """
+
+    def __init__(self, session: Session):
+        self.lead, self.ends = session, "stopped_early" if session.start() else None
+        self.batches = session.run.batches(session.step)
+        if session.step >= session.run.total_steps:
+            self.complete()
+
+    @property
+    def going(self) -> bool:
+        return self.ends is None
+
+    def advance(self, step: int) -> int:
+        run = self.lead.run
+        batch = next(self.batches)
+        reseed_step(run.cfg["seed"], step)
+        self.lead.ledger.add(advance(run, batch, step))
+        for observer in self.lead.observers:
+            observer.step(step + 1)
+        return step + 1
+
+    def record(self, step: int) -> None:
+        self.lead.record_training(step)
+
+    def validate(self, step: int) -> None:
+        if validate(self.lead, step):
+            self.ends = "stopped_early"
+        elif step < self.lead.run.total_steps and self.lead.hopeless():
+            self.ends = "pruned"
+
+    def save_due(self, step: int) -> bool:
+        return self.lead.validation_due(step) or self.lead.save_due(step)
+
+    def save(self) -> None:
+        self.lead.save()
+
+    def complete(self) -> None:
+        self.ends = self.ends or "completed"
+
+
 def fit(session: Session, interrupt: Interrupt) -> None:
-    """Train to the end or until an observer or a signal asks to stop; then test once. The summary takes the outcome."""
-    run, observers, start = session.run, session.observers, session.step
-    seed, every = run.cfg["seed"], run.cfg["checkpoint_every_steps"]
-    stop, hopeless, asked = session.start(), False, None
-    for step, batch in zip(range(start, start if stop else run.total_steps), run.batches(start), strict=False):
-        reseed_step(seed, step)
-        session.ledger.add(advance(run, batch, step))
-        done = step + 1
-        for observer in observers:
-            observer.step(done)
-        if session.record_due(done):
-            session.record_training(done)
-        validate_now = session.validation_due(done)
-        if validate_now:
-            stop = validate(session, done)
-            hopeless = not stop and done < run.total_steps and session.hopeless()
-        asked = interrupt.signal  # read once: a signal between the next two lines waits for the next step
-        if validate_now or asked or (every and done % every == 0):
-            session.save()
-        if stop or hopeless or asked:
-            break
-    if hopeless:
-        session.summary.status = "pruned"
-    elif asked and session.step < run.total_steps and not stop:
+    """Train one run to the end or until somebody asks to stop; then test once. The summary takes the outcome."""
+    alone = Alone(session)
+    asked = loop(alone, session.step, interrupt)
+    if alone.ends == "pruned":
+        session.summary.status = alone.ends
+    elif alone.ends is None:
         session.summary.status, session.summary.signal = "interrupted", asked
     else:
         with interrupt.at_once():  # the last checkpoint is written: from there this part can be made again
             metrics = test(session)
-        session.record_test(metrics, "stopped_early" if stop else "completed")
+        session.record_test(metrics, alone.ends)
 
 
 def advance(run: Run, batch: Any, step: int) -> dict[str, torch.Tensor]:

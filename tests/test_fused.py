@@ -19,6 +19,7 @@ from conftest import EXACT, TINY, command_environment
 from torch import Tensor, nn
 
 import mltricks
+from mltricks import checkpoint
 from mltricks.build import build
 from mltricks.config.compose import plain
 from mltricks.launch.fused import train_fused
@@ -303,6 +304,22 @@ def test_a_signal_saves_every_member(moment: str, at: int, steps: int, tmp_path:
         assert mltricks.train(cfg, folder, resume=True).status == "completed"
         alone(tmp_path / "alone", shared, [["seed=1"]])
         assert_equal(records(folder), records(tmp_path / "alone/0"), "resumed")
+
+
+def test_the_members_of_a_killed_stack_go_on_from_their_checkpoints(tmp_path: Path) -> None:
+    stopper = ["tracker=custom", "tracker._target_=stopper.Stopper", "allow_modules=[stopper]"]
+    when = ["+tracker.moment=val", "+tracker.at=2", f"+tracker.number={int(signal.SIGKILL)}"]
+    shared = [*MLP, "epochs=3", "optim=sgd", "technique=[mixup,ema]", "checkpoint_every_steps=7"]
+    given = {"tests": str(Path(__file__).parent), "folder": str(tmp_path), "shared": [*shared, *stopper, *when]}
+    script = STOPPED.format(**given, varied=[["seed=0"], ["seed=1"]])
+    done = subprocess.run([sys.executable, "-c", script], env=command_environment(), capture_output=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    folder = tmp_path / "1"
+    assert int(checkpoint.load(folder)["state"]["step"]) == 14, "killed at the validation after 20 updates"
+    cfg = mltricks.compose([*shared, "seed=1", "plots=false", "progress=none"])
+    assert mltricks.train(cfg, folder, resume=True).status == "completed"
+    alone(tmp_path / "alone", shared, [["seed=1"]])
+    assert_equal(records(folder), records(tmp_path / "alone/0"), "resumed")
 
 
 def test_plots_are_drawn_where_they_are_asked_for(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ def trials(shared: list[str], *own: list[str]) -> list[dict]:
         ([], [[]], "one trial"),
         ([], [["model.width=4"], ["model.width=5"]], r"model\.width differs"),
         (["optim=torch"], [["seed=0"], ["seed=1"]], "optim=torch cannot be traced"),
-        (["checkpoint_every_steps=5"], [["seed=0"], ["seed=1"]], "checkpoint_every_steps"),
         (["job=list"], [["seed=0"], ["seed=1"]], "job=train"),
     ],
 )

@@ -19,10 +19,11 @@ from mltricks.observers.base import Observer
 from mltricks.observers.create import InSweep
 from mltricks.process.atomic import first_line
 from mltricks.process.interrupt import EXIT_STATUS, Interrupt, stopped_by
-from mltricks.session import AFTER, new_summary, note_failure
+from mltricks.session import AFTER, Session, new_summary, note_failure
 from mltricks.stack.run import StackedRun, stack
 from mltricks.state import State, leaves, map_state
 from mltricks.summary import Summary, read_summary
+from mltricks.train import loop, train
 
 Tell = Callable[[Job, Summary], None]
 LONGEST = 64
@@ -51,8 +52,6 @@ def train_fused(jobs: Sequence[Job], tell: Tell) -> None:
 
 def train_alone(job: Job, tell: Tell) -> None:
     """Train one job by itself, in the same way as a run that is no part of a stack."""
-    from mltricks.train import train
-
     path = job.folder / "summary.json"
     try:
         summary = train(job.cfg, job.folder, False, job.overrides, InSweep(job.trial, quiet=True))
@@ -114,7 +113,7 @@ def counting(observers: Sequence[Observer]) -> list[Observer]:
 
 
 class Fused:
-    """The loop over a stack; it does for every member what ``mltricks.train.fit`` does for one run.
+    """The members of a stack, as the loop of ``mltricks.train`` sees them.
 
     Args:
         tell: called with every job that has ended.
@@ -147,30 +146,25 @@ class Fused:
             member.attempt(member.session.start)
         self.hide()
         self.release()
-        step = 0
-        while self.members and interrupt.signal is None:
-            step = self.advance(step)
-            session = self.members[0].session
-            for member in self.members if session.record_due(step) else []:
-                member.attempt(member.session.record_training, step)
-            self.release()
-            if self.members and session.validation_due(step):
-                self.validate(step)
-            if step == session.run.total_steps:
-                self.mark("completed")
-            self.release()
-        if self.members:
-            assert interrupt.signal is not None, "there was a signal"
+        asked = loop(self, 0, interrupt)
+        if asked is not None:
             for member in self.members:
-                member.session.summary.signal = interrupt.signal
+                member.session.summary.signal = asked
             self.mark("interrupted")
-            self.release()
-            sys.exit(EXIT_STATUS[interrupt.signal])
+            sys.exit(EXIT_STATUS[asked])
+
+    @property
+    def going(self) -> bool:
+        return bool(self.members)
+
+    @property
+    def lead(self) -> Session:
+        return self.members[0].session
 
     def advance(self, step: int) -> int:
-        """Train up to the next record; the number of updates made by then."""
-        session = self.members[0].session
-        end = next(i for i in range(step + 1, step + LONGEST + 1) if session.record_due(i) or i == step + LONGEST)
+        """Train up to the next record or checkpoint; the number of updates made by then."""
+        lead, last = self.lead, step + LONGEST
+        end = next(i for i in range(step + 1, last + 1) if lead.record_due(i) or lead.save_due(i) or i == last)
         metrics = self.stacked.advance(end - step, step)
         on_host = {name: values.cpu().unbind() for name, values in metrics.items()}
         for k, member in enumerate(self.members):
@@ -179,6 +173,26 @@ class Fused:
                 for done in range(step + 1, end + 1):
                     observer.step(done)
         return end
+
+    def record(self, step: int) -> None:
+        for member in self.members:
+            member.attempt(member.session.record_training, step)
+        self.release()
+
+    def save_due(self, step: int) -> bool:
+        """At validations the best weights stay in memory: K files would take longer than a small stack trains."""
+        return self.going and self.lead.save_due(step)
+
+    def save(self) -> None:
+        """Write every member's checkpoint, from which it goes on as a run by itself."""
+        self.show()
+        for member in self.members:
+            member.attempt(member.save)
+        self.hide()
+        self.release()
+
+    def complete(self) -> None:
+        self.mark("completed")
 
     def validate(self, step: int) -> None:
         """Measure all members on the validation split, tell them all, and then ask which of them end here."""
@@ -197,6 +211,7 @@ class Fused:
             if member.attempt(member.session.hopeless):
                 member.leaves = "pruned"
         self.hide()
+        self.release()
 
     def release_unsound(self, step: int) -> None:
         """Let the members leave that have diverged, by their losses or their weights."""
@@ -212,6 +227,7 @@ class Fused:
         """Let all members that have not ended end in this way."""
         for member in self.members:
             member.leaves = member.leaves or status
+        self.release()
 
     def show(self) -> None:
         """Give every run its own state, as a view."""

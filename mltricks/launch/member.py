@@ -67,11 +67,21 @@ class Member:
         self.attempt(self.session.conclude)
 
     def _write(self) -> None:
-        run, folder = self.session.run, self.session.folder
-        if self.best is not None:
-            save_weights(folder / BEST, run, *predicting_weights(run, self.best))
         if self.leaves in RESUMABLE:
-            self.session.save()
+            self.save()
+        else:
+            self.save_best()
+
+    def save(self) -> None:
+        """Write the best weights and the checkpoint; the run has its state."""
+        self.save_best()
+        self.session.save()
+
+    def save_best(self) -> None:
+        """Write the best weights so far."""
+        run = self.session.run
+        if self.best is not None:
+            save_weights(self.session.folder / BEST, run, *predicting_weights(run, self.best))
 
     def give_back(self, why: str) -> None:
         """Let the observers finish: the job is begun again elsewhere."""

@@ -82,8 +82,6 @@ def fusable(cfgs: Sequence[dict[str, Any]]) -> str | None:
             return f"{differing[0]} differs, and only the seed and floats may"
     if first["job"]["_target_"] != "mltricks.jobs.train":
         return "only job=train can be stacked"
-    if first["checkpoint_every_steps"]:
-        return "checkpoint_every_steps is set, and members of a stack are not saved between validations"
     optim = locate(first["optim"]["_target_"], "optim", first["allow_modules"])
     if not getattr(optim, "traceable", True):
         return f"optim={optim.__name__.lower()} cannot be traced"
