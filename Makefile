@@ -1,6 +1,8 @@
 # make train   train on the embedded default; everything needed is installed into $(VENV) first
 # make test    the whole suite
 # make test-gpu   the tests that say something about CUDA, on the GPU (16 cores, one GPU)
+# make allpairs   every pair of techniques, and every technique on every kind of input; ends with a report
+# make catalogue   write docs/catalogue.md from the options' own cards
 # make lint    style and types
 # Pass options as ARGS="technique=mixup", another interpreter as PYTHON=python3.12.
 PYTHON ?= python3
@@ -11,7 +13,7 @@ WORKERS ?= 2
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 RUN = $(VENV)/bin/python -m
 
-.PHONY: train test test-gpu lint
+.PHONY: train test test-gpu allpairs catalogue lint
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.installed
@@ -23,6 +25,12 @@ test: $(VENV)/.installed-test
 
 test-gpu: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(RUN) pytest --device cuda -n 8 --dist loadfile $(ARGS)
+
+allpairs: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(RUN) pytest -m allpairs -n $(WORKERS) tests/test_pairs.py tests/test_kinds.py $(ARGS)
+
+catalogue: $(VENV)/.installed
+	$(RUN) mltricks.config.catalogue docs/catalogue.md
 
 lint: $(VENV)/.installed-dev
 	$(RUN) ruff check .

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,8 +29,16 @@ study_kill study_searchers sweep_browser sweep_page trust values wandb wandb_swe
 losses that were recorded on a CPU. ``--device cuda`` leaves them out, as it does tests marked ``cpu``."""
 
 
+def fitting(shared: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The shared overrides without the width and the limit that a custom model and divided custom data lack."""
+    lacking = {"model=custom": "model.width=", "data=custom": "data.limit="}
+    absent = tuple(key for choice, key in lacking.items() if choice in overrides)
+    return [override for override in shared if not override.startswith(absent)]
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", choices=["cpu", "cuda"], default="cpu", help="what device=auto finds in every test")
+    parser.addoption("--pairs-shard", type=int, default=0, help="which part of all pairs of options has its turn")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,6 +63,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = {item for item in items if item.get_closest_marker("gpu")}
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=list(left_out))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """End a run of all pairs with those that are refused, and why, and those that fail."""
+    if "allpairs" not in config.getoption("-m"):
+        return
+    terminalreporter.section("refused and failing pairs")
+    for report in (r for kind in ("passed", "failed", "error") for r in terminalreporter.getreports(kind)):
+        reasons = [str(text) for name, text in report.user_properties if name == "refused"]
+        if report.failed or (reasons and report.when == "call"):
+            why = reasons[0] if not report.failed else getattr(report.longrepr, "reprcrash", report.longrepr)
+            terminalreporter.write_line(f"{'FAILS' if report.failed else 'refused'}  {report.nodeid}  {why}")
 
 
 @dataclass(frozen=True)
@@ -100,6 +122,20 @@ def train_digits(tmp_path: Path) -> Callable[..., Summary]:
     def train(*overrides: str, folder: Path | None = None, resume: bool = False) -> Summary:
         cfg = mltricks.compose([*TINY, "epochs=2", *overrides])
         return mltricks.train(cfg, folder or tmp_path / "run", resume)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``teacher(*overrides)`` is the output folder of a short run on these data, for distillation."""
+
+    @functools.cache
+    def train(*overrides: str) -> Path:
+        folder = tmp_path_factory.mktemp("teacher")
+        shared = fitting([*TINY, "batch_size=16", "epochs=1"], overrides)
+        mltricks.train(mltricks.compose([*shared, *overrides]), folder)
+        return folder
 
     return train
 

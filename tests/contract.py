@@ -1,17 +1,23 @@
-"""What the contract tests know about each technique: what it needs, and the setting at which it changes nothing."""
+"""What the contract tests share: small runs, which techniques and pairs there are, and what their cards state."""
 
 from __future__ import annotations
 
-import random
-from itertools import islice
+import math
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
+import contract_models
 import pytest
 import torch
-from conftest import EXACT
+from conftest import EXACT, fitting
+from statements import Statement, read_statement
 
 import mltricks
+from mltricks import checkpoint
 from mltricks.build import Run, build
 from mltricks.config.compose import plain
 from mltricks.config.options import conf_dir
@@ -22,30 +28,24 @@ SMALL = ["data.limit=320", "batch_size=16", "model.width=4", "epochs=4", "optim.
 INDUCTOR = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 """For tests that compile: Inductor of torch 2.11 uses it on CUDA, and a warning as an error fails the compilation."""
 
-NEEDS: dict[str, list[str]] = {
-    "fixmatch": ["data.unlabeled_ratio=2", "data.limit=160"],
-    "stochastic_depth": ["model=resnet9", "model.pool=mean"],
-}
-"""Overrides without which a technique is refused."""
+PAIRS_A_RUN = 100
+"""Pairs that one run of the suite tries; the others have their turn in other runs, or in ``pytest -m allpairs``."""
 
-OFF: dict[str, list[str]] = {
-    "ema": [],
-    "clip_norm": ["technique.clip_norm.max_norm=1e9"],
-    "accumulate": ["technique.accumulate.num_micro=1"],
-    "layerwise_lr": ["technique.layerwise_lr.decay=1.0"],
-    "dropout": ["technique.dropout.p=0.0"],
-    "label_smoothing": ["technique.label_smoothing.epsilon=0.0"],
-    "l1": ["technique.l1.conv=0", "technique.l1.linear=0"],
-    "l2": ["technique.l2.conv=0", "technique.l2.linear=0"],
-    "elastic_net": ["technique.elastic_net.conv=0", "technique.elastic_net.linear=0"],
-    "sam": ["technique.sam.rho=0.0"],
-    "cutmix": ["technique.cutmix.p_batch=0.0"],
-    "flip": ["technique.flip.p=0.0"],
-    "crop": ["technique.crop.padding=0"],
-    "distill": ["technique.distill.weight=0.0"],
-    "stochastic_depth": ["technique.stochastic_depth.p=0.0"],
+MODELS = ("DropoutAfterConvolution", "DropoutInChannelsLast", "MaximaOfPlainBackgrounds", "NormsOfPlainBackgrounds")
+"""Models of ``contract_models`` on which techniques keep the contract too: layouts, one channel, ties."""
+
+KINDS = {
+    "tokens": ["data=text", "data.path={here}/contract_data.py", "data.length=8", "model.depth=1", "model.heads=2"],
+    "vector": ["data=custom", "data._target_=contract_data.Blobs", "allow_modules=[contract_data]", "model=mlp"],
+    "values": [
+        *("data=custom", "data._target_=contract_data.Slope", "allow_modules=[contract_data]", "model=mlp"),
+        "objective=regress",
+    ],
+    "mask": ["data=digit_masks", "model=fcn", "model.depth=1", "objective=segment"],
+    "pair": ["data=digit_halves", "model=two_towers"],
+    **{name: contract_models.overrides(name) for name in MODELS},
 }
-"""Settings at which training must equal the run without the technique, bit for bit."""
+"""Inputs, objectives and models besides the digits and the convnet, on which techniques keep the contract too."""
 
 
 def techniques() -> list[str]:
@@ -53,24 +53,59 @@ def techniques() -> list[str]:
     return sorted(path.stem for path in (conf_dir() / "technique").glob("[a-z]*.yaml"))
 
 
-def pairs(count: int) -> list[tuple[str, str]]:
-    """A fixed sample of ordered pairs of techniques."""
-    names = techniques()
-    every = [(a, b) for a in names for b in names if a != b]
-    return random.Random(0).sample(every, min(count, len(every)))
+@cache
+def statement(name: str) -> Statement:
+    """What the card of a technique states."""
+    return read_statement(conf_dir() / "technique" / f"{name}.yaml")
 
 
-def needs(names: tuple[str, ...], teacher: Path | None = None) -> list[str]:
-    """The overrides that these techniques need on top of ``SMALL``."""
-    overrides = [o for name in names for o in NEEDS.get(name, [])]
-    if "distill" in names:
-        overrides.append(f"technique.distill.teacher={teacher}")
-    return overrides
+def place(*names: str) -> float:
+    """A number in [0, 1) that depends on the names alone, so that it stays when options are added."""
+    return zlib.crc32("+".join(sorted(names)).encode()) / 2**32
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Every two techniques, in an order that their names decide."""
+    every = list(combinations(techniques(), 2))
+    return [pair if zlib.crc32("".join(pair).encode()) % 2 else pair[::-1] for pair in every]
+
+
+def turn(every: Sequence[tuple[str, str]], shard: int, budget: int) -> list[tuple[str, str]]:
+    """About ``budget`` of the pairs; those of another shard are others, and all shards together are all pairs."""
+    shards = max(1, math.ceil(len(every) / budget))
+    return [pair for pair in every if int(place(*pair) * shards) == shard % shards]
+
+
+def chosen(every: Sequence[tuple[str, str]], budget: int, config: pytest.Config) -> list[tuple[str, str]]:
+    """All pairs under ``pytest -m allpairs``, else those whose turn it is."""
+    if "allpairs" in config.getoption("-m"):
+        return list(every)
+    return turn(every, config.getoption("--pairs-shard"), budget)
+
+
+def needs(names: Iterable[str], teacher: Callable[..., Path], kind: Sequence[str] = ()) -> list[str]:
+    """The overrides that these techniques need on top of ``SMALL``, with a teacher on the same data."""
+    overrides = [override for name in names for override in statement(name).needs]
+    return [o.replace("=RUN", f"={teacher(*kind)}") if o.endswith("=RUN") else o for o in overrides]
+
+
+def stacked_as(names: Iterable[str]) -> str:
+    """The override that chooses these techniques."""
+    return f"technique=[{','.join(names)}]"
 
 
 def make(*overrides: str) -> Run:
     """A run on a part of the digits."""
-    return build(plain(mltricks.compose([*SMALL, *overrides])))
+    return build(plain(mltricks.compose([*fitting(SMALL, overrides), *overrides])))
+
+
+def reason_against(overrides: Sequence[str]) -> str:
+    """Why a run is refused when it is built; empty where it is not."""
+    try:
+        make(*overrides)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def advance(run: Run, steps: int, start: int = 0) -> list[float]:
@@ -93,3 +128,16 @@ def assert_same(a: Any, b: Any) -> None:
     """Two nested dicts of tensors are equal bit for bit."""
     for x, y in zip(leaves(a), leaves(b), strict=True):
         assert torch.equal(x, y)
+
+
+def assert_resumes_exactly(overrides: Sequence[str], stop: int, total: int, path: Path) -> list[float]:
+    """A run that is saved after ``stop`` updates and goes on elsewhere ends as if nothing had been; its losses."""
+    whole = make(*overrides)
+    losses = advance(whole, stop)
+    checkpoint.save(path, whole.state, whole.cfg)
+    losses += advance(whole, total - stop, start=stop)
+    second = make(*overrides)
+    second.state = checkpoint.restore(checkpoint.load(path)["state"], second.state, path)
+    advance(second, total - stop, start=stop)
+    assert_same(whole.state, second.state)
+    return losses

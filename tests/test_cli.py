@@ -166,7 +166,7 @@ def run_python(script: str, tmp_path: Path) -> str:
 
 def test_importing_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
     out = run_python("import sys, mltricks; print(*sorted(m.partition('.')[0] for m in sys.modules))", tmp_path)
-    assert not {"torch", "numpy", "hydra", "omegaconf", "yaml"} & set(out.split())
+    assert not {"torch", "numpy", "hydra", "omegaconf", "yaml", "ruamel"} & set(out.split())
 
 
 def test_the_default_run_imports_little_before_its_first_step(tmp_path: Path) -> None:
@@ -180,6 +180,7 @@ def test_the_default_run_imports_little_before_its_first_step(tmp_path: Path) ->
     )
     loaded = set(run_python(script, tmp_path).split())
     heavy = {"wandb", "optuna", "matplotlib", "sklearn", "scipy", "pandas", "torchvision", "timm", "PIL", "rich"}
+    heavy |= {"ruamel.yaml"}
     heavy |= {"torch._dynamo", "torch._inductor", "torch.distributed.tensor", "torch.utils.tensorboard", "safetensors"}
     assert not heavy & loaded, sorted(heavy & loaded)
 

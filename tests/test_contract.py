@@ -2,71 +2,50 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from contract import NEEDS, OFF, advance, assert_same, largest_difference, make, needs, pairs, techniques
+from contract import (
+    advance,
+    assert_resumes_exactly,
+    assert_same,
+    largest_difference,
+    make,
+    needs,
+    stacked_as,
+    statement,
+    techniques,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import mltricks
-from mltricks import checkpoint
 from mltricks.stack.run import StackedRun
 
 STEPS_PER_EPOCH = 20
 
 
-@pytest.fixture(scope="session")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of a short run, for distillation."""
-    folder = tmp_path_factory.mktemp("teacher")
-    overrides = ["data.limit=320", "batch_size=16", "model.width=4", "epochs=1", "plots=false", "progress=none"]
-    mltricks.train(mltricks.compose(overrides), folder)
-    return folder
-
-
-def stacked_as(names: tuple[str, ...]) -> str:
-    return f"technique=[{','.join(names)}]"
-
-
 @pytest.mark.parametrize("name", techniques())
-def test_loss_falls(name: str, teacher: Path) -> None:
+def test_loss_falls(name: str, teacher: Callable[..., Path]) -> None:
     run = make(stacked_as((name,)), *needs((name,), teacher))
     losses = advance(run, 60)
-    assert sum(losses[-10:]) < sum(losses[:10])
-
-
-def assert_resumes_exactly(names: tuple[str, ...], teacher: Path, tmp_path: Path, stop: int, total: int) -> None:
-    overrides = [stacked_as(names), *needs(names, teacher), "optim=sgd", "optim.lr=0.01"]
-    whole = make(*overrides)
-    advance(whole, total)
-    first = make(*overrides)
-    advance(first, stop)
-    checkpoint.save(tmp_path / "last.pt", first.state, first.cfg)
-    second = make(*overrides)
-    saved = checkpoint.load(tmp_path / "last.pt")["state"]
-    second.state = checkpoint.restore(saved, second.state, tmp_path / "last.pt")
-    advance(second, total - stop, start=stop)
-    assert_same(whole.state, second.state)
+    assert all(math.isfinite(loss) for loss in losses)
+    if statement(name).loss_falls:
+        assert sum(losses[-10:]) < sum(losses[:10])
 
 
 @pytest.mark.parametrize("stop", [3, STEPS_PER_EPOCH], ids=["within an epoch", "between epochs"])
 @pytest.mark.parametrize("name", techniques())
-def test_resumed_run_is_the_uninterrupted_one(name: str, stop: int, teacher: Path, tmp_path: Path) -> None:
-    assert_resumes_exactly((name,), teacher, tmp_path, stop, stop + 4)
-
-
-@pytest.mark.parametrize("names", pairs(12), ids="+".join)
-def test_pairs_resume_and_trace(names: tuple[str, ...], teacher: Path, tmp_path: Path) -> None:
-    overrides = [stacked_as(names), *needs(names, teacher)]
-    eager = make(*overrides)
-    assert_resumes_exactly(names, teacher, tmp_path, 3, 6)
-    traced = make(*overrides, "engine=traced")
-    assert advance(eager, 4) == pytest.approx(advance(traced, 4), rel=1e-4)
+def test_resumed_run_is_the_uninterrupted_one(
+    name: str, stop: int, teacher: Callable[..., Path], tmp_path: Path
+) -> None:
+    overrides = [stacked_as((name,)), *needs((name,), teacher), "optim=sgd", "optim.lr=0.01"]
+    assert_resumes_exactly(overrides, stop, stop + 4, tmp_path / "last.pt")
 
 
 @pytest.mark.parametrize("name", techniques())
-def test_traced_equals_eager(name: str, teacher: Path) -> None:
+def test_traced_equals_eager(name: str, teacher: Callable[..., Path]) -> None:
     overrides = [stacked_as((name,)), *needs((name,), teacher), "optim=sgd", "optim.lr=0.01"]
     eager, traced = make(*overrides), make(*overrides, "engine=traced")
     assert advance(eager, 5) == pytest.approx(advance(traced, 5), rel=1e-5)
@@ -74,7 +53,7 @@ def test_traced_equals_eager(name: str, teacher: Path) -> None:
 
 
 @pytest.mark.parametrize("name", techniques())
-def test_row_of_a_stack_is_the_run_alone(name: str, teacher: Path) -> None:
+def test_row_of_a_stack_is_the_run_alone(name: str, teacher: Callable[..., Path]) -> None:
     shared = [stacked_as((name,)), *needs((name,), teacher), "optim=sgd"]
     overrides = [[*shared, f"seed={seed}", f"optim.lr={lr}"] for seed, lr in ((0, 0.01), (7, 0.003))]
     stacked = StackedRun([make(*o) for o in overrides])
@@ -97,7 +76,7 @@ class Watch(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", techniques())
-def test_step_never_waits_for_the_device(name: str, teacher: Path) -> None:
+def test_step_never_waits_for_the_device(name: str, teacher: Callable[..., Path]) -> None:
     run = make(stacked_as((name,)), *needs((name,), teacher))
     batch, hyper = next(run.source.stream(0)), run.hypers.at(0)
     with Watch():
@@ -105,10 +84,11 @@ def test_step_never_waits_for_the_device(name: str, teacher: Path) -> None:
     assert torch.isfinite(metrics["loss"])
 
 
-@pytest.mark.parametrize("name", sorted(OFF.keys() & set(techniques())))
-def test_switched_off_it_changes_nothing(name: str, teacher: Path) -> None:
-    shared = [o for o in NEEDS.get(name, []) if not o.startswith("technique")]
-    off = make(stacked_as((name,)), *needs((name,), teacher), *OFF[name])
+@pytest.mark.parametrize("name", [name for name in techniques() if statement(name).off is not None])
+def test_switched_off_it_changes_nothing(name: str, teacher: Callable[..., Path]) -> None:
+    stated = statement(name)
+    shared = [o for o in stated.needs if not o.startswith("technique.")]
+    off = make(stacked_as((name,)), *needs((name,), teacher), *stated.off)
     baseline = make(*shared)
     assert advance(off, 6) == advance(baseline, 6)
     for key in ("params", "opt"):

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mltricks.config.cards import read_cards
+from mltricks.config.catalogue import catalogue
+from mltricks.config.options import conf_dir
+
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(bash|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NEEDS_DATA = {"experiment=baseline": "MNIST", "data=cifar10": "cifar-10-batches-py", "data=text": "text"}
@@ -48,13 +52,8 @@ def test_every_block_runs(document: str, tmp_path: Path) -> None:
                 assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 
-def test_readme_names_every_option() -> None:
-    text = (ROOT / "README.md").read_text()
-    for group in (ROOT / "conf").iterdir():
-        for option in group.glob("[a-z]*.yaml") if group.is_dir() else []:
-            assert f"`{option.stem}`" in text or option.stem == "loss_scale", (
-                f"{group.name}={option.stem} is not in the README"
-            )
+def test_the_catalogue_is_current() -> None:
+    assert (ROOT / "docs/catalogue.md").read_text() == catalogue(read_cards([conf_dir()])), "type: make catalogue"
 
 
 def test_pictures_of_the_readme_exist() -> None:

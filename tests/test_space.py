@@ -249,7 +249,7 @@ def settings_with_ranges() -> list[tuple[str, str, str, str, str]]:
     """File, option, key, default and comment of every setting that says how it is searched."""
     cards = [card for group in read_cards([conf_dir()]).values() for card in group]
     found = [(card.group, card.name, *row) for card in cards for row in card.values if "search:" in row[2]]
-    top = read_values((conf_dir() / "config.yaml").read_text().splitlines(), "")
+    top = read_values((conf_dir() / "config.yaml").read_text(), "")
     return [*found, *(("config", "config", *row) for row in top if "search:" in row[2])]
 
 

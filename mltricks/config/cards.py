@@ -1,7 +1,8 @@
-"""What the YAML files say of themselves: one card an option, read from its comments. Nothing else is imported.
+"""What the YAML files say of themselves: one card an option, read from its comments.
 
 The header's first line is the description; a line with ``python -m mltricks`` is how to try it; ``Word: text`` is a
-field. The comment beside a value is its meaning.
+field. A line that is indented goes on with the one above it. The comment beside a value is its meaning.
+docs/architecture.md lists the fields.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ruamel.yaml.nodes import MappingNode, Node
 
 COMMAND = "python -m mltricks"
 FIELD = re.compile(r"([A-Z][\w -]*): (.+)")
-VALUE = re.compile(r"^(?P<indent> *)(?P<key>[\w.]+):(?:\s+(?P<value>[^#].*?))?(?:\s+#\s?(?P<meaning>.*))?$")
 TECHNIQUE_GROUPS = ("technique", "augment", "regularizer")
 
 
@@ -53,58 +57,79 @@ def read_cards(folders: Sequence[Path], groups: Sequence[str] = ()) -> dict[str,
 
 def read_card(path: Path, folders: Sequence[Path] = ()) -> Card:
     """The card of one option; settings that it takes over from a file beside it come first."""
-    group, lines = path.parent.name, path.read_text(encoding="utf-8").splitlines()
-    header: list[str] = []
-    while lines and (not lines[0].strip() or lines[0].startswith("#")):
-        header.append(lines.pop(0).lstrip("#").strip())
+    group, text = path.parent.name, path.read_text(encoding="utf-8")
+    header = read_header(text)
     is_global = "@package _global_" in header
-    header = [line for line in header if line and not line.startswith("@package")]
+    header = [line for line in header if not line.startswith("@package")]
     command = next((line for line in header if line.startswith(COMMAND)), f"{COMMAND} {group}={path.stem}")
     fields = {m[1]: m[2] for line in header[1:] if (m := FIELD.fullmatch(line))}
     values: list[tuple[str, str, str]] = []
     parts: list[str] = []
-    for part in named_in_defaults(lines):
+    for part in named_in_defaults(text):
         beside = path.with_name(f"{part}.yaml")
         if part.startswith("_") and beside.is_file():
             values += read_card(beside, folders).values
         elif not part.startswith("_"):
             parts.append(part)
-    values += read_values(lines, "" if is_global else f"{group}.")
+    values += read_values(text, "" if is_global else f"{group}.")
     return Card(group, path.stem, header[0] if header else "", command, fields, tuple(values), tuple(parts))
 
 
-def named_in_defaults(lines: Sequence[str]) -> Iterator[str]:
+def read_header(text: str) -> list[str]:
+    """The comment lines at the top of a file, each joined with the indented lines that go on with it."""
+    header: list[str] = []
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            break
+        words = line.lstrip("#").strip()
+        if header and words and line.startswith("#   "):
+            header[-1] += f" {words}"
+        elif words:
+            header.append(words)
+    return header
+
+
+def read_tree(text: str) -> MappingNode | None:
+    """A file as nodes with comments and positions; ``None`` where it holds comments alone."""
+    from ruamel.yaml import YAML  # here: only commands that show options need it
+
+    return YAML().compose(text)
+
+
+def named_in_defaults(text: str) -> Iterator[str]:
     """The entries of a defaults list: ``name`` or ``group=name``."""
-    inside = False
-    for line in lines:
-        if line.startswith("defaults:"):
-            inside = True
-            yield from (
-                name.strip() for name in line.removeprefix("defaults:").strip().strip("[]").split(",") if name.strip()
-            )
-        elif inside and line.strip().startswith("- "):
-            entry = line.strip().removeprefix("- ").partition("#")[0].removeprefix("override ").strip().lstrip("/")
-            yield entry.replace(": ", "=") if ": " in entry else "=".join(entry.rsplit("/", 1))
-        elif inside and line.strip():
-            inside = False
+    tree = read_tree(text)
+    lists = [value for key, value in tree.value if key.value == "defaults"] if tree else []
+    for entry in (entry for found in lists for entry in found.value):
+        if isinstance(entry.value, str):
+            yield "=".join(entry.value.lstrip("/").rsplit("/", 1))
+        else:
+            [(key, value)] = entry.value
+            yield f"{key.value.removeprefix('override ').lstrip('/')}={value.value}"
 
 
-def read_values(lines: Sequence[str], prefix: str) -> list[tuple[str, str, str]]:
-    """Full key, default and meaning of every setting in the body of a file; what a comment goes on with is joined."""
-    values: list[tuple[str, str, str]] = []
-    path: list[tuple[int, str]] = []
-    for line in lines:
-        match = VALUE.match(line)
-        if match is None:
-            if values and line.strip().startswith("#"):
-                key, default, meaning = values[-1]
-                values[-1] = (key, default, f"{meaning} {line.strip().lstrip('# ')}")
+def read_values(text: str, prefix: str) -> list[tuple[str, str, str]]:
+    """Full key, default and meaning of every setting in the body of a file; the lines of a comment are joined."""
+    tree = read_tree(text)
+    return list(_settings(tree, text, prefix)) if tree else []
+
+
+def _settings(tree: MappingNode, text: str, prefix: str) -> Iterator[tuple[str, str, str]]:
+    for key, value in tree.value:
+        if key.value in ("_target_", "defaults"):
             continue
-        depth, key, value = len(match["indent"]), match["key"], match["value"]
-        path = [*((d, k) for d, k in path if d < depth), (depth, key)]
-        if value and key not in ("_target_", "defaults"):
-            values.append((prefix + ".".join(k for _, k in path), value, match["meaning"] or ""))
-    return values
+        if isinstance(value.value, list) and not value.flow_style:
+            yield from _settings(value, text, f"{prefix}{key.value}.")
+        else:
+            default = text[value.start_mark.index : value.end_mark.index]
+            yield f"{prefix}{key.value}", default, _comment(value)
+
+
+def _comment(node: Node) -> str:
+    """The comment beside a value, its lines joined."""
+    tokens = [token for token in node.comment or () if token is not None]
+    lines = [line.strip().lstrip("#").strip() for token in tokens for line in token.value.splitlines()]
+    return " ".join(line for line in lines if line)
 
 
 def listing(cards: dict[str, list[Card]]) -> list[str]:

@@ -63,7 +63,7 @@ def limits_of(key: str, tried: list[float]) -> Limits:
 def meanings(group: str) -> dict[str, str]:
     """The comments beside the settings of a group, by key; of the first of its options that has one."""
     if not group:
-        return {key: text for key, _, text in read_values((conf_dir() / "config.yaml").read_text().splitlines(), "")}
+        return {key: text for key, _, text in read_values((conf_dir() / "config.yaml").read_text(), "")}
     found: dict[str, str] = {}
     for cards in read_cards([conf_dir()], TECHNIQUE_GROUPS if group in TECHNIQUE_GROUPS else [group]).values():
         for key, _, text in (value for card in cards for value in card.values):

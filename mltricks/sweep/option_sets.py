@@ -128,6 +128,6 @@ def _top_level(folders: Sequence[Path]) -> dict[str, tuple[Domain, str]]:
     from mltricks.config.cards import read_values
 
     path = next((p for folder in folders if (p := folder / "config.yaml").is_file()), None)
-    lines = path.read_text(encoding="utf-8").splitlines() if path else []
-    found = [(key, parse_comment(meaning)) for key, _, meaning in read_values(lines, "") if not key.startswith("hydra")]
+    text = path.read_text(encoding="utf-8") if path else ""
+    found = [(key, parse_comment(meaning)) for key, _, meaning in read_values(text, "") if not key.startswith("hydra")]
     return {key: (domain, "config") for key, domain in found if domain is not None}

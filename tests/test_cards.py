@@ -1,0 +1,81 @@
+"""Every card can be read by people and by the contract tests: whole sentences, known fields, statements that parse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from statements import Statement, problems, read_statement
+
+from mltricks.config.cards import read_card
+from mltricks.config.options import conf_dir
+
+OPTIONS = sorted(path for path in conf_dir().rglob("*.yaml") if path.name != "config.yaml")
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_a_card_is_whole(path: Path) -> None:
+    assert not list(problems(path)), path
+
+
+@pytest.mark.parametrize("path", sorted((conf_dir() / "technique").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_technique_says_how_it_is_switched_off(path: Path) -> None:
+    assert "Off" in read_card(path).fields, f"{path}: write # Off: SETTING=VALUE, always (reason), or none (reason)"
+
+
+def write(folder: Path, *lines: str) -> Path:
+    path = folder / "technique" / "mine.yaml"
+    path.parent.mkdir()
+    body = "technique:\n  mine:\n    _target_: a.B\n    p: 0.5   # probability\n"
+    path.write_text("\n".join(["# @package _global_", "# What it is", *lines, body]))
+    return path
+
+
+def test_statements_are_read(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "# Off: p=0 q=1.5 (where nothing is random)",
+        "# Needs: data.limit=9 technique.mine.teacher=RUN",
+        "# Not with: simclr (no labels); optim=sgd (it has no",
+        "#   second moment)",
+        "# Loss: rises while the queue fills",
+    )
+    assert not list(problems(path))
+    assert read_statement(path) == Statement(
+        ["technique.mine.p=0", "technique.mine.q=1.5"],
+        ["data.limit=9", "technique.mine.teacher=RUN"],
+        {"simclr": "no labels", "optim=sgd": "it has no second moment"},
+        loss_falls=False,
+    )
+
+
+def test_off_may_be_always_or_never(tmp_path: Path) -> None:
+    for word, off in (("always", []), ("none", None)):
+        (tmp_path / word).mkdir()
+        assert read_statement(write(tmp_path / word, f"# Off: {word} (reason)")).off == off
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("# Off: p -> 0", "Off: p -> 0"),
+        ("# Off: none", "reason"),
+        ("# Needs: a residual model", "Needs: a residual model"),
+        ("# Not with: simclr", "Not with: simclr"),
+        ("# Loss: goes up", "Loss: goes up"),
+        ("# Switched off: p=0", "no command and no field"),
+        ("# and so on", "no command and no field"),
+        ("# Combines: with everything, and", "mid-sentence"),
+        ("# Combines: with everything (but", "mid-sentence"),
+        ("# Off: p=0\n# Off: p=1", "twice"),
+    ],
+)
+def test_a_malformed_line_is_found(tmp_path: Path, line: str, said: str) -> None:
+    found = list(problems(write(tmp_path, line)))
+    assert any(said in text for text in found), found
+
+
+def test_a_malformed_statement_names_its_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "# Off: p -> 0")
+    with pytest.raises(ValueError, match=r"technique/mine\.yaml: Off: p -> 0"):
+        read_statement(path)
