@@ -9,9 +9,11 @@ key           shape                  dtype              meaning
 x             (B, C, H, W)           uint8 -> float32   images in raw units until ``normalize``, then standardised
               (B, L)                 int64              tokens
               (B, D)                 float32            features
+              dict of such                              inputs of several parts, as an input kind has them
 y             (B,)                   int64              class index
               (B, K)                 float32            class probabilities (after mixup, cutmix, label smoothing)
               (B, L)                 int64              next token at every position
+              (B, H, W)              int64              class of every pixel
               (B,) or (B, D)         float32            regression target
 index         (B,)                   int64              position of every sample in its split; after mixup and cutmix
                                                         that of the first of a pair. Every training batch has it

@@ -157,7 +157,7 @@ def info_of(about: dict[str, Any], tensors: Weights, allow: Sequence[str]) -> In
         allow: packages whose input kinds the file may name.
 
     Raises:
-        ValueError: it names a class that is no input kind.
+        ValueError: it names a class that is no input kind, or none, as earlier versions did.
     """
     statistics: dict[str, Any] = {}
     for name in [name for name in tensors if name.startswith(INPUT)]:
@@ -167,6 +167,10 @@ def info_of(about: dict[str, Any], tensors: Weights, allow: Sequence[str]) -> In
             inner = inner.setdefault(key, {})
         inner[last] = tensors.pop(name)
     known = about["info"]
+    if "input" not in known:
+        raise ValueError(
+            "an earlier version of mltricks wrote these weights and described inputs otherwise. Train again."
+        )
     kind = restored(known["input"], statistics, allow)
     return Info(kind, known["target"], known["num_outputs"], tuple(known["classes"]))
 

@@ -16,6 +16,7 @@ from mltricks.build import Run, build
 from mltricks.config.compose import plain
 from mltricks.data.streamed import Reader, StreamedSplit, Workers
 from mltricks.state import leaves, merged
+from mltricks.weights import info_of
 
 TINY = ["data.limit=64", "epochs=2", "batch_size=16", "device=cpu", "progress=none"]
 PAIR = ["data=digit_halves", "model=two_towers", "model.width=8"]
@@ -74,3 +75,9 @@ class NoObjective:
 def test_a_class_that_is_no_objective_is_refused() -> None:
     with pytest.raises(ValueError, match=r"gives a NoObjective, no objective\. Derive the class from"):
         make(f"objective._target_={__name__}.NoObjective", f"allow_modules=[{__name__}]")
+
+
+def test_weights_of_an_earlier_version_are_refused() -> None:
+    before = {"kind": "image", "target": "classes", "in_shape": [1, 8, 8], "num_outputs": 10, "classes": []}
+    with pytest.raises(ValueError, match="an earlier version of mltricks wrote these weights"):
+        info_of({"info": before}, {}, [])
