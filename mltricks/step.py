@@ -19,6 +19,7 @@ from mltricks.data.order import PER_SAMPLE, Learn
 from mltricks.functional.micro_batches import in_micro_batches
 from mltricks.functional.wrapped_model import Recorded
 from mltricks.functional_model import FunctionalModel
+from mltricks.optim.kernels import update_of
 from mltricks.state import State, map_state
 from mltricks.technique import Aux, Ctx, GradFn, LossFn, Params, PredFn, Technique, bind, defines
 
@@ -82,8 +83,7 @@ def build_step(
         guarded = "finite" in aux
         aux["previous"] = {name: p.clone() for name, p in before.items()} if needs_previous else before
         rule = bind(optim, hyper["optim"])
-        update = rule.update_written_out if guarded else rule.update_in_place if donate else rule.update
-        params, opt = update(grads, opt, moving)
+        params, opt = update_of(rule, donate, guarded)(grads, opt, moving)
         if guarded:
             params, opt = keep_where(aux["finite"], params, moving), keep_where(aux["finite"], opt, state["opt"])
         params = {**before, **params} if frozen else params

@@ -46,6 +46,7 @@ def train(
         Diverged: the loss became NaN or infinite.
     """
     cfg, given = plain(cfg), folder is not None
+    check_job(cfg)
     folder = Path(folder) if folder is not None else new_folder()
     if resume and (done := finished(folder, cfg)) is not None:
         return done
@@ -72,6 +73,17 @@ def train(
             raise
         session.conclude()
     return summary
+
+
+def check_job(cfg: dict[str, Any]) -> None:
+    """Refuse a configuration that another job of ours is for; a job of a user's own may train.
+
+    Raises:
+        ValueError: names the job.
+    """
+    room, _, job = cfg["job"]["_target_"].rpartition(".")
+    if room == "mltricks.jobs" and job != "train":
+        raise ValueError(f"job={job} is no training. Leave job={job} out, or run python -m mltricks job={job}.")
 
 
 class Group(Protocol):

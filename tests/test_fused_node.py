@@ -117,7 +117,7 @@ def flat_update(optim: Any, num: int) -> Any:
         grads, params = list(tensors[:num]), list(tensors[num : 2 * num])
         held = iter(tensors[2 * num : -2])
         slots = {slot: [next(held) for _ in range(num)] for slot in optim.slots}
-        p, s = bind(optim, {"lr": tensors[-1]}).applied(grads, slots, params, tensors[-2])
+        p, s = bind(optim, {"lr": tensors[-1]}).apply(grads, slots, params, tensors[-2])
         return [*p, *(t for slot in optim.slots for t in s[slot])]
 
     return fn

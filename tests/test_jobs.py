@@ -268,3 +268,9 @@ def test_show_trains_nothing(run_cli: Callable[..., Outcome], tmp_path: Path) ->
     assert done.status == 0, done.err
     assert "mixup -> ema" in done.out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_training_from_python_refuses_the_configuration_of_another_job(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"job=list is no training. Leave job=list out"):
+        mltricks.train(mltricks.compose(["job=list"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

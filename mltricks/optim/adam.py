@@ -15,11 +15,12 @@ from torch import Tensor
 
 from mltricks.config.values import Decay, Positive
 from mltricks.functional import foreach
-from mltricks.optim.base import Optimizer, Slots, numbers
+from mltricks.optim.base import Slots
+from mltricks.optim.kernels import WithKernel, numbers
 
 
 @dataclass(frozen=True)
-class Adam(Optimizer):
+class Adam(WithKernel):
     """p = p - lr m_hat / (sqrt(v_hat) + eps), with m, v the averages of g and g^2, where g includes weight_decay p.
 
     Args:

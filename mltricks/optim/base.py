@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mltricks.config.values import NonNegative, Positive, check_fields, suggest
-from mltricks.optim import fused_node
 from mltricks.technique import Params, bind
 
 Opt = dict[str, Any]
@@ -22,8 +21,8 @@ Slots = dict[str, list[Tensor]]
 class Optimizer:
     """The base: turns the dicts of the state into lists, and splits off the parameters that are not decayed.
 
-    A subclass gives ``slots``, the names of its tensors per parameter, and ``rule``, its arithmetic on lists; where
-    the same can be done in place it gives ``fused`` too.
+    A subclass gives ``slots``, the names of its tensors per parameter, and ``rule``, its arithmetic on lists. One that
+    has a kernel for it derives from ``mltricks.optim.kernels.WithKernel``.
 
     Args:
         lr: learning rate, > 0.
@@ -38,20 +37,8 @@ class Optimizer:
     slots: ClassVar[tuple[str, ...]] = ()
     traceable: ClassVar[bool] = True
     """Whether engines may trace ``update``."""
-    fused_from: ClassVar[int | None] = None
-    """Elements a tensor, on average, from which a stack has ``fused`` for each trial and not ``rule`` for all of them;
-    ``None``: a recorded step always has ``rule``."""
     learning_rates: ClassVar[tuple[str, ...]] = ("lr",)
     """The fields that the ``scheduler`` group drives."""
-
-    kernel_is_the_rule: ClassVar[bool] = True
-    """Whether ``fused`` does what ``rule`` does: a subclass may have changed the one and inherited the other."""
-
-    def __init_subclass__(cls) -> None:
-        def nearest(*names: str) -> int:
-            return next(i for i, owner in enumerate(cls.__mro__) if set(names) & vars(owner).keys())
-
-        cls.kernel_is_the_rule = nearest("fused", "kernel") <= nearest("rule", "decayed")
 
     def __post_init__(self) -> None:
         check_fields(self, "optim.")
@@ -88,39 +75,16 @@ class Optimizer:
         new_opt["count"] = opt["count"] + 1
         for names, rule in self.groups(params):
             slots = {slot: [opt[slot][n] for n in names] for slot in rule.slots}
-            p, slots = rule.applied([grads[n] for n in names], slots, [params[n] for n in names], new_opt["count"])
+            p, slots = rule.apply([grads[n] for n in names], slots, [params[n] for n in names], new_opt["count"])
             new_params.update(zip(names, p, strict=True))
             for slot in rule.slots:
                 new_opt[slot].update(zip(names, slots[slot], strict=True))
         return new_params, new_opt
 
-    def update_in_place(self, grads: Params, opt: Opt, params: Params) -> tuple[Params, Opt]:
-        """As ``update``, writing into the given tensors where there is a way to and the floats are numbers."""
-        if not (self.kernel_is_the_rule and self.can_fuse()):
-            return self.update(grads, opt, params)
-        opt["count"].add_(1)
-        for names, rule in self.groups(params):
-            ps = [params[name] for name in names]
-            strides = [p.stride() for p in ps]
-            slots = {slot: laid_out(opt[slot], names, ps, strides) for slot in rule.slots}
-            rule.fused(laid_out(dict(grads), names, ps, strides), slots, ps, opt["count"])
-        return params, opt
-
-    def update_written_out(self, grads: Params, opt: Opt, params: Params) -> tuple[Params, Opt]:
-        """As ``update``, with ``rule`` whatever records it: a step that may be undone rounds the same everywhere."""
-        with fused_node.fused_nodes(""):
-            return self.update(grads, opt, params)
-
-    def can_fuse(self) -> bool:
-        """Whether ``fused`` may be used with these hyperparameters."""
-        return False
-
-    def applied(
+    def apply(
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
     ) -> tuple[list[Tensor], Slots]:
-        """``rule``, or where a graph is recorded that shall have the fused kernel in it, that."""
-        if self.kernel_is_the_rule and fused_node.fits(self, params, grads):
-            return fused_node.update(self, grads, slots, params, count)
+        """Compute ``rule``, in whichever way is fastest."""
         return self.rule(grads, slots, params, count)
 
     def rule(
@@ -128,10 +92,6 @@ class Optimizer:
     ) -> tuple[list[Tensor], Slots]:
         """The arithmetic: gradients, slots and parameters to new parameters and slots; ``count`` starts at 1."""
         raise AssertionError(f"{type(self).__name__} defines no rule")
-
-    def fused(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> None:
-        """The same arithmetic in place, on slots and parameters; the gradients are only read."""
-        raise AssertionError(f"{type(self).__name__} defines no fused kernel")
 
     def choose(self, params: Params) -> list[list[str]]:
         """The names of the parameters that each of ``rules`` is for."""
@@ -208,26 +168,3 @@ def check_patterns(key: str, patterns: Sequence[str], params: Params) -> None:
             raise ValueError(
                 f"{key} has {pattern}, which is the name of no parameter. {suggest(pattern, [*params, *_WORDS])}"
             )
-
-
-def numbers(*values: Any) -> bool:
-    """Whether all values are plain numbers rather than tensors."""
-    for value in values:  # noqa: SIM110 (called at every update, and twice as fast as all())
-        if not isinstance(value, (float, int)):
-            return False
-    return True
-
-
-def laid_out(held: Params, names: Sequence[str], params: Sequence[Tensor], strides: Sequence[Any]) -> list[Tensor]:
-    """The named tensors in the storage order of their parameters, put back into ``held`` where they were not.
-
-    The fused kernels walk both in memory order and do not look at strides.
-    """
-    tensors = [held[name] for name in names]
-    if [t.stride() for t in tensors] != strides:
-        tensors = [
-            t if t.stride() == s else torch.empty_like(p).copy_(t)
-            for t, p, s in zip(tensors, params, strides, strict=True)
-        ]
-        held.update(zip(names, tensors, strict=True))
-    return tensors

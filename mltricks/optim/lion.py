@@ -14,11 +14,12 @@ from torch import Tensor
 
 from mltricks.config.values import Decay
 from mltricks.functional import foreach
-from mltricks.optim.base import Optimizer, Slots, numbers
+from mltricks.optim.base import Slots
+from mltricks.optim.kernels import WithKernel, numbers
 
 
 @dataclass(frozen=True)
-class Lion(Optimizer):
+class Lion(WithKernel):
     """p = p - lr (sign(beta1 m + (1 - beta1) g) + weight_decay p), then m = beta2 m + (1 - beta2) g.
 
     Args:

@@ -23,7 +23,8 @@ from torch import Tensor
 from mltricks.config.values import Count, Decay, Positive
 from mltricks.functional import foreach
 from mltricks.optim.adamw import AdamW
-from mltricks.optim.base import Opt, Optimizer, Slots, check_patterns, matching, numbers
+from mltricks.optim.base import Opt, Optimizer, Slots, check_patterns, matching
+from mltricks.optim.kernels import WithKernel, numbers
 from mltricks.technique import Params
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -32,7 +33,7 @@ SMALLEST_NORM = 1e-7
 
 
 @dataclass(frozen=True)
-class Muon(Optimizer):
+class Muon(WithKernel):
     """m = momentum m + (1 - momentum) g;  p = (1 - lr weight_decay) p - lr sqrt(max(1, rows / columns)) orthogonal(m).
 
     With Nesterov the direction is (1 - momentum) g + momentum m. The size of m does not matter, only its shape.

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from mltricks.config.values import Decay
 from mltricks.functional import foreach
-from mltricks.optim.base import Optimizer, Slots, numbers
+from mltricks.optim.base import Slots
+from mltricks.optim.kernels import WithKernel, numbers
 
 
 @dataclass(frozen=True)
-class SGD(Optimizer):
+class SGD(WithKernel):
     """d = g + weight_decay p;  m = momentum m + d;  p = p - lr (m, or d + momentum m with Nesterov).
 
     Args:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from mltricks.config.values import NonNegative, suggest
-from mltricks.optim.base import Opt, Optimizer, check_patterns, laid_out, matching, numbers
+from mltricks.optim.base import Opt, Optimizer, check_patterns, matching
+from mltricks.optim.kernels import laid_out, numbers
 from mltricks.state import map_state
 from mltricks.technique import Params
 
