@@ -79,11 +79,11 @@ def check_job(cfg: dict[str, Any]) -> None:
     """Refuse a configuration that another job of ours is for; a job of a user's own may train.
 
     Raises:
-        ValueError: names the job.
+        ValueError: names the job's function.
     """
     room, _, job = cfg["job"]["_target_"].rpartition(".")
     if room == "mltricks.jobs" and job != "train":
-        raise ValueError(f"job={job} is no training. Leave job={job} out, or run python -m mltricks job={job}.")
+        raise ValueError(f"this configuration is of a job that does not train ({job}). Compose it without job=.")
 
 
 class Group(Protocol):

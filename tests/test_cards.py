@@ -79,3 +79,11 @@ def test_a_malformed_statement_names_its_file(tmp_path: Path) -> None:
     path = write(tmp_path, "# Off: p -> 0")
     with pytest.raises(ValueError, match=r"technique/mine\.yaml: Off: p -> 0"):
         read_statement(path)
+
+
+@pytest.mark.parametrize("path", sorted((conf_dir() / "technique").glob("[a-z]*.yaml")), ids=lambda path: path.stem)
+def test_no_technique_is_off_by_default(path: Path) -> None:
+    """Off values stay allowed, as searches begin or end there; chosen as it is, a technique does something."""
+    defaults = {key: value for key, value, _ in read_card(path, [conf_dir()]).values}
+    off = [setting.split("=") for setting in read_statement(path).off or []]
+    assert not off or any(float(defaults[key]) != float(value) for key, value in off)

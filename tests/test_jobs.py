@@ -271,6 +271,6 @@ def test_show_trains_nothing(run_cli: Callable[..., Outcome], tmp_path: Path) ->
 
 
 def test_training_from_python_refuses_the_configuration_of_another_job(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"job=list is no training. Leave job=list out"):
+    with pytest.raises(ValueError, match=r"does not train \(list_options\). Compose it without job="):
         mltricks.train(mltricks.compose(["job=list"]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
