@@ -8,6 +8,7 @@ may be changed.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -31,6 +32,8 @@ FREE = (
 """What may be changed: none of it enters the arithmetic of a step. Sums may still be rounded otherwise elsewhere."""
 WHOLE = ("completed", "stopped_early", "pruned")
 """Outcomes after which there is nothing to go on with."""
+ASKS = re.compile(r"\$\{.*:", re.DOTALL)
+"""A value that OmegaConf would get from a resolver, as ``${oc.env:NAME}``; references to other keys have no colon."""
 LENGTH = ("epochs", "max_steps")
 """What may be made larger, so that a run trains longer, where no step so far depends on the length of the run."""
 
@@ -130,11 +133,9 @@ def saved_config(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is no folder of a run, or the checkpoint is damaged.
     """
-    from omegaconf import OmegaConf
-
     if (folder / LAST).is_file():
         saved, record = checkpoint.load_config(folder / LAST), folder / "config.yaml"
-        written = plain(OmegaConf.load(record)) if record.is_file() else saved
+        written = read_config(record) if record.is_file() else saved
         for path, (mine, theirs) in differences(written, saved).items():
             if path in LENGTH:
                 saved[path] = mine  # it was being made longer
@@ -147,10 +148,28 @@ def saved_config(folder: Path) -> dict[str, Any]:
 
     for name in ("config.yaml", ".hydra/config.yaml"):
         if (folder / name).is_file():
-            return whole(plain(OmegaConf.load(folder / name)), folder)
+            return whole(read_config(folder / name), folder)
     raise ValueError(
         f"resume={folder}: there is no run in it. Give the output folder of a run, which holds config.yaml."
     )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration in a file of a run's folder.
+
+    Raises:
+        ValueError: a value asks for something of this machine, such as an environment variable.
+    """
+    from omegaconf import OmegaConf
+
+    cfg = OmegaConf.load(path)
+    for key, text in _leaves(OmegaConf.to_container(cfg, resolve=False)):  # type: ignore[arg-type]
+        if ASKS.search(str(text)) and not key.startswith("hydra."):
+            raise ValueError(
+                f"{path}: {key} is {text}, which asks this machine for a value. Write the value itself there, or type "
+                "the run's command again."
+            )
+    return plain(cfg)
 
 
 def whole(cfg: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A run that trains alone and one that trains in a stack with others go through th
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -199,12 +200,29 @@ def remove_stale(folder: Path) -> None:
         (folder / stale).unlink(missing_ok=True)
 
 
+def check_links(folder: Path) -> None:
+    """Refuse a folder with links that lead out of it: whoever made them would choose what the run overwrites.
+
+    Raises:
+        ValueError: names the link.
+    """
+    home = folder.resolve()
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in [*folders, *files]):
+            if path.is_symlink() and not path.resolve().is_relative_to(home):
+                raise ValueError(
+                    f"{path} is a link to {path.resolve()}, outside the run's folder, and going on would write there. "
+                    "Put what it points to in its place."
+                )
+
+
 def load_saved(cfg: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     """The checkpoint of the run in a folder, or ``None`` where it was stopped before its first: it then begins anew.
 
     Raises:
-        ValueError: the configuration would not go on with that run but make another.
+        ValueError: the configuration would not go on with that run but make another, or a link leads out of the folder.
     """
+    check_links(folder)
     for path, (mine, theirs) in differences(cfg, saved_config(folder)).items():
         if not is_free(path) and path not in LENGTH:
             raise ValueError(f"{path}={mine} cannot go on with the run in {folder}, where it was {theirs}.")

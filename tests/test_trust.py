@@ -7,6 +7,8 @@ import inspect
 import json
 import pkgutil
 import random
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,8 +104,9 @@ def test_a_group_makes_its_own_classes_and_nothing_else() -> None:
                 continue
             names.append(target)
     for group, names in admitted.items():
-        if group != "job":
-            assert all(inspect.isclass(locate(n, group, [])) or n.rpartition(".")[2][:7] == "create_" for n in names)
+        functions = [n for n in names if inspect.isfunction(locate(n, group, []))]
+        assert group in ("model", "job") or not functions, functions
+        assert group != "model" or all(n.rpartition(".")[2].startswith("create_") for n in functions)
         assert all(n.startswith(HOMES[group]) for n in names), group
     jobs = {path.stem for path in (conf_dir() / "job").glob("*.yaml")}
     assert {name.rpartition(".")[2].replace("list_options", "list") for name in admitted["job"]} == jobs
@@ -156,7 +159,8 @@ def test_the_checkpoint_before_the_last_is_kept(tmp_path: Path) -> None:
     last, previous = checkpoint.load(folder / LAST), folder / "checkpoints/previous.pt"
     assert int(checkpoint.load(previous)["state"]["step"]) < int(last["state"]["step"])
     content = bytearray((folder / LAST).read_bytes())
-    content[len(content) // 2] ^= 1
+    weights = next(iter(last["state"]["params"].values())).numpy().tobytes()
+    content[content.index(weights) + len(weights) // 2] ^= 1
     (folder / LAST).write_bytes(content)
     with pytest.raises(ValueError, match=r"last\.pt is damaged.*previous\.pt: move it"):
         checkpoint.load(folder)
@@ -169,3 +173,36 @@ def test_the_checkpoint_before_the_last_is_kept(tmp_path: Path) -> None:
 
 def test_both_files_have_the_same_mode(trained: Path) -> None:
     assert (trained / LAST).stat().st_mode == (trained / BEST).stat().st_mode
+
+
+@pytest.mark.parametrize("link", ["metrics.jsonl", "plots/loss.png", "checkpoints"])
+def test_a_run_folder_cannot_choose_what_is_overwritten(trained: Path, tmp_path: Path, link: str) -> None:
+    theirs, mine = tmp_path / "gift", tmp_path / "mine"
+    (theirs / link).parent.mkdir(parents=True)
+    shutil.copy(trained / "config.yaml", theirs)
+    mine.mkdir()
+    (mine / "last.pt").write_text("mine")
+    (theirs / link).symlink_to(mine if link == "checkpoints" else mine / "last.pt")
+    with pytest.raises(ValueError, match=rf"{re.escape(link)} is a link to .*outside the run's folder"):
+        mltricks.train(mltricks.compose(TINY), theirs, resume=True)
+    assert (mine / "last.pt").read_text() == "mine"
+
+
+def test_links_within_the_folder_are_harmless(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run/latest").symlink_to("checkpoints")
+    (tmp_path / "run/summary.json").unlink()
+    assert mltricks.train(mltricks.compose(TINY), tmp_path / "run", resume=True).status == "completed"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", ".hydra/config.yaml"])
+@pytest.mark.parametrize("asks", ["${oc.env:SECRET}", "${oc.${word}:SECRET}", "a ${oc.env:SECRET}"])
+def test_a_run_folder_reads_no_environment(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, asks: str
+) -> None:
+    monkeypatch.setenv("SECRET", "told")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    text = (trained / "config.yaml").read_text().replace("objective_metric: null", f"objective_metric: '{asks}'")
+    (tmp_path / name).write_text(f"{text}word: env\n")
+    with pytest.raises(ValueError, match=r"objective_metric is .*asks this machine"):
+        resumed_config(mltricks.compose([f"resume={tmp_path}"]), [])

@@ -85,7 +85,8 @@ def _may_be_named(found: Any, group: str, allow: Sequence[str]) -> bool:
     if not home.startswith(HOMES.get(group, ())):
         return False
     if inspect.isfunction(found):
-        return package == "mltricks" and (_is_job(found) if group == "job" else found.__name__.startswith("create_"))
+        makes_model = group == "model" and package == "mltricks" and found.__name__.startswith("create_")
+        return makes_model or (group == "job" and _is_job(found))
     return inspect.isclass(found) and group != "job"
 
 
