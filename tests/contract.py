@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from functools import cache
 from itertools import combinations, islice
 from pathlib import Path
@@ -96,7 +97,13 @@ def stacked_as(names: Iterable[str]) -> str:
 
 def make(*overrides: str) -> Run:
     """A run on a part of the digits."""
-    return build(plain(mltricks.compose([*fitting(SMALL, overrides), *overrides])))
+    return build(deepcopy(composed(*fitting(SMALL, overrides), *overrides)))
+
+
+@cache
+def composed(*overrides: str) -> dict[str, Any]:
+    """The configuration of a run, composed once: that takes five times as long as building the run."""
+    return plain(mltricks.compose(list(overrides)))
 
 
 def reason_against(overrides: Sequence[str]) -> str:
