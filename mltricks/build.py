@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import INPUTS, Batch
-from mltricks.compatibility import check_batches, check_engine, check_fit, check_prediction, check_sampler, check_shapes
+from mltricks.compatibility import (
+    check_batches,
+    check_engine,
+    check_fit,
+    check_one_output,
+    check_prediction,
+    check_sampler,
+    check_shapes,
+)
 from mltricks.config.create import create
 from mltricks.config.settings import check_settings
 from mltricks.data import custom
@@ -108,6 +116,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     notes: list[str] = []
     module = create_model(cfg, data, seed, allow, objective, batch, notes)
     check_batches(source, module, techniques)
+    check_one_output(techniques, module, data.info, objective)
     shapes = declared(techniques, data.info.in_shape)
     check_shapes(shapes, module, data.info, objective)
     model, state, frozen = set_up(module, techniques, optim, batch, device, cfg)

@@ -135,6 +135,21 @@ def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info, objective
             )
 
 
+def check_one_output(techniques: Techniques, module: nn.Module, info: Info, objective: Any) -> None:
+    """Refuse a technique that works on one tensor of outputs, where the model gives several."""
+    needing = [name for name, technique in techniques.items() if technique.needs_one_output]
+    if not needing or objective.output_shape(info) is not None:  # a shape is that of one tensor
+        return
+    with torch.no_grad():
+        outputs = module.eval()(info.input.zeros(2))
+    module.train()
+    if not isinstance(outputs, torch.Tensor):
+        raise ValueError(
+            f"technique={needing[0]} works on outputs that are one tensor, and model={type(module).__name__} gives "
+            f"a {type(outputs).__name__} of them. Leave {needing[0]} out."
+        )
+
+
 def check_batches(source: Source, module: nn.Module, techniques: Techniques) -> None:
     """Refuse batches of one sample where a layer or a loss needs a second to compare it with."""
     if source.smallest_batch > 1:

@@ -122,6 +122,8 @@ class Technique:
     """Kinds of target (``classes``, ``tokens``, ``values``) it is right for; empty for all."""
     needs_one_target: ClassVar[bool] = False
     """Whether it moves or mixes parts of a sample, so that ``y`` must be of the sample as a whole."""
+    needs_one_output: ClassVar[bool] = False
+    """Whether it works on the model's outputs as one tensor, so that a model with several is refused."""
     needs_whole_batch: ClassVar[bool] = False
     """Whether its loss compares the samples of a batch, so that micro-batches would change what it means."""
     needs_previous: ClassVar[bool] = False

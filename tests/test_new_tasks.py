@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import Outcome
 from contract import advance
-from torch import Tensor
+from torch import Tensor, nn
 
 import mltricks
 from mltricks.build import Run, build
 from mltricks.config.compose import plain
+from mltricks.data.info import Info
 from mltricks.data.streamed import Reader, StreamedSplit, Workers
+from mltricks.objectives.base import Objective
 from mltricks.state import leaves, merged
 from mltricks.weights import info_of
 
@@ -81,3 +87,49 @@ def test_weights_of_an_earlier_version_are_refused() -> None:
     before = {"kind": "image", "target": "classes", "in_shape": [1, 8, 8], "num_outputs": 10, "classes": []}
     with pytest.raises(ValueError, match="an earlier version of mltricks wrote these weights"):
         info_of({"info": before}, {}, [])
+
+
+class Heads(nn.Module):
+    """A model with two outputs."""
+
+    def __init__(self, in_shape: tuple[int, ...], num_outputs: int):
+        super().__init__()
+        size = math.prod(in_shape)
+        self.first, self.second = nn.Linear(size, num_outputs), nn.Linear(size, num_outputs)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"first": self.first(x.flatten(1)), "second": self.second(x.flatten(1))}
+
+
+@dataclass(frozen=True)
+class BothHeads(Objective):
+    """The mean of the cross-entropies of both outputs."""
+
+    targets = ("classes",)
+
+    def per_sample(self, outputs: dict[str, Tensor], y: Tensor) -> Tensor:
+        return torch.stack([F.cross_entropy(part, y, reduction="none") for part in outputs.values()]).mean(0)
+
+    def output_shape(self, info: Info) -> None:
+        return None
+
+    def predict(self, outputs: dict[str, Tensor]) -> Tensor:
+        return torch.stack([part.softmax(-1) for part in outputs.values()]).mean(0)
+
+
+HEADS = ["model=custom", f"model._target_={__name__}.Heads", f"objective._target_={__name__}.BothHeads"]
+HEADS += [f"allow_modules=[{__name__}]"]
+
+
+def test_a_model_of_several_outputs_trains_is_loaded_and_predicts(tmp_path: Path) -> None:
+    eager, traced = (advance(make(*HEADS, "technique=[ema]", f"engine={engine}"), 8) for engine in ("eager", "traced"))
+    assert eager[-1] < eager[0]
+    assert eager == pytest.approx(traced, rel=1e-5)
+    mltricks.train(mltricks.compose([*TINY, *HEADS, "plots=true"]), tmp_path)
+    found = mltricks.load(tmp_path, [__name__]).predict(torch.zeros(3, 8, 8, 1, dtype=torch.uint8))
+    torch.testing.assert_close(found.sum(1), torch.ones(3))
+
+
+def test_what_works_on_one_tensor_of_outputs_is_refused_where_there_are_several() -> None:
+    with pytest.raises(ValueError, match="technique=tta works on outputs that are one tensor, and model=Heads gives"):
+        make(*HEADS, "technique=[tta]")

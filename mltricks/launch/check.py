@@ -124,7 +124,7 @@ def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, A
         loaded: data splits by their settings; what is loaded here is added.
     """
     from mltricks.build import create_model, load_data
-    from mltricks.compatibility import check_fit, check_shapes
+    from mltricks.compatibility import check_fit, check_one_output, check_shapes
     from mltricks.shapes import declared
 
     name = json.dumps(cfg["data"], sort_keys=True, default=str)
@@ -134,4 +134,5 @@ def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, A
     check_fit(*parts, loaded[name], cfg)
     model = create_model(cfg, loaded[name], cfg["seed"], cfg["allow_modules"], parts[0])
     info = loaded[name].info
+    check_one_output(parts[1], model, info, parts[0])
     check_shapes(declared(parts[1], info.in_shape), model, info, parts[0])

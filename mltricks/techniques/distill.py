@@ -46,6 +46,7 @@ class Distill(Technique):
     """
 
     targets: ClassVar[tuple[str, ...]] = ("classes", "tokens")
+    needs_one_output: ClassVar[bool] = True
 
     teacher: str | None
     temperature: Positive

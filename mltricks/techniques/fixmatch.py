@@ -51,6 +51,7 @@ class Fixmatch(Technique):
     needs = ("x_unlabeled",)
     kinds = ("image",)
     needs_one_target = True
+    needs_one_output = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         if batch["y"].is_floating_point():

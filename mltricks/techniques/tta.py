@@ -38,6 +38,7 @@ class Tta(Technique):
 
     kinds = ("image",)
     needs_one_target = True
+    needs_one_output = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         shorter = min(batch["x"].shape[2:])
