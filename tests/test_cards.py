@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,4 +87,4 @@ def test_no_technique_is_off_by_default(path: Path) -> None:
     """Off values stay allowed, as searches begin or end there; chosen as it is, a technique does something."""
     defaults = {key: value for key, value, _ in read_card(path, [conf_dir()]).values}
     off = [setting.split("=") for setting in read_statement(path).off or []]
-    assert not off or any(float(defaults[key]) != float(value) for key, value in off)
+    assert not off or any(json.loads(defaults[key]) != json.loads(value) for key, value in off)
