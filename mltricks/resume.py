@@ -164,7 +164,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
     cfg = OmegaConf.load(path)
     for key, text in _leaves(OmegaConf.to_container(cfg, resolve=False)):  # type: ignore[arg-type]
-        if ASKS.search(str(text)) and not key.startswith("hydra."):
+        if ASKS.search(str(text)):
             raise ValueError(
                 f"{path}: {key} is {text}, which asks this machine for a value. Write the value itself there, or type "
                 "the run's command again."

@@ -196,13 +196,13 @@ def test_links_within_the_folder_are_harmless(trained: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["config.yaml", ".hydra/config.yaml"])
-@pytest.mark.parametrize("asks", ["${oc.env:SECRET}", "${oc.${word}:SECRET}", "a ${oc.env:SECRET}"])
+@pytest.mark.parametrize("asks", ["${oc.env:SECRET}", "${oc.${word}:SECRET}", "a ${oc.env:SECRET}", "${hydra.job}"])
 def test_a_run_folder_reads_no_environment(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, asks: str
 ) -> None:
     monkeypatch.setenv("SECRET", "told")
     (tmp_path / name).parent.mkdir(exist_ok=True)
     text = (trained / "config.yaml").read_text().replace("objective_metric: null", f"objective_metric: '{asks}'")
-    (tmp_path / name).write_text(f"{text}word: env\n")
-    with pytest.raises(ValueError, match=r"objective_metric is .*asks this machine"):
+    (tmp_path / name).write_text(f"{text}word: env\nhydra: {{job: '${{oc.env:SECRET}}'}}\n")
+    with pytest.raises(ValueError, match=r"(objective_metric|hydra\.job) is .*asks this machine"):
         resumed_config(mltricks.compose([f"resume={tmp_path}"]), [])
