@@ -80,24 +80,39 @@ def build_step(
         grads, aux = onion(bound, "grads", in_micro_batches(base, num_micro))(moving, batch, ctx)
         taught = {} if learn is None else {"sampler": learn(state["sampler"], state["step"], batch, aux)}
 
-        guarded = "finite" in aux
         aux["previous"] = {name: p.clone() for name, p in before.items()} if needs_previous else before
-        rule = bind(optim, hyper["optim"])
-        params, opt = update_of(rule, donate, guarded)(grads, opt, moving)
-        if guarded:
-            params, opt = keep_where(aux["finite"], params, moving), keep_where(aux["finite"], opt, state["opt"])
+        params, opt = updated(bind(optim, hyper["optim"]), grads, opt, moving, donate, aux.get("finite"))
         params = {**before, **params} if frozen else params
 
-        aux["grads"], own = grads, dict(state["own"])
-        for name in afters:
-            changed, own[name] = bound[name].after(params, ctx.scope(name), aux)
-            assert changed is params or techniques[name].after_changes != "own", f"technique={name}: after only reads"
-            params = changed
+        aux["grads"] = grads
+        params, own = through_after(bound, afters, params, ctx, aux)
 
         new = {"params": params, "buffers": ctx.buffers, "opt": opt, "own": own, "step": state["step"] + 1}
         return {**new, **taught}, aux["metrics"]
 
     return step
+
+
+def updated(
+    optim: Any, grads: Params, opt: Any, params: Params, donate: bool, finite: Tensor | None
+) -> tuple[Params, Any]:
+    """The optimiser's update; where ``finite`` is false, everything as it was."""
+    new_params, new_opt = update_of(optim, donate, finite is not None)(grads, opt, params)
+    if finite is None:
+        return new_params, new_opt
+    return keep_where(finite, new_params, params), keep_where(finite, new_opt, opt)
+
+
+def through_after(
+    techniques: Techniques, names: Sequence[str], params: Params, ctx: Ctx, aux: Aux
+) -> tuple[Params, dict[str, Any]]:
+    """Pipe the parameters through the ``after`` verb of the named techniques, each with its own tensors."""
+    own = dict(ctx.all_own)
+    for name in names:
+        changed, own[name] = techniques[name].after(params, ctx.scope(name), aux)
+        assert changed is params or techniques[name].after_changes != "own", f"technique={name}: after only reads"
+        params = changed
+    return params, own
 
 
 def with_sample_losses(objective: Any) -> LossFn:
