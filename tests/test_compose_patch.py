@@ -179,3 +179,16 @@ def test_a_missing_value_is_named_before_anything_runs(hydra: Any) -> None:
 def test_a_key_that_does_not_exist_is_refused(hydra: Any) -> None:
     with pytest.raises(HydraException, match=r"optim\.lrr"):
         Composer(hydra.config_loader, master(hydra)).job(0, ["optim.lrr=1"])
+
+
+def test_what_is_relied_on_of_hydras_private_function() -> None:
+    """It takes parsed overrides and a configuration, needs no loader, and sets, adds and deletes in place."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create({"a": {"b": 1, "c": 2}, "d": 3})
+    OmegaConf.set_struct(config, True)
+    overrides = OverridesParser.create().parse_overrides(["a.b=5", "+a.e=[1,x]", "~a.c", "++d=null"])
+    assert ConfigLoaderImpl._apply_overrides_to_config(overrides, config) is None
+    assert OmegaConf.to_container(config) == {"a": {"b": 5, "e": [1, "x"]}, "d": None}
