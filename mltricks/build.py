@@ -30,7 +30,7 @@ from mltricks.data.splits import DataSplits
 from mltricks.freezing import frozen_names, still_norms
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import Hypers
-from mltricks.process.device import choose_device, set_arithmetic
+from mltricks.process.device import choose_device, set_arithmetic, set_threads
 from mltricks.schedules.drives import Drives, extract_drives, learning_rate_drives
 from mltricks.shapes import Shapes, declared
 from mltricks.state import INIT, ORDER, SETUP, State, fold, map_state, reseed
@@ -100,6 +100,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     allow, seed = cfg["allow_modules"], cfg["seed"]
     set_arithmetic(cfg["deterministic"], cfg["precision"]["tf32"])
     device = choose_device(cfg["device"])
+    notes = set_threads(cfg["threads"]) if device.type == "cpu" else []
     techniques, drives = create_techniques(cfg, allow)
     optim_node, optim_drives = extract_drives(cfg["optim"], "optim", allow)
     optim, engine = create(optim_node, "optim", allow), create(cfg["engine"], "engine", allow)
@@ -113,7 +114,6 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     total_steps = source.total_steps
 
     batch = normalized(next(source.stream(0)), data.info)
-    notes: list[str] = []
     module = create_model(cfg, data, seed, allow, objective, batch, notes)
     check_batches(source, module, techniques)
     check_one_output(techniques, module, data.info, objective)

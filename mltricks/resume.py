@@ -25,9 +25,9 @@ from mltricks.config.settings import top_level
 from mltricks.summary import Summary, read_summary
 
 FREE = (
-    *("device", "deterministic", "engine", "data.root", "data.download", "data.num_workers", "eval_batch_size"),
+    *("device", "threads", "deterministic", "engine", "data.root", "data.download", "data.num_workers"),
     *("tracker", "progress", "plots", "log_every", "checkpoint_every_steps", "show", "job", "resume", "allow_modules"),
-    *("checkpoint", "input", "overwrite"),
+    *("checkpoint", "input", "overwrite", "eval_batch_size"),
 )
 """What may be changed: none of it enters the arithmetic of a step. Sums may still be rounded otherwise elsewhere."""
 WHOLE = ("completed", "stopped_early", "pruned")

@@ -187,6 +187,8 @@ def prepare(
         ledger.recall(run.state.pop("host"), observers)
         known = saved["overrides"]
         summary.overrides = known + [o for o in summary.overrides if o not in known and not o.startswith("resume=")]
+    if run.device.type == "cpu":
+        summary.threads = torch.get_num_threads()
     if run.device.type == "cuda":
         summary.tf32 = allows_tf32(cfg["deterministic"], cfg["precision"]["tf32"])
     summary.device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else str(run.device)

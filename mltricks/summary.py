@@ -34,6 +34,7 @@ class Summary:
         notes: what was worth saying when the run was built, such as which weights came from another run.
         versions: of mltricks, torch and python.
         device: what it ran on.
+        threads: threads of an operation on the CPU; ``null`` on another device.
         tf32: whether CUDA might round the factors of float32 products to TF32; ``null`` on another device.
         git: commit of the working directory, and whether it was changed; ``null`` outside a repository.
         folder: the output folder.
@@ -58,6 +59,7 @@ class Summary:
     notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
+    threads: int | None = None
     tf32: bool | None = None
     git: dict[str, Any] | None = None
     folder: str = ""

@@ -16,6 +16,7 @@ HINTS: dict[str, Any] = {
     "batch_size": Count,
     "eval_batch_size": Count,
     "device": str,
+    "threads": Count | None,
     "precision.dtype": Literal["fp32", "bf16", "fp16"],
     "precision.tf32": bool | Literal["auto"],
     "deterministic": bool,

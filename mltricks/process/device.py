@@ -27,6 +27,31 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def set_threads(threads: int | None) -> list[str]:
+    """Set how many threads an operation on the CPU may use.
+
+    Small steps suffer where other processes keep the cores busy: a thread that has done its share waits for one that
+    has not been given a core. A step of 12 ms then takes four times as long with two threads, and a quarter longer
+    with one. The number is not chosen by the load: the rounding of sums depends on it.
+
+    Args:
+        threads: their number; ``None`` leaves it to torch, one for each core.
+
+    Returns:
+        Advice, where the cores are busy and the number was left to torch.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+        return []
+    cores = os.cpu_count() or 1
+    if not hasattr(os, "getloadavg") or torch.get_num_threads() == 1 or os.getloadavg()[0] < 0.75 * cores:
+        return []
+    return [
+        f"note: other processes keep {os.getloadavg()[0]:.1f} of {cores} cores busy, and operations use "
+        f"{torch.get_num_threads()} threads. threads=1 is often faster then."
+    ]
+
+
 def set_arithmetic(deterministic: bool, tf32: bool | str) -> None:
     """Decide how CUDA computes from now on; this comes before any CUDA call, as cuBLAS reads its setting at its start.
 

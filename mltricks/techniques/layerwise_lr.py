@@ -45,7 +45,8 @@ class LayerwiseLr(Technique):
         new = dict(params)
         for name, depth in ctx.own.items():
             # torch.lerp is exact at weight 1, so that decay = 1 changes nothing
-            new[name] = aux["previous"][name].lerp(params[name], self.decay**depth)
+            share = (self.decay**depth).to(params[name].dtype)
+            new[name] = aux["previous"][name].lerp(params[name], share)
         return new, ctx.own
 
 
