@@ -24,7 +24,7 @@ def test_the_number_is_set_and_recorded(train_digits: Callable[..., Summary]) ->
     summary = train_digits("threads=1", "device=cpu")
     assert (summary.threads, torch.get_num_threads()) == (1, 1)
     with pytest.raises(ValueError, match="threads=0 is out of range"):
-        train_digits("threads=0")
+        train_digits("threads=0", "overwrite=true")
 
 
 @pytest.mark.usefixtures("two_threads")
