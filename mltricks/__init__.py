@@ -1,6 +1,6 @@
-"""Every technique for training neural networks one override away, proven on real data.
+"""A training tool for PyTorch: every technique is a configuration option that one override switches on.
 
-The names below are imported when first used, so that ``import mltricks`` costs nothing.
+The public names load on first use, so that ``import mltricks`` does not import torch.
 """
 
 import sys
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Keeps ``mltricks.train`` the function: when a submodule is imported, it is set as an attribute of its package."""
+    """Keep ``mltricks.train`` the function: Python would overwrite it with the submodule of the same name."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, getattr(value, name) if name in _HOME and isinstance(value, ModuleType) else value)

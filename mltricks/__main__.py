@@ -1,8 +1,8 @@
 """The command: ``python -m mltricks``.
 
-Exit status: 0 done, also stopped early, and where a signal came after the last step; 1 failed or refused; 75 stopped by
-SIGTERM and 130 by Ctrl-C. A run that is stopped in the midst of training saves first; one that is stopped while it is
-built has nothing to save, and ``resume=`` begins it anew. A second Ctrl-C stops at once, with the checkpoint before.
+Exit status: 0 for success, which includes early stopping and a signal after the last step; 1 for an error; 75 after
+SIGTERM; 130 after Ctrl-C. A run interrupted during training saves a checkpoint first. A run interrupted while it is
+built has nothing to save, and ``resume=`` starts it again. A second Ctrl-C exits at once and keeps the last checkpoint.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from mltricks.process.leave import run_and_leave
 from mltricks.process.libraries import load_ahead
 
 SHORT = "MLTRICKS_SHORT_ERRORS"
-"""Set for processes that this one starts: that HYDRA_FULL_ERROR is set there was our doing and not the user's wish."""
+"""Environment variable that tells child processes that we, not the user, set HYDRA_FULL_ERROR."""
 
 HYDRAS = ("mltricks.report.callback.SweepPage",)
-"""What Hydra itself may make of our package from a configuration, besides its plugins: callbacks. The rest is made by
-``mltricks.config.create``, which has a rule of its own."""
+"""Classes of ours that Hydra instantiates itself, apart from plugins: its callbacks. ``mltricks.config.create``
+instantiates everything else and has its own rule."""
 
 
 def main() -> None:
-    """Run the command line; the exit status is that of the contract: 0, 1, 75 or 130."""
-    gc.disable()  # importing makes objects that stay; to look for garbage among them takes a tenth of the start-up
+    """Run the command line and exit with status 0, 1, 75 or 130."""
+    gc.disable()  # imported modules stay alive; garbage collection over them would take a tenth of the start-up time
     for number in EXIT_STATUS:
         signal.signal(number, stop_now)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1" and SHORT not in os.environ
     if not wants_traceback:
-        os.environ |= {"HYDRA_FULL_ERROR": "1", SHORT: "1"}  # errors come through to here, where they get their form
+        os.environ |= {"HYDRA_FULL_ERROR": "1", SHORT: "1"}  # Hydra re-raises; exceptions are formatted below
     typed = sys.argv[1:]
     try:
         sys.argv[1:] = prepare(typed)
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def run() -> NoReturn:
-    """The command from its beginning to the end of the process."""
+    """Run the command and exit the process."""
     run_and_leave(main, sys.argv[1:], sys._getframe())
 
 
@@ -63,7 +63,7 @@ def run_hydra() -> None:
 
     load_ahead(sys.argv[1:])
     if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())  # the user's own modules, as `python -m` has them
+        sys.path.insert(0, os.getcwd())  # as `python -m` does, so that the user's modules can be imported
     own = [name for o in parse([t for t in sys.argv if t.startswith("allow_modules=")]) for name in choices(o.value())]
     trusted = [*HYDRAS, *(f"{module}.*" for module in own)]
     hydra.main(config_path=str(conf_dir()), config_name="config", execution_whitelist=trusted)(command.task)()
@@ -72,12 +72,12 @@ def run_hydra() -> None:
 
 
 def prepare(arguments: Sequence[str]) -> list[str]:
-    """Write out short forms, check the overrides, and send the output where it belongs.
+    """Expand short forms, check the overrides, and choose the output folder.
 
-    That is into a resumed folder, or nowhere for jobs that print.
+    The folder is the resumed run's; jobs that only print get none.
 
     Raises:
-        ValueError: an override that cannot be right.
+        ValueError: an override is invalid.
     """
     from mltricks.config.options import conf_dir
     from mltricks.config.overrides import check_overrides, own_folders, parse, quoted, split_arguments

@@ -1,4 +1,4 @@
-"""What a batch may contain: one table, so that sources, techniques and objectives mean the same thing by a key.
+"""The keys of a batch: one table that sources, techniques and objectives share.
 
 A batch is a ``dict[str, Tensor]``. Legend: B batch, C channels, H height, W width, L length, D features, K classes,
 U unlabelled samples (``data.unlabeled_ratio`` times B).
@@ -9,14 +9,14 @@ key           shape                  dtype              meaning
 x             (B, C, H, W)           uint8 -> float32   images in raw units until ``normalize``, then standardised
               (B, L)                 int64              tokens
               (B, D)                 float32            features
-              dict of such                              inputs of several parts, as an input kind has them
+              dict of these                             multi-part inputs, as the input kind defines them
 y             (B,)                   int64              class index
               (B, K)                 float32            class probabilities (after mixup, cutmix, label smoothing)
               (B, L)                 int64              next token at every position
               (B, H, W)              int64              class of every pixel
               (B,) or (B, D)         float32            regression target
-index         (B,)                   int64              position of every sample in its split; after mixup and cutmix
-                                                        that of the first of a pair. Every training batch has it
+index         (B,)                   int64              position of each sample in its split; after mixup and cutmix,
+                                                        of the first sample of a pair. Every training batch has it
 x_unlabeled   (U, C, H, W)           as x               training samples without their labels
 ============  =====================  =================  ==========================================================
 """

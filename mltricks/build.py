@@ -1,4 +1,4 @@
-"""From the configuration to everything a run consists of."""
+"""Build a run from its configuration: data, model, techniques, optimiser, step and state."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class Run:
-    """Everything a run consists of; read-only once built, but for ``state``, and ``in_micro_batches``."""
+    """All parts of a run. Only ``state`` and ``in_micro_batches`` change it after ``build``."""
 
     cfg: dict[str, Any]
     device: torch.device
@@ -61,13 +61,13 @@ class Run:
     shapes: Shapes | None = None
     num_micro: int = 1
     notes: list[str] = field(default_factory=list)
-    """What building it found worth saying, such as which weights were taken from another run."""
+    """Messages for the user, such as which weights came from another run."""
     step: Step = None  # type: ignore[assignment]
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
-        """The training batches from number ``start`` on, without end, as the steps take them.
+        """Yield training batches without end, from batch number ``start`` on.
 
-        Ask for each after the step before it: a sampler that learns makes the order of an epoch from the state.
+        Ask for a batch only after the previous step: a learning sampler derives the order of an epoch from the state.
         """
         stream = self.source.stream(start, lambda: self.state["sampler"])
         if self.shapes is None:
@@ -76,13 +76,13 @@ class Run:
         return (shapes.bring(batch, hypers.progress(step)) for step, batch in enumerate(stream, start))
 
     def in_micro_batches(self, num: int) -> None:
-        """Compose the step anew such that the innermost gradient is taken in so many pieces."""
+        """Rebuild the step so that the innermost gradient is computed over ``num`` micro-batches."""
         self.num_micro = num
         self.step = compose_step(self)
 
     @property
     def num_params(self) -> int:
-        """Trained numbers of the model and of what techniques add."""
+        """The number of trained scalars, in the model and in the parameters that techniques add."""
         return sum(p.numel() for name, p in self.state["params"].items() if name not in self.frozen)
 
 
@@ -91,10 +91,10 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
 
     Args:
         cfg: the resolved configuration as nested dicts.
-        data: what another run of the same ``cfg["data"]`` and device has loaded (its ``run.data``); ``None`` to load.
+        data: the ``run.data`` of another run with the same ``cfg["data"]`` and device; ``None`` loads it.
 
     Raises:
-        ValueError: a value is wrong, a combination cannot be right, or a setting would have no effect.
+        ValueError: a value is wrong, options do not fit together, or a setting would have no effect.
     """
     check_settings(cfg)
     allow, seed = cfg["allow_modules"], cfg["seed"]
@@ -140,7 +140,7 @@ def compose_step(run: Run) -> Step:
 
 
 def pure_step(run: Run, normalize: Callable[[Tensor], Tensor], donate: bool = False) -> Step:
-    """The run's step by itself; the arguments are those of ``build_step``."""
+    """The run's step without its engine; the arguments are those of ``build_step``."""
     source = run.source
     return build_step(
         run.model,
@@ -157,7 +157,7 @@ def pure_step(run: Run, normalize: Callable[[Tensor], Tensor], donate: bool = Fa
 
 
 def make_source(cfg: dict[str, Any], data: DataSplits, objective: Any) -> Source:
-    """The stream of training batches, in the order that the configured sampler gives."""
+    """The stream of training batches, ordered by the configured sampler."""
     sampler = create(cfg["sampler"], "sampler", cfg["allow_modules"])
     check_sampler(sampler, objective)
     return Source(
@@ -174,12 +174,12 @@ def make_source(cfg: dict[str, Any], data: DataSplits, objective: Any) -> Source
 
 
 def normalized(batch: Batch, info: Info) -> Batch:
-    """A batch as the model sees it."""
+    """The batch with normalised inputs, as the model receives it."""
     return {key: info.normalize(value) if key in INPUTS else value for key, value in batch.items()}
 
 
 def create_techniques(cfg: dict[str, Any], allow: list[str]) -> tuple[Techniques, Drives]:
-    """The techniques in order, and what drives their scheduled floats."""
+    """The techniques in order, and the schedules of their floats."""
     techniques: Techniques = {}
     drives: Drives = {}
     for name, node in cfg["technique"].items():
@@ -195,7 +195,7 @@ def create_techniques(cfg: dict[str, Any], allow: list[str]) -> tuple[Techniques
 
 
 def load_data(cfg: dict[str, Any], allow: list[str]) -> DataSplits:
-    """The data splits that ``cfg.data`` describes."""
+    """Load the data splits that ``cfg.data`` describes."""
     return custom.load_data(cfg["data"], allow)
 
 
@@ -212,9 +212,9 @@ def create_model(
 
     Args:
         cfg, data, seed, allow, objective: of the run.
-        batch: a normalised one for an initialiser whose call names ``batch``; it is told on the CPU, as the model is.
-            ``None`` for the first samples of the data.
-        notes: takes what the initialisation has to say.
+        batch: a normalised batch for an initialiser whose call names ``batch``, moved to the CPU, where the model is.
+            ``None`` takes the first samples of the data.
+        notes: list to which the initialiser's message is appended.
     """
     reseed(fold(seed, INIT))
     model = make_model(cfg["model"], data.info, allow, objective)
@@ -230,10 +230,10 @@ def create_model(
 
 
 def make_model(node: dict[str, Any], info: Info, allow: list[str], objective: Any) -> nn.Module:
-    """The model that a node of the configuration describes, as its constructor made it; lazy layers get their shapes.
+    """Construct the model that a configuration node describes, and materialise its lazy layers.
 
     Raises:
-        ValueError: it is no module, cannot take such inputs, or gives outputs that the objective cannot use.
+        ValueError: the object is no module, rejects these inputs, or its outputs do not fit the objective.
     """
     model = create(node, "model", allow, in_shape=info.in_shape, num_outputs=info.num_outputs)
     if not isinstance(model, nn.Module):
@@ -244,7 +244,7 @@ def make_model(node: dict[str, Any], info: Info, allow: list[str], objective: An
         with torch.no_grad():
             output = model.eval()(x)
         model.train()
-    except Exception as error:  # whatever a model raises, the user's question is which model fits
+    except Exception as error:  # a model may raise anything; the user needs to know which model fits
         shapes = map_state(lambda t: f"{tuple(t.shape)} {t.dtype}", x)
         raise ValueError(
             f"{what} cannot take these data ({info.input.kind}, a batch of {shapes}): "
@@ -267,7 +267,7 @@ def set_up(
     device: torch.device,
     cfg: dict[str, Any],
 ) -> tuple[FunctionalModel, State, frozenset[str]]:
-    """Run every technique's ``setup`` and lay out the state; the third part names the parameters that never move."""
+    """Run every technique's ``setup`` and create the state; the third result names the frozen parameters."""
     module.to(device)
     probe = FunctionalModel(module)
     params = {name: places[0][0][places[0][1]].detach().clone() for name, places in probe.params}

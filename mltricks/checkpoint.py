@@ -1,4 +1,4 @@
-"""Checkpoints: the state, the configuration and the versions, in one file that is whole or not there."""
+"""Checkpoints: state, configuration and versions in one file, written atomically."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mltricks.state import State, map_state, named_leaves
 
 FORMAT = 2
 LAST = Path("checkpoints/last.pt")
-"""Where in an output folder the checkpoint lies."""
+"""Path of the checkpoint inside an output folder."""
 PREVIOUS = "previous.pt"
-"""The checkpoint before the last one, beside it: what to go back to when the last one is damaged."""
+"""Name of the second-last checkpoint beside ``last.pt``: the fallback when that one is damaged."""
 
 
 def versions() -> dict[str, str]:
-    """The versions a result depends on."""
+    """Versions of the software that a result depends on."""
     return {"mltricks": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]}
 
 
@@ -34,10 +34,10 @@ def save(path: Path, state: State, cfg: dict[str, Any], overrides: Sequence[str]
         path: the file.
         state: every tensor of the run.
         cfg: the resolved configuration.
-        overrides: of the command that started the run, for the record.
+        overrides: from the command that started the run; only recorded.
 
     Raises:
-        NotWritten: the disk is full or the file cannot be written; the last checkpoint is intact.
+        NotWritten: the disk is full or the file is not writable; the previous checkpoint is intact.
     """
     content = {
         "format": FORMAT,
@@ -51,7 +51,7 @@ def save(path: Path, state: State, cfg: dict[str, Any], overrides: Sequence[str]
 
 
 def digest(content: Mapping[str, Any]) -> str:
-    """The BLAKE2b hash of nested dicts of tensors and plain values: names, types, shapes and every byte.
+    """The BLAKE2b hash of nested dicts of tensors and plain values; it covers names, types, shapes and bytes.
 
     >>> digest({"a": torch.zeros(2)}) == digest({"a": torch.zeros(2)})
     True
@@ -69,7 +69,7 @@ def digest(content: Mapping[str, Any]) -> str:
 
 
 def damaged(path: Path, reason: str) -> ValueError:
-    """The error for a damaged checkpoint, with the way back to the one before it."""
+    """The error for a damaged checkpoint; it says how to restore the one before."""
     previous = path.with_name(PREVIOUS)
     way = "Restore the file from a backup, or train again."
     if path.name == LAST.name and previous.is_file():
@@ -81,11 +81,11 @@ def load(path: Path, mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint: ``state``, ``config``, ``overrides`` and ``versions``.
 
     Args:
-        path: the file, or the output folder it lies in.
-        mmap: leave the tensors in the file until they are looked at.
+        path: the file, or its output folder.
+        mmap: map the tensors from the file, so that they are read only when used.
 
     Raises:
-        ValueError: there is none, it is damaged, or it was written by another version of the format.
+        ValueError: the checkpoint is missing, damaged, or in another version of the format.
     """
     path = path / LAST if path.is_dir() else path
     if not path.is_file():
@@ -94,7 +94,7 @@ def load(path: Path, mmap: bool = False) -> dict[str, Any]:
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # a damaged file can make the reader fail in any way
+    except Exception as error:  # unpickling a damaged file can raise anything
         raise damaged(path, f" or is no checkpoint: {first_line(error)}") from error
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise ValueError(f"{path} is no checkpoint of mltricks.")
@@ -115,15 +115,15 @@ def load(path: Path, mmap: bool = False) -> dict[str, Any]:
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """The configuration in a checkpoint; raises as ``load`` does."""
+    """The configuration in a checkpoint. Raises the errors of ``load``."""
     return load(path, mmap=True)["config"]
 
 
 def restore(saved: State, built: State, path: Path) -> State:
-    """The saved state, moved to where the built one lies, after a check that it belongs to the same run.
+    """Check that the saved state fits the newly built one, and move it to its devices.
 
     Raises:
-        ValueError: a tensor is missing, unknown, or has another shape or type.
+        ValueError: a tensor is missing, unknown, or of another shape or dtype.
     """
     mine, theirs = dict(named_leaves(built)), dict(named_leaves({k: v for k, v in saved.items() if k != "host"}))
     for name in sorted(mine.keys() ^ theirs.keys()):
@@ -137,7 +137,7 @@ def restore(saved: State, built: State, path: Path) -> State:
             )
     device = built["step"].device
     moved = map_state(lambda t: t.to(device), {key: value for key, value in saved.items() if key != "host"})
-    if "host" in saved:  # numbers of the host are float64, which not every device has; the window is the device's own
+    if "host" in saved:  # stays on the CPU, apart from the window: its numbers are float64, which MPS lacks
         window = map_state(lambda t: t.to(device), saved["host"]["window"])
         moved["host"] = {**saved["host"], "window": window}
     return moved

@@ -1,4 +1,4 @@
-"""What Hydra calls for every job, in this process or in a worker's."""
+"""The task function: Hydra calls it for every job, in this process or in a worker."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mltricks.process.atomic import remove_empty
 from mltricks.process.interrupt import EXIT_STATUS, stopped_by
 
 QUIET_JOBS = ("list", "explain")
-"""Jobs that write no output folder."""
+"""Jobs without an output folder."""
 failed: list[Exception] = []
-"""The error of a single run, which the command prints in its own form."""
+"""The exception of a single run; the command formats and prints it."""
 
 
 def task(cfg: Any) -> Any:
-    """Run the job; a single one hands its error over in ``failed``, as Hydra would print it too."""
+    """Run the job. A single job stores its exception in ``failed``: if raised, Hydra would print it as well."""
     exit_if_stopped()
     try:
         return run_job(cfg)
@@ -32,13 +32,13 @@ def task(cfg: Any) -> Any:
 
 
 def exit_if_stopped() -> None:
-    """End with the status of the signal that stopped this process, whatever error has become of it."""
+    """Exit with the status of the signal that stopped this process, even if the signal surfaced as another error."""
     if (number := stopped_by()) is not None:
         sys.exit(EXIT_STATUS[number])
 
 
 def run_job(cfg: Any) -> Any:
-    """Run the job that the configuration names; what a sweeper optimises comes back."""
+    """Run the job that the configuration names, and return the value a sweeper optimises."""
     from hydra.core.hydra_config import HydraConfig
 
     from mltricks.config.create import locate
@@ -48,12 +48,12 @@ def run_job(cfg: Any) -> Any:
     try:
         job = locate(cfg.job._target_, "job", cfg.allow_modules)
         if hydra_cfg.runtime.choices.get("job") not in QUIET_JOBS:
-            import torch  # noqa: F401 (what every other job needs, and most of what is imported at all)
+            import torch  # noqa: F401 (every other job needs it, and it is most of the import time)
         watch_garbage()
         return job(cfg, folder, overrides, "MULTIRUN" if is_sweep() else "RUN")
     except Exception as error:
         if is_sweep():
-            if hydra_cfg.runtime.choices.get("hydra/launcher") != "local":  # which has its own line for every job
+            if hydra_cfg.runtime.choices.get("hydra/launcher") != "local":  # a sweep prints one line per job itself
                 name = f"job {hydra_cfg.job.num} ({' '.join(overrides)})"
                 print(f"error: {name} failed: {message_of(error)}", file=sys.stderr)
         elif isinstance(error, ValueError):
@@ -62,14 +62,14 @@ def run_job(cfg: Any) -> Any:
 
 
 def watch_garbage() -> None:
-    """Look for garbage from now on, but not among what importing has made; once in a process."""
+    """Turn garbage collection on and exempt the imported modules from it; once per process."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
 
 
 def is_sweep() -> bool:
-    """Whether the job in hand is one of a sweep."""
+    """Whether the current job belongs to a sweep."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -77,7 +77,7 @@ def is_sweep() -> bool:
 
 
 def remove_if_unused(folder: Path) -> None:
-    """Remove an output folder that holds nothing but the record of a refused command, and the date's above it."""
+    """Remove an output folder that holds only Hydra's record of a refused command, and its empty date folder."""
     if not {path.name for path in folder.iterdir()} <= {".hydra", "summary.json"} or folder == Path.cwd():
         return
     shutil.rmtree(folder)
@@ -85,7 +85,7 @@ def remove_if_unused(folder: Path) -> None:
 
 
 def message_of(error: BaseException, arguments: Sequence[str] = ()) -> str:
-    """What a user needs to know of an error: its message, and more where Hydra's own says little."""
+    """The error message for the user, with details where Hydra's own message lacks them."""
     from mltricks.config.compose import explain
     from mltricks.config.overrides import split_arguments
 

@@ -1,4 +1,4 @@
-"""Refusing what does not go together: combinations that cannot be right, and settings that change nothing."""
+"""Checks across options: refuse combinations that do not fit together and settings without effect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mltricks.technique import defines
 
 
 def check_engine(engine: Any, optim: Any) -> None:
-    """Refuse an engine that traces the step, where the optimiser cannot be traced."""
+    """Refuse an engine that traces the step if the optimiser cannot be traced."""
     if engine.tensors and not getattr(optim, "traceable", True):
         names = f"engine={type(engine).__name__.lower()} traces the step, and optim={type(optim).__name__.lower()}"
         raise ValueError(
@@ -28,7 +28,7 @@ def check_engine(engine: Any, optim: Any) -> None:
 
 
 def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dict[str, Any]) -> None:
-    """Refuse combinations that cannot be right, and settings that change nothing."""
+    """Refuse options that do not fit the data or each other, and settings without effect."""
     if not isinstance(objective, Objective):
         raise ValueError(
             f"objective._target_ gives a {type(objective).__name__}, no objective. "
@@ -49,7 +49,7 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
         if technique.needs_one_target and not objective.one_target:
             raise ValueError(
                 f"technique={name} needs one target for a sample as a whole, and objective={type(objective).__name__} "
-                f"has one for every place in it. Leave {name} out."
+                f"has one for every pixel or position. Leave {name} out."
             )
         technique.check(data.info)
         if "x_unlabeled" in technique.needs and data.unlabeled is None:
@@ -66,7 +66,7 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
 
 
 def check_raw(techniques: Techniques) -> None:
-    """Refuse a technique that needs raw pixels behind one that needs normalised images."""
+    """Refuse a technique that needs raw pixels after one that needs normalised images."""
     _, ready = split_at_normalize(techniques)
     for name in ready:
         if techniques[name].needs_raw:
@@ -77,7 +77,7 @@ def check_raw(techniques: Techniques) -> None:
 
 
 def objectives_for(target: str) -> list[str]:
-    """The options of the group ``objective`` that take a kind of target."""
+    """The options of group ``objective`` that accept a kind of target."""
     import yaml
 
     from mltricks.config.create import locate
@@ -88,7 +88,7 @@ def objectives_for(target: str) -> list[str]:
 
 
 def check_sampler(sampler: Any, objective: Any) -> None:
-    """Refuse a sampler that learns from the losses of samples, where the objective does not give these."""
+    """Refuse a sampler that learns from per-sample losses if the objective has none."""
     if learns(sampler) and type(objective).per_sample is Objective.per_sample:
         raise ValueError(
             f"sampler={type(sampler).__name__} learns from the loss of every sample, and "
@@ -97,9 +97,10 @@ def check_sampler(sampler: Any, objective: Any) -> None:
 
 
 def check_prediction(optim: Any, techniques: Techniques) -> None:
-    """Refuse beside an optimiser that predicts with weights of its own what it would not know of.
+    """Refuse techniques that conflict with an optimiser that predicts with its own weights.
 
-    That is another average that would predict, and what changes the weights after the update.
+    These are averages, which would predict instead, and techniques that change the weights after the update, which
+    the optimiser's own copy would miss.
     """
     averages = [name for name, t in techniques.items() if defines(t, "after") and defines(t, "evaluate")]
     if averages and hasattr(optim, "evaluate"):
@@ -111,12 +112,12 @@ def check_prediction(optim: Any, techniques: Techniques) -> None:
     if changing and hasattr(optim, "evaluate"):
         raise ValueError(
             f"optim={type(optim).__name__} predicts with weights of its own, made of its own tensors, and "
-            f"technique={changing[0]} changes the weights behind its back. Leave {changing[0]} out, or change optim."
+            f"technique={changing[0]} changes the weights alone. Leave {changing[0]} out, or change optim."
         )
 
 
 def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info, objective: Any) -> None:
-    """Refuse a model of fixed size, where a technique changes the shape of samples."""
+    """Refuse a model of fixed input size if a technique changes the shape of samples."""
     if shapes is None:
         return
     for _, shape in shapes.table:
@@ -124,7 +125,7 @@ def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info, objective
         try:
             with torch.no_grad():
                 objective.check_outputs(module.eval()(there.input.zeros(2)), 2, there)
-        except Exception as error:  # whatever a model raises
+        except Exception as error:  # a model may raise anything
             problem = first_line(error)
         module.train()
         if problem:
@@ -136,9 +137,9 @@ def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info, objective
 
 
 def check_one_output(techniques: Techniques, module: nn.Module, info: Info, objective: Any) -> None:
-    """Refuse a technique that works on one tensor of outputs, where the model gives several."""
+    """Refuse a technique that works on a single output tensor if the model returns several."""
     needing = [name for name, technique in techniques.items() if technique.needs_one_output]
-    if not needing or objective.output_shape(info) is not None:  # a shape is that of one tensor
+    if not needing or objective.output_shape(info) is not None:  # ``output_shape`` describes a single tensor
         return
     with torch.no_grad():
         outputs = module.eval()(info.input.zeros(2))
@@ -151,7 +152,7 @@ def check_one_output(techniques: Techniques, module: nn.Module, info: Info, obje
 
 
 def check_batches(source: Source, module: nn.Module, techniques: Techniques) -> None:
-    """Refuse batches of one sample where a layer or a loss needs a second to compare it with."""
+    """Refuse batches of one sample if a layer or a loss compares samples."""
     if source.smallest_batch > 1:
         return
     norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())

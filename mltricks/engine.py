@@ -1,4 +1,4 @@
-"""Engines: how a step is executed. Each wraps a step as a step, so the same step runs under all of them."""
+"""Engines execute the step. Each wraps a step and returns a step, so the same step runs under all of them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Finish = Callable[[fx.GraphModule, list[Tensor]], Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Eager:
-    """One operation after another, as written: breakpoints work, and hyperparameters are plain numbers."""
+    """Run the step as ordinary Python: breakpoints work, and hyperparameters are plain numbers."""
 
     tensors: ClassVar[bool] = False
-    """Whether the floats are fed as 0-d tensors."""
+    """Whether hyperparameters are passed as 0-d tensors."""
     donate: ClassVar[bool] = True
-    """Whether the step may write into the state it is given."""
+    """Whether the step may overwrite the state it is given."""
     finish: ClassVar[Finish | None] = None
     """Turns the traced graph of a stack into a callable; ``None``: the graph is replayed."""
 
@@ -33,7 +33,7 @@ class Eager:
 
 @dataclass(frozen=True)
 class Traced:
-    """One flat graph of ATen operations, gradient and update included, replayed without automatic differentiation."""
+    """Trace the step, gradient and update included, into one flat graph of ATen operations and replay that."""
 
     tensors: ClassVar[bool] = True
     donate: ClassVar[bool] = False
@@ -45,7 +45,7 @@ class Traced:
 
 @dataclass(frozen=True)
 class Compile:
-    """The traced graph, compiled by TorchInductor. It draws the same random numbers as the other engines.
+    """Compile the traced graph with TorchInductor. It draws the same random numbers as the other engines.
 
     Args:
         mode: ``torch.compile``'s: ``default`` or ``max-autotune-no-cudagraphs``.
@@ -66,7 +66,7 @@ class Compile:
         return TracedStep(step, self.finish)
 
     def finish(self, graph: fx.GraphModule, example: list[Tensor]) -> Callable[..., Any]:
-        """A traced graph, compiled."""
+        """Compile a traced graph."""
         options: dict[str, Any] = {"fallback_random": True}
         if self.mode != "default":
             options |= torch._inductor.list_mode_options(self.mode)
@@ -76,10 +76,10 @@ class Compile:
 
 @dataclass(frozen=True)
 class Graph:
-    """The traced graph, captured as one CUDA graph: a whole step is one launch.
+    """Capture the traced graph as one CUDA graph, so that a whole step is a single launch.
 
     Args:
-        warmup_steps: runs of the graph before the capture, in which libraries choose their kernels.
+        warmup_steps: runs before the capture, in which libraries such as cuDNN choose their kernels.
 
     Raises:
         ValueError: the device is not CUDA.

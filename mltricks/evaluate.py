@@ -1,4 +1,4 @@
-"""Measuring a model on a split, and which measure steers a run.
+"""Measure a model on a split, and choose the metric that steers the run.
 
 Shapes: B batch, K classes.
 """
@@ -25,7 +25,7 @@ Watch = Callable[[Batch, Any], None]
 """Called with every batch of a split and the model's outputs on it."""
 
 LOWER_IS_BETTER = ("loss", "mae", "rmse", "mse", "perplexity", "error", "bits_per_character", "ece", "brier")
-"""Metrics that are errors; of all others more is better."""
+"""Metrics where a lower value is better; for all others a higher one is."""
 
 
 @torch.no_grad()
@@ -37,15 +37,15 @@ def evaluate(
     batch_size: int,
     watch: Sequence[Watch] = (),
 ) -> dict[str, float]:
-    """The objective's metrics over a whole split, every sample with the same weight; macro F1 besides an accuracy.
+    """The objective's metrics over a whole split; every sample has the same weight.
 
     Args:
-        predict: the state and raw inputs to outputs.
-        objective: what judges outputs.
+        predict: function of the state and raw inputs that returns outputs.
+        objective: computes the metrics.
         state: of the run.
         split: samples to measure on.
-        batch_size: samples a forward pass.
-        watch: who else wants to see the outputs.
+        batch_size: samples per forward pass.
+        watch: called with every batch and its outputs.
     """
     tally = Tally(objective)
     for batch in in_order(split, batch_size):
@@ -57,17 +57,17 @@ def evaluate(
 
 
 COUNTED = "counted "
-"""Names in what ``measure_batch`` returns that begin so are sums over samples, not means."""
+"""Prefix of the entries of ``measure_batch`` that are sums over samples, not means."""
 
 
 def measure_batch(objective: Any, outputs: Any, y: Tensor) -> dict[str, Tensor]:
-    """The objective's metrics of a batch, 0-d, and what it counts."""
+    """The objective's metrics and counts on a batch, each 0-d."""
     counts = {COUNTED + name: value for name, value in objective.counts(outputs, y).items()}
     return {**objective.judge(outputs, y)[1]["metrics"], **counts}
 
 
 class Tally:
-    """Adds up what ``measure_batch`` returns for the batches of a split, of one run or, with a leading axis, several.
+    """Accumulates the results of ``measure_batch`` over a split, for one run or, with a leading axis, for several.
 
     Args:
         objective: turns the sums into metrics.
@@ -94,11 +94,11 @@ class Tally:
 
 @dataclass(frozen=True)
 class Score:
-    """The validation metric that chooses the best weights, stops a run early and is what a sweep optimises.
+    """The validation metric that selects the best weights, triggers early stopping, and that sweeps optimise.
 
     Attributes:
         score: its name.
-        higher_is_better: which way is better.
+        higher_is_better: the direction.
     """
 
     score: str
@@ -106,7 +106,7 @@ class Score:
 
 
 def metric_names(run: Run) -> list[str]:
-    """The metrics of a run's validation split, found by one sample."""
+    """The names of a run's validation metrics, found by measuring one sample."""
     batch = next(run.data.val.batches([torch.arange(1)]))
     tally = Tally(run.objective)
     tally.add(measure_batch(run.objective, run.predict(run.state, batch["x"]), batch["y"]), 1)
@@ -117,7 +117,7 @@ def steered_by(run: Run) -> Score:
     """The metric that steers a run: the objective's own score, or what ``objective_metric`` names.
 
     Raises:
-        ValueError: there is no such metric, or it is none of the validation split.
+        ValueError: the metric does not exist, or does not belong to the validation split.
     """
     objective, wanted = run.objective, run.cfg["objective_metric"]
     if wanted is None:

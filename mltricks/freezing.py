@@ -1,4 +1,4 @@
-"""Parameters that never move, and the layers that stand still with them."""
+"""Frozen parameters, and the normalisation layers that freeze with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def frozen_names(techniques: Techniques, params: Params) -> frozenset[str]:
     """The parameters that any technique freezes.
 
     Raises:
-        ValueError: nothing is left to train, or there is no such parameter.
+        ValueError: no parameter is left to train, or a technique names an unknown one.
     """
     found: set[str] = set()
     for name, technique in techniques.items():
@@ -27,7 +27,7 @@ def frozen_names(techniques: Techniques, params: Params) -> frozenset[str]:
 
 
 def still_norms(module: nn.Module, frozen: frozenset[str]) -> list[nn.Module]:
-    """The normalisation layers whose parameters are all frozen: in training mode their statistics would drift."""
+    """The normalisation layers with all parameters frozen; evaluation mode keeps their statistics fixed."""
     still: list[nn.Module] = []
     for prefix, part in module.named_modules():
         own = [name for name, _ in part.named_parameters(prefix, recurse=False)]

@@ -13,16 +13,16 @@ from mltricks.state import map_state
 
 
 class FunctionalModel:
-    """Calls a module with tensors put in the place of its parameters and buffers, and takes them out again.
+    """Call a module with the given tensors in place of its parameters and buffers.
 
-    It does what ``torch.func.functional_call`` does, with the places looked up once instead of at every call.
-    Autocast comes in here: tracing resolves it into casts, so that it works under ``vmap`` too.
+    This is ``torch.func.functional_call`` with the lookup of modules done once instead of at every call. Autocast is
+    applied here: tracing resolves it into casts, so that it also works under ``vmap``.
 
     Args:
         module: the model; tied parameters count as one, under their first name.
-        dtype: the type of autocast, or ``None`` for full precision. Outputs are float32 either way.
-        device_type: where the model runs, for autocast.
-        still: submodules that stay in evaluation mode.
+        dtype: of autocast, or ``None`` for full precision. Outputs are float32 either way.
+        device_type: the device of the model, for autocast.
+        still: submodules that always run in evaluation mode.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class FunctionalModel:
     def __call__(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, train: bool, capture: Sequence[str] = ()
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
-        """The output, the buffers after the call, and what was captured, which keeps the type of autocast.
+        """The output, the buffers after the call, and the captured activations in autocast's dtype.
 
-        Given tensors are never written to.
+        The given tensors are never overwritten.
         """
         if self.module.training != train:
             self.module.train(train)
@@ -70,7 +70,7 @@ Places = list[tuple[str, list[tuple[dict[str, Any], str]]]]
 
 
 def _places(module: nn.Module, kind: str) -> Places:
-    """For every distinct tensor its name and all the (dict, key) pairs that hold it."""
+    """For every distinct tensor, its first name and all (dict, key) pairs that hold it."""
     found: dict[int, tuple[str, list[tuple[dict[str, Any], str]]]] = {}
     for prefix, child in module.named_modules():
         held = getattr(child, kind)

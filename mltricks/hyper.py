@@ -1,4 +1,4 @@
-"""The float hyperparameters of a run, step by step: numbers for the eager engine, 0-d tensors for the tracing ones."""
+"""The float hyperparameters at every step: numbers for the eager engine, 0-d tensors for the tracing engines."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from mltricks.step import Hyper
 
 Drive = Callable[[float], float]
-"""Progress in [0, 1) to the value of a hyperparameter."""
+"""A schedule: maps progress in [0, 1) to the value of a hyperparameter."""
 CHUNK = 256
 
 
 @dataclass
 class Hypers:
-    """What every float is at every step.
+    """The value of every float hyperparameter at every step.
 
     Args:
         constants: ``{owner: {name: value}}``; the owner is ``optim`` or a technique.
-        drives: ``{(owner, name): progress -> value}`` for the floats a schedule drives.
+        drives: ``{(owner, name): progress -> value}`` for the scheduled floats.
         total_steps: length of the run.
-        device: where tensors are made; ``None`` for plain numbers.
+        device: of the tensors; ``None`` for plain numbers.
     """
 
     constants: dict[str, dict[str, float]]
@@ -41,7 +41,7 @@ class Hypers:
             }
 
     def progress(self, step: int) -> float:
-        """The share of the run that is done before the update number ``step``, counted from 0."""
+        """The fraction of the run completed before update ``step``, counted from 0."""
         return step / self.total_steps
 
     def values(self, step: int) -> dict[tuple[str, str], float]:
@@ -50,7 +50,7 @@ class Hypers:
         return {path: drive(progress) for path, drive in self.drives.items()}
 
     def at(self, step: int) -> Hyper:
-        """What the step takes as ``hyper``; numbers that stay as configured are left out, as their owners hold them."""
+        """The step's argument ``hyper``. Constant numbers are left out, because their owners hold them already."""
         if self.device is not None:
             return self._tensors_at(step)
         progress = step / self.total_steps
@@ -60,7 +60,7 @@ class Hypers:
         return hyper
 
     def _tensors_at(self, step: int) -> Hyper:
-        """Tensors of tables made for a chunk of steps at a time, so that no step copies a number to the device."""
+        """Tensors from a table that covers a chunk of steps, so that no step copies a number to the device."""
         chunk, row = divmod(step, CHUNK)
         if chunk not in self._tables:
             self._tables = {chunk: self._table(chunk)}
@@ -72,7 +72,7 @@ class Hypers:
         return hyper
 
     def _table(self, chunk: int) -> dict[Any, tuple[torch.Tensor, ...]]:
-        """Every changing value at every step of a chunk; the steps after the last repeat it."""
+        """All changing values at every step of a chunk; rows past the end of the run repeat its last step."""
         steps = [min(i, self.total_steps - 1) for i in range(chunk * CHUNK, (chunk + 1) * CHUNK)]
         rows: dict[Any, list[float]] = {"progress": [self.progress(i) for i in steps]}
         values = [self.values(i) for i in steps]
