@@ -62,7 +62,7 @@ def digest(content: Mapping[str, Any]) -> str:
     for name, value in sorted(named_leaves(content), key=lambda item: item[0]):
         if isinstance(value, torch.Tensor):
             state.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            state.update(memoryview(value.contiguous().reshape(-1).view(torch.uint8).numpy()))
+            state.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         else:
             state.update(f"{name} {value!r}".encode())
     return state.hexdigest()
