@@ -1,4 +1,4 @@
-"""After training: measuring the best weights of a run, and predicting with them, from the command line."""
+"""The jobs ``evaluate`` and ``predict``: measure a trained run's best weights, and predict with them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mltricks.resume import assign
 from mltricks.summary import json_safe
 
 OWN = ("data", "device", "eval_batch_size", "allow_modules")
-"""What may be given besides the checkpoint; everything else comes from it."""
+"""Keys that may be typed besides ``checkpoint``; everything else is read from the checkpoint."""
 OF_THE_JOB = ("job", "checkpoint", "input", "progress", "hydra")
 NUM_SHOWN = 10
 
@@ -34,7 +34,7 @@ def evaluate_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> dic
         The content of ``evaluation.json``.
 
     Raises:
-        ValueError: there is no such checkpoint, or the data are of another kind than those it was trained on.
+        ValueError: the checkpoint is missing, or the data do not fit the model.
     """
     predictor, cfg = load_checkpoint(cfg, overrides, "evaluate")
     splits = load_splits(predictor, cfg)
@@ -54,10 +54,10 @@ def evaluate_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> dic
 
 
 def predict_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> None:
-    """Write ``predictions.csv`` and ``predictions.jsonl``: a line for each image, row or test sample.
+    """Write ``predictions.csv`` and ``predictions.jsonl``: one line per image, row or test sample.
 
     Raises:
-        ValueError: there is no such checkpoint or input, or the objective has no rows.
+        ValueError: the checkpoint or the input is missing, or the objective cannot write predictions as rows.
     """
     predictor, cfg = load_checkpoint(cfg, overrides, "predict")
     rows = list(rows_of(predictor, cfg))
@@ -81,7 +81,7 @@ def predict_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> None
 
 
 def load_checkpoint(cfg: Any, overrides: Sequence[str], job: str) -> tuple[Predictor, dict[str, Any]]:
-    """The model of ``checkpoint``, and its configuration with what the command changes."""
+    """The model of ``checkpoint``, and its configuration with the command's overrides applied."""
     given = plain(cfg)
     if given["checkpoint"] is None:
         raise ValueError(f"job={job} needs a trained model. Type job={job} checkpoint=DIR, the output folder of a run.")
@@ -102,15 +102,15 @@ def load_checkpoint(cfg: Any, overrides: Sequence[str], job: str) -> tuple[Predi
 
 
 def same_option(given: dict[str, Any], saved: dict[str, Any]) -> bool:
-    """Whether the data option on the command line is the run's own, whose other settings then stay."""
+    """Whether the command names the data option that the run used; its other settings then stay."""
     return given["data"].get("_target_") == saved["data"].get("_target_")
 
 
 def load_splits(predictor: Predictor, cfg: dict[str, Any]) -> DataSplits:
-    """The data of a checkpoint's run, or those of the command.
+    """The data splits of the checkpoint's run, or those that the command names.
 
     Raises:
-        ValueError: the model was made for other data.
+        ValueError: the data do not fit the model.
     """
     splits = load_data(cfg, cfg["allow_modules"])
     for name in ("input", "target", "num_outputs"):
@@ -123,7 +123,7 @@ def load_splits(predictor: Predictor, cfg: dict[str, Any]) -> DataSplits:
 
 
 def rows_of(predictor: Predictor, cfg: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What the model says, one row a sample: of the files in ``input``, or of the test split."""
+    """The predictions, one row per sample, for the files in ``input`` or for the test split."""
     objective, info, size = predictor.objective, predictor.info, cfg["eval_batch_size"]
     if cfg["input"] is None:
         count = 0

@@ -1,4 +1,4 @@
-"""What ``job=`` can be: each is a function of the configuration, the output folder, the overrides and Hydra's mode."""
+"""The jobs: one function per value of ``job=``, of configuration, output folder, overrides and Hydra's mode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mltricks.process.interrupt import EXIT_STATUS
 
 
 def train(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | None:
-    """Train; the value a sweeper optimises."""
+    """Train, and return the value that a sweeper optimises."""
     from mltricks.observers.create import InSweep
     from mltricks.train import train as run_training
 
@@ -54,14 +54,14 @@ def evaluate(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
 
 
 def predict(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
-    """Write what a trained model says of images, arrays or the test split."""
+    """Write the predictions of a trained model for images, arrays or the test split."""
     from mltricks.inference import predict_checkpoint
 
     predict_checkpoint(cfg, folder, overrides)
 
 
 def list_options(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
-    """Print every option of every group, or of one, with what it is in a line."""
+    """Print every option of every group, or of one group, with its one-line description."""
     from mltricks.config.cards import listing, read_cards
     from mltricks.config.values import suggest
 
@@ -95,13 +95,13 @@ def explain(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
 
 
 def end_with_reader() -> None:
-    """Where the output is piped into a program that stops reading, as ``head`` does, stop too."""
+    """Exit quietly on SIGPIPE, when a reader such as ``head`` closes the pipe."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def option_folders() -> list[Path]:
-    """Where options lie: ``conf``, and the user's own folders."""
+    """The folders that hold options: ``conf`` and the user's own."""
     from hydra.core.hydra_config import HydraConfig
 
     sources = HydraConfig.get().runtime.config_sources

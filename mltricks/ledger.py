@@ -1,4 +1,4 @@
-"""What has been measured: the metrics since the last record, the best score, the time spent."""
+"""The ledger of a run: metrics since the last record, the best score, and the training time."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Diverged(Exception):
 
 
 class Ledger:
-    """Keeps the metrics of the steps on the device until a record is due, so that no step waits for the host.
+    """Keeps step metrics on the device until a record is due: reading them earlier would synchronise every step.
 
     Args:
         hypers: of the run, for the learning rate in a record.
         steps_per_epoch: updates an epoch.
-        score: names the validation metric that steers the run and says which way is better.
+        score: the validation metric that steers the run, and its direction.
     """
 
     def __init__(self, hypers: Hypers, steps_per_epoch: int, score: Score):
         self.hypers, self.steps_per_epoch, self.score = hypers, steps_per_epoch, score
-        self.window: list[dict[str, Tensor]] = []  # of one step each, or of several in a row
+        self.window: list[dict[str, Tensor]] = []  # an entry holds one step, or several in a row
         self.epoch_sums: dict[str, float] = {}
         self.epoch_steps = 0
         self.best: Record = {}
@@ -40,21 +40,21 @@ class Ledger:
         self.clock = time.perf_counter()
 
     def begin(self) -> None:
-        """Start the clock: what came before was no training."""
+        """Start the clock; building the run does not count as training time."""
         self.clock = time.perf_counter()
 
     def epoch(self, step: int) -> int:
-        """The epoch that the update number ``step`` belongs to, both counted from 1."""
+        """The epoch of update ``step``, both counted from 1."""
         return -(-step // self.steps_per_epoch)
 
     def tick(self) -> float:
-        """Seconds of the run so far, over restarts."""
+        """Seconds of the run so far, including the time before restarts."""
         now = time.perf_counter()
         self.seconds, self.clock = self.seconds + now - self.clock, now
         return self.seconds
 
     def add(self, metrics: dict[str, Tensor]) -> None:
-        """Note the metrics of a step, 0-d, or of several, each (steps,)."""
+        """Store the metrics of a step (0-d) or of several steps (each (steps,))."""
         self.window.append(metrics)
 
     def record_due(self, step: int, every: int, total: int) -> bool:
@@ -64,7 +64,7 @@ class Ledger:
         return step % (self.steps_per_epoch * every_epochs) == 0 or step == total
 
     def record_training(self, step: int, batch_size: int, observers: Sequence[Observer]) -> None:
-        """Tell the mean of the metrics since the last record, and at the end of an epoch those of the epoch too.
+        """Report the mean metrics since the last record, and at the end of an epoch also the epoch's means.
 
         Raises:
             Diverged: the loss of one of these steps is NaN or infinite.
@@ -81,7 +81,7 @@ class Ledger:
         self.tell(self.last_train, observers)
 
     def _epoch_means(self, window: dict[str, Tensor], step: int) -> dict[str, float]:
-        """The means over the epoch, or what the run trains of it, where it ends with this record; else nothing."""
+        """The means over the epoch if it ends with this record, else nothing. A run may end within an epoch."""
         for name, values in window.items():
             self.epoch_sums[name] = self.epoch_sums.get(name, 0.0) + float(values.cpu().double().sum())
         self.epoch_steps += _length(window)
@@ -95,7 +95,7 @@ class Ledger:
     def record_validation(
         self, step: int, metrics: dict[str, float], observers: Sequence[Observer]
     ) -> tuple[Record, bool]:
-        """Tell the metrics of a validation; the record, and whether it is the best so far.
+        """Report validation metrics; return the record, and whether it is the best so far.
 
         Raises:
             Diverged: the loss or the score is NaN or infinite, though the weights are finite.
@@ -112,7 +112,7 @@ class Ledger:
         return record, is_best
 
     def _rank(self, record: Record) -> tuple[float, float]:
-        """What is compared: the score and, among equal scores, the loss."""
+        """Sort key of a record: the score, and the loss to break ties."""
         sign = 1.0 if self.score.higher_is_better else -1.0
         return sign * record[self.score.score], -record.get("loss", 0.0)
 
@@ -121,7 +121,7 @@ class Ledger:
             observer.record(record)
 
     def check_finite(self, step: int, params: dict[str, Tensor] | None = None) -> None:
-        """Look at the losses since the last record and, where given, at the weights.
+        """Check the losses since the last record and, if given, the weights.
 
         Raises:
             Diverged: one of them is NaN or infinite.
@@ -142,12 +142,12 @@ class Ledger:
 
     def _diverged(self, step: int, what: str) -> Diverged:
         return Diverged(
-            f"diverged at step {step}: {what}. Likely knobs: a smaller optim.lr (it was {self._lr(step - 1):g}), "
+            f"diverged at step {step}: {what}. Try: a smaller optim.lr (it was {self._lr(step - 1):g}), "
             "scheduler.warmup_frac=0.05, technique=clip_norm."
         )
 
     def remember(self, observers: Sequence[Observer]) -> dict[str, Any]:
-        """What must survive a restart, as tensors."""
+        """The ledger's and the observers' part of a checkpoint, as tensors."""
         number = lambda v: torch.tensor(float(v), dtype=torch.float64)  # noqa: E731
         kept: dict[str, Any] = {
             "window": self._stacked(),
@@ -161,7 +161,7 @@ class Ledger:
         return {**kept, **{f"observer.{type(o).__name__}": o.memory() for o in observers}}
 
     def recall(self, kept: dict[str, Any], observers: Sequence[Observer]) -> None:
-        """Take back what ``remember`` gave."""
+        """Restore the result of ``remember``."""
         self.window = [kept["window"]] if kept["window"] else []
         self.epoch_sums = {name: float(total) for name, total in kept["epoch_sums"].items()}
         self.epoch_steps = int(kept["epoch_steps"])
@@ -173,7 +173,7 @@ class Ledger:
             observer.recall(kept.get(f"observer.{type(observer).__name__}", {}))
 
     def describe(self, summary: Summary, step: int) -> None:
-        """Write what was measured into a summary."""
+        """Copy the measurements into a summary."""
         summary.steps, summary.epochs, summary.seconds = step, step // self.steps_per_epoch, round(self.tick(), 3)
         summary.train, summary.val = _metrics(of_epoch(self.last_train)), _metrics(self.best)
         tested = {"test": self.best["epoch"]} if summary.test else {}

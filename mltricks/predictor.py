@@ -1,7 +1,7 @@
 """A trained model, ready to use: ``mltricks.load("outputs/…").predict(x)``.
 
-Everything comes from ``checkpoints/best.safetensors``; the data set is not needed. The configuration in that file names
-the classes to be made, so only those of mltricks and PyTorch are, and others where the caller allows their package.
+Everything is read from ``checkpoints/best.safetensors``; the data set is not needed. The configuration in that file
+names the classes to instantiate, so only those of mltricks, PyTorch and packages that the caller allows are accepted.
 
 Shapes: N samples, (C, H, W) images, L tokens, D features, K classes.
 """
@@ -29,7 +29,7 @@ from mltricks.weights import BUFFER, PARAM, RAW, Weights, info_of, load_weights,
 
 
 def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "auto") -> Predictor:
-    """The model of a run that is over.
+    """Load the model of a finished run.
 
     Args:
         path: output folder of the run, or its ``best.safetensors``.
@@ -37,7 +37,7 @@ def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "aut
         device: where to predict, as ``device=`` on the command line.
 
     Raises:
-        ValueError: there are no weights, they are damaged, or they name classes of a package that is not allowed.
+        ValueError: the weights are missing or damaged, or name classes of a package that is not allowed.
     """
     weights, about = load_weights(Path(path))
     cfg, allow = about["config"], list(allow_modules)
@@ -51,7 +51,7 @@ def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "aut
     where = choose_device(device)
     info = info_of(about, weights, allow).to(where)
     objective = create(cfg["objective"], "objective", allow)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # the caller's random state stays as it is
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # keeps the caller's random state unchanged
         model, techniques = rebuild(cfg, info, objective, allow, weights, where)
     forward = predict_from(model, techniques, info.normalize, info.num_outputs, weights, about["own"], where)
     dtype = map_state(lambda name: getattr(torch, name), about["dtype"])
@@ -59,7 +59,7 @@ def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "aut
 
 
 def packages(tree: Any) -> set[str]:
-    """The packages of all classes that a nested dict names."""
+    """The packages of all classes that a nested configuration names."""
     if isinstance(tree, dict):
         named = {tree["_target_"].partition(".")[0]} if isinstance(tree.get("_target_"), str) else set()
         return named.union(*map(packages, tree.values()))
@@ -69,13 +69,13 @@ def packages(tree: Any) -> set[str]:
 def rebuild(
     cfg: dict[str, Any], info: Info, objective: Any, allow: list[str], weights: Weights, device: torch.device
 ) -> tuple[FunctionalModel, Techniques]:
-    """The model as it was when it was saved, and the techniques.
+    """Rebuild the saved model and its techniques.
 
-    A technique's ``setup`` may have changed the model, so it is run again, on noise in the place of data. Those that
-    change the loss are left out: what they set up, a teacher or a projector, takes part in training only.
+    ``setup`` of a technique may have changed the model, so it runs again, on noise instead of data. Techniques that
+    change the loss are left out, because their teacher or projector takes part in training only.
 
     Raises:
-        ValueError: the weights are not those of this model.
+        ValueError: the weights do not fit the model.
     """
     node = without_first_weights(cfg["model"])
     module = make_model(node, info, allow, objective).to(device)
@@ -95,7 +95,7 @@ def rebuild(
 
 
 def without_first_weights(node: dict[str, Any]) -> dict[str, Any]:
-    """A model's node without what would fetch or read other weights: those that were saved take their place."""
+    """A model's node without settings that download or read pretrained weights, which the saved ones replace."""
     fetching = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "weights", "weights_backbone")
     node = {**node, "pretrained": False} if "pretrained" in node else dict(node)
     if isinstance(node.get("arguments"), dict):
@@ -107,7 +107,7 @@ def check_weights(model: FunctionalModel, module: nn.Module, weights: Weights) -
     """Refuse weights that are missing or have another shape.
 
     Raises:
-        ValueError: names the first one.
+        ValueError: names the first such tensor.
     """
     raw = RAW if any(name.startswith(RAW) for name in weights) else ""
     for kind, places in ((PARAM, model.params), (BUFFER, model.buffers)):
@@ -123,16 +123,16 @@ def check_weights(model: FunctionalModel, module: nn.Module, weights: Weights) -
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A model with the preprocessing and the prediction of its run; what ``load`` returns.
+    """The model that ``load`` returns, with the preprocessing and the prediction of its run.
 
     Attributes:
         cfg: configuration of the run.
-        info: what its data were.
+        info: describes the run's data.
         objective: turns outputs into probabilities or values.
         model: the model as a function.
-        forward: raw inputs (B, ...), as the run's data gave them, to outputs.
-        dtype: type of raw inputs; of several parts a dict of types.
-        device: where it computes.
+        forward: maps raw inputs (B, ...), as the run's data had them, to outputs.
+        dtype: of raw inputs; a dict for inputs of several parts.
+        device: of the model.
     """
 
     cfg: dict[str, Any]
@@ -156,20 +156,20 @@ class Predictor:
             x: raw inputs as tensor, array or list: uint8 images (N, H, W, C) or (N, C, H, W), or PIL images, which are
                 converted and resized; features (N, D); tokens (N, L); for inputs of several parts a dict of these.
                 One sample without N counts as N = 1.
-            batch_size: samples a forward pass; by default that of the run's evaluation.
+            batch_size: samples per forward pass; the run's ``eval_batch_size`` by default.
 
         Raises:
-            ValueError: the shape or the type is none of these.
+            ValueError: the inputs have another shape or type.
         """
         return self.outputs_of(self.prepare(x), batch_size)
 
     def prepare(self, x: Any) -> Raw:
-        """Inputs in the form in which the run's data gave them."""
+        """Convert inputs to the form of the run's own data."""
         return self.info.input.prepare(x, self.dtype)
 
     @torch.no_grad()
     def outputs_of(self, x: Raw, batch_size: int | None = None) -> Tensor:
-        """As ``predict``, for prepared inputs."""
+        """The same as ``predict``, for prepared inputs."""
         size, num = batch_size or self.cfg["eval_batch_size"], len(next(leaves(x)))
         pieces = (map_state(lambda t: t[i : i + size].to(self.device), x) for i in range(0, num, size))  # noqa: B023
         return torch.cat([self.objective.predict(self.forward(piece)).cpu() for piece in pieces])

@@ -1,8 +1,8 @@
-"""Going on with a run: its configuration, and which overrides may be given besides.
+"""Resume a run: read its saved configuration, and check which overrides are allowed.
 
-The state of a run belongs to its configuration: another learning rate would make the steps so far those of another run.
-So the configuration is the one that was saved, and only what decides where and how the rest is computed and reported
-may be changed.
+A run's state is the result of its configuration: with another learning rate the past steps would have been different.
+So the saved configuration is used, and overrides may change only settings that decide where and how the remaining
+steps are computed and reported.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ FREE = (
     *("tracker", "progress", "plots", "log_every", "checkpoint_every_steps", "show", "job", "resume", "allow_modules"),
     *("checkpoint", "input", "overwrite", "eval_batch_size"),
 )
-"""What may be changed: none of it enters the arithmetic of a step. Sums may still be rounded otherwise elsewhere."""
+"""Keys that may change on resume: a step does not depend on them, apart from rounding on another device."""
 WHOLE = ("completed", "stopped_early", "pruned")
-"""Outcomes after which there is nothing to go on with."""
+"""Statuses of finished runs, which cannot be resumed."""
 ASKS = re.compile(r"\$\{.*:", re.DOTALL)
-"""A value that OmegaConf would get from a resolver, as ``${oc.env:NAME}``; references to other keys have no colon."""
+"""Matches a value from an OmegaConf resolver, such as ``${oc.env:NAME}``; plain interpolations have no colon."""
 LENGTH = ("epochs", "max_steps")
-"""What may be made larger, so that a run trains longer, where no step so far depends on the length of the run."""
+"""Keys that may grow on resume, to train longer, if no past step depends on the length of the run."""
 
 
 def resumed_config(cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
-    """The configuration with which the run in ``cfg.resume`` goes on.
+    """The configuration that resumes the run in ``cfg.resume``.
 
     Args:
         cfg: composed from the command line.
         overrides: of the command line.
 
     Raises:
-        ValueError: the folder holds no run, or an override would change the run that was made so far.
+        ValueError: the folder holds no run, or an override would change past steps.
     """
     folder, given = Path(cfg.resume), plain(cfg)
     saved = saved_config(folder)
@@ -69,7 +69,7 @@ def resumed_config(cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def check_larger(typed: str, mine: int | None, theirs: int | None, folder: Path) -> None:
-    """Refuse to make a run shorter than it was, or one longer that was ended for another reason.
+    """Refuse to shorten a run, or to lengthen one that ended before its last step.
 
     Raises:
         ValueError: says why.
@@ -88,15 +88,15 @@ def check_larger(typed: str, mine: int | None, theirs: int | None, folder: Path)
 
 
 def check_same_steps(run: Any, saved: dict[str, Any], step: int) -> None:
-    """Refuse to train longer where the steps so far would have been others in a longer run.
+    """Refuse to train longer if past steps would have been different in a longer run.
 
     Args:
         run: a ``Run``, built with the new length.
-        saved: the configuration that the steps so far were made with.
+        saved: the configuration of the past steps.
         step: updates made.
 
     Raises:
-        ValueError: names what depends on the length of the run.
+        ValueError: names the part that depends on the length of the run.
     """
     before = min(saved["epochs"] * run.source.steps_per_epoch, saved["max_steps"] or sys.maxsize)
     if before == run.total_steps:
@@ -128,17 +128,17 @@ def uses_progress(cls: type) -> bool:
 
 
 def saved_config(folder: Path) -> dict[str, Any]:
-    """The configuration of the run in a folder: its checkpoint's or, where there is none yet, the one it began with.
+    """The configuration of the run in a folder: from its checkpoint or, before the first one, from ``config.yaml``.
 
     Raises:
-        ValueError: it is no folder of a run, or the checkpoint is damaged.
+        ValueError: the folder holds no run, or its checkpoint is damaged.
     """
     if (folder / LAST).is_file():
         saved, record = checkpoint.load_config(folder / LAST), folder / "config.yaml"
         written = read_config(record) if record.is_file() else saved
         for path, (mine, theirs) in differences(written, saved).items():
             if path in LENGTH:
-                saved[path] = mine  # it was being made longer
+                saved[path] = mine  # a resume that lengthens the run was interrupted
             elif not is_free(path):
                 raise ValueError(
                     f"{folder / LAST} belongs to another run: {path} is {theirs} in it and {mine} in {record}. "
@@ -158,7 +158,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The configuration in a file of a run's folder.
 
     Raises:
-        ValueError: a value asks for something of this machine, such as an environment variable.
+        ValueError: a value would read something from this machine, such as an environment variable.
     """
     from omegaconf import OmegaConf
 
@@ -173,10 +173,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def whole(cfg: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A configuration that was read from a file, if it is whole.
+    """Check that a configuration read from a file is complete, and return it.
 
     Raises:
-        ValueError: parts are missing.
+        ValueError: keys are missing.
     """
     missing = [key for key in top_level() if key not in cfg]
     if missing:
@@ -188,11 +188,11 @@ def whole(cfg: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def finished(folder: Path, cfg: dict[str, Any] | None = None) -> Summary | None:
-    """The summary of the run in a folder where it is over, else ``None``.
+    """The summary of the run in a folder if that run is finished, else ``None``.
 
     Args:
         folder: of the run.
-        cfg: the configuration to go on with: a run that is to be longer than it was is not over.
+        cfg: the configuration to resume with: a run that is to be lengthened counts as unfinished.
     """
     summary = read_summary(folder / "summary.json")
     if summary is None or summary.status not in WHOLE:
@@ -208,10 +208,10 @@ def differs_in_length(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
 
 
 def check_unused(folder: Path) -> None:
-    """Refuse to overwrite a run that is over.
+    """Refuse to overwrite a finished run.
 
     Raises:
-        ValueError: the folder holds one.
+        ValueError: the folder holds a finished run.
     """
     if (done := finished(folder)) is not None:
         raise ValueError(
@@ -221,10 +221,10 @@ def check_unused(folder: Path) -> None:
 
 
 def trust(saved: dict[str, Any], allow: Sequence[str], what: str) -> None:
-    """Refuse a saved configuration that lets classes of packages be named which nobody allowed here and now.
+    """Refuse a saved configuration whose ``allow_modules`` names packages that the present command does not allow.
 
     Raises:
-        ValueError: says what to type where they are trusted.
+        ValueError: says what to type to trust them.
     """
     unknown = sorted(allowed_anywhere(saved) - set(allow))
     if unknown:
@@ -235,14 +235,14 @@ def trust(saved: dict[str, Any], allow: Sequence[str], what: str) -> None:
 
 
 def allowed_anywhere(tree: Any) -> set[str]:
-    """The packages in every ``allow_modules`` of a configuration: techniques may have one of their own."""
+    """The packages in every ``allow_modules`` of a configuration; techniques may have their own list."""
     if not isinstance(tree, dict):
         return set()
     return set(tree.get("allow_modules") or []).union(*map(allowed_anywhere, tree.values()))
 
 
 def touched(override: Any, mine: dict[str, Any], saved: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where an override makes the configuration differ from the saved one, as ``{path: (mine, saved)}``."""
+    """The settings that an override changes against the saved configuration, as ``{path: (mine, saved)}``."""
     key = override.key_or_group
     if key == "experiment" or override.is_delete():
         return {path: pair for path, pair in differences(mine, saved).items() if not is_free(path)}
@@ -256,7 +256,7 @@ def touched(override: Any, mine: dict[str, Any], saved: dict[str, Any]) -> dict[
 
 
 def differences(mine: dict[str, Any], saved: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where two configurations differ, as ``{path: (mine, saved)}``; the order of the techniques counts.
+    """The settings in which two configurations differ, as ``{path: (mine, saved)}``; the order of techniques counts.
 
     >>> differences({"optim": {"lr": 0.1}, "seed": 0}, {"optim": {"lr": 0.2}, "seed": 0})
     {'optim.lr': (0.1, 0.2)}
@@ -278,12 +278,12 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def is_free(path: str) -> bool:
-    """Whether a setting may be changed when a run goes on."""
+    """Whether a setting may change on resume."""
     return any(path == free or path.startswith(f"{free}.") for free in FREE)
 
 
 def assign(target: dict[str, Any], path: str, source: dict[str, Any]) -> None:
-    """Copy the value at a dotted path from one nested dict into another, without changing parts that are shared."""
+    """Copy the value at a dotted path from one nested dict into another; shared parts are copied before writing."""
     first, _, rest = path.partition(".")
     if rest:
         target[first] = dict(target[first])

@@ -1,7 +1,7 @@
-"""Batches whose samples change their shape in the course of a run, by a small declared set of shapes.
+"""Sample shapes that change during a run, such as progressive image sizes.
 
-A technique declares them (``Technique.shapes``); between source and step, on the device, its ``reshape`` brings every
-batch to the one that is due. The step itself knows nothing of it: an engine that records keeps one recording a shape.
+A technique declares the shapes (``Technique.shapes``). Its ``reshape`` converts every batch on the device, between
+source and step. The step itself is unaware of this; an engine that traces keeps one trace per shape.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from mltricks.technique import Shape, Technique, defines
 
 @dataclass(frozen=True)
 class Shapes:
-    """What a technique declares.
+    """The shapes that a technique declares.
 
     Attributes:
         name: of the technique.
-        technique: it.
-        full: shape of a sample as the data have it; such batches pass as they are.
-        table: pairs (share of the run from which on, shape of a sample), rising, the first from 0.
+        technique: the technique itself.
+        full: shape of a sample in the data; batches of this shape are not changed.
+        table: pairs (start as a fraction of the run, shape of a sample), ascending, the first from 0.
     """
 
     name: str
@@ -31,26 +31,26 @@ class Shapes:
     table: tuple[tuple[float, Shape], ...]
 
     def at(self, progress: float) -> Shape:
-        """The shape of a sample when ``progress`` of the run is done."""
+        """The shape of a sample at ``progress``, the fraction of the run completed."""
         return [shape for start, shape in self.table if start <= progress][-1]
 
     def bring(self, batch: Batch, progress: float) -> Batch:
-        """A batch in the shape that is due."""
+        """Convert a batch to the shape that applies at ``progress``."""
         shape = self.at(progress)
         return batch if shape == self.full else self.technique.reshape(batch, shape)
 
 
 def declared(techniques: dict[str, Technique], full: Any) -> Shapes | None:
-    """The shapes that one of the techniques declares; ``None`` where none does.
+    """The shapes that one of the techniques declares, or ``None``.
 
     Args:
         techniques: of the run.
-        full: shape of a sample as the data have it; a dict of shapes where it has several parts.
+        full: shape of a sample in the data; a dict of shapes for inputs of several parts.
 
     Raises:
-        ValueError: two techniques do, or the shares do not rise from 0, or ``reshape`` is not defined.
+        ValueError: two techniques declare shapes, the starts do not ascend from 0, or ``reshape`` is missing.
     """
-    if isinstance(full, dict):  # an input of several parts has no one shape
+    if isinstance(full, dict):  # inputs of several parts have several shapes
         return None
     found = {name: tuple(t.shapes(full)) for name, t in techniques.items() if defines(t, "shapes")}
     found = {name: tuple((float(start), tuple(shape)) for start, shape in table) for name, table in found.items()}

@@ -1,4 +1,4 @@
-"""What ``show=true`` prints: the composed step, in the order in which it acts."""
+"""``show=true``: print the composed step in order of execution, with its settings and schedules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def describe(run: Run) -> Iterator[str]:
 
 
 def section(title: str, rows: dict[str, Any]) -> Iterator[str]:
-    """A title, and a line for every row."""
+    """A title, then one line per row."""
     if rows:
         yield title
         wide = max(map(len, rows))
@@ -36,7 +36,7 @@ def section(title: str, rows: dict[str, Any]) -> Iterator[str]:
 
 
 def verbs(run: Run) -> dict[str, str]:
-    """Who acts where: pipes from left to right, onions from outside to inside."""
+    """The techniques at every verb: pipes from left to right, nested calls from outside to inside."""
     techniques = run.techniques
     raw, ready = split_at_normalize(techniques)
     acting = {
@@ -65,7 +65,7 @@ def onion(names: list[str], core: str) -> str:
 
 
 def called(thing: Any) -> str:
-    """The name of a thing's option: that of its module, or for a user's own that of its class."""
+    """The option name of an object: its module's name, or the class name for a user's own class."""
     cls = type(thing)
     return cls.__module__.rpartition(".")[2] if cls.__module__.startswith("mltricks.") else cls.__name__
 
@@ -80,7 +80,7 @@ def settings(run: Run) -> dict[str, str]:
 
 
 def shown(value: Any) -> str:
-    """A value as it is typed."""
+    """A value as typed on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -109,7 +109,7 @@ def model(run: Run) -> dict[str, str]:
 
 
 def growing(run: Run) -> str:
-    """When the samples of training have which shape, where that changes."""
+    """The shapes of training samples and when each starts, if a technique changes them."""
     if run.shapes is None:
         return ""
     parts = [f"{'x'.join(map(str, shape))} from {start:.0%} of the run" for start, shape in run.shapes.table]
@@ -117,7 +117,7 @@ def growing(run: Run) -> str:
 
 
 def data(run: Run) -> dict[str, str]:
-    """Kinds, sizes, and how long the run is."""
+    """Kinds and sizes of the data, and the length of the run."""
     info, splits = run.data.info, run.data
     sizes = {"train": splits.train, "val": splits.val, "test": splits.test, "unlabeled": splits.unlabeled}
     return {

@@ -1,12 +1,12 @@
-"""The state of a run: one nested dict of tensors. What is not in it does not survive a restart.
+"""The state of a run: one nested dict of tensors. A checkpoint restores the state and nothing else.
 
-``params``   every trained tensor: the model's, and what techniques add (``simclr/0.weight``)
+``params``   every trained tensor: of the model, and those that techniques add (``simclr/0.weight``)
 ``buffers``  the model's buffers (batch-norm statistics, scheduled rates)
 ``opt``      the optimiser's tensors, by slot (``momentum``) and then by parameter
 ``own``      each technique's own tensors, by technique
-``sampler``  the tensors of a sampler that learns, ``now`` and at the ``start`` of the epoch; absent for every other
-``step``     how many updates were made; 0-d int64
-``host``     what the loop and the observers carry over a restart: running sums, the best score; float64
+``sampler``  the tensors of a learning sampler, ``now`` and at the ``start`` of the epoch; absent for other samplers
+``step``     number of updates so far; 0-d int64
+``host``     the loop's and the observers' values, such as running sums and the best score; float64
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +17,13 @@ from torch import Tensor
 
 State = dict[str, Any]
 INIT, SETUP, STEP, ORDER = range(4)
-"""What a seed is for; folded into it so that the streams of random numbers are unrelated."""
+"""Purposes of a seed. Each is folded into the seed, so that the streams of random numbers are independent."""
 HAS_MPS = torch.backends.mps.is_available()
-"""Asked once: a step has no microsecond for it."""
+"""Looked up once, to keep the call out of every step."""
 
 
 def leaves(tree: Any) -> Iterator[Tensor]:
-    """The tensors of a nested dict, or of a tuple of such, depth first, in insertion order."""
+    """The tensors of a nested dict, or of a tuple of nested dicts, depth first, in insertion order."""
     if isinstance(tree, dict | tuple):
         for branch in tree.values() if isinstance(tree, dict) else tree:
             yield from leaves(branch)
@@ -48,14 +48,14 @@ def rebuild(like: Any, tensors: Iterator[Any]) -> Any:
 
 
 def map_state(fn: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply ``fn`` to every tensor of a nested dict, or of a tuple of such, as a model may return one."""
+    """Apply ``fn`` to every tensor of a nested dict or of a tuple of nested dicts, which a model may return."""
     if isinstance(tree, dict):
         return {key: map_state(fn, branch) for key, branch in tree.items()}
     return tuple(map_state(fn, branch) for branch in tree) if isinstance(tree, tuple) else fn(tree)
 
 
 def merged(join: Callable[[list[Tensor]], Tensor], trees: Sequence[Any]) -> Any:
-    """One tree of several of the same structure, leaf by leaf: ``merged(torch.cat, batches)``."""
+    """Join trees of one structure leaf by leaf into one tree: ``merged(torch.cat, batches)``."""
     first = trees[0]
     if isinstance(first, dict):
         return {key: merged(join, [tree[key] for tree in trees]) for key in first}
@@ -79,23 +79,23 @@ def fold(*parts: int) -> int:
 
 
 def step_seed(seed: int, step: int, *purpose: int) -> int:
-    """The seed of an update of a run.
+    """The random seed of one update.
 
     Args:
         seed: of the run.
         step: number of the update.
-        purpose: what follows the update and draws numbers of its own; none for the update itself.
+        purpose: further integers for draws outside the update, such as a probe's; none for the update itself.
     """
     return fold(seed, STEP, step, *purpose)
 
 
 def reseed_step(seed: int, step: int, *purpose: int) -> None:
-    """Set the random state for an update of a run; the arguments are those of ``step_seed``."""
+    """Seed the generators for an update; the arguments are those of ``step_seed``."""
     reseed(step_seed(seed, step, *purpose))
 
 
 def reseed(seed: int) -> None:
-    """Set the random state of the CPU and of the accelerator in use: all the randomness of a step."""
+    """Seed the generators of the CPU and of the accelerator; a step draws from no other."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)

@@ -1,7 +1,7 @@
-"""The training step: a pure function composed once from the configuration. This file is the documentation of the loop.
+"""The training step: a pure function composed once from the configuration. This file documents the step.
 
-``build_step`` closes over structure only. Everything that changes from step to step comes in as an argument: the state,
-the batch, and ``hyper``, the float hyperparameters at this step (numbers, or 0-d tensors under a tracing engine).
+``build_step`` closes over structure only. Everything that changes between steps is an argument: the state, the batch,
+and ``hyper``, the float hyperparameters at this step (numbers, or 0-d tensors under a tracing engine).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mltricks.state import State, map_state
 from mltricks.technique import Aux, Ctx, GradFn, LossFn, Params, PredFn, Technique, bind, defines
 
 Hyper = dict[str, Any]
-"""``progress``; ``optim``: the optimiser's floats; and the floats of every technique, by its name."""
+"""Keys: ``progress``; ``optim`` with the optimiser's floats; and every technique's name with its floats."""
 Metrics = dict[str, Tensor]
 Step = Callable[[State, Batch, Hyper], tuple[State, Metrics]]
 Techniques = dict[str, Technique]
@@ -49,16 +49,16 @@ def build_step(
         model: the model as a function.
         objective: the innermost loss.
         techniques: all of a run, augment ++ regularizer ++ technique.
-        optim: an optimiser, ``init(params)`` and ``update(grads, opt, params)``; optionally ``evaluate(params, opt)``,
-            the weights that predict in the place of those that train.
-        normalize: raw inputs to what the model sees; runs before the first technique that needs it.
+        optim: an optimiser with ``init(params)`` and ``update(grads, opt, params)``, and optionally
+            ``evaluate(params, opt)``, which returns the weights to predict with.
+        normalize: maps raw inputs to the model's inputs; runs before the first technique that needs it.
         num_outputs: width of the model's output.
-        donate: let the optimiser write into the given state's own storage, where it has a fused kernel for that.
-            The state that was given must then not be used again.
-        learn: what a sampler learns from the losses of a batch.
-        frozen: names of parameters that never move; the optimiser's ``init`` must not have seen them.
-        num_micro: pieces in which the innermost gradient is taken, where a batch is too large for the memory; the
-            techniques see the gradient of what they ask for.
+        donate: let the optimiser overwrite the given state if it has a fused kernel for that. The caller must then not
+            use that state again.
+        learn: updates a learning sampler's tensors from the losses of a batch.
+        frozen: names of frozen parameters; the optimiser's ``init`` must not have seen them.
+        num_micro: number of micro-batches for the innermost gradient, for batches too large for the memory;
+            techniques still see the gradient of the batch that they asked for.
     """
     objective = objective if learn is None else with_sample_losses(objective)
     raw, ready = split_at_normalize(techniques)
@@ -96,7 +96,7 @@ def build_step(
 def updated(
     optim: Any, grads: Params, opt: Any, params: Params, donate: bool, finite: Tensor | None
 ) -> tuple[Params, Any]:
-    """The optimiser's update; where ``finite`` is false, everything as it was."""
+    """The optimiser's update; where ``finite`` is false, parameters and optimiser tensors stay unchanged."""
     new_params, new_opt = update_of(optim, donate, finite is not None)(grads, opt, params)
     if finite is None:
         return new_params, new_opt
@@ -116,7 +116,7 @@ def through_after(
 
 
 def with_sample_losses(objective: Any) -> LossFn:
-    """An objective whose ``Aux`` holds the losses of the samples too, from the very outputs that made its loss."""
+    """Wrap an objective so that ``Aux`` also holds the per-sample losses, computed from the same outputs."""
 
     def loss(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
         model = Recorded(ctx.model)
@@ -132,11 +132,11 @@ def with_sample_losses(objective: Any) -> LossFn:
 
 
 def gradient(loss: LossFn, constants: Mapping[str, Tensor] = MappingProxyType({})) -> GradFn:
-    """The base of the gradient onion: reverse-mode differentiation of a loss.
+    """The innermost gradient function: reverse-mode differentiation of a loss.
 
     Args:
         loss: the loss.
-        constants: all parameters, where those that are differentiated are only some of them.
+        constants: all parameters, if only some of them are differentiated.
     """
 
     def grads(params: Params, batch: Batch, ctx: Ctx) -> tuple[Params, dict[str, Any]]:
@@ -154,7 +154,7 @@ def gradient(loss: LossFn, constants: Mapping[str, Tensor] = MappingProxyType({}
 
 
 def onion(techniques: Techniques, verb: str, base: Any) -> Any:
-    """Wrap ``base`` in a verb of every technique that defines it: the first technique stands outermost."""
+    """Wrap ``base`` in a verb of every technique that defines it; the first technique is outermost."""
     fn = base
     for name, technique in reversed(techniques.items()):
         if defines(technique, verb):
@@ -163,7 +163,7 @@ def onion(techniques: Techniques, verb: str, base: Any) -> Any:
 
 
 def _scoped(name: str, fn: Any) -> Any:
-    """Show ``fn`` the context as the technique ``name`` sees it."""
+    """Give ``fn`` the context of technique ``name``, whose ``own`` is that technique's."""
 
     def scoped(params: Params, data: Any, ctx: Ctx) -> Any:
         return fn(params, data, ctx.scope(name))
@@ -186,33 +186,33 @@ def split_at_normalize(techniques: Techniques) -> tuple[list[str], list[str]]:
 
 
 def in_order_of_change(techniques: Techniques) -> list[str]:
-    """The names of the techniques with ``after``: first the update is scaled, then weights are set, then they are read.
+    """The names of the techniques with ``after``: those that scale the update, then set weights, then read weights.
 
-    Each of these three goes by the order of the list. So an average is of the weights that the step ends with, and a
-    mask is not undone, wherever they stand.
+    Within each of the three kinds the order of the list holds. So wherever a technique stands in the list, an average
+    sees the step's final weights, and no scaling undoes a pruning mask.
     """
     names = [name for name, t in techniques.items() if defines(t, "after")]
     return sorted(names, key=lambda name: ("update", "weights", "own").index(techniques[name].after_changes))
 
 
 def works_on_raw(technique: Technique) -> bool:
-    """Whether ``batch`` may be given raw uint8 pixels."""
+    """Whether ``batch`` accepts raw uint8 pixels."""
     return technique.on_raw or technique.needs_raw
 
 
 def keep_where(flag: Tensor, new: Any, old: Any) -> Any:
-    """Leaf by leaf the new value where ``flag`` holds and the old one elsewhere."""
+    """Select leaf by leaf the new value where ``flag`` is true, else the old one. No Python branch, no sync."""
     if isinstance(new, dict):
         return {key: keep_where(flag, new[key], old[key]) for key in new}
     return torch.where(flag, new, old)
 
 
 Predict = Callable[[State, Tensor], Tensor]
-"""The state and raw inputs (B, ...) to outputs (B, K)."""
+"""Maps the state and raw inputs (B, ...) to outputs (B, K)."""
 
 
 def apply_model(params: Params, x: Tensor, ctx: Ctx) -> Tensor:
-    """The base of the prediction onion: the model itself."""
+    """The innermost prediction function: the model itself."""
     return ctx.apply(params, x)
 
 
@@ -228,8 +228,8 @@ def build_predict(
 
     Args:
         model, techniques, normalize, num_outputs: as for ``build_step``.
-        base: what stands innermost; it receives the parameters that predict.
-        optim: the optimiser, where the state holds its tensors: it may predict with other weights than it trains.
+        base: the innermost function; it receives the parameters to predict with.
+        optim: the optimiser, if the state holds its tensors: it may predict with other weights than it trains.
     """
     predict = onion(techniques, "evaluate", base)
 
@@ -243,6 +243,6 @@ def build_predict(
 
 
 def predicting_params(optim: Any, state: State) -> Params:
-    """The parameters that the techniques' prediction starts from: those in the state, or what its optimiser makes."""
+    """The parameters that prediction starts from: those of the state, or the optimiser's own version of them."""
     evaluate = getattr(optim, "evaluate", None)
     return state["params"] if evaluate is None else evaluate(state["params"], state["opt"])

@@ -1,4 +1,4 @@
-"""What is said of a run when it is over: the content of ``summary.json``."""
+"""The content of ``summary.json``: the result of a run."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ class Summary:
     Attributes:
         status: ``completed``, ``stopped_early``, ``pruned``, ``diverged``, ``interrupted`` or ``failed``.
         steps: updates made.
-        epochs: passes over the training split, whole ones.
-        seconds: spent training and validating, over restarts.
-        train: means over the last epoch; where the run ended within one, since the last record.
-        val: metrics of the weights that were kept, the best on validation.
-        test: metrics of the same weights on the test split, read once; empty where the run did not end.
-        trivial: metrics on ``val`` and ``test`` of the constant outputs that fit the training targets best; empty where
-            the run did not end, or the objective knows none.
-        epoch_of: the epoch that the metrics of each split belong to: ``train`` the last one, ``val`` and ``test`` the
-            one whose weights were kept.
-        objective: ``{"name", "value", "direction"}``: what a sweep optimises, by ``maximize`` or ``minimize``.
-        overrides: the command's.
-        notes: what was worth saying when the run was built, such as which weights came from another run.
+        epochs: complete passes over the training split.
+        seconds: training and validation time, including the time before restarts.
+        train: means over the last epoch; if the run ended within an epoch, since the last record.
+        val: metrics of the best weights on the validation split.
+        test: metrics of the same weights on the test split, measured once; empty if the run did not finish.
+        trivial: metrics on ``val`` and ``test`` of the constant outputs that fit the training targets best; empty if
+            the run did not finish or the objective defines none.
+        epoch_of: the epoch of each split's metrics: the last one for ``train``, the one of the best weights for ``val``
+            and ``test``.
+        objective: ``{"name", "value", "direction"}``: the metric that a sweep optimises, by
+            ``maximize`` or ``minimize``.
+        overrides: the command's overrides.
+        notes: messages from building the run, such as which weights came from another run.
         versions: of mltricks, torch and python.
-        device: what it ran on.
+        device: on which the run was computed.
         threads: threads of an operation on the CPU; ``null`` on another device.
         tf32: whether CUDA might round the factors of float32 products to TF32; ``null`` on another device.
         git: commit of the working directory, and whether it was changed; ``null`` outside a repository.
         folder: the output folder.
-        error: the message, where the run failed or diverged.
-        out_of_memory: whether it failed because the device's memory was too small.
+        error: the message if the run failed or diverged.
+        out_of_memory: whether the run failed because the device's memory was too small.
         signal: number of the signal that interrupted the run.
-        fused: ``{"trials"}``, how many were trained at once, for one of a stack: its sums are rounded otherwise than
-            alone, and its seconds are those of all; ``null`` for a run that was trained alone.
+        fused: ``{"trials"}``, the number of trials in the stack that this one belonged to: rounding differs from a
+            single run, and ``seconds`` is the whole stack's; ``null`` for a run trained alone.
     """
 
     status: str
@@ -69,13 +70,13 @@ class Summary:
     fused: dict[str, Any] | None = None
 
     def write(self, path: Path) -> None:
-        """Write the summary as JSON, atomically; what is not a finite number becomes ``null``."""
+        """Write the summary as JSON, atomically; NaN and infinities become ``null``."""
         text = json.dumps(json_safe(asdict(self)), indent=2) + "\n"
         write_atomically(path, lambda partial: partial.write_text(text))
 
 
 def read_summary(path: Path) -> Summary | None:
-    """The summary in a file, or ``None`` where there is none that can be read."""
+    """The summary in a file, or ``None`` if it is missing or unreadable."""
     try:
         content = json.loads(path.read_text())
         return Summary(**{f.name: content[f.name] for f in fields(Summary) if f.name in content})
@@ -95,7 +96,7 @@ def json_safe(value: Any) -> Any:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the working directory and whether it was changed, or ``None`` outside a repository; asked for once."""
+    """Commit of the working directory and whether it has changes; ``None`` outside a repository. Cached."""
     return _git_state(Path.cwd())
 
 

@@ -1,10 +1,10 @@
 """A technique: a frozen dataclass of hyperparameters with ``setup`` and five verbs.
 
-A step has a data batch, a loss, a gradient, weights and a prediction, and nothing else; so a technique changes one or
-more of these. Every verb has a default that changes nothing, and the step calls only those a technique defines.
+A verb is a method that changes one part of training: the data batch, the loss, the gradient, the weights after the
+update, or the prediction. Every verb has a default that changes nothing; the step calls only those a technique defines.
 
 Fields typed ``float`` (or an alias of ``mltricks.config.values`` for it) are leaves: inside a verb they are a Python
-float or a 0-d tensor, whichever the engine feeds, so a verb may compute with them but not branch on them. ``int``,
+float or a 0-d tensor, depending on the engine, so a verb may compute with them but not branch on them. ``int``,
 ``bool`` and ``str`` fields are structure and may be branched on.
 """
 
@@ -28,30 +28,30 @@ Params = dict[str, Tensor]
 Shape = tuple[int, ...]
 Own = dict[str, Any]
 Aux = dict[str, Any]
-"""What a loss says besides its value: ``metrics`` (0-d tensors), and what ``after`` needs, under the technique's name.
+"""The second result of a loss: ``metrics`` (0-d tensors), and under a technique's name the values for its ``after``.
 
-What a technique hands over from its loss to its ``after`` must carry no gradient. Tensors with an axis of samples are
-put together again from micro-batches, and 0-d ones are averaged.
+Those values must be detached. Over micro-batches, tensors with a sample axis are concatenated and 0-d tensors are
+averaged.
 
-The step adds ``grads`` (the final gradients), and ``previous`` (the parameters before the update) where a technique
-asks for it by ``needs_previous``. A ``grads`` verb may set ``finite``, a 0-d bool tensor: where false, the step leaves
-parameters and optimiser as they were.
+The step adds ``grads`` (the final gradients), and ``previous`` (the parameters before the update) if a technique sets
+``needs_previous``. A ``grads`` verb may set ``finite``, a 0-d bool tensor: where it is false, the step keeps the old
+parameters and optimiser tensors.
 """
 
 
 @dataclass
 class Ctx:
-    """All a verb may see. Legend: K outputs (classes).
+    """The context passed to every verb. Legend: K outputs (classes).
 
     Attributes:
         model: the model as a function; use ``apply``.
-        buffers: the model's buffers by name; ``apply`` in training mode puts the new ones in here.
+        buffers: the model's buffers by name; ``apply`` in training mode stores the new ones here.
         all_own: every technique's own tensors; ``own`` is this technique's.
-        step: 0-d int64, updates made so far.
-        progress: share of the run that is done, in [0, 1); a float or 0-d tensor.
+        step: 0-d int64, number of updates so far.
+        progress: fraction of the run completed, in [0, 1); a float or 0-d tensor.
         num_outputs: K, the width of the model's output.
         train: whether ``apply`` runs the model in training mode.
-        grad_scale: what the loss is multiplied with before its gradient is taken; ``None`` for nothing.
+        grad_scale: factor on the loss while its gradient is computed; ``None`` for no scaling.
     """
 
     model: FunctionalModel
@@ -70,8 +70,8 @@ class Ctx:
         Args:
             params: at least the model's own parameters; others (``simclr/...``) are ignored.
             x: the input, shape (B, ...).
-            capture: names of modules whose input and output are wanted as well.
-            train: training mode or not; by default that of the step or of the evaluation this belongs to.
+            capture: names of modules whose input and output to return as well.
+            train: whether to use training mode; by default that of this context.
 
         Returns:
             The output; with ``capture`` a pair of the output and ``{name: (input, output)}``.
@@ -83,116 +83,115 @@ class Ctx:
         return (output, captured) if capture else output
 
     def scope(self, name: str) -> Ctx:
-        """The same context as the technique ``name`` sees it."""
+        """The same context for technique ``name``: ``own`` is that technique's."""
         other = copy.copy(self)
         other.own = self.all_own.get(name, {})
         return other
 
     def fork(self, buffers: Params | None = None, **changes: Any) -> Ctx:
-        """The same context with buffers of its own: what ``apply`` writes there is lost unless it is taken over.
+        """The same context with its own copy of the buffers: updates by ``apply`` are lost unless copied back.
 
         Args:
-            buffers: what these are; by default the present ones.
-            changes: other attributes.
+            buffers: the buffers to start from; by default the present ones.
+            changes: other attributes to replace.
         """
         return replace(self, buffers=dict(self.buffers if buffers is None else buffers), **changes)
 
 
 LossFn = Callable[[Params, Batch, Ctx], tuple[Tensor, Aux]]
-"""Parameters, a batch and a context to the loss (0-d) and its ``Aux``."""
+"""Maps parameters, a batch and a context to the loss (0-d) and its ``Aux``."""
 GradFn = Callable[[Params, Batch, Ctx], tuple[Params, Aux]]
-"""Parameters, a batch and a context to the gradients, one a parameter, and the ``Aux`` of the loss."""
+"""Maps parameters, a batch and a context to one gradient per parameter, and the ``Aux`` of the loss."""
 PredFn = Callable[[Params, Tensor, Ctx], Tensor]
-"""Parameters, inputs (B, ...) and a context to outputs (B, K)."""
+"""Maps parameters, inputs (B, ...) and a context to outputs (B, K)."""
 
 
 @dataclass(frozen=True)
 class Technique:
-    """The base of every technique: checks its fields and changes nothing."""
+    """The base class of techniques. It checks the fields; its verbs change nothing."""
 
     on_raw: ClassVar[bool] = False
-    """Whether ``batch`` works on raw uint8 pixels too; the step normalises before the first technique that does not."""
+    """Whether ``batch`` also accepts raw uint8 pixels; the step normalises before the first technique that does not."""
     needs_raw: ClassVar[bool] = False
-    """Whether ``batch`` is right for raw uint8 pixels alone (posterize, solarize, equalize); implies ``on_raw``."""
+    """Whether ``batch`` requires raw uint8 pixels (posterize, solarize, equalize); implies ``on_raw``."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """Keys of the batch without which the technique has no effect."""
+    """Batch keys that the technique needs to have an effect."""
     kinds: ClassVar[tuple[str, ...]] = ()
-    """Kinds of input (``image``, ``tokens``, ``vector``) it is right for; empty for all."""
+    """Kinds of input that it supports (``image``, ``tokens``, ``vector``); empty for all."""
     targets: ClassVar[tuple[str, ...]] = ()
-    """Kinds of target (``classes``, ``tokens``, ``values``) it is right for; empty for all."""
+    """Kinds of target that it supports (``classes``, ``tokens``, ``values``); empty for all."""
     needs_one_target: ClassVar[bool] = False
-    """Whether it moves or mixes parts of a sample, so that ``y`` must be of the sample as a whole."""
+    """Whether it moves or mixes parts of a sample, which is only correct if ``y`` has one target per sample."""
     needs_one_output: ClassVar[bool] = False
-    """Whether it works on the model's outputs as one tensor, so that a model with several is refused."""
+    """Whether it requires a model with a single output tensor."""
     needs_whole_batch: ClassVar[bool] = False
-    """Whether its loss compares the samples of a batch, so that micro-batches would change what it means."""
+    """Whether its loss compares the samples of a batch, so that micro-batches would change the loss."""
     needs_previous: ClassVar[bool] = False
-    """Whether ``after`` wants ``aux["previous"]``, the parameters before the update."""
+    """Whether ``after`` reads ``aux["previous"]``, the parameters before the update."""
     after_changes: ClassVar[Literal["update", "weights", "own"]] = "weights"
-    """What ``after`` changes, which decides when it runs: it scales the ``update`` that was just made (a learning rate
-    for every layer), or sets the ``weights`` (a pruning mask, Lookahead), or only reads the weights that the step ends
-    with and keeps tensors of its ``own`` (an average, a teacher, a queue)."""
+    """What ``after`` changes, which decides when it runs: first those that scale the ``update`` (layer-wise learning
+    rates), then those that set the ``weights`` (a pruning mask, Lookahead), then those that only read the final weights
+    and change their ``own`` tensors (an average, a teacher, a queue)."""
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def check(self, info: Info) -> None:
-        """Run once, before ``setup``: refuse data that the technique cannot be right for.
+        """Run once, before ``setup``: refuse data that the technique does not support.
 
         Args:
-            info: what the data are: classes, shapes, statistics.
+            info: describes the data: classes, shapes, statistics.
 
         Raises:
-            ValueError: the technique cannot be right for these data.
+            ValueError: the technique does not support these data.
         """
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        """Run once before the first step: change the model, add parameters, make the technique's own tensors.
+        """Run once before the first step: change the model, add parameters, create the technique's own tensors.
 
         Args:
             model: the module; hooks and buffers may be added to it, parameters may not be renamed.
             params: the parameters so far, by name.
             batch: one normalised training batch, as the verbs see it.
-            seed: for whatever is drawn; the global random state has been set from it.
+            seed: for random draws; the global generators are already seeded with it.
 
         Returns:
-            The parameters, changed or added to (under names that begin with the technique's and a slash), and its own
-            tensors.
+            The parameters, possibly changed or with new ones (named ``TECHNIQUE/...``), and its own tensors.
 
         Raises:
-            ValueError: the technique cannot be right for this model or batch.
+            ValueError: the technique does not support this model or batch.
         """
         return params, {}
 
     def frozen(self, params: Params) -> Collection[str]:
-        """Run once, after every ``setup``: which parameters never move.
+        """Run once, after every ``setup``: name the frozen parameters.
 
-        They are constants of the gradient, so that it costs nothing below the lowest of the others, and no optimiser
-        sees them. A normalisation layer all of whose parameters are frozen keeps its statistics too.
+        Frozen parameters are constants to autograd, so the backward pass stops at the lowest trained layer, and the
+        optimiser never sees them. A normalisation layer whose parameters are all frozen also keeps its statistics.
 
         Args:
-            params: all parameters, by name; ``mltricks.optim.base.matching`` finds names by patterns.
+            params: all parameters, by name; ``mltricks.optim.base.matching`` selects names by patterns.
         """
         return ()
 
     def shapes(self, in_shape: Shape) -> Sequence[tuple[float, Shape]]:
-        """Declare that samples change their shape in the course of the run.
+        """Declare that samples change their shape during the run.
 
         Args:
-            in_shape: shape of one ``x`` as the data have it.
+            in_shape: shape of one ``x`` in the data.
 
         Returns:
-            Pairs of a share of the run and the shape of one ``x`` from there on; the first share is 0, and they rise.
-            Empty: the shape never changes.
+            Pairs (start as a fraction of the run, shape of one ``x``), ascending, the first from 0. Empty: the shape
+            never changes.
         """
         return ()
 
     def reshape(self, batch: Batch, shape: Shape) -> Batch:
-        """Bring a batch to a declared shape: on the device, before the step, each sample by itself, drawing nothing.
+        """Convert a batch to a declared shape: on the device, before the step, sample by sample, without randomness.
 
         Args:
-            batch: as the source gives it, so images are in raw units; ``x_unlabeled``, where there is one, goes along.
-            shape: of one ``x``, never that of the data.
+            batch: from the source, so images are in raw units; ``x_unlabeled``, if present, is converted too.
+            shape: of one ``x``, never the data's own shape.
         """
         return batch
 
@@ -223,7 +222,7 @@ def defines(technique: Technique, verb: str) -> bool:
 
 
 def bind(owner: Any, floats: dict[str, Any]) -> Any:
-    """A copy of a dataclass with some of its float fields replaced by what the engine feeds, without checking again."""
+    """A copy of a dataclass with some float fields replaced by the engine's values, which are not checked again."""
     if not floats:
         return owner
     bound = object.__new__(type(owner))
@@ -233,6 +232,6 @@ def bind(owner: Any, floats: dict[str, Any]) -> Any:
 
 
 def floats_of(owner: Any) -> dict[str, float]:
-    """The float hyperparameters of a dataclass, by name; those that are ``None`` are left out."""
+    """The float hyperparameters of a dataclass, by name, without those that are ``None``."""
     found = {name: getattr(owner, name) for name in float_fields(type(owner))}
     return {name: value for name, value in found.items() if value is not None}

@@ -1,7 +1,7 @@
-"""What predictors that need no training of a network score: a model that does not beat them has learnt nothing of use.
+"""Trivial predictors: their metrics are a floor that a trained model should exceed.
 
-``constant`` always gives the same outputs, those that fit the training targets best: the most frequent class, the mean.
-``linear`` is scikit-learn's logistic or ridge regression on the inputs as a model sees them.
+``constant`` always predicts the outputs that fit the training targets best, such as the class frequencies or the mean.
+``linear`` is scikit-learn's logistic or ridge regression on normalised inputs.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from mltricks.evaluate import Tally, evaluate, measure_batch
 from mltricks.objectives.base import Objective
 
 MAX_TARGETS = 100_000
-"""Training samples whose targets are looked at, at most, where classes are not known without reading samples."""
+"""Maximum number of training samples to read for their targets, if the split does not list its classes."""
 CHUNK = 8192
 MAX_SAMPLES, MAX_FEATURES = 2_000, 1_024
-"""What the linear model learns from, at most: a second's work. Of more features, as many at even distances."""
+"""Limits for the linear model, which keep its fit to about a second; larger data are subsampled evenly."""
 BETTER = 0.05
-"""Share of a trivial loss by which another must lie below it to be better."""
+"""Fraction of the trivial loss by which a loss must be lower to count as better."""
 DEVIATIONS = 2.0
-"""Standard errors by which a share of hits must lie above a trivial one to be better."""
+"""Standard errors by which an accuracy must exceed the trivial one to count as better."""
 
 
 def targets(split: Split, batch_size: int, most: int | None = None) -> Iterator[Tensor]:
-    """The targets of a split in order, or of ``most`` of its samples; where its classes are known none is read."""
+    """The targets of a split in order, or of ``most`` samples; if the split lists its classes, no sample is read."""
     if split.labels is not None:
         return iter(split.labels.split(CHUNK))
     some = spread(len(split), len(split) if most is None else most).split(batch_size)
@@ -37,18 +37,18 @@ def targets(split: Split, batch_size: int, most: int | None = None) -> Iterator[
 
 
 def spread(size: int, most: int) -> Tensor:
-    """Positions at even distances, at most so many: samples may lie in the order of their classes."""
+    """At most ``most`` evenly spaced positions: samples may be sorted by class."""
     return torch.arange(0, size, max(1, -(-size // most)))
 
 
 @torch.no_grad()
 def constant(data: DataSplits, objective: Any, batch_size: int, *names: str) -> dict[str, dict[str, float]]:
-    """The metrics of the best constant outputs on the splits named; empty where the objective has no such outputs.
+    """The metrics of the best constant outputs on the named splits; empty if the objective defines none.
 
     Args:
         data: of the run.
-        objective: judges outputs; its ``constant(y, num_outputs)`` gives those of one sample.
-        batch_size: samples that are read at once, where a split does not tell its classes.
+        objective: computes the metrics; its ``constant(y, num_outputs)`` returns the outputs for one sample.
+        batch_size: samples per read, if a split does not list its classes.
         names: ``val``, ``test``.
     """
     if type(objective).constant is Objective.constant:
@@ -65,11 +65,11 @@ def constant(data: DataSplits, objective: Any, batch_size: int, *names: str) -> 
 
 
 def linear(data: DataSplits, objective: Any, batch_size: int, *names: str) -> dict[str, dict[str, float]]:
-    """The metrics of a linear model on the splits named; empty for data it cannot have, or that do not lie in memory.
+    """The metrics of a linear model on the named splits; empty for inputs without features and for streamed data.
 
     Args:
         data, objective, names: as for ``constant``.
-        batch_size: samples a forward pass.
+        batch_size: samples per forward pass.
     """
     if not isinstance(data.train, MemorySplit):
         return {}
@@ -88,20 +88,20 @@ def linear(data: DataSplits, objective: Any, batch_size: int, *names: str) -> di
 
 
 def thinned(x_BD: Tensor) -> Tensor:
-    """At most ``MAX_FEATURES`` of the features, at even distances."""
+    """At most ``MAX_FEATURES`` evenly spaced features."""
     step = -(-x_BD.shape[1] // MAX_FEATURES)
     return x_BD[:, ::step].float()
 
 
 def beats(metrics: dict[str, float], floor: dict[str, float], score: str, higher_is_better: bool, size: int) -> bool:
-    """Whether metrics are better than those of a trivial predictor beyond chance, by the score or by the loss.
+    """Whether metrics are significantly better than a trivial predictor's, by the score or by the loss.
 
     Args:
         metrics: of the model.
         floor: of the trivial predictor, on the same split.
         score: the metric that steers the run.
-        higher_is_better: which way of it is better.
-        size: samples of the split.
+        higher_is_better: its direction.
+        size: number of samples in the split.
 
     >>> beats({"accuracy": 0.86, "loss": 0.6}, {"accuracy": 0.85, "loss": 0.61}, "accuracy", True, 100)
     False

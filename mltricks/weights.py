@@ -1,13 +1,13 @@
-"""The weights that predict: what is left of a run when training is over.
+"""The weights that predict: saved, loaded, and turned into a prediction.
 
 The file ``checkpoints/best.safetensors`` holds, for a prediction that runs the model with one set of weights,
 
-``params.<name>``, ``buffers.<name>``   what the model itself receives: after EMA and the like
+``params.<name>``, ``buffers.<name>``   the tensors the model runs with, for instance those averaged by EMA
 ``own.<technique>.<name>``              other tensors of techniques that change the prediction
-``input.<name>``                        tensors of the input kind, as mean and std
+``input.<name>``                        tensors of the input kind, such as mean and std
 
-Where the prediction runs several sets of weights (an ensemble), ``raw.params`` and ``raw.buffers`` stand in the place
-of the first line: the weights of training, out of which and of ``own`` the techniques make their members again.
+If the prediction uses several sets of weights (an ensemble), ``raw.params`` and ``raw.buffers`` replace the first line.
+They are the training weights, from which, with ``own``, the techniques rebuild the members.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ Weights = dict[str, Tensor]
 
 
 def predicting_weights(run: Run, state: State) -> tuple[Weights, dict[str, Any]]:
-    """What is needed to predict as the state does.
+    """The tensors needed to predict as the state does.
 
     Returns:
-        Copies on the CPU, named as in the file, each tensor once; and the techniques' own tensors as a nested dict of
-        such names.
+        Copies on the CPU, named as in the file, each tensor once; and a nested dict that maps the techniques' own
+        tensors to these names.
     """
     seen: list[Weights] = []
 
@@ -71,18 +71,18 @@ def predicting_weights(run: Run, state: State) -> tuple[Weights, dict[str, Any]]
 
 
 def _named(model: FunctionalModel, params: Params, buffers: dict[str, Tensor]) -> Weights:
-    """The model's own parameters and buffers, without what techniques added."""
+    """The model's own parameters and buffers, without those that techniques added."""
     named = {PARAM + name: params[name] for name, _ in model.params}
     return named | {BUFFER + name: buffers[name] for name, _ in model.buffers}
 
 
 def _same(a: Weights, b: Weights) -> bool:
-    """Whether two sets of weights are one: the same tensors, or equal ones that were made anew."""
+    """Whether two sets of weights are equal: the same tensors, or equal values."""
     return all(a[name] is b[name] or torch.equal(a[name], b[name]) for name in a)
 
 
 def predict_with(run: Run, weights: Weights, own: dict[str, Any]) -> Any:
-    """The run's prediction with given weights: test-time augmentation stays, averages are bypassed."""
+    """The run's prediction with the given weights: test-time augmentation applies, averages do not."""
     info = run.data.info
     predict = predict_from(run.model, run.techniques, info.normalize, info.num_outputs, weights, own, run.device)
     return lambda state, x: predict(x)
@@ -97,16 +97,16 @@ def predict_from(
     own: dict[str, Any],
     device: torch.device,
 ) -> Callable[[Tensor], Tensor]:
-    """Raw inputs (B, ...) to outputs, from what ``predicting_weights`` gave.
+    """Build a function from raw inputs (B, ...) to outputs, from the result of ``predicting_weights``.
 
     Args:
         model: the model as a function; its own parameters are not used.
-        techniques: those of the run; only their ``evaluate`` is.
-        normalize: raw inputs to what the model sees.
+        techniques: those of the run; only their ``evaluate`` is used.
+        normalize: maps raw inputs to the model's inputs.
         num_outputs: width of the output.
         weights: by name.
         own: names of the techniques' own tensors.
-        device: where to compute.
+        device: to compute on.
     """
     weights = {name: tensor.to(device) for name, tensor in weights.items()}
     raw = RAW if any(name.startswith(RAW) for name in weights) else ""
@@ -133,7 +133,7 @@ def _looked_up(names: Any, weights: Weights) -> Any:
 
 
 def save_weights(path: Path, run: Run, weights: Weights, own: dict[str, Any]) -> None:
-    """Write weights with what is needed to use them: configuration, classes and the statistics of the inputs."""
+    """Write weights together with the configuration, the classes and the statistics of the inputs."""
     from safetensors.torch import save
 
     info = run.data.info
@@ -144,20 +144,20 @@ def save_weights(path: Path, run: Run, weights: Weights, own: dict[str, Any]) ->
     content = {"config": run.cfg, "info": about, "own": own, "dtype": dtype, "versions": versions()}
     metadata = {name: json.dumps(value) for name, value in content.items()}
     metadata["digest"] = digest({**metadata, "tensors": tensors})
-    # not save_file: it writes through a temporary file of its own, which a kill leaves behind, and for its owner alone
+    # not save_file: if killed it leaves its temporary file behind, and its files are readable by their owner only
     write_atomically(path, lambda partial: partial.write_bytes(save(tensors, metadata)))
 
 
 def info_of(about: dict[str, Any], tensors: Weights, allow: Sequence[str]) -> Info:
-    """What the data of a run were, from its ``best.safetensors``.
+    """The description of a run's data, from its ``best.safetensors``.
 
     Args:
         about: the metadata of the file.
-        tensors: its tensors; those of the input kind are taken out.
+        tensors: its tensors; those of the input kind are removed from the dict.
         allow: packages whose input kinds the file may name.
 
     Raises:
-        ValueError: it names a class that is no input kind, or none, as earlier versions did.
+        ValueError: the file names no input kind, as in earlier versions, or a class that is none.
     """
     statistics: dict[str, Any] = {}
     for name in [name for name in tensors if name.startswith(INPUT)]:
