@@ -1,4 +1,4 @@
-"""What every data option shares: how the training part is divided, and how its statistics are made."""
+"""The base class of data options: division of the training part into splits, and image statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.inputs.image import Image
 
 Share = Annotated[float, Range(0.0, 1.0, above=True, below=True)]
-"""A part that leaves something over."""
+"""A proper fraction, in (0, 1)."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class DataOption:
     Args:
         root: folder of downloaded data.
         download: whether the network may be used.
-        val_frac: share of the training part set aside for validation, in (0, 1); a stratified choice.
-        fraction: stratified share of the rest that is used for training, in (0, 1].
-        limit: at most so many training samples, stratified; ``None`` for all.
-        split_seed: seed of these choices; not the run's seed, so that all seeds share the same splits.
-        unlabeled_ratio: unlabelled samples for each labelled one in a batch, drawn from all training samples, also
-            from those that ``fraction`` and ``limit`` leave out.
-        drop_last: leave out the last batch of an epoch where it is not full.
+        val_frac: fraction of the training part held out for validation, in (0, 1), stratified.
+        fraction: fraction of the rest used for training, in (0, 1], stratified.
+        limit: maximum number of training samples, stratified; ``None`` for all.
+        split_seed: seed of these choices; separate from the run's seed, so that all seeds share the same splits.
+        unlabeled_ratio: unlabelled samples per labelled one in a batch, drawn from all training samples, including
+            those that ``fraction`` and ``limit`` leave out.
+        drop_last: leave out the last batch of an epoch if it is not full.
         num_workers: worker processes that decode streamed data.
     """
 
@@ -49,15 +49,15 @@ class DataOption:
         check_fields(self, "data.")
 
     def load(self) -> DataSplits:
-        """Read the data.
+        """Read the data into splits.
 
         Raises:
-            ValueError: a file is missing, damaged or does not hold what it should.
+            ValueError: a file is missing, damaged or of the wrong content.
         """
         raise AssertionError(f"{type(self).__name__} defines no load")
 
     def divide(self, labels: Tensor | None, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Positions of the training, validation and set-aside samples among ``size`` samples with the given labels.
+        """Positions of the training, validation and unused samples among ``size`` samples with the given labels.
 
         Raises:
             ValueError: no sample, or none of a class, is left for training.
@@ -69,7 +69,7 @@ class DataOption:
         return train, val, aside
 
     def keep(self, labels: Tensor | None, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """The training samples among ``positions`` that ``fraction`` and ``limit`` keep, and those set aside.
+        """Apply ``fraction`` and ``limit`` to ``positions``: the training samples, and the unused ones.
 
         Raises:
             ValueError: no sample, or none of a class, is left for training.
@@ -106,15 +106,15 @@ def image_splits(
     classes: tuple[str, ...],
     sums: Tensor | None = None,
 ) -> DataSplits:
-    """Split labelled images that lie in memory.
+    """Split labelled images held in memory.
 
     Args:
-        option: how to divide.
+        option: the fractions and seed of the division.
         x: (N, H, W, C) uint8 images of the training part.
         y: (N,) int64 classes of the training part.
         test: images and classes of the test part.
         classes: the names of the classes.
-        sums: ``pixel_sums(x)`` where it is known already.
+        sums: ``pixel_sums(x)`` if already known.
     """
     train, val, aside = option.divide(y, len(y))
     whole = MemorySplit(x, y, image=True)
@@ -129,7 +129,7 @@ def image_splits(
 def pixel_sums(x: Tensor) -> Tensor:
     """Sum and sum of squares of every channel of every image: (N, H, W, C) uint8 to (N, 2, C) int64.
 
-    From these the statistics of any choice of images are exact, and cost no look at a pixel.
+    These give exact statistics of any subset of images without reading the pixels again.
     """
     rows = []
     for part in x.split(256):
@@ -139,16 +139,16 @@ def pixel_sums(x: Tensor) -> Tensor:
 
 
 def pixel_statistics(sums: Tensor, num_pixels: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every channel, each (C, 1, 1) float32; a constant channel counts as deviation 1.
+    """Mean and standard deviation of every channel, each (C, 1, 1) float32; the deviation of a constant channel is 1.
 
     Args:
         sums: ``pixel_sums`` of the images, (N, 2, C) int64.
-        num_pixels: of one image.
+        num_pixels: per image.
     """
     count = len(sums) * num_pixels
     total, squares = sums.sum(0).tolist()
     spread = [
         count * q - s * s for s, q in zip(total, squares, strict=True)
-    ]  # whole numbers of any size: nothing rounds
+    ]  # Python integers, so nothing overflows or rounds
     std = [(v**0.5) / count if v > 0 else 1.0 for v in spread]
     return tuple(torch.tensor(v).view(-1, 1, 1) for v in ([s / count for s in total], std))  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Decoded data kept in one file, so that the next start maps it into memory instead of decoding again."""
+"""A cache file of decoded data: the next start maps it into memory instead of decoding again."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from torch import Tensor
 from mltricks.process.atomic import write_atomically
 
 FORMAT = 1
-"""Raised whenever what is written changes its meaning."""
+"""Version of the file format; raise it when the content changes its meaning."""
 FOLDER = ".mltricks"
-"""Where cache files lie, below ``data.root``."""
+"""Folder of the cache files, below ``data.root``."""
 
 
 @dataclass
 class Decoded:
-    """What a cache file holds: tensors, and ``about``, anything JSON can say."""
+    """The content of a cache file: tensors, and ``about``, any JSON value."""
 
     tensors: dict[str, Tensor]
     about: dict[str, Any] = field(default_factory=dict)
 
 
 def cached(root: str, name: str, key: dict[str, Any], make: Callable[[], Decoded]) -> Decoded:
-    """What ``make`` gives, read from the cache where it was made before with the same key.
+    """The result of ``make``, read from the cache if it was stored under the same key.
 
     Args:
         root: ``data.root``.
         name: of the cache file, without a suffix.
-        key: everything the result depends on, as JSON can say it: sizes and times of the source files, settings.
+        key: everything the result depends on, as JSON values: sizes and times of the source files, settings.
         make: decodes the sources.
 
     Returns:
-        Tensors mapped from the file where there is one. A root that cannot be written costs the cache, not the run.
+        Tensors mapped from the file if it exists. If the root is not writable, there is no cache and the run goes on.
     """
     path = Path(root) / FOLDER / f"{name}.safetensors"
     wanted = json.dumps({"format": FORMAT, **key}, sort_keys=True)
@@ -50,7 +50,7 @@ def cached(root: str, name: str, key: dict[str, Any], make: Callable[[], Decoded
 
 
 def stamp(path: Path) -> list[int]:
-    """Size in bytes and time of the last change in ns: what tells that a file is still the same."""
+    """Size in bytes and modification time in ns, to detect that a file has changed."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
@@ -79,7 +79,7 @@ def _write(path: Path, key: str, made: Decoded) -> None:
 
     def write(partial: Path) -> None:
         save_file(tensors, partial, metadata)
-        partial.chmod(0o644)  # safetensors writes for the owner alone; a data folder is shared
+        partial.chmod(0o644)  # safetensors makes files readable by their owner only; data folders may be shared
 
     try:
         write_atomically(path, write)

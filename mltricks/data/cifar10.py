@@ -22,14 +22,14 @@ FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"
 
 @dataclass(frozen=True)
 class Cifar10(DataOption):
-    """The published test split is the test split."""
+    """CIFAR-10 with the published test split."""
 
     def load(self) -> DataSplits:
         return load_published(self, Published("CIFAR10", FOLDER, FILES, decode_cifar))
 
 
 def decode_cifar(root: Path, dataset: Any) -> Decoded:
-    """Images (N, 32, 32, 3) uint8 and classes, by torchvision's own reader."""
+    """Decode images (N, 32, 32, 3) uint8 and classes with torchvision's reader."""
     train, test = dataset(root, train=True), dataset(root, train=False)
     tensors = {
         "x": torch.from_numpy(train.data),

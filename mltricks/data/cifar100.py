@@ -18,7 +18,7 @@ FILES = ("train", "test", "meta")
 
 @dataclass(frozen=True)
 class Cifar100(DataOption):
-    """The 100 fine labels are the classes; the published test split is the test split."""
+    """CIFAR-100 with its 100 fine labels and the published test split."""
 
     def load(self) -> DataSplits:
         return load_published(self, Published("CIFAR100", FOLDER, FILES, decode_cifar))

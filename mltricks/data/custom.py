@@ -1,14 +1,14 @@
-"""Data of the user's own: whatever a class or function gives, taken in as the splits of a run.
+"""Custom data: convert the result of a user's class or function to the splits of a run.
 
-It may give finished ``DataSplits``, something with ``load()``, one map-style dataset, or a pair of them, training and
-test. A map-style dataset has ``len`` and gives ``(x, y)`` for a position; it is read into memory once.
+That result may be ``DataSplits``, an object with ``load()``, a map-style dataset, or a pair of datasets (training,
+test). A map-style dataset has ``len`` and returns ``(x, y)`` for a position; it is read into memory once.
 
 ============  =======================================================================  ==========================
 x             uint8 image (H, W), (H, W, C) or (C, H, W); PIL image; float image that  becomes
-              holds uint8 values divided by 255, as ``ToTensor`` makes it              uint8 images
+              holds uint8 values divided by 255, such as from ``ToTensor``             uint8 images
               float vector (D,)                                                        float32, standardised
 y             int                                                                      a class, 0 to K - 1
-              float, or float vector (D,)                                              a value, as it is
+              float, or float vector (D,)                                              a value, unchanged
 ============  =======================================================================  ==========================
 """
 
@@ -34,27 +34,27 @@ from mltricks.inputs.vector import Vector
 
 @dataclass(frozen=True)
 class Custom(DataOption):
-    """How data of the user's own are divided.
+    """The settings that divide custom data.
 
     Args:
-        test_frac: share of the samples set aside as the test split, in (0, 1), where no test part is given.
+        test_frac: fraction of the samples held out as the test split, in (0, 1), if no test part is given.
     """
 
     test_frac: Share
 
 
 def load_data(node: dict[str, Any], allow: Sequence[str]) -> DataSplits:
-    """The data that a node of the configuration describes.
+    """Load the data that a configuration node describes.
 
-    A data option of ours is made from the whole node. Anything else receives the settings that are its own, and of
-    the common ones those its constructor names; what it gives is then divided by the common ones.
+    A data option of ours takes the whole node. A user's constructor takes its own settings, and those common settings
+    that it names; the common settings then divide its result.
 
     Args:
         node: ``cfg.data``.
         allow: packages besides mltricks and torch that may be named.
 
     Raises:
-        ValueError: a setting is wrong, or the data are not what a run can use.
+        ValueError: a setting is wrong, or a run cannot use the data.
     """
     target = locate(given_target(node, "data"), "data", allow)
     if isinstance(target, type) and issubclass(target, DataOption):
@@ -66,10 +66,10 @@ def load_data(node: dict[str, Any], allow: Sequence[str]) -> DataSplits:
 
 
 def adapt(given: Any, common: dict[str, Any]) -> DataSplits:
-    """Turn what a user's constructor gave into splits, divided by the common settings.
+    """Convert the result of a user's constructor to splits, divided by the common settings.
 
     Raises:
-        ValueError: it is nothing that can be read, or what was read cannot be right.
+        ValueError: the result cannot be read, or its content is invalid.
     """
     if hasattr(given, "load"):
         given = given.load()
@@ -94,18 +94,18 @@ def adapt(given: Any, common: dict[str, Any]) -> DataSplits:
 
 
 def class_names(dataset: Any) -> tuple[str, ...]:
-    """``dataset.classes``, as torchvision's datasets have it, or nothing."""
+    """The names in ``dataset.classes``, as in torchvision's datasets, or an empty tuple."""
     return tuple(str(name) for name in getattr(dataset, "classes", ()))
 
 
 def read(dataset: Any, what: str) -> tuple[Tensor, Tensor]:
-    """All samples of a map-style dataset.
+    """Read all samples of a map-style dataset.
 
     Returns:
         ``x``, (N, H, W, C) uint8 or (N, D) float32, and ``y``, (N,) int64 or (N,) or (N, D) float32.
 
     Raises:
-        ValueError: it is empty or no dataset, or a sample is of another kind or shape than the first, or not finite.
+        ValueError: it is empty or no dataset, or a sample is not finite or differs in kind or shape from the first.
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise ValueError(
@@ -131,10 +131,10 @@ def read(dataset: Any, what: str) -> tuple[Tensor, Tensor]:
 
 
 def as_input(x: Any, where: str) -> Tensor:
-    """One x as (H, W, C) uint8 or (D,) float32.
+    """Convert one x to (H, W, C) uint8 or (D,) float32.
 
     Raises:
-        ValueError: it is neither, or not finite.
+        ValueError: x is neither an image nor a vector, or is not finite.
     """
     if hasattr(x, "convert") and hasattr(x, "mode"):  # a PIL image
         x = np.array(x if x.mode in ("L", "RGB") else x.convert("RGB"))
@@ -152,7 +152,7 @@ def as_input(x: Any, where: str) -> Tensor:
 
 
 def _bytes(x: Tensor, where: str) -> Tensor:
-    """An image as uint8; floats only where nothing is lost."""
+    """Convert an image to uint8; floats only if they are multiples of 1/255."""
     if x.dtype == torch.uint8:
         return x
     scaled = x * 255.0
@@ -170,7 +170,7 @@ def _bytes(x: Tensor, where: str) -> Tensor:
 
 
 def _channels_last(x: Tensor, where: str) -> Tensor:
-    """(H, W), (H, W, C) or (C, H, W) to (H, W, C): the smaller of the first and the last side is the channels."""
+    """(H, W), (H, W, C) or (C, H, W) to (H, W, C): the smaller of the first and last sides is the channels."""
     if x.ndim == 2:
         return x.unsqueeze(-1)
     if x.shape[0] == x.shape[-1]:
@@ -181,10 +181,10 @@ def _channels_last(x: Tensor, where: str) -> Tensor:
 
 
 def as_target(y: Any, where: str) -> Tensor:
-    """One y as a class () int64, a value () float32 or values (D,) float32.
+    """Convert one y to a class () int64, a value () float32 or values (D,) float32.
 
     Raises:
-        ValueError: it is none of these, or not finite.
+        ValueError: y is none of these, or not finite.
     """
     y = torch.as_tensor(y)
     if y.is_floating_point() and y.ndim <= 1:
@@ -199,7 +199,7 @@ def as_target(y: Any, where: str) -> Tensor:
 
 
 def divide(option: Custom, parts: list[tuple[Tensor, Tensor]], names: tuple[str, ...]) -> DataSplits:
-    """Divide what was read."""
+    """Divide the parts that were read into splits."""
     x, y = parts[0]
     is_class = not y.is_floating_point()
     if is_class:
@@ -226,7 +226,7 @@ def divide(option: Custom, parts: list[tuple[Tensor, Tensor]], names: tuple[str,
 
 
 def _splits(option: Custom, x: Tensor, y: Tensor, test: tuple[Tensor, Tensor], names: tuple[str, ...]) -> DataSplits:
-    """Vectors of any target, and images with values."""
+    """Splits of vectors with any target, or of images with regression targets."""
     is_class = not y.is_floating_point()
     train, val, aside = option.divide(y if is_class else None, len(y))
     rest = torch.cat([train, aside])
@@ -245,7 +245,7 @@ def _splits(option: Custom, x: Tensor, y: Tensor, test: tuple[Tensor, Tensor], n
 
 
 def check_labels(parts: list[Tensor], names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of the classes, once the labels are known to be 0 to K - 1.
+    """Check that the labels are 0 to K - 1, and return the names of the classes.
 
     Raises:
         ValueError: a label is negative or too large, or a class has no training sample.

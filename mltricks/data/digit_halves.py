@@ -1,4 +1,4 @@
-"""The digits of ``data=digits``, cut in two: the left and the right half of an image are a pair."""
+"""The digits of ``data=digits`` as pairs: the left and the right half of each image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mltricks.inputs.pair import Pair
 
 @dataclass(frozen=True)
 class DigitHalves(DataOption):
-    """Pairs of halves; the class is the digit."""
+    """Pairs of image halves, classified by digit."""
 
     def load(self) -> DataSplits:
         (x, y), test = read_digits()
@@ -33,6 +33,6 @@ class DigitHalves(DataOption):
 
 
 def halves(x: Tensor) -> dict[str, Tensor]:
-    """(N, 8, 8, 1) images to two of (N, 8, 4, 1)."""
+    """Cut images (N, 8, 8, 1) into left and right halves (N, 8, 4, 1)."""
     left, right = x.chunk(2, 2)
     return {"left": left.contiguous(), "right": right.contiguous()}

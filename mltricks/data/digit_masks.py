@@ -1,4 +1,4 @@
-"""The digits of ``data=digits`` with a class for every pixel: which digit the ink belongs to, or the background."""
+"""The digits of ``data=digits`` with a class per pixel: the digit for ink, or background."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.inputs.image import Image
 
 INK = 8
-"""Pixels from this value on are ink; they go from 0 to 16."""
+"""Threshold for ink; pixel values are 0 to 16."""
 
 
 @dataclass(frozen=True)
 class DigitMasks(DataOption):
-    """Images and masks of 8x8 pixels: a toy for segmentation, with real shapes."""
+    """Images and masks of 8x8 pixels: a small segmentation task."""
 
     def load(self) -> DataSplits:
         (x, y), test = read_digits()
@@ -34,7 +34,7 @@ class DigitMasks(DataOption):
 
 
 def masks(x: Tensor, y: Tensor) -> Tensor:
-    """(N, 8, 8) int64: 0 for the background, and the digit plus one where there is ink.
+    """Masks (N, 8, 8) int64: 0 for the background, the digit plus one for ink.
 
     >>> masks(torch.tensor([0, 16]).view(1, 1, 2, 1), torch.tensor([7]))
     tensor([[[0, 8]]])

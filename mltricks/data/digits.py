@@ -23,7 +23,7 @@ NUM_TEST = 360
 
 @dataclass(frozen=True)
 class Digits(DataOption):
-    """A fifth is the test split, a stratified choice that never changes."""
+    """The digits, with a fixed stratified fifth of the samples as the test split."""
 
     def load(self) -> DataSplits:
         (x, y), test = read_digits()
@@ -31,7 +31,7 @@ class Digits(DataOption):
 
 
 def read_digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Images (N, 8, 8, 1) uint8 of 0 to 16 and classes (N,) int64: the training part, and the test part."""
+    """Images (N, 8, 8, 1) uint8 from 0 to 16 and classes (N,) int64, for the training part and the test part."""
     table = torch.from_numpy(_table())
     x, y = table[:, :-1].view(-1, 8, 8, 1), table[:, -1].long()
     test, rest = stratified(y, len(y), NUM_TEST, seed=0)
@@ -39,7 +39,7 @@ def read_digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 
 def _table() -> np.ndarray:
-    """(1797, 65) uint8: 64 pixels of 0 to 16 and the class; scikit-learn is not imported, which would take a second."""
+    """(1797, 65) uint8: 64 pixels from 0 to 16, then the class. Read directly: importing sklearn takes a second."""
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         raise ValueError("data=digits needs scikit-learn. Type: pip install scikit-learn")

@@ -19,12 +19,12 @@ from mltricks.data.splits import DataSplits
 
 @dataclass(frozen=True)
 class FashionMnist(DataOption):
-    """The published test split is the test split."""
+    """Fashion-MNIST with the published test split."""
 
     def load(self) -> DataSplits:
         return load_published(self, Published("FashionMNIST", "FashionMNIST/raw", FILES, decode_fashion))
 
 
 def decode_fashion(root: Path, dataset: Any) -> Decoded:
-    """The classes bear torchvision's names."""
+    """Decode images and classes; the class names are torchvision's."""
     return Decoded(read_idx(root / "FashionMNIST" / "raw"), {"classes": list(dataset.classes)})

@@ -1,7 +1,7 @@
-"""A folder of class folders with images of any size, decoded by worker processes.
+"""Image folders: one folder per class, with images of any size, decoded by worker processes.
 
-Two layouts: ``path/CLASS/*.jpg``, which is divided into three parts, or ``path/train/CLASS/*.jpg`` with ``val`` and
-``test`` beside ``train`` or divided from it.
+There are two layouts: ``path/CLASS/*.jpg``, divided into three splits, or ``path/train/CLASS/*.jpg``, with folders
+``val`` and ``test`` beside ``train`` or split off from it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from mltricks.inputs.image_files import SUFFIXES, decode_image
 
 PARTS = ("train", "val", "test")
 NUM_STATISTICS = 1024
-"""Mean and deviation are estimated from so many training images, chosen at random; from all where there are fewer."""
+"""Maximum number of random training images from which mean and standard deviation are estimated."""
 
 
 @dataclass(frozen=True)
 class ImageFolder(DataOption):
-    """Images in folders named for their classes.
+    """Images in folders named after their classes.
 
     Args:
         path: the folder.
-        size: pixels a side: the shorter side is scaled to it, and the middle is cut out of the longer one.
-        test_frac: share of the images set aside as the test split, in (0, 1), where there is no folder ``test``.
+        size: side in pixels: the shorter side is scaled to it, and the longer one is cropped to the centre.
+        test_frac: fraction of the images held out as the test split, in (0, 1), if there is no folder ``test``.
     """
 
     path: str
@@ -58,7 +58,7 @@ class ImageFolder(DataOption):
         return DataSplits(split(train), split(val), split(test), info, unlabeled)
 
     def _parts(self, labels: Tensor, positions: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Positions of the training, validation, test and set-aside images."""
+        """Positions of the training, validation, test and unused images."""
         rest, test = positions["train"], positions.get("test")
         if test is None:
             count = min(max(1, round(self.test_frac * len(rest))), len(rest) - 1)
@@ -71,7 +71,7 @@ class ImageFolder(DataOption):
         return rest[train], rest[val], test, rest[aside]
 
     def _statistics(self, workers: Workers, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Estimate the statistics of the training images once; afterwards they are read from the cache."""
+        """Estimate the statistics of the training images, or read them from the cache."""
         generator = torch.Generator().manual_seed(self.split_seed)
         chosen = positions[torch.randperm(len(positions), generator=generator)[:NUM_STATISTICS]].tolist()
         files = [workers.reader.paths[i] for i in chosen]
@@ -89,10 +89,10 @@ def scan(folder: Path) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]
     """Find the images.
 
     Returns:
-        The paths by part (``train``, and ``val`` and ``test`` where they are folders) and class; the sorted classes.
+        The paths by part (``train``, and ``val`` and ``test`` if these folders exist) and class; the sorted classes.
 
     Raises:
-        ValueError: the folder is missing, is none, holds no class folders, or one of them holds no image.
+        ValueError: the path is missing or a file, holds no class folders, or a class folder holds no image.
     """
     if not folder.exists():
         raise ValueError(f"data.path={folder} does not exist. Type data.path=FOLDER, a folder of class folders.")
@@ -119,7 +119,7 @@ def scan(folder: Path) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]
 def join(
     parts: dict[str, dict[str, list[str]]], classes: tuple[str, ...]
 ) -> tuple[list[str], Tensor, dict[str, Tensor]]:
-    """All paths and classes in one list, and the positions of every part in it."""
+    """All paths and classes as one list, and the positions of every part in it."""
     paths: list[str] = []
     labels: list[int] = []
     positions = {}
@@ -150,7 +150,7 @@ def _classes(folder: Path) -> dict[str, list[str]]:
 
 
 def _images(folder: Path) -> list[str]:
-    """Every image in a folder and the folders below it, in a fixed order."""
+    """All images below a folder, sorted."""
     found = [
         os.path.join(place, name)
         for place, _, names in os.walk(folder, followlinks=True)

@@ -1,4 +1,4 @@
-"""What the rest of the program needs to know about a data set."""
+"""The description of a data set that the rest of the program uses."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mltricks.inputs.base import Input, Raw
 
 @dataclass(frozen=True)
 class Info:
-    """What a data set is.
+    """Description of a data set.
 
     Attributes:
-        input: what one sample of ``x`` is.
-        target: what ``y`` is, as an objective names it in its ``targets``: ``classes``, ``tokens``, ``values``, ...
-        num_outputs: width of the output a model needs: classes, vocabulary or target columns.
+        input: the input kind of ``x``.
+        target: the kind of ``y``, as in an objective's ``targets``: ``classes``, ``tokens``, ``values``, ...
+        num_outputs: output width that a model needs: classes, vocabulary or target columns.
         classes: names of the classes, or the characters of the vocabulary; empty for values.
     """
 
@@ -33,16 +33,16 @@ class Info:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the classes, or their numbers."""
+        """The names of the classes, or their numbers if they have none."""
         return self.classes or tuple(str(k) for k in range(self.num_outputs))
 
     def to(self, device: torch.device) -> Info:
         return replace(self, input=self.input.to(device))
 
     def reshaped(self, shape: tuple[int, ...]) -> Info:
-        """The same for samples of another shape, as a technique may declare one."""
+        """The same for samples of another shape, which a technique may declare."""
         return replace(self, input=self.input.reshaped(shape))
 
     def normalize(self, x: Raw) -> Raw:
-        """Raw inputs as the model sees them."""
+        """Convert raw inputs to the model's inputs."""
         return self.input.normalize(x)

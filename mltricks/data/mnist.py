@@ -29,19 +29,19 @@ FILES = (
 
 @dataclass(frozen=True)
 class Mnist(DataOption):
-    """The published test split is the test split."""
+    """MNIST with the published test split."""
 
     def load(self) -> DataSplits:
         return load_published(self, Published("MNIST", "MNIST/raw", FILES, decode_mnist))
 
 
 def decode_mnist(root: Path, dataset: Any) -> Decoded:
-    """The classes are the digits themselves."""
+    """Decode images and classes; the class names are the digits."""
     return Decoded(read_idx(root / "MNIST" / "raw"), {"classes": list("0123456789")})
 
 
 def read_idx(folder: Path) -> dict[str, Tensor]:
-    """Images (N, 28, 28, 1) uint8 and classes (N,) int64 of both parts; the files are read compressed, as published."""
+    """Images (N, 28, 28, 1) uint8 and classes (N,) int64 of both parts; the files are read compressed."""
     images = [_bytes(folder / name, header=16).view(-1, 28, 28, 1) for name in FILES[::2]]
     labels = [_bytes(folder / name, header=8).long() for name in FILES[1::2]]
     return {"x": images[0], "y": labels[0], "test_x": images[1], "test_y": labels[1]}

@@ -1,20 +1,20 @@
-"""What a sampler is: the order of the samples in every epoch, and what it may know for that.
+"""The sampler protocol: a sampler determines the order of the samples in every epoch.
 
-A sampler has ``order(split, seed) -> (N,) int64``, the positions of one epoch; N is the same in every epoch. Of the
-following it is given what its ``order`` names as further arguments:
+A sampler has ``order(split, seed) -> (N,) int64``, the positions of one epoch; N is the same in every epoch. ``order``
+may name further arguments, and receives those that it names:
 
 ==============  ================================================================================================
 ``epoch``       number of the epoch, from 0
-``progress``    share of the run that is done when the epoch begins, in [0, 1]
-``batch_size``  samples a batch
-``own``         its own tensors, on the CPU, as they were when the epoch began: only of a sampler that learns
+``progress``    fraction of the run completed when the epoch begins, in [0, 1]
+``batch_size``  samples per batch
+``own``         its own tensors, on the CPU, as of the start of the epoch: only for a learning sampler
 ==============  ================================================================================================
 
-A sampler that learns from the losses of past batches has two methods more: ``setup(split) -> Own`` makes its own
-tensors, and ``learn(own, index, losses) -> Own`` is called inside every step. The tensors are a part of the state, and
-``learn`` obeys the rules of a verb: pure, and without reading a tensor back. ``index`` (B,) int64 names a sample
-twice where the order does, and which of two writes comes last is undefined on CUDA: reduce them (``scatter_reduce`` by
-``amax``). ``losses`` (B,) float32 are those of the objective, detached.
+A learning sampler uses the losses of past batches. It has two more methods: ``setup(split) -> Own`` creates its own
+tensors, and every step calls ``learn(own, index, losses) -> Own``. The tensors are part of the state, and ``learn``
+obeys the rules of a verb: it is pure and never reads a tensor back to the host. ``index`` (B,) int64 may contain a
+sample twice, and CUDA does not define which of two writes to one place wins: reduce them (``scatter_reduce`` with
+``amax``). ``losses`` (B,) float32 are the objective's, detached.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ from mltricks.state import map_state
 
 Own = dict[str, Any]
 Held = dict[str, Own]
-"""The sampler's part of the state: its tensors ``now``, and as they were at the ``start`` of the epoch, which makes the
-order of an epoch that has begun a function of the state."""
+"""The sampler's part of the state: its tensors ``now`` and at the ``start`` of the epoch. The latter determine the
+order of the current epoch, so that a resumed run continues it."""
 Learn = Callable[[Held, Tensor, Batch, dict[str, Any]], Held]
-"""The part of the state, the number of updates so far, a batch and the ``Aux`` of its loss to the new part."""
+"""Maps the sampler's state, the number of updates so far, a batch and its loss's ``Aux`` to the new state."""
 
 OFFERED = ("epoch", "progress", "batch_size", "own")
 PER_SAMPLE = "per_sample"
-"""Where ``Aux`` holds the losses of the samples, (B,) float32, for a sampler that learns."""
+"""Key of ``Aux`` for the per-sample losses, (B,) float32, that a learning sampler needs."""
 
 
 def learns(sampler: Any) -> bool:
-    """Whether a sampler, or a class of samplers, changes its order by the losses of past batches."""
+    """Whether a sampler, or a class of samplers, learns from the losses of past batches."""
     return callable(getattr(sampler, "learn", None))
 
 
 def arguments(sampler: Any) -> tuple[str, ...]:
-    """What a sampler's ``order`` wants to know besides the split and the seed.
+    """The arguments of a sampler's ``order`` besides the split and the seed.
 
     Raises:
-        ValueError: something that is not offered, or the methods of a sampler that learns are not all there.
+        ValueError: an argument is unknown, or a learning sampler lacks a method.
     """
     name, known = type(sampler).__name__, [*inspect.signature(sampler.order).parameters.values()][2:]
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     unknown = [p.name for p in known if p.name not in OFFERED and p.default is p.empty and p.kind not in variadic]
     if unknown:
         raise ValueError(
-            f"sampler={name}: its order wants {unknown[0]}, which nobody gives. It may name {', '.join(OFFERED)} after "
-            "split and seed; give anything else a default."
+            f"sampler={name}: its order names the unknown argument {unknown[0]}. It may name {', '.join(OFFERED)} "
+            "after split and seed; give anything else a default."
         )
     wanted = tuple(p.name for p in known if p.name in OFFERED)
     parts = {"setup": callable(getattr(sampler, "setup", None)), "learn": learns(sampler), "own": "own" in wanted}
@@ -71,17 +71,17 @@ def arguments(sampler: Any) -> tuple[str, ...]:
 
 
 def first_held(sampler: Any, split: Any) -> Held:
-    """The part of the state at the start of a run."""
+    """The sampler's state at the start of a run."""
     own = sampler.setup(split)
     return {"now": own, "start": map_state(torch.clone, own)}
 
 
 def teaching(sampler: Any, steps_per_epoch: int) -> Learn:
-    """What a step does for a sampler that learns.
+    """Build the function with which a step updates a learning sampler.
 
     Args:
         sampler: the sampler.
-        steps_per_epoch: updates an epoch.
+        steps_per_epoch: updates per epoch.
     """
 
     def learn(held: Held, step: Tensor, batch: Batch, aux: dict[str, Any]) -> Held:

@@ -1,4 +1,4 @@
-"""Stratified choices of samples: every class keeps its share."""
+"""Stratified choices of samples: every class keeps its proportion."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mltricks.state import fold
 
 
 def stratified(labels: Tensor | None, size: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Choose ``count`` of ``size`` samples so that every class keeps its share (largest remainders).
+    """Choose ``count`` of ``size`` samples so that every class keeps its proportion (largest-remainder rounding).
 
     Args:
         labels: (size,) int64 classes, or ``None`` for a plain random choice.
         size: number of samples.
-        count: how many to choose, 0 to ``size``.
+        count: number to choose, 0 to ``size``.
         seed: of the choice.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Published image data sets in files of known checksums: found or fetched, verified, decoded once.
+"""Published image data sets: download and verify their files, and decode them once.
 
-torchvision knows the addresses and the checksums, and does the fetching. It is imported only where a file has to be
-fetched or decoded, because the import takes longer than everything else here.
+torchvision supplies the addresses and checksums, and downloads. It is imported only to download or decode, because the
+import takes longer than everything else here.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ class Published:
 
     Attributes:
         name: of its class in ``torchvision.datasets``.
-        folder: where its files lie below ``data.root``.
-        files: their names; the checksums of all of them are torchvision's.
-        decode: ``data.root`` and torchvision's class to ``x``, ``y``, ``test_x``, ``test_y`` and ``about["classes"]``.
+        folder: of its files, below ``data.root``.
+        files: their names; torchvision has the checksums of all.
+        decode: maps ``data.root`` and torchvision's class to ``x``, ``y``, ``test_x``, ``test_y`` and
+            ``about["classes"]``.
     """
 
     name: str
@@ -37,10 +38,10 @@ class Published:
 
 
 def load_published(option: DataOption, published: Published) -> DataSplits:
-    """Read a published data set, fetching it first where that is allowed and needed.
+    """Read a published data set, and download it first if needed and allowed.
 
     Raises:
-        ValueError: a file is missing, damaged or cannot be fetched.
+        ValueError: a file is missing, damaged or cannot be downloaded.
     """
     root = Path(option.root)
     paths = [root / published.folder / name for name in published.files]
@@ -59,10 +60,10 @@ def load_published(option: DataOption, published: Published) -> DataSplits:
 
 
 def fetch(root: Path, published: Published, missing: list[str]) -> None:
-    """Download into a folder beside the others and move the verified files into place, so that nobody sees half of one.
+    """Download into a temporary folder, verify, and move the files into place, so that no process sees partial files.
 
     Raises:
-        ValueError: the network or the disk fails, or what came has the wrong checksum.
+        ValueError: the network or the disk fails, or a checksum is wrong.
     """
     from torchvision import datasets
 
@@ -91,7 +92,7 @@ def _decode(root: Path, published: Published) -> Decoded:
 
 
 def checksums(dataset: Any) -> dict[str, str]:
-    """File name to MD5, from the tables of torchvision's class."""
+    """The MD5 of every file by name, from torchvision's class."""
     if hasattr(dataset, "resources"):
         return dict(dataset.resources)
     return {**dict(dataset.train_list + dataset.test_list), dataset.meta["filename"]: dataset.meta["md5"]}
@@ -101,7 +102,7 @@ def verify(folder: Path, published: Published, expected: dict[str, str]) -> None
     """Compare every file with its published checksum.
 
     Raises:
-        ValueError: a file is not what was published.
+        ValueError: a file has another checksum.
     """
     from torchvision.datasets.utils import check_integrity
 

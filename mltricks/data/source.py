@@ -1,4 +1,4 @@
-"""The stream of training batches: a function of the seed, so that it can be entered anywhere."""
+"""The stream of training batches: a function of the seed, so that resume can start it at any batch."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Source:
 
     Args:
         split: the training samples.
-        sampler: gives the positions of every epoch; see ``mltricks.data.order``.
-        batch_size: samples a batch.
+        sampler: determines the positions of every epoch; see ``mltricks.data.order``.
+        batch_size: samples per batch.
         seed: of the order.
-        drop_last: leave out the last batch of an epoch where it is not full.
+        drop_last: leave out the last batch of an epoch if it is not full.
         unlabeled: samples for ``x_unlabeled``, or ``None``.
-        unlabeled_ratio: unlabelled samples for each labelled one.
-        epochs, max_steps: bounds of the run, which say what share of it is done when an epoch begins.
+        unlabeled_ratio: unlabelled samples per labelled one.
+        epochs, max_steps: limits of the run, from which its progress at the start of an epoch follows.
 
     Attributes:
-        untaught: the state's part of a sampler that learns, at the start of the run; ``None`` for every other.
+        untaught: the initial state of a learning sampler; ``None`` for other samplers.
 
     Raises:
-        ValueError: a batch is larger than the training split, or the sampler wants what nobody gives.
+        ValueError: a batch is larger than the training split, or the sampler names an unknown argument.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class Source:
 
         Args:
             epoch: from 0.
-            own: the tensors of a sampler that learns as the epoch began; ``None`` for those of the start of the run.
+            own: a learning sampler's tensors at the start of the epoch; ``None`` for the start of the run.
 
         Raises:
-            ValueError: the epoch has another length than the first.
+            ValueError: the epoch differs in length from the first.
         """
         progress = min(epoch * self.steps_per_epoch / self.total_steps, 1.0)
         order = self._order(epoch, progress, own)
@@ -93,7 +93,7 @@ class Source:
         return self.sampler.order(self.split, fold(self.seed, 1, epoch), **{name: given[name] for name in self.asked})
 
     def indices(self, start: int) -> Iterator[Tensor]:
-        """The positions of every batch from the batch number ``start`` on."""
+        """The positions of every batch, from batch number ``start`` on."""
         first, skip = divmod(start, self.steps_per_epoch)
         for epoch in count(first):
             yield from self._cut(self.order(epoch), skip if epoch == first else 0)
@@ -121,12 +121,11 @@ class Source:
         return torch.randperm(len(self.unlabeled), generator=generator)
 
     def stream(self, start: int = 0, held: Callable[[], Held] | None = None) -> Iterator[Batch]:
-        """Yield what ``stream(0)`` yields after ``start`` batches, without end.
+        """Yield batches without end, from batch number ``start`` on.
 
         Args:
-            start: batches to leave out.
-            held: gives the state's part of a sampler that learns, asked when an epoch is entered; ``None`` for what it
-                is at the start of the run.
+            start: number of batches to skip.
+            held: called when an epoch begins; returns a learning sampler's state. ``None`` for its initial state.
         """
         if learns(self.sampler) and held is not None:
             labelled = self._learned(start, held)
@@ -137,13 +136,13 @@ class Source:
         return self._joined(labelled, self.unlabeled.batches(self.unlabeled_indices(start)))
 
     def _labelled(self, indices: Iterator[Tensor]) -> Iterator[Batch]:
-        """Batches of the split; one of a user's own may leave their ``index`` to us."""
-        ahead, indices = tee(indices)  # a split may read ahead
+        """Batches of the split, with ``index`` added if a user's split leaves it out."""
+        ahead, indices = tee(indices)  # a split may read ahead, so queue the positions
         for batch, index in zip(self.split.batches(ahead), indices, strict=True):
             yield batch if "index" in batch else {**batch, "index": index.to(batch["y"].device)}
 
     def _learned(self, start: int, held: Callable[[], Held]) -> Iterator[Batch]:
-        """Epoch by epoch, so that nothing is read ahead in an order that is not known yet."""
+        """Stream epoch by epoch: the order of the next epoch is not known yet, so nothing may be read ahead."""
         first, skip = divmod(start, self.steps_per_epoch)
         for epoch in count(first):
             own = held()["start" if skip else "now"]

@@ -15,26 +15,26 @@ from mltricks.state import leaves, map_state
 
 
 class Split(Protocol):
-    """One part of a data set: batches by index, from memory or from worker processes."""
+    """One part of a data set: it returns batches by sample position, from memory or from worker processes."""
 
     labels: Tensor | None
-    """Class of every sample, (N,) int64 on the CPU, or ``None`` where there are no classes."""
+    """Class of every sample, (N,) int64 on the CPU, or ``None`` without classes."""
 
     def __len__(self) -> int: ...
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[Batch]:
-        """A batch for every tensor of sample positions, (B,) int64 on the CPU, in order."""
+        """Yield a batch for every tensor of sample positions, (B,) int64 on the CPU, in order."""
 
     def to(self, device: torch.device) -> Split: ...
 
 
 class MemorySplit:
-    """A split that lies in memory; a batch is an index.
+    """A split held in memory; a batch is one indexing operation.
 
     Args:
         x: (N, H, W, C) images, or (N, ...) anything else; or a dict of such tensors, of any dtypes.
         y: (N, ...) targets.
-        image: whether the tensors of four axes in ``x`` are images. They come out as (B, C, H, W), channels-last.
+        image: whether 4-d tensors in ``x`` are images. Batches have them as (B, C, H, W), channels-last.
     """
 
     def __init__(self, x: Any, y: Tensor, image: bool = False):
@@ -53,7 +53,7 @@ class MemorySplit:
         return MemorySplit(map_state(lambda t: t[indices], self.x), self.y[indices], self.image)
 
     def shown(self, x: Tensor) -> Tensor:
-        """A stored tensor in the order of axes in which a batch has it."""
+        """Permute a stored tensor to the axis order of a batch."""
         return x.permute(0, 3, 1, 2) if self.image and x.ndim == 4 else x
 
     def stored(self, x: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class MemorySplit:
 
 @dataclass(frozen=True)
 class DataSplits:
-    """Everything a data option gives. ``unlabeled``: all training samples, for their ``x`` alone, or ``None``."""
+    """The splits that a data option returns. ``unlabeled``: all training samples, of which only ``x`` is used."""
 
     train: Any
     val: Any
@@ -78,7 +78,7 @@ class DataSplits:
     unlabeled: Any = None
 
     def to(self, device: torch.device) -> DataSplits:
-        """Move everything that lies in memory to the device."""
+        """Move splits held in memory to the device; streamed splits then send their batches there."""
         parts = {k: getattr(self, k) for k in ("train", "val", "test", "unlabeled")}
         moved = {k: v if v is None else v.to(device) for k, v in parts.items()}
         return replace(self, info=self.info.to(device), **moved)

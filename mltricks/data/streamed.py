@@ -1,4 +1,4 @@
-"""Splits whose samples are read from files by worker processes, batch by batch and in a given order."""
+"""Streamed splits: worker processes read the samples from files, batch by batch in a given order."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Reader(Dataset):  # type: ignore[type-arg]
     Args:
         paths: of all samples.
         labels: their classes, (N,) int64.
-        decode: one path to one tensor, or a dict of tensors, all of the same shape; raises
-            ``ValueError`` where a file is damaged.
+        decode: maps a path to a tensor or a dict of tensors, with the same shapes for all paths; raises ``ValueError``
+            for a damaged file.
     """
 
     def __init__(self, paths: list[str], labels: Tensor, decode: Callable[[str], Any]):
         self.paths, self.labels, self.decode = paths, labels, decode
 
     def __getitem__(self, positions: list[int]) -> Batch | str:
-        """A batch, or what is wrong with it.
+        """A batch, or an error message.
 
-        A message crosses from a worker process as it is; an exception would drag the worker's traceback along.
+        A worker returns the message as a string, because an exception would carry the worker's traceback.
         """
         try:
             x = merged(torch.stack, [self.decode(self.paths[i]) for i in positions])
@@ -46,7 +46,7 @@ class Reader(Dataset):  # type: ignore[type-arg]
 
 
 class Order:
-    """What a loader goes through: replaced at every use, so that the loader and its workers can be kept."""
+    """The sampler of a loader: its keys are replaced at every use, so that the loader and its workers can be reused."""
 
     def __init__(self) -> None:
         self.keys: Iterable[list[int]] = ()
@@ -56,28 +56,28 @@ class Order:
 
 
 class Workers:
-    """Processes that read for one reader; they stay alive from one stream to the next.
+    """Worker processes of one reader; they stay alive between streams.
 
-    A stream takes an idle loader or starts another one, so that streams may run beside each other (validation in the
-    midst of training).
+    A stream takes an idle loader or starts a new one, so that streams can run concurrently (validation during
+    training).
 
     Args:
-        reader: what reads.
-        num_workers: processes a stream; 0 reads in this process.
+        reader: reads the batches.
+        num_workers: processes per stream; 0 reads in this process.
     """
 
     def __init__(self, reader: Reader, num_workers: int):
         self.reader, self.num_workers = reader, num_workers
         self.idle: list[tuple[DataLoader[Any], Order]] = []
-        # the loaders outlive this object by a moment: collected together with it, their pipes could be closed first,
-        # and a worker that hears nothing is waited for
+        # the loaders must outlive this object: collected together with it, their pipes could be closed first,
+        # and the shutdown would wait for a worker that gets no message
         self.loaders: list[DataLoader[Any]] = []
         weakref.finalize(self, self.loaders.clear)
         self.closing = multiprocessing.RawValue("b", 0)
         atexit.register(setattr, self.closing, "value", 1)
 
     def stream(self, keys: Iterable[list[int]]) -> Iterator[Batch]:
-        """A batch for every list of positions, in order.
+        """Yield a batch for every list of positions, in order.
 
         Raises:
             ValueError: a file cannot be decoded.
@@ -103,7 +103,7 @@ class Workers:
             persistent_workers=self.num_workers > 0,
             collate_fn=_as_read,
             worker_init_fn=functools.partial(_leave_signals_to_the_run, self.closing),
-            generator=torch.Generator(),  # of its own: a loader would else draw from the run's random state
+            generator=torch.Generator(),  # otherwise the loader would draw from the run's random state
         )
         self.loaders.append(loader)
         return loader, order
@@ -114,18 +114,18 @@ def _as_read(batch: Any) -> Any:
 
 
 def _leave_signals_to_the_run(closing: Any, _: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach the whole group: a worker stays until the run has saved and is closing."""
+    """Ignore signals in workers: they reach the whole process group, but workers must serve until the run has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if closing.value else None)
 
 
 class StreamedSplit:
-    """A part of what a reader can read.
+    """A split of a reader's samples.
 
     Args:
         workers: read the files.
-        positions: of this part's samples among the reader's, (N,) int64.
-        device: where batches go.
+        positions: of this split's samples among the reader's, (N,) int64.
+        device: of the batches.
     """
 
     def __init__(self, workers: Workers, positions: Tensor, device: torch.device | str = "cpu"):
@@ -144,8 +144,8 @@ class StreamedSplit:
         return StreamedSplit(self.workers, self.positions[indices], self.device)
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[Batch]:
-        """Images come out as (B, C, H, W) in channels-last storage."""
-        ahead, indices = tee(indices)  # workers read ahead
+        """Yield batches with images (B, C, H, W) in channels-last storage."""
+        ahead, indices = tee(indices)  # workers read ahead, so queue the positions
         keys = (self.positions[index].tolist() for index in ahead)
         for batch, index in zip(self.workers.stream(keys), indices, strict=True):
             batch["index"] = index

@@ -1,7 +1,7 @@
-"""A text file, character by character: windows to predict the next character in.
+"""Character-level text: windows of a file, each with the next character as the target at every position.
 
-The file is cut into three contiguous parts, training, validation, test, so that no window reaches from one to another.
-Shapes: ``x`` (B, L) int64 characters, ``y`` (B, L) the characters one further. Legend: B batch, L ``length``.
+The file is cut into three contiguous parts, training, validation and test, so that no window spans two parts.
+Shapes: ``x`` (B, L) int64 characters, ``y`` (B, L) the same shifted by one. Legend: B batch, L ``length``.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from mltricks.inputs.tokens import Tokens
 
 @dataclass(frozen=True)
 class Text(DataOption):
-    """Windows of a text. The vocabulary is that of the whole file, sorted, so that no part holds an unknown character.
+    """Windows of a text. The vocabulary is sorted and covers the whole file, so that no part has unknown characters.
 
-    ``val_frac`` and ``test_frac`` are shares of the characters; ``fraction`` and ``limit`` choose among the training
+    ``val_frac`` and ``test_frac`` are fractions of the characters; ``fraction`` and ``limit`` choose among the training
     windows at random.
 
     Args:
         path: the file, UTF-8.
-        length: characters a window.
-        stride: characters from the start of one training window to the next; ``None`` for ``length``, so that they do
-            not overlap. Validation and test windows never do.
-        test_frac: share of the file's end that is the test split, in (0, 1).
+        length: characters per window.
+        stride: characters from the start of one training window to the next; ``None`` for ``length``, without
+            overlap. Validation and test windows never overlap.
+        test_frac: fraction of the file, at its end, that is the test split, in (0, 1).
     """
 
     path: str
@@ -65,16 +65,16 @@ class Text(DataOption):
         return DataSplits(**windows, info=info, unlabeled=unlabeled)
 
     def _starts(self, first: int, size: int, stride: int) -> Tensor:
-        """Where the windows of a part begin: each has ``length`` characters and one to predict after the last."""
+        """The starts of a part's windows: each has ``length`` characters and one more, the last target."""
         return torch.arange(first, max(first, first + size - self.length), stride)
 
 
 class WindowSplit:
-    """Windows of one sequence; a batch is gathered from it, so that overlapping windows cost no memory.
+    """Windows of one sequence; batches are gathered from it, so that overlapping windows need no extra memory.
 
     Args:
         tokens: the whole sequence, (T,) int64.
-        starts: where each window begins, (N,) int64.
+        starts: start of each window, (N,) int64.
         length: of a window.
     """
 
@@ -106,7 +106,7 @@ def read_text(path: Path) -> str:
     """The content of a UTF-8 file, line ends as they are.
 
     Raises:
-        ValueError: it is missing, a folder, empty or not UTF-8.
+        ValueError: the file is missing, a folder, empty or not UTF-8.
     """
     if path.is_dir():
         raise ValueError(f"data.path={path} is a folder. Type data.path=FILE, a text file in UTF-8.")
@@ -125,7 +125,7 @@ def read_text(path: Path) -> str:
 
 
 def tokenize(text: str) -> tuple[Tensor, tuple[str, ...]]:
-    """Characters to their places in the sorted vocabulary, (T,) int64, and the vocabulary.
+    """Map characters to their index in the sorted vocabulary, (T,) int64; also return the vocabulary.
 
     >>> tokenize("abca")
     (tensor([0, 1, 2, 0]), ('a', 'b', 'c'))
