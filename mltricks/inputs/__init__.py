@@ -1,1 +1,1 @@
-"""Input kinds: what one sample is. One file each; nobody else compares kinds."""
+"""Input kinds: descriptions of one sample, one file each. The rest of the code never compares kinds."""

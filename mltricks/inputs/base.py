@@ -1,7 +1,7 @@
-"""What every input kind is: the description of one sample of ``x``, and all that follows from it.
+"""The base class of input kinds. An input kind describes one sample of ``x``: shape, normalisation, reading, pictures.
 
-A new kind is one file: a frozen dataclass named as the file in CamelCase, derived from ``Input``. The core asks it and
-compares nothing. Legend: N samples.
+A new kind is one file with a frozen dataclass derived from ``Input``, named as the file but in CamelCase. The core
+calls its methods and never compares kinds. Legend: N samples.
 """
 
 from __future__ import annotations
@@ -17,78 +17,78 @@ from torch import Tensor
 from mltricks.state import map_state
 
 Raw = Any
-"""Raw inputs as the data give them: a tensor (N, ...), or a dict of such tensors."""
+"""Raw inputs from the data: a tensor (N, ...), or a dict of such tensors."""
 Dtypes = Any
-"""The dtype of raw inputs: one, or a dict of them."""
+"""The dtype of raw inputs, or a dict of dtypes."""
 
 
 class Input:
     """The base of every input kind; a kind is a frozen dataclass.
 
     Attributes:
-        shape: of one sample, without the batch axis; of an input of several parts a dict of shapes.
+        shape: of one sample, without the batch axis; a dict of shapes for inputs of several parts.
     """
 
     shape: Any
 
     suits: ClassVar[str] = "mlp"
-    """A ``model=`` option that takes this kind, for messages."""
+    """A ``model=`` option that accepts this kind, for error messages."""
 
     @property
     def kind(self) -> str:
-        """The name of the kind: that of its file."""
+        """The name of the kind: the name of its file."""
         return type(self).__module__.rpartition(".")[2]
 
     def __str__(self) -> str:
         return f"{self.kind} {'x'.join(map(str, self.shape))}"
 
     def to(self, device: torch.device) -> Input:
-        """The same with its tensors on a device."""
+        """The same kind with its tensors on a device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
         moved = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor | Input)}
         return replace(self, **moved) if moved else self  # type: ignore[type-var]
 
     def reshaped(self, shape: tuple[int, ...]) -> Input:
-        """The same for samples of another shape."""
+        """The same kind for samples of another shape."""
         return replace(self, shape=shape)  # type: ignore[type-var]
 
     def normalize(self, x: Raw) -> Raw:
-        """Raw inputs as the model sees them."""
+        """Convert raw inputs to the model's inputs."""
         return x
 
     def zeros(self, size: int) -> Raw:
-        """A batch of zeros as the model sees them, on the CPU."""
+        """A batch of zeros in the form of the model's inputs, on the CPU."""
         return torch.zeros(size, *self.shape)
 
     def noise(self, size: int, device: torch.device) -> Raw:
-        """A random batch that looks like normalised inputs."""
+        """A random batch distributed like normalised inputs."""
         return torch.randn(size, *self.shape, device=device)
 
     def features(self, x: Raw) -> Tensor | None:
-        """Normalised inputs as vectors (N, D) for a linear model; ``None`` where that makes no sense."""
+        """Normalised inputs as vectors (N, D) for a linear model; ``None`` if the kind has no such form."""
         return x.flatten(1)
 
     def spread(self, x: Raw) -> Tensor | None:
-        """The standard deviation of normalised inputs, 0-d; ``None`` where they are no numbers."""
+        """The standard deviation of normalised inputs, 0-d; ``None`` for kinds that are not numeric."""
         return x.float().std(correction=0)
 
     def prepare(self, x: Any, dtype: Dtypes) -> Raw:
-        """What a user hands to ``predict``, as raw inputs (N, ...).
+        """Convert the inputs that a user passes to ``predict`` to raw inputs (N, ...).
 
         Args:
             x: tensor, array or list; one sample without N counts as N = 1.
             dtype: of the run's own raw inputs.
 
         Raises:
-            ValueError: the shape or the type is none that this kind takes.
+            ValueError: this kind does not accept the shape or the type.
         """
         return self.checked(as_batch(x, [self.shape], self.shape), dtype)
 
     def checked(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Inputs in the run's own dtype.
+        """Convert inputs to the run's own dtype.
 
         Raises:
-            ValueError: there are none, or their values are no such inputs.
+            ValueError: there are no inputs, or their values are out of this kind's range.
         """
         if len(x) == 0:
             raise ValueError("there are no inputs: N is 0.")
@@ -97,18 +97,18 @@ class Input:
         return x.to(dtype)
 
     def read(self, path: Path, size: int, dtype: Dtypes) -> Iterator[tuple[list[Any], Raw]]:
-        """The inputs in a file or folder of the user's, for ``job=predict``.
+        """Read the inputs in a user's file or folder, for ``job=predict``.
 
         Args:
             path: the file or folder.
-            size: samples at a time.
+            size: samples per chunk.
             dtype: of the run's own raw inputs.
 
         Yields:
             Names of samples, and the samples as raw inputs.
 
         Raises:
-            ValueError: nothing there can be read.
+            ValueError: the path holds no readable inputs.
         """
         if path.suffix != ".npy":
             raise ValueError(f"input={path}: {self.kind} inputs are read from an array. Give a .npy file.")
@@ -118,15 +118,15 @@ class Input:
             first += len(piece)
 
     def pictures(self, x: Raw) -> Tensor | None:
-        """Raw samples as pictures (N, H, W, 3) uint8, or ``None`` where the kind has none."""
+        """Raw samples as pictures (N, H, W, 3) uint8, or ``None`` if the kind has none."""
         return None
 
 
 def as_batch(x: Any, allowed: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> Tensor:
-    """Inputs of one of several shapes, with or without N, as (N, *shape) where the order of the axes is the same.
+    """Match inputs to one of several shapes, with or without N; return (N, *shape) if the axis order is the same.
 
     Raises:
-        ValueError: they have none of the shapes.
+        ValueError: the inputs have none of the shapes.
     """
     x = x if isinstance(x, Tensor) else torch.as_tensor(x)
     for candidate in allowed:
@@ -139,10 +139,10 @@ def as_batch(x: Any, allowed: Sequence[tuple[int, ...]], shape: tuple[int, ...])
 
 
 def read_array(path: Path) -> Any:
-    """An array that NumPy wrote.
+    """Read an array from a ``.npy`` file.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: the file cannot be read.
     """
     import numpy as np
 
@@ -153,7 +153,7 @@ def read_array(path: Path) -> Any:
 
 
 def saved(kind: Input) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An input kind as a node that JSON can hold, and its tensors as a nested dict: what ``restored`` takes."""
+    """Serialise an input kind to a JSON node and a nested dict of tensors, the arguments of ``restored``."""
     node: dict[str, Any] = {"_target_": f"{type(kind).__module__}.{type(kind).__qualname__}"}
     tensors: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]
@@ -168,12 +168,12 @@ def saved(kind: Input) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def restored(node: dict[str, Any], tensors: dict[str, Any], allow: Sequence[str]) -> Input:
-    """The input kind that ``saved`` took apart.
+    """Rebuild the input kind that ``saved`` serialised.
 
     Args:
         node: its class and settings.
         tensors: its tensors.
-        allow: packages besides mltricks whose classes may be named.
+        allow: packages besides mltricks whose classes the node may name.
 
     Raises:
         ValueError: the node names a class that is no input kind, or one of a package that is not allowed.
@@ -193,5 +193,5 @@ def restored(node: dict[str, Any], tensors: dict[str, Any], allow: Sequence[str]
 
 
 def dtypes_of(x: Raw) -> Any:
-    """The dtypes of raw inputs by name, in the structure of the inputs."""
+    """The names of the dtypes of raw inputs, in the structure of the inputs."""
     return map_state(lambda t: str(t.dtype).removeprefix("torch."), x)

@@ -31,15 +31,15 @@ class Image(Input):
     suits: ClassVar[str] = "resnet9"
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Raw images to zero mean and unit variance; float images are normalised already and pass."""
+        """Standardise raw images to zero mean and unit variance; float images are normalised already and pass."""
         if self.mean is None or self.std is None or x.is_floating_point():
             return x
         mean, scale = self.rows if x.shape[-1] == self.shape[-1] else self.rows_of(x.shape[-1])
-        return x.float().sub_(mean).mul_(scale)  # in the one new tensor: fresh memory costs more than the arithmetic
+        return x.float().sub_(mean).mul_(scale)  # in place: allocating costs more than the arithmetic
 
     @cached_property
     def rows(self) -> tuple[Tensor, Tensor]:
-        """Mean and reciprocal standard deviation for images of the usual width: made once, as every step needs them."""
+        """Mean and reciprocal standard deviation as rows of the usual width; cached, because every step needs them."""
         return self.rows_of(self.shape[-1])
 
     def rows_of(self, width: int) -> tuple[Tensor, Tensor]:
@@ -48,7 +48,7 @@ class Image(Input):
         return as_row(self.mean, width), as_row(1.0 / self.std, width)
 
     def prepare(self, x: Any, dtype: Dtypes) -> Tensor:
-        """Images as (N, C, H, W), from PIL images, which are resized, or arrays with the channels at either end."""
+        """Convert PIL images, resized, or arrays with the channels first or last to (N, C, H, W)."""
         shape = self.shape
         x = from_images(x, shape) if is_images(x) else x
         channels, height, width = shape
@@ -67,7 +67,7 @@ class Image(Input):
         return super().checked(x, dtype)
 
     def read(self, path: Path, size: int, dtype: Dtypes) -> Iterator[tuple[list[Any], Tensor]]:
-        """Image files, all below a folder in order, or an array."""
+        """Read one image file, all image files below a folder in order, or an array."""
         if path.suffix == ".npy":
             yield from super().read(path, size, dtype)
             return
@@ -78,7 +78,7 @@ class Image(Input):
             yield [str(file) for file in chunk], self.prepare(images, dtype)
 
     def pictures(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) of any range as (N, H, W, 3) uint8; one stretch for all of them."""
+        """Scale images (N, C, H, W) of any range to (N, H, W, 3) uint8, with one range for all of them."""
         x = x.cpu().float()
         low = x.amin() if x.amin() < 0 else torch.zeros(())
         x = (x - low) / (x.amax() - low).clamp_min(1e-12) * 255
@@ -89,12 +89,12 @@ class Image(Input):
 def as_row(v: Tensor, width: int) -> Tensor:
     """(C, 1, 1) to (C, 1, width) in channels-last storage.
 
-    Against channels-last images the arithmetic then runs along whole rows; against (C, 1, 1) its inner loop would be
+    With channels-last images the arithmetic then runs along whole rows. With (C, 1, 1) the inner loop would cover only
     the C channels of one pixel, which takes ten times as long on a CPU.
     """
     return v if v.shape[-1] == width else v.permute(1, 2, 0).repeat(1, width, 1).permute(2, 0, 1)
 
 
 def as_stored(x: Tensor) -> Tensor:
-    """Images (N, C, H, W) in the storage that a split gives them, (N, H, W, C): another one is rounded otherwise."""
+    """Images (N, C, H, W) in channels-last storage, as splits have them: another layout would round differently."""
     return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Image files and PIL images as tensors: found, decoded, brought to a shape."""
+"""Find and decode image files, and convert them and PIL images to tensors of a given shape."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 
 
 def is_images(x: Any) -> bool:
-    """Whether ``x`` is an image of PIL or a list of them."""
+    """Whether ``x`` is a PIL image or a list of PIL images."""
     first = x[0] if isinstance(x, list | tuple) and x else x
     return type(first).__module__.startswith("PIL.")
 
 
 def from_images(x: Any, shape: tuple[int, ...]) -> Tensor:
-    """PIL images as (N, H, W, C) uint8: the shorter side scaled to fit (bilinear), the longer one cropped.
+    """Convert PIL images to (N, H, W, C) uint8: scale the shorter side to fit (bilinear), crop the longer one.
 
     Raises:
-        ValueError: the model takes no images of one or three channels.
+        ValueError: the model does not take images of one or three channels.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -41,10 +41,10 @@ def from_images(x: Any, shape: tuple[int, ...]) -> Tensor:
 
 
 def find_images(path: Path) -> list[Path]:
-    """One image, or all below a folder in order.
+    """The path of one image, or the sorted paths of all images below a folder.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no image.
     """
     if path.is_file():
         return [path]
@@ -58,10 +58,10 @@ def find_images(path: Path) -> list[Path]:
 
 
 def read_image(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """An image as (1, H, W, C) uint8, decoded as the run's own data are.
+    """Read an image as (1, H, W, C) uint8, decoded in the same way as the run's own data.
 
     Raises:
-        ValueError: it cannot be decoded, or the model takes no images.
+        ValueError: the file cannot be decoded, or the model takes no images.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -75,13 +75,13 @@ def read_image(path: Path, shape: tuple[int, ...]) -> Tensor:
 
 
 def decode_image(path: str, size: int) -> Tensor:
-    """Read an image as (size, size, 3) uint8: RGB, upright, shorter side scaled to ``size`` (bilinear), middle cut out.
+    """Read an image as (size, size, 3) uint8: RGB, upright, shorter side scaled to ``size`` (bilinear), centre-cropped.
 
-    JPEG files much larger than ``size`` are decoded at a half, a quarter or an eighth of their resolution, as far as
-    that stays above ``size``.
+    JPEG files are decoded at a half, a quarter or an eighth of their resolution if that is still above ``size``, which
+    is faster.
 
     Raises:
-        ValueError: it cannot be decoded.
+        ValueError: the file cannot be decoded.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -90,7 +90,7 @@ def decode_image(path: str, size: int) -> Tensor:
         with Image.open(path) as file:
             file.draft("RGB", (size, size))
             image = _to_rgb(ImageOps.exif_transpose(file))
-    except Exception as error:  # decoders raise anything: OSError, SyntaxError, EOFError, struct.error ...
+    except Exception as error:  # decoders may raise anything: OSError, SyntaxError, EOFError, struct.error
         raise ValueError(f"{path} cannot be decoded: {error}. Delete or replace it.") from error
     width, height = image.size
     short, long = min(width, height), max(width, height)
@@ -101,7 +101,7 @@ def decode_image(path: str, size: int) -> Tensor:
 
 
 def _to_rgb(image):  # type: ignore[no-untyped-def]
-    """Any mode to RGB: 16 bits are scaled to 8, and what is transparent becomes black."""
+    """Convert any mode to RGB: 16-bit values are scaled to 8 bits, and transparent pixels become black."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Pairs: two inputs that belong together, each of any kind. ``x`` is a dict of ``left`` and ``right``."""
+"""Pairs: two inputs per sample, each of any kind. ``x`` is a dict of ``left`` and ``right``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mltricks.inputs.base import Dtypes, Input, Raw
 
 @dataclass(frozen=True)
 class Pair(Input):
-    """Two inputs of kinds of their own.
+    """Two inputs per sample.
 
     Args:
-        left, right: the kinds.
+        left, right: their input kinds.
     """
 
     left: Input

@@ -13,11 +13,11 @@ from mltricks.inputs.base import Input
 
 @dataclass(frozen=True)
 class Tokens(Input):
-    """Whole numbers that stand for the entries of a vocabulary.
+    """Indices into a vocabulary.
 
     Args:
         shape: (L,).
-        vocabulary: number of different tokens; each is 0 to ``vocabulary - 1``.
+        vocabulary: number of different tokens; each token is 0 to ``vocabulary - 1``.
     """
 
     shape: tuple[int, ...]

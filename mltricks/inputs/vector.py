@@ -23,7 +23,7 @@ class Vector(Input):
     std: Tensor | None = None
 
     def normalize(self, x: Tensor) -> Tensor:
-        """(N, D) of any type to zero mean and unit variance, float32."""
+        """Standardise vectors (N, D) of any dtype to zero mean and unit variance, float32."""
         if self.mean is None or self.std is None:
             return x
         return (x.float() - self.mean) * (1.0 / self.std)

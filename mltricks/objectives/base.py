@@ -1,7 +1,7 @@
-"""What every objective is: the meaning of a model's outputs against the targets.
+"""The base class of objectives. An objective compares outputs with targets: loss, metrics, and its part of the report.
 
-A new objective is one file with a frozen dataclass derived from ``Objective``; the core asks it and compares nothing.
-Legend: B batch, N samples. Outputs are what the model returns: a tensor (B, ...), or a dict or tuple of such tensors.
+A new objective is one file with a frozen dataclass derived from ``Objective``; the core calls its methods and never
+compares classes. Legend: B batch, N samples. Outputs of a model are a tensor (B, ...), or a dict or tuple of these.
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from mltricks.technique import Aux, Ctx, Params
 
 Outputs = Any
 Outcome = dict[str, Tensor]
-"""What is kept of the outputs on the test split, a few numbers a sample, so that errors can be shown afterwards."""
+"""A few numbers per test sample, kept from the outputs for the error analysis in the report."""
 
 
 class Sheet(Protocol):
-    """What an objective draws its part of the report on.
+    """The part of the report page that an objective draws on.
 
     Attributes:
-        info: what the data are.
+        info: describes the data.
     """
 
     info: Info
 
     def draw(self, draw_figure: Callable[..., Any], *arguments: Any) -> str:
-        """A figure of ``mltricks.figures.plots``, saved under its name and shown in the page."""
+        """Draw a figure of ``mltricks.figures.plots``, save it under its name and show it in the page."""
 
     def pictures(self, order: Tensor) -> Tensor | None:
-        """Test samples as pictures (N, H, W, 3) uint8; ``None`` where the input kind has none."""
+        """Test samples as pictures (N, H, W, 3) uint8; ``None`` if the input kind has none."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The base of every objective."""
+    """The base class of objectives."""
 
     targets: ClassVar[tuple[str, ...]] = ()
-    """The targets that it takes, as ``Info.target`` names them."""
+    """Supported kinds of target, as in ``Info.target``."""
     score: ClassVar[str] = "loss"
-    """The metric that chooses the best weights unless ``objective_metric`` names another."""
+    """The metric that selects the best weights, unless ``objective_metric`` names another."""
     higher_is_better: ClassVar[bool] = False
     one_target: ClassVar[bool] = True
-    """Whether a sample has one target as a whole, not one for each of its pixels or positions."""
+    """Whether a sample has a single target, rather than one per pixel or position."""
     exact: ClassVar[bool] = False
-    """Whether samples that a model knows by heart have an accuracy of 1."""
+    """Whether a model that has memorised its samples reaches an accuracy of 1 on them."""
 
     def __call__(self, params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
         return self.judge(ctx.apply(params, batch["x"]), batch["y"])
 
     def judge(self, outputs: Outputs, y: Tensor) -> tuple[Tensor, Aux]:
-        """The loss of given outputs, with its metrics."""
+        """The loss of the outputs, and its metrics."""
         loss = self.mean(outputs, y)
         return loss, {"metrics": {"loss": loss, **self.metrics(outputs, y)}}
 
@@ -70,31 +70,31 @@ class Objective:
         raise NotImplementedError
 
     def metrics(self, outputs: Outputs, y: Tensor) -> dict[str, Tensor]:
-        """Means over the batch besides the loss, each 0-d."""
+        """Batch means other than the loss, each 0-d."""
         return {}
 
     def counts(self, outputs: Outputs, y: Tensor) -> dict[str, Tensor]:
-        """What is added up over the batches of a split for metrics that are no means over samples."""
+        """Counts to sum over the batches of a split, for metrics that are not means over samples."""
         return {}
 
     def from_counts(self, counts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The metrics that follow from the sums of ``counts``; a leading axis of trials may stand in front."""
+        """The metrics computed from the sums of ``counts``, which may have a leading axis of trials."""
         return {}
 
     def output_shape(self, info: Info) -> tuple[int, ...] | None:
-        """The shape of the output for one sample; ``None``: anything goes, and ``check_outputs`` looks."""
+        """The required output shape for one sample; ``None`` if only ``check_outputs`` decides."""
         return (info.num_outputs,)
 
     def check_outputs(self, outputs: Outputs, size: int, info: Info) -> None:
-        """Refuse outputs of another shape than the objective needs.
+        """Refuse outputs whose shape does not fit the objective.
 
         Args:
             outputs: of a model for a batch of ``size`` samples.
             size: B.
-            info: what the data are.
+            info: describes the data.
 
         Raises:
-            ValueError: says what there is and what is wanted.
+            ValueError: names the given and the required shape.
         """
         shape = self.output_shape(info)
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
@@ -102,52 +102,52 @@ class Objective:
             raise ValueError(f"gives {got} for a batch of {size} samples, and {(size, *shape)} is wanted")
 
     def noise(self, info: Info, size: int, device: torch.device) -> Tensor:
-        """Random targets of the right form."""
+        """Random targets of the objective's shape and type."""
         return torch.randint(info.num_outputs, (size,), device=device)
 
     def ignorant(self, outputs: Outputs, y: Tensor) -> tuple[Outputs, str]:
-        """The outputs of a model that knows nothing, and what their loss is called."""
+        """Outputs of an uninformed model, the baseline for a first loss; and a description of their loss."""
         return map_state(torch.zeros_like, outputs), "the loss of outputs that are all zero"
 
     def constant(self, y: Tensor, num_outputs: int) -> Tensor:
-        """The outputs for one sample that fit all targets best whatever the input."""
+        """The constant outputs (of one sample) that fit all targets best."""
         raise NotImplementedError
 
     def linear(self, x: Tensor, y: Tensor, num_outputs: int) -> Callable[[Tensor], Tensor] | None:
-        """A linear model of features (N, D), fitted: a function to outputs, or ``None`` where there is none."""
+        """Fit a linear model to features (N, D); return it as a function to outputs, or ``None`` if unsupported."""
         return None
 
     def spread(self, y: Tensor) -> dict[str, float]:
-        """How the targets are spread, where they are numbers."""
+        """Statistics of the spread of numeric targets."""
         return {}
 
     def predict(self, outputs: Outputs) -> Tensor:
-        """Outputs as a user reads them: probabilities or values, (B, ...)."""
+        """Convert outputs to probabilities or values (B, ...) for the user."""
         return outputs
 
     def rows(self, predictions: Tensor, info: Info) -> Iterator[dict[str, Any]]:
-        """Predictions as rows of ``predictions.csv``, one a sample.
+        """Predictions as rows of ``predictions.csv``, one per sample.
 
         Raises:
-            ValueError: they are no rows.
+            ValueError: the objective's predictions do not fit into rows.
         """
         for output in predictions:
             values = output.flatten().tolist()
             yield {"value" if len(values) == 1 else f"value_{i}": v for i, v in enumerate(values)}
 
     def truth(self, y: Tensor, info: Info) -> Any:
-        """The target of one sample as a person reads it."""
+        """The target of one sample in readable form, such as a class name."""
         return y.tolist()
 
     def digest(self, outputs: Outputs, y: Tensor) -> Outcome:
-        """What the report needs of a batch of test outputs; each tensor (B, ...), or one row for the batch."""
+        """Reduce a batch of test outputs to the numbers for the report; each tensor (B, ...), or one row per batch."""
         return {}
 
     def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], str]]:
-        """The parts of the report about the test split, each made when it is called.
+        """The report sections about the test split, as functions that make them when called.
 
         Args:
             outcome: the digests of all batches, on the CPU.
-            sheet: draws figures and knows the samples.
+            sheet: draws figures and has the samples.
         """
         return []

@@ -20,7 +20,7 @@ from mltricks.objectives.base import Objective, Outcome, Sheet
 NUM_WORST = 16
 MAX_CLASS_ROWS = 50
 MAX_ITERATIONS = 50
-"""Of the logistic regression that stands beside a model's score."""
+"""Iteration limit of the logistic regression, the baseline for a model's score."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Classify(Objective):
         return F.cross_entropy(logits, y, reduction="none")
 
     def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Share of samples whose largest logit is the (most probable) target class."""
+        """Accuracy: the share of samples whose largest logit is at the (most probable) target class."""
         target = y.argmax(1) if y.ndim == 2 else y
         return {"accuracy": (logits.argmax(1) == target).float().mean()}
 
     def constant(self, y: Tensor, num_outputs: int) -> Tensor:
-        """The logits (K,) that fit all targets best whatever the input: log shares, of classes that are missing too."""
+        """The constant logits (K,) that fit all targets best: log class frequencies with add-one smoothing."""
         counts = torch.bincount(y, minlength=num_outputs).float() if y.ndim == 1 else y.sum(0)
         return ((counts + 1) / (counts.sum() + num_outputs)).log()
 
@@ -64,7 +64,7 @@ class Classify(Objective):
         return logistic(x, y, num_outputs) if y.ndim == 1 and len(y.unique()) > 1 else None
 
     def predict(self, logits: Tensor) -> Tensor:
-        """Logits to probabilities."""
+        """Convert logits to probabilities."""
         return logits.softmax(-1)
 
     def rows(self, predictions: Tensor, info: Info) -> Iterator[dict[str, Any]]:
@@ -91,24 +91,24 @@ class Classify(Objective):
 
 
 def soft_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy against class probabilities; for those of a single class the same number as for its index.
+    """Mean cross-entropy against class probabilities; one-hot rows give the same number as class indices.
 
     Shapes: logits (B, K) float, ``y`` (B, K) float -> 0-d.
     """
     losses_B = F.cross_entropy(logits, y, reduction="none")
-    # nll_loss sums in an order of its own: taking the mean with it, a technique that is switched off changes no bit
+    # use nll_loss's own summation order for the mean, so that class indices give the same bits as one-hot rows
     return F.nll_loss(-losses_B.unsqueeze(1), y.new_zeros(len(y), dtype=torch.int64))
 
 
 def logistic(x: Tensor, y: Tensor, num_outputs: int) -> Callable[[Tensor], Tensor]:
-    """scikit-learn's logistic regression, fitted: features (N, D) to logits (N, K)."""
+    """Fit scikit-learn's logistic regression; return it as a function from features (N, D) to logits (N, K)."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a floor
+        warnings.simplefilter("ignore", ConvergenceWarning)  # an unconverged fit suffices as a baseline
         fitted = LogisticRegression(C=0.1, max_iter=MAX_ITERATIONS).fit(x.cpu().numpy(), y.numpy())
 
     def logits(x: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def logistic(x: Tensor, y: Tensor, num_outputs: int) -> Callable[[Tensor], Tenso
 
 
 def class_counts(predicted: Tensor, y: Tensor, num_classes: int) -> Tensor:
-    """How often each class is predicted rightly, is predicted, and is there: (3, K) int64."""
+    """Per class the number of correct predictions, of predictions, and of samples: (3, K) int64."""
     hits = torch.where(predicted == y, y, num_classes)
     one = torch.ones_like(y)
     rows = [
@@ -131,7 +131,7 @@ def class_counts(predicted: Tensor, y: Tensor, num_classes: int) -> Tensor:
 
 
 def macro_f1(counts: Tensor) -> Tensor:
-    """The mean over classes of 2 hits / (predicted + there), of ``class_counts``; absent classes do not count.
+    """Macro F1 from ``class_counts``: the mean over classes of 2 hits / (predicted + there), without absent classes.
 
     Args:
         counts: (..., 3, K).
@@ -145,25 +145,25 @@ def macro_f1(counts: Tensor) -> Tensor:
 
 
 def confusion(outcome: Outcome, num_classes: int) -> Tensor:
-    """How often each true class (row) is predicted as each class (column), (K, K) int64."""
+    """The confusion matrix (K, K) int64: true classes as rows, predicted classes as columns."""
     cells = outcome["y"] * num_classes + outcome["predicted"]
     return torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
 
 
 def class_scores(matrix: Tensor) -> list[tuple[int, int, float, float, float]]:
-    """For every class its number, its samples, precision, recall and F1, from a confusion matrix."""
+    """For every class its index, sample count, precision, recall and F1, from a confusion matrix."""
     hits, predicted, there = (m.double() for m in (matrix.diagonal(), matrix.sum(0), matrix.sum(1)))
     ratios = [hits / predicted.clamp_min(1), hits / there.clamp_min(1), 2 * hits / (predicted + there).clamp_min(1)]
     return [(k, int(there[k]), *(float(r[k]) for r in ratios)) for k in range(len(matrix))]  # type: ignore[misc]
 
 
 def worst(outcome: Outcome) -> Tensor:
-    """The positions of the samples whose true class got the least probability."""
+    """The positions of the samples whose true class has the lowest probability."""
     return outcome["p_true"].argsort(stable=True)[:NUM_WORST]
 
 
 def classes_section(outcome: Outcome, sheet: Sheet) -> str:
-    """The confusion matrix, and the scores of every class, the weakest first."""
+    """The confusion matrix, and a table of class scores, lowest first."""
     from mltricks.figures import page, plots
 
     names = sheet.info.class_names
@@ -176,7 +176,7 @@ def classes_section(outcome: Outcome, sheet: Sheet) -> str:
 
 
 def worst_section(outcome: Outcome, sheet: Sheet) -> str:
-    """The test samples whose true class got the least probability."""
+    """The test samples whose true class has the lowest probability."""
     from mltricks.figures import page, plots
 
     order, names = worst(outcome), sheet.info.class_names

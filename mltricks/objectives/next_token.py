@@ -35,11 +35,11 @@ class NextToken(Objective):
         return F.cross_entropy(logits.transpose(1, 2), y, reduction="none").mean(1)
 
     def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Share of positions whose next token is the most probable one."""
+        """Accuracy: the share of positions whose next token is the most probable one."""
         return {"accuracy": (logits.argmax(-1) == y).float().mean()}
 
     def constant(self, y: Tensor, num_outputs: int) -> Tensor:
-        """The logits (L, K) that fit all targets best whatever the input: log shares of the tokens, everywhere."""
+        """The constant logits (L, K) that fit all targets best: log token frequencies at every position."""
         counts = torch.bincount(y.flatten(), minlength=num_outputs).float()
         return ((counts + 1) / (counts.sum() + num_outputs)).log().expand(y.shape[1], num_outputs)
 
@@ -53,7 +53,7 @@ class NextToken(Objective):
         return torch.zeros_like(logits), f"ln {logits.shape[-1]}"
 
     def predict(self, logits: Tensor) -> Tensor:
-        """Logits to the probabilities of the next token."""
+        """Convert logits to probabilities of the next token."""
         return logits.softmax(-1)
 
     def rows(self, predictions: Tensor, info: Info) -> Iterator[dict[str, Any]]:

@@ -39,11 +39,11 @@ class Regress(Objective):
         return {"mae": (output - y.reshape(output.shape)).abs().mean()}
 
     def constant(self, y: Tensor, num_outputs: int) -> Tensor:
-        """The outputs (D,) that fit all targets best whatever the input: their means."""
+        """The constant outputs (D,) that fit all targets best: their means."""
         return y.reshape(len(y), num_outputs).mean(0)
 
     def linear(self, x: Tensor, y: Tensor, num_outputs: int) -> Callable[[Tensor], Tensor]:
-        """scikit-learn's ridge regression."""
+        """Fit scikit-learn's ridge regression."""
         from sklearn.linear_model import Ridge
 
         ridge = Ridge().fit(x.cpu().numpy(), y.reshape(len(y), -1).numpy())
@@ -53,7 +53,7 @@ class Regress(Objective):
         return torch.randn(size, info.num_outputs, device=device)
 
     def ignorant(self, output: Tensor, y: Tensor) -> tuple[Tensor, str]:
-        """The mean of the targets: its mean squared error is their variance."""
+        """Predict the mean of the targets: its mean squared error is their variance."""
         return y.reshape(output.shape).mean(0).expand_as(output), "the variance of the target"
 
     def spread(self, y: Tensor) -> dict[str, float]:
@@ -67,13 +67,13 @@ class Regress(Objective):
 
 
 def worst(outcome: Outcome) -> Tensor:
-    """The positions of the samples whose prediction is farthest off."""
+    """The positions of the samples with the largest errors."""
     badness = (outcome["predicted"] - outcome["y"]).square().sum(1)
     return badness.argsort(descending=True, stable=True)[:NUM_WORST]
 
 
 def values_section(outcome: Outcome, sheet: Sheet) -> str:
-    """Predicted against true values, and the samples that are farthest off."""
+    """Predicted against true values, and the samples with the largest errors."""
     from mltricks.figures import page, plots
 
     rows = [

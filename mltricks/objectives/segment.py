@@ -1,4 +1,4 @@
-"""Segmentation: the cross-entropy of the class of every pixel.
+"""Semantic segmentation by cross-entropy over the classes of every pixel.
 
 Shapes: B batch, K classes, H height, W width.
 """
@@ -21,7 +21,7 @@ from mltricks.objectives.classify import class_counts
 
 @dataclass(frozen=True)
 class Segment(Objective):
-    """Mean cross-entropy over all pixels; judged by the mean intersection over union of the classes.
+    """Mean cross-entropy over all pixels; the score is the mean intersection over union.
 
     Shapes: logits (B, K, H, W) float; ``y`` (B, H, W) int64.
     """
@@ -38,7 +38,7 @@ class Segment(Objective):
         return F.cross_entropy(logits, y, reduction="none").mean((1, 2))
 
     def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Share of pixels whose largest logit is their class."""
+        """Accuracy: the share of pixels whose largest logit is at their class."""
         return {"accuracy": (logits.argmax(1) == y).float().mean()}
 
     def counts(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -57,17 +57,17 @@ class Segment(Objective):
         return torch.zeros_like(logits), f"ln {logits.shape[1]}"
 
     def predict(self, logits: Tensor) -> Tensor:
-        """Logits to the probabilities of the classes at every pixel."""
+        """Convert logits to class probabilities at every pixel."""
         return logits.softmax(1)
 
     def rows(self, predictions: Tensor, info: Info) -> Iterator[dict[str, Any]]:
-        """The share of the pixels that each class gets."""
+        """The share of pixels predicted as each class."""
         for sample in predictions:
             share = torch.bincount(sample.argmax(0).flatten(), minlength=info.num_outputs) / sample[0].numel()
             yield {f"share_{name}": float(s) for name, s in zip(info.class_names, share, strict=True)}
 
     def truth(self, y: Tensor, info: Info) -> str:
-        """The classes that are there."""
+        """The classes that occur in the mask."""
         return " ".join(info.class_names[int(k)] for k in y.unique())
 
     def digest(self, logits: Tensor, y: Tensor) -> Outcome:
@@ -85,7 +85,7 @@ def ious(counts: Tensor) -> Tensor:
 
 
 def mean_iou(counts: Tensor) -> Tensor:
-    """The mean over the classes that occur.
+    """The mean of the intersection over union, over the classes that occur.
 
     >>> mean_iou(torch.tensor([[1, 1, 0], [1, 2, 0], [2, 1, 0]]))
     tensor(0.5000, dtype=torch.float64)
@@ -94,7 +94,7 @@ def mean_iou(counts: Tensor) -> Tensor:
 
 
 def overlap_section(outcome: Outcome, sheet: Sheet) -> str:
-    """The intersection over union of every class, the weakest first."""
+    """A table of the intersection over union of every class, lowest first."""
     from mltricks.figures import page
 
     counts = outcome["counts"].sum(0)

@@ -1,6 +1,6 @@
-"""Every class equally often in expectation, however many samples it has: drawn with replacement.
+"""Draw every class with equal probability, whatever its size, with replacement.
 
-Source: as ``weighted`` with equal weights.
+Source: ``weighted`` with equal weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mltricks.samplers.weighted import class_labels, draw
 
 @dataclass(frozen=True)
 class Balanced:
-    """A class is drawn, all being equally likely, then a sample of it; as many an epoch as the split has."""
+    """Draw a class uniformly, then a sample of it uniformly; an epoch draws as many samples as the split has."""
 
     def order(self, split: Split, seed: int) -> Tensor:
         """The positions of one epoch, (N,) int64.

@@ -1,4 +1,4 @@
-"""Every sample once an epoch, always in the order of the data."""
+"""Every sample once per epoch, in the order of the data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mltricks.data.splits import Split
 
 @dataclass(frozen=True)
 class Sequential:
-    """0, 1, 2, ..."""
+    """The positions 0, 1, 2, ..."""
 
     def order(self, split: Split, seed: int) -> Tensor:
         """The positions of one epoch, (N,) int64."""

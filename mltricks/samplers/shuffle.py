@@ -1,4 +1,4 @@
-"""Every sample once an epoch, in random order."""
+"""Every sample once per epoch, in random order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mltricks.data.splits import Split
 
 @dataclass(frozen=True)
 class Shuffle:
-    """A fresh permutation every epoch."""
+    """A new permutation every epoch."""
 
     def order(self, split: Split, seed: int) -> Tensor:
         """The positions of one epoch, (N,) int64."""

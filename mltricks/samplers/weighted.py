@@ -1,6 +1,6 @@
-"""Draw classes with given probabilities, and a sample of the class with equal ones, with replacement.
+"""Draw classes with given probabilities, then a sample of the class uniformly, with replacement.
 
-Source: ``torch.utils.data.WeightedRandomSampler``, with the weight of a sample being that of its class over its size.
+Source: ``torch.utils.data.WeightedRandomSampler``; a sample's weight is its class's weight over the class's size.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from mltricks.data.splits import Split
 
 @dataclass(frozen=True)
 class Weighted:
-    """A class is drawn with probability proportional to its weight, however many samples it has.
+    """Draw each class with probability proportional to its weight, whatever its size.
 
     An epoch draws as many samples as the training split has.
 
     Args:
-        class_weights: one relative probability a class, >= 0; 0 leaves a class out.
+        class_weights: one relative probability per class, >= 0; 0 leaves a class out.
 
     Raises:
-        ValueError: a weight is negative or all are 0; where it is used: their number is not that of the classes, or
-            the data have no classes.
+        ValueError: a weight is negative or all are 0; on first use, their number is not the number of classes, or the
+            data have no classes.
     """
 
     class_weights: Sequence[NonNegative]
@@ -55,7 +55,7 @@ def class_labels(split: Split, sampler: str) -> Tensor:
     """The class of every sample.
 
     Raises:
-        ValueError: there are no classes.
+        ValueError: the data have no classes.
     """
     if split.labels is None:
         raise ValueError(f"sampler={sampler} draws by class, and these data have none. Type sampler=shuffle.")
@@ -63,7 +63,7 @@ def class_labels(split: Split, sampler: str) -> Tensor:
 
 
 def draw(labels: Tensor, weights: Tensor, seed: int) -> Tensor:
-    """As many samples as there are, with replacement.
+    """Draw as many samples as the split has, with replacement.
 
     Args:
         labels: (N,) int64 classes.
