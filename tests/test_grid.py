@@ -111,7 +111,7 @@ def test_killed_and_typed_again_it_does_what_was_left(tmp_path: Path) -> None:
     again = start(command, tmp_path, RUNS=str(runs))
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
-    assert f"going on with {sweep.relative_to(tmp_path)}" in out
+    assert f"resuming the stopped sweep in {sweep.relative_to(tmp_path)}" in out
     assert (sweep / "0" / "summary.json").read_bytes() == kept
     assert all(json.loads((sweep / str(n) / "summary.json").read_text())["status"] == "completed" for n in range(3))
     assert (sweep / "1.interrupted-1" / "checkpoints" / "last.pt").exists()
@@ -134,7 +134,7 @@ def test_a_folder_of_another_command_is_refused(run_cli: Callable[..., Outcome],
     before = {path.name: path.read_bytes() for path in (tmp_path / "sweep").iterdir() if path.is_file()}
     done = run_cli("-m", *TINY, "epochs=1", "seed=0,2", "hydra.sweep.dir=sweep")
     assert done.status == 1
-    assert "job 1 was made there by" in done.err
+    assert "its job 1 has the overrides" in done.err
     assert "seed=1" in done.err
     assert "seed=2" in done.err
     assert "hydra.sweep.dir=ANOTHER" in done.err
@@ -227,7 +227,7 @@ def test_a_job_is_known_by_its_overrides(tmp_path: Path) -> None:
     record.write_text(yaml.safe_dump(["a=1"]))
     check_same(tmp_path, 0, ["a=1", "hydra.job.env_set.X=1"])
     check_same(tmp_path, 1, ["a=2"])
-    with pytest.raises(ValueError, match="job 0 was made there by a=1, and would be made here by a=2"):
+    with pytest.raises(ValueError, match="its job 0 has the overrides a=1, this command's has a=2"):
         check_same(tmp_path, 0, ["a=2"])
 
 

@@ -82,11 +82,11 @@ def test_the_budget_is_the_studys_and_a_changed_configuration_is_refused(run_cli
     refused = run_cli(*command, "n_trials=9", *changes)
     assert refused.status == 1
     for shown in (
-        "batch_size: 32 there, 16 here",
-        "optim.lr: log interval(0.0001,0.1) there, 0.1,0.2 here",
-        "replicates: 1 there, 2 here",
-        "objectives val/accuracy: maximize there, minimize here",
-        "Type the former command to go on with it, or study_name=ANOTHER",
+        "batch_size: 32 in the study, 16 now",
+        "optim.lr: log interval(0.0001,0.1) in the study, 0.1,0.2 now",
+        "replicates: 1 in the study, 2 now",
+        "objectives val/accuracy: maximize in the study, minimize now",
+        "Type its own command to continue it, or study_name=ANOTHER",
     ):
         assert shown in refused.err
     assert ((folder / "sweep.json").read_text(), (folder / "multirun.yaml").read_text()) == before
@@ -127,7 +127,7 @@ def test_a_grid_tells_what_diverges_as_pruned_and_what_fails_as_failed(run_cli: 
         *command, "study_name=f", LOG, *nowhere, "study.sampler=tpe", "n_trials=6", "n_jobs=1", "max_failures=2"
     )
     assert stopped.status == 1
-    assert "2 of 2 jobs did not come to their end" in stopped.err
+    assert "2 of 2 jobs did not complete" in stopped.err
     folder = tmp_path / "multirun" / "f"
     assert [trial.state.name for trial in trials_of(folder, "f")] == ["FAIL", "FAIL"]
     assert json.loads((folder / "sweep.json").read_text())["status"] == "running"
@@ -178,14 +178,14 @@ def test_objectives_have_the_direction_that_is_meant() -> None:
     assert read_goals(settings(direction="minimize"), cfgs).directions == ("minimize",)
     assert read_goals(settings(), [config("objective_metric=val/loss")]).names == ("val/loss",)
     for change, message in (
-        ({"objectives": ["test/accuracy"]}, "test/accuracy may not steer a study"),
-        ({"objectives": ["accuracy"]}, "accuracy is no measure of a run. Type val/METRIC"),
+        ({"objectives": ["test/accuracy"]}, "test/accuracy is a test metric"),
+        ({"objectives": ["accuracy"]}, "accuracy is not a measure of a run. Type val/METRIC"),
         ({"objectives": ["val/loss", "val/loss"]}, "name each measure once"),
-        ({"direction": ["maximize", "minimize"]}, "as many as there are objectives"),
+        ({"direction": ["maximize", "minimize"]}, "one of them for each objective"),
     ):
         with pytest.raises(ValueError, match=message):
             read_goals(settings(**change), cfgs)
-    with pytest.raises(ValueError, match="judged by different scores: val/accuracy, val/loss"):
+    with pytest.raises(ValueError, match="the trials have different scores: val/accuracy, val/loss"):
         read_goals(settings(), [config(), config("objective_metric=val/loss")])
     with pytest.raises(ValueError, match=r"val/accurcy is not measured\. Measured: val/accuracy"):
         read_goals(settings(objectives=["val/accurcy"]), cfgs).values(Summary("completed", val={"accuracy": 1.0}))
@@ -207,11 +207,14 @@ def config(*overrides: str) -> dict[str, Any]:
         ({"n_trials": 5, "n_jobs": 0}, "n_jobs=0 must be an integer >= 1"),
         ({"n_trials": 5, "timeout": -1}, "timeout=-1 must be a number > 0"),
         ({"n_trials": 5, "replicates_level": 95}, "replicates_level=95 must satisfy 0 < level < 1"),
-        ({"n_trials": 5, "storage": "postgresql://h/n"}, "may hold many studies. Type study_name=NAME too"),
+        (
+            {"n_trials": 5, "storage": "postgresql://h/n"},
+            "can hold many studies, so it needs a name: type study_name=NAME too",
+        ),
         ({"n_trials": 5, "storage": "a.db", "study_name": "a"}, "Type storage=sqlite:///a.db"),
-        ({"n_trials": 5, "storage": "postgresql://me:secret@h/n", "study_name": "a"}, "storage holds a password"),
-        ({"sampler": "tpee"}, r"sampler=tpee is no sampler. Did you mean .?tpe"),
-        ({"n_trials": 5, "study_name": "../a"}, "study_name=../a is no name of a folder"),
+        ({"n_trials": 5, "storage": "postgresql://me:secret@h/n", "study_name": "a"}, "storage contains a password"),
+        ({"sampler": "tpee"}, r"sampler=tpee is not a sampler. Did you mean .?tpe"),
+        ({"n_trials": 5, "study_name": "../a"}, "study_name=../a must be a folder name"),
         ({"n_trials": 5, "resume_running": "yes"}, "type dead or all"),
         ({"n_trials": 5, "pruner": "halve"}, "there is no such rule"),
     ],
@@ -228,7 +231,7 @@ def test_what_does_not_go_together_is_refused_before_there_is_a_folder(run_cli: 
     assert refused.status == 1
     assert "pruner=asha judges runs by val/accuracy" in refused.err
     refused = run_cli(*STUDY, LOG, "n_trials=3", "seed=0,1", "replicates=2")
-    assert "seed is swept, and replicates take seeds of their own" in refused.err
+    assert "seed is swept, and replicates set the seed too" in refused.err
     for command, message in (
         ((LOG, "objectives=[val/acuracy]"), "Did you mean val/accuracy?"),
         ((LOG, "study.sampler=tpee"), "Did you mean tpe?"),
@@ -251,7 +254,7 @@ def test_a_study_needs_an_objective_and_something_to_search() -> None:
         check_jobs_have_one([config(), config("job=evaluate", "checkpoint=a")])
     with pytest.raises(ValueError, match="Nothing is searched"):
         check_searched(settings(), read_space(["optim=sgd"], place_of(), []))
-    with pytest.raises(ValueError, match="a value stands twice"):
+    with pytest.raises(ValueError, match="a value appears twice"):
         read_space(["optim.lr=0.1,0.10"], place_of(), [])
 
 

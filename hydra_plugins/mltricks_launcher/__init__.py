@@ -1,4 +1,4 @@
-"""Our launcher, as Hydra finds it; the work is done in ``mltricks.launch.launch``."""
+"""Our launcher, where Hydra looks for plugins; it delegates to ``mltricks.launch.launch``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class LocalLauncher(Launcher):
     """Runs jobs on this machine.
 
     Args:
-        settings: of ``conf/hydra/launcher/local.yaml``.
+        settings: the settings in ``conf/hydra/launcher/local.yaml``.
     """
 
     def __init__(self, **settings: Any):
@@ -22,13 +22,13 @@ class LocalLauncher(Launcher):
         from mltricks.launch.compose import Composer
 
         self.context, self.task = hydra_context, task_function
-        self.composer = Composer(hydra_context.config_loader, config)  # kept, as some sweepers launch batch after batch
+        self.composer = Composer(hydra_context.config_loader, config)  # kept, as some sweepers launch many batches
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
         return self.launch_numbered(list(enumerate(job_overrides, initial_job_idx)))
 
     def launch_numbered(self, jobs: Sequence[tuple[int, Sequence[str]]]) -> Any:
-        """As ``launch``, for jobs whose numbers need not follow each other."""
+        """Like ``launch``, for any job numbers."""
         from mltricks.launch.launch import launch
 
         return launch(self.settings, self.composer, self.context, self.task, jobs)

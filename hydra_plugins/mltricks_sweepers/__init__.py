@@ -1,4 +1,4 @@
-"""Our sweepers, as Hydra finds them; each hands over to the ``sweep`` function of its own module."""
+"""Our sweepers, where Hydra looks for plugins; each delegates to the function ``sweep`` of its module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 
 class _Delegate(Sweeper):
-    """Keeps what Hydra gives and calls ``<module>.sweep(settings, place, arguments)``."""
+    """Stores Hydra's objects and calls ``<module>.sweep(settings, place, arguments)``."""
 
     name: str
     module: str
@@ -29,28 +29,28 @@ class _Delegate(Sweeper):
 
 
 class GridSweeper(_Delegate):
-    """Every combination of the values typed."""
+    """Runs every combination of the given values."""
 
     name = "grid"
     module = "mltricks.sweep.grid"
 
 
 class StudySweeper(_Delegate):
-    """Trials chosen by a sampler, kept in a study."""
+    """Runs trials that a searcher suggests, and keeps them in a study."""
 
     name = "study"
     module = "mltricks.study.sweep"
 
 
 class RecipeSweeper(_Delegate):
-    """The seven steps of tuning."""
+    """Runs the seven steps of tuning."""
 
     name = "recipe"
     module = "mltricks.recipe.sweep"
 
 
 class AblationSweeper(_Delegate):
-    """What each technique is worth."""
+    """Measures the effect of each technique."""
 
     name = "ablation"
     module = "mltricks.ablation.sweep"

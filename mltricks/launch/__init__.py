@@ -1,1 +1,1 @@
-"""Jobs of a sweep on this machine: composed, checked, planned and run, in stacks or in worker processes."""
+"""The launcher: composes, checks, plans and runs the jobs of a sweep on this machine, in stacks or worker processes."""

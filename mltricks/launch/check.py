@@ -1,4 +1,4 @@
-"""Checking jobs before the first of a sweep begins: what their classes refuse is refused here, and costs no trial."""
+"""Checks of all jobs before the first one starts, so that an invalid value is refused before any trial has run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from mltricks.launch.job import Job
 
 _CHECKED: set[tuple[str, str]] = set()
-"""Keys with the values that were checked in this process: a study asks for jobs of the same kind again and again."""
+"""Pairs of key and value checked in this process. A study launches similar jobs again and again."""
 HINT = " For integers type KEY=int(interval(LOW,HIGH))."
 
 
 def check_jobs(jobs: Sequence[tuple[list[str], dict[str, Any]]]) -> None:
-    """Refuse the sweep where one of its jobs cannot be right.
+    """Refuse the sweep if one of its jobs is invalid.
 
-    Settings and classes are checked for every job. Where jobs differ in model, data or techniques, it is checked too
-    that these fit each other, for which the data are loaded. What only ``setup`` can know, its trial tells.
+    Each class checks its settings, for every job. If jobs differ in model, data or techniques, load the data and check
+    that these fit together. Errors that only ``setup`` can find appear when the trial runs.
 
     Args:
-        jobs: overrides and configuration of each.
+        jobs: overrides and configuration of each job.
 
     Raises:
-        ValueError: names the key and the value, and the overrides of the job.
+        ValueError: a job is invalid; the message names the key, the value and the job's overrides.
     """
     ours = [(job, cfg) for job, cfg in jobs if cfg["job"].get("_target_", "").startswith("mltricks.")]
     shapes = {shape_of(cfg) for _, cfg in ours}
@@ -42,13 +42,13 @@ def check_jobs(jobs: Sequence[tuple[list[str], dict[str, Any]]]) -> None:
 
 
 def check_values(jobs: Sequence[Job]) -> None:
-    """Refuse a launch where a class refuses a value of one of its jobs that train.
+    """Refuse a launch if a class refuses a value of one of its training jobs.
 
-    A job is checked only where one of its settings has a value that no job before had, so that a product of many values
-    costs as many checks as there are values. Seeds need none after the first.
+    A job is checked only if one of its settings has a value that no earlier job had, so a grid costs one check per
+    value, not one per combination. All valid seeds count as one value.
 
     Raises:
-        ValueError: names the key and the value, and the overrides of the job.
+        ValueError: a job is invalid; the message names the key, the value and the job's overrides.
     """
     for job in jobs:
         if job.cfg["job"].get("_target_") != "mltricks.jobs.train":
@@ -64,7 +64,7 @@ def check_values(jobs: Sequence[Job]) -> None:
 
 
 def settings_of(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every setting of a configuration with its value as text; of valid seeds only that they are."""
+    """Yield every setting of a configuration with its value as text; all valid seeds have the same text."""
     if isinstance(node, dict) and node:
         for name, value in node.items():
             yield from settings_of(value, f"{key}.{name}" if key else str(name))
@@ -74,13 +74,13 @@ def settings_of(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def shape_of(cfg: dict[str, Any]) -> str:
-    """What decides whether model, data and techniques fit each other."""
+    """A key for the settings that decide whether model, data and techniques fit together."""
     names = {name: node.get("_target_") for name, node in cfg["technique"].items() if isinstance(node, dict)}
     return json.dumps([cfg["model"], cfg["data"], cfg["objective"], list(names.items())], sort_keys=True, default=str)
 
 
 def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
-    """Make everything that needs no data, so that each class checks its own values; objective and techniques."""
+    """Create every object that needs no data, so that its class checks its values; return objective and techniques."""
     from mltricks.build import create_techniques
     from mltricks.compatibility import check_engine, check_prediction, check_sampler
     from mltricks.config.create import create, given_target, locate
@@ -101,13 +101,13 @@ def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
     create(cfg["init"], "init", allow)
     check_names(cfg, "model", allow)
     data = locate(given_target(cfg["data"], "data"), "data", allow)
-    if isinstance(data, type) and issubclass(data, DataOption):  # which loads nothing yet
+    if isinstance(data, type) and issubclass(data, DataOption):  # creating it loads no data
         create(cfg["data"], "data", allow)
     return objective, techniques
 
 
 def check_names(cfg: dict[str, Any], key: str, allow: Sequence[str]) -> None:
-    """Refuse settings that a class does not take, without making one."""
+    """Refuse settings that a class does not accept, without creating an instance."""
     from mltricks.config.create import given_target, locate, refuse_unknown
 
     target = given_target(cfg[key], key)
@@ -119,9 +119,9 @@ def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, A
     """Check that model, objective and techniques fit the data.
 
     Args:
-        cfg: of the job.
+        cfg: configuration of the job.
         parts: its objective and its techniques.
-        loaded: data splits by their settings; what is loaded here is added.
+        loaded: cache of data splits by their settings; this function updates it.
     """
     from mltricks.build import create_model, load_data
     from mltricks.compatibility import check_fit, check_one_output, check_shapes
@@ -129,7 +129,7 @@ def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, A
 
     name = json.dumps(cfg["data"], sort_keys=True, default=str)
     if name not in loaded:
-        loaded.clear()  # one at a time: they may fill the memory
+        loaded.clear()  # keep one data set at a time: two may not fit into memory
         loaded[name] = load_data(cfg, cfg["allow_modules"])
     check_fit(*parts, loaded[name], cfg)
     model = create_model(cfg, loaded[name], cfg["seed"], cfg["allow_modules"], parts[0])

@@ -1,7 +1,7 @@
-"""Configurations of jobs: composed by Hydra once for each set of choices, the values patched in.
+"""Configurations of jobs: Hydra composes each set of options once, and the values of each job are patched in.
 
-Hydra takes about 0.1 s to compose a configuration, nearly all of it for the defaults list. The jobs of a sweep mostly
-share theirs, and differ in values.
+Hydra takes about 0.1 s to compose a configuration, nearly all of it for the defaults list. Most jobs of a sweep share
+one defaults list and differ only in values.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from mltricks.launch.job import Job
 from mltricks.launch.patched import TRIAL, Base, Patch, everything_resolved
 
 PATCHED = ("hydra.job.env_set.", "hydra.sweep.subdir")
-"""Settings of Hydra itself that may differ from job to job without composing anew."""
+"""Settings of Hydra itself that can be patched, without composing again."""
 
 MOST_PARSED = 2000
-"""Overrides that are kept in memory; what jobs share is among the last ones."""
+"""Maximum number of parsed overrides kept in memory. The cache is then cleared; shared overrides soon return."""
 
 
 class Composer:
     """Composes the jobs of a sweep.
 
     Args:
-        config_loader: Hydra's.
-        config: of the sweep.
+        config_loader: Hydra's config loader.
+        config: configuration of the sweep.
     """
 
     def __init__(self, config_loader: Any, config: Any):
@@ -39,12 +39,12 @@ class Composer:
         """Compose a job.
 
         Args:
-            num: its number.
-            overrides: that make it.
+            num: number of the job.
+            overrides: the overrides that define it.
 
         Raises:
             HydraException: an override cannot be applied.
-            ValueError: a value that must be given is missing.
+            ValueError: a mandatory value is missing.
         """
         patch = self.patch(num, overrides)
         base, task = patch.base, patch.overrides
@@ -58,11 +58,11 @@ class Composer:
         return Job(num, task, cfg, folder, patch, trial)
 
     def patch(self, num: int, overrides: Sequence[str]) -> Patch:
-        """How a job's configuration is made, of which values may still be missing.
+        """Return the patch that makes a job's configuration; mandatory values may still be missing in it.
 
         Args:
-            num: its number.
-            overrides: that make it.
+            num: number of the job.
+            overrides: the overrides that define it.
         """
         parsed = [self.parse(text) for text in overrides]
         in_place = all(o.key_or_group.startswith(PATCHED) for o in parsed if o.is_hydra_override())
@@ -71,7 +71,7 @@ class Composer:
         return Patch(base, values, num, [o.input_line for o in parsed if not o.is_hydra_override()])
 
     def parse(self, text: str) -> Any:
-        """An override as Hydra reads it; most are shared by many jobs."""
+        """Parse an override with Hydra's grammar, cached: most overrides are shared by many jobs."""
         if text not in self.parsed:
             from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -81,7 +81,7 @@ class Composer:
         return self.parsed[text]
 
     def is_value(self, override: Any) -> bool:
-        """Whether an override sets, adds or deletes a value and has no say in the defaults list."""
+        """Whether an override sets, adds or deletes a value and leaves the defaults list alone."""
         key = override.key_or_group
         if override.is_sweep_override() or override.package is not None or "/" in key:
             return False
@@ -92,7 +92,7 @@ class Composer:
         return not self.groups[key]
 
     def base(self, choices: list[str]) -> Base:
-        """What Hydra composes from the overrides that are no values."""
+        """The configuration that Hydra composes from the overrides that choose options."""
         key = tuple(choices)
         if key not in self.bases:
             composed = self.loader.load_sweep_config(self.config, choices)

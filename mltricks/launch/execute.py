@@ -1,4 +1,4 @@
-"""Running a unit of jobs: one alone, several as a stack."""
+"""Run a unit of jobs: a single job alone, several jobs as a stack."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mltricks.launch.run_job import Task, Tell, run
 
 
 def execute_elsewhere(unit: Sequence[Job], task: Task, trusted: Any) -> list[Any]:
-    """Run the jobs of a unit in a process that Hydra has not set up.
+    """Run the jobs of a unit in a worker process, which Hydra has not set up.
 
     Args:
-        unit: jobs.
+        unit: the jobs.
         task: the function that runs one job.
-        trusted: Hydra's list of what a configuration may have executed.
+        trusted: Hydra's whitelist of the targets that a configuration may instantiate.
     """
     from hydra._internal.callbacks import Callbacks
     from hydra.utils import execution_whitelist
@@ -30,16 +30,16 @@ def execute_elsewhere(unit: Sequence[Job], task: Task, trusted: Any) -> list[Any
 
 
 def execute(unit: Sequence[Job], task: Task, callbacks: Any, tell: Tell | None = None) -> list[Any]:
-    """Run the jobs of a unit: one alone, several as a stack.
+    """Run the jobs of a unit: a single job alone, several jobs as a stack.
 
     Args:
-        unit: jobs.
+        unit: the jobs.
         task: the function that runs one job.
-        callbacks: Hydra's.
-        tell: called with every job and what became of it, as soon as it ends.
+        callbacks: Hydra's callbacks.
+        tell: called with each job and its JobReturn as soon as the job ends.
 
     Returns:
-        A JobReturn for each, in order.
+        A JobReturn for each job, in order.
     """
     if len(unit) > 1:
         from mltricks.launch.execute_stack import execute_stack

@@ -1,4 +1,4 @@
-"""Running a unit of several jobs: trained as one stack, each with the folder and the result it would have alone."""
+"""Train several jobs as one stack; each gets the same output folder and result as it would alone."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mltricks.launch.run_job import Task, Tell, environment, fail, run, staged, 
 
 
 class NotTrained(Exception):
-    """A member of a stack that failed; the message is its own."""
+    """The error of a failed stack member, with the member's message."""
 
 
 def execute_stack(unit: Sequence[Job], task: Task, callbacks: Any, tell: Tell | None) -> list[Any]:
-    """Train jobs as one stack; those that it cannot take are run one by one, which says so.
+    """Train jobs as one stack. If the stack fails, print why and run the remaining jobs one by one.
 
     Args:
         unit: jobs that differ only in floats and seeds.
         task: the function that runs one job.
-        callbacks: Hydra's; they are called for every job, when it ends.
-        tell: called with every job and what became of it.
+        callbacks: Hydra's callbacks; called for each job when it ends.
+        tell: called with each job and its JobReturn as soon as the job ends.
     """
     from mltricks.command import watch_garbage
     from mltricks.launch.fused import train_fused
@@ -43,7 +43,10 @@ def execute_stack(unit: Sequence[Job], task: Task, callbacks: Any, tell: Tell | 
             write_record(job, config, job.hydra.task_config())
     before = HydraConfig.instance().cfg
     HydraConfig.instance().cfg = unit[0].hydra.config(unit[0].folder)
-    variables = {**environment(HydraConfig.instance().cfg), "MLTRICKS_TRIAL": ""}  # each member has its own token
+    variables = {
+        **environment(HydraConfig.instance().cfg),
+        "MLTRICKS_TRIAL": "",
+    }  # no token here: each member reports with its own
     try:
         with env_override(variables):
             train_fused(unit, lambda job, summary: ended(job, concluded(job, summary, task, callbacks)))
@@ -59,7 +62,7 @@ def execute_stack(unit: Sequence[Job], task: Task, callbacks: Any, tell: Tell | 
 
 
 def concluded(job: Job, summary: Any, task: Task, callbacks: Any) -> Any:
-    """The JobReturn of a job that has been trained in a stack, from its summary."""
+    """Make the JobReturn of a job trained in a stack from its summary."""
     from mltricks.ledger import Diverged
 
     with staged(job, task, callbacks, recorded=True) as (_, result):

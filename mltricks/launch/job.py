@@ -1,4 +1,4 @@
-"""A job of a sweep, composed: all that is needed to run it, here or in another process."""
+"""A composed job of a sweep: everything needed to run it, in this process or another."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Job:
 
     Attributes:
         num: its number in the sweep, from 0.
-        overrides: that make it, without those of ``hydra.*``.
-        cfg: its configuration, resolved, as nested dicts.
+        overrides: the overrides that define it, without those of ``hydra.*``.
+        cfg: its resolved configuration, as nested dicts.
         folder: its output folder.
-        hydra: makes Hydra's side of its configuration: ``hydra.config(folder)`` is the whole, with the node ``hydra``,
-            as a DictConfig; a ``mltricks.launch.patched.Patch``.
-        trial: token by which it reports to a study; empty: none listens.
+        hydra: a ``mltricks.launch.patched.Patch``; ``hydra.config(folder)`` is the whole configuration, with the node
+            ``hydra``, as a DictConfig.
+        trial: token with which it reports to a study; empty outside a study.
     """
 
     num: int

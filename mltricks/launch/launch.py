@@ -1,4 +1,4 @@
-"""Launching the jobs of a sweep on this machine: composed, planned, then run here or in worker processes."""
+"""Launch the jobs of a sweep: compose, check and plan them, then run them in this process or in workers."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def launch(
     task: Task,
     numbered: Sequence[tuple[int, Sequence[str]]],
 ) -> list[Any]:
-    """Run jobs.
+    """Launch jobs and wait for their results.
 
     Args:
-        settings: of ``conf/hydra/launcher/local.yaml``.
-        composer: of the sweep.
-        context: Hydra's.
+        settings: the settings in ``conf/hydra/launcher/local.yaml``.
+        composer: composes the jobs of the sweep.
+        context: Hydra's context.
         task: the function that runs one job.
         numbered: number and overrides of every job.
 
     Returns:
-        A JobReturn for each, in order.
+        A JobReturn for each job, in order.
 
     Raises:
-        ValueError: a setting is wrong, a job cannot be composed or a value is refused; no job has run then.
+        ValueError: a setting, a job's overrides or a value is invalid; no job has run.
     """
     check(settings)
     jobs = [composer.job(num, list(job)) for num, job in numbered]
@@ -53,7 +53,7 @@ def launch(
 
 
 def check(settings: dict[str, Any]) -> None:
-    """Refuse settings that are none, and values out of range."""
+    """Refuse unknown settings and invalid values."""
     known = {"fuse", "workers"}
     if unknown := settings.keys() - known:
         from mltricks.config.values import UnknownName, suggest
@@ -65,7 +65,7 @@ def check(settings: dict[str, Any]) -> None:
 
 
 def run_plan(planned: Plan, task: Task, context: Any, progress: Progress) -> dict[int, Any]:
-    """The JobReturn of every job, by its number."""
+    """Run the units of a plan; return the JobReturn of every job by its number."""
     returns: dict[int, Any] = {}
 
     def note(unit: Sequence[Job], results: Sequence[Any]) -> None:
@@ -94,7 +94,7 @@ def run_plan(planned: Plan, task: Task, context: Any, progress: Progress) -> dic
 
 
 def threads_of(unit: Sequence[Job], planned: Plan) -> AbstractContextManager[None]:
-    """A block in which torch has the threads that a stack is fastest with."""
+    """A context in which torch uses the number of threads that is fastest for a stack."""
     if len(unit) == 1 or not planned.threads:
         return nullcontext()
     from mltricks.launch.probe import num_threads

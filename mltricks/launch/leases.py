@@ -1,4 +1,4 @@
-"""What a worker is lent: a GPU and a number of threads, such that no two workers fight for the same cores."""
+"""Slots: each gives one worker a GPU and a number of threads, so that workers do not compete for cores."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_S = 2.0
-"""Seconds until the first worker computes: importing torch, once for all of them."""
+"""Seconds until the first worker computes: the server of workers imports torch once."""
 FORK_S = 0.03
-"""Seconds for each further worker: forked from the process that has imported torch."""
+"""Seconds to fork one worker from that server."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one worker at a time computes.
+    """The resources of one worker at a time.
 
     Attributes:
         num: its number, from 0.
-        threads: that torch and the libraries beside it may use, >= 1.
-        gpu: what its workers find in ``CUDA_VISIBLE_DEVICES``; ``None``: what the sweep's own process has there.
-        cores: the cores its workers are bound to; empty: all.
+        threads: threads that torch and other numeric libraries may use, >= 1.
+        gpu: ``CUDA_VISIBLE_DEVICES`` of its workers; ``None``: same as the sweep's own process.
+        cores: cores to which its workers are bound; empty: all.
         fresh: whether every unit gets a new worker.
     """
 
@@ -35,14 +35,14 @@ class Slot:
 def choose_workers(
     setting: str | int, units: int, device: str, seconds: float | None = None, pin: bool = False
 ) -> list[Slot]:
-    """The slots that a sweep gets; none: its units run one after another in the sweep's own process.
+    """Choose the slots of a sweep. An empty list means: run the units one by one in the sweep's own process.
 
     Args:
-        setting: ``hydra.launcher.workers``: ``auto``, or a number >= 1. 1 is the sweep's own process.
-        units: how many there are to run, >= 0.
+        setting: ``hydra.launcher.workers``: ``auto``, or a number >= 1. 1 means the sweep's own process.
+        units: number of units to run, >= 0.
         device: ``device=`` of the jobs: ``auto``, ``cpu``, ``cuda``, ``mps``, ``cuda:1``.
-        seconds: that a unit is expected to take in the sweep's own process; ``None``: not known, taken for long.
-        pin: bind each slot to cores of its own, where the system can.
+        seconds: expected time of a unit in the sweep's own process; ``None`` (unknown) counts as long.
+        pin: bind each slot to its own cores, if the system supports that.
 
     Raises:
         ValueError: ``workers`` is neither ``auto`` nor a number >= 1, or several workers are asked for on a GPU that
@@ -65,10 +65,10 @@ def choose_workers(
 
 
 def automatic(units: int, device: str, gpus: int, seconds: float | None = None) -> int:
-    """How many workers ``workers=auto`` is: one a GPU, or one a core where the units are long enough for it.
+    """The number of workers under ``workers=auto``: one per GPU, or one per core if the units are long enough.
 
-    Two workers with a core each do more than one process with two threads, because a small model keeps the second
-    thread waiting; but they cost their start.
+    Two workers with one core each are faster than one process with two threads, because a small model leaves the
+    second thread idle. But each worker takes time to start.
 
     >>> automatic(8, "cuda", 4), automatic(8, "mps", 0), automatic(8, "cpu", 0, seconds=0.01)
     (4, 1, 1)
@@ -84,7 +84,7 @@ def automatic(units: int, device: str, gpus: int, seconds: float | None = None) 
 
 
 def deal(num: int, gpus: list[str], pin: bool = False) -> list[Slot]:
-    """That many slots: the GPUs in turn, the cores in equal shares."""
+    """Make ``num`` slots: assign GPUs round-robin, and split the cores equally."""
     cores = usable_cores()
     share = max(num_cores() // num, 1)
     most = os.environ.get("OMP_NUM_THREADS", "")
@@ -105,7 +105,7 @@ def deal(num: int, gpus: list[str], pin: bool = False) -> list[Slot]:
 def visible_gpus() -> list[str]:
     """The GPUs of this process, as ``CUDA_VISIBLE_DEVICES`` names them: numbers, UUIDs or MIG instances.
 
-    CUDA is not initialised: it is the driver's library that counts.
+    The count comes from the driver's library, so CUDA is not initialised in this process.
     """
     import torch
 
@@ -116,21 +116,21 @@ def visible_gpus() -> list[str]:
 
 
 def usable_cores() -> list[int]:
-    """The numbers of the cores that this process may run on."""
+    """The cores that this process may run on, by number."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def num_cores() -> int:
-    """How many cores there are to use: those of the affinity mask, or fewer where a container's quota is below."""
+    """The number of usable cores: the size of the affinity mask, or a container's CPU quota if that is lower."""
     quota = cgroup_quota(Path("/sys/fs/cgroup"))
     return max(1, min(len(usable_cores()), math.ceil(quota) if quota is not None else len(usable_cores())))
 
 
 def cgroup_quota(root: Path) -> float | None:
-    """The cores' worth of time that a container may use, or ``None`` where nothing bounds it.
+    """The CPU quota of a container in cores; ``None`` if there is no limit.
 
     Args:
-        root: where control groups are mounted; version 2, and version 1 as containers see it, are understood.
+        root: mount point of the control groups, version 2, or version 1 as seen inside a container.
     """
     try:
         if (root / "cpu.max").exists():

@@ -1,4 +1,4 @@
-"""What is said of jobs whose worker ended before they did: in what comes back to the sweeper, and in their folders."""
+"""Report jobs whose worker died: as returns to the sweeper, and as summaries in the jobs' folders."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from mltricks.process.interrupt import EXIT_STATUS
 from mltricks.summary import Summary, read_summary
 
 KILL = 9
-"""SIGKILL, which has no name on Windows."""
+"""SIGKILL; Python on Windows has no name for it."""
 STOPPED = {code: number for number, code in EXIT_STATUS.items()}
-"""The signal behind an exit status."""
+"""The signal that a worker caught, by its exit status."""
 
 
 def lost(unit: Sequence[Job], status: int | None, said: str) -> list[Any]:
-    """The returns of a unit whose worker ended without an answer: failed, with a message that says how.
+    """Return failed JobReturns for a unit whose worker ended without an answer, and write the jobs' summaries.
 
-    The folder of each gets a ``summary.json`` that says the same, unless the job has written its own before the end. A
-    job that was killed from outside is ``interrupted``: the same command again runs it again. One that crashed has
-    ``failed``.
+    A job that has already written its final ``summary.json`` keeps it. A job killed from outside gets status
+    ``interrupted``, so the same command runs it again. A job that crashed its worker gets ``failed``.
 
     Args:
-        unit: its jobs.
-        status: exit status of the worker; below zero: the signal that ended it.
-        said: the last line it wrote to standard error.
+        unit: the jobs.
+        status: exit status of the worker; a negative number is the signal that ended it.
+        said: the last line that the worker wrote to standard error.
     """
     from hydra.core.utils import JobReturn, JobStatus
 
@@ -48,24 +47,26 @@ def lost(unit: Sequence[Job], status: int | None, said: str) -> list[Any]:
 
 
 def outside(status: int | None) -> int | None:
-    """The signal from outside that ended a worker: SIGTERM, Ctrl-C or SIGKILL; ``None`` where the job itself did."""
+    """The signal from outside that ended a worker: SIGTERM, SIGINT or SIGKILL; ``None`` if the job crashed it."""
     number = STOPPED.get(status, -status) if status is not None else None
     return number if number in (*EXIT_STATUS, KILL) else None
 
 
 def epitaph(status: int | None, said: str = "") -> str:
-    """How a worker ended, in words.
+    """Describe how a worker ended.
 
     >>> epitaph(-11)
     'the worker crashed with SIGSEGV'
     """
     if status in STOPPED:
-        return f"the worker was stopped by {signal.Signals(STOPPED[status]).name}; the same command again goes on"
+        return (
+            f"the worker was stopped by {signal.Signals(STOPPED[status]).name}; type the same command again to resume"
+        )
     if status is None or status >= 0:
-        how = f"the worker ended with exit status {status} in the midst of the job"
+        how = f"the worker ended with exit status {status} before the job was done"
     elif outside(status) is None:
         how = f"the worker crashed with {signal.Signals(-status).name}"
     else:
         how = f"the worker was killed by {signal.Signals(-status).name}"
         how += ", as the system does when memory runs out" if -status == KILL else ""
-    return f"{how}; its last words: {said}" if said else how
+    return f"{how}; last line of its standard error: {said}" if said else how

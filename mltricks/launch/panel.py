@@ -1,4 +1,4 @@
-"""Measuring all members of a stack on a split: one forward pass for all of them where that is faster.
+"""Evaluate all members of a stack on a split: in one forward pass for all, if that is faster.
 
 Shapes: K members, B samples.
 """
@@ -23,14 +23,14 @@ from mltricks.state import State, leaves, map_state, rebuild
 from mltricks.technique import defines, floats_of
 
 SAMPLES_OF_A_STEP = 4
-"""A forward pass without gradients takes no more memory than a training step on a quarter as many samples."""
+"""Samples evaluated per training sample: without gradients, 4 samples take no more memory than 1 in a training step."""
 
 
 class Panel:
-    """Measures members; the first time it finds out which way is faster.
+    """Evaluates the members of a stack; the first call measures which way is faster.
 
     Args:
-        runs: of all members, which differ in floats and seeds alone.
+        runs: the runs of all members; they differ only in floats and seeds.
     """
 
     def __init__(self, runs: Sequence[Run]):
@@ -44,14 +44,14 @@ class Panel:
     def measure(
         self, sessions: Sequence[Session], state: State, split: Split, step: int, purpose: int, tested: bool = False
     ) -> list[dict[str, float]]:
-        """The metrics of every member, each within rounding of ``evaluate`` alone.
+        """Return the metrics of every member; they equal those of ``evaluate`` up to rounding.
 
         Args:
-            sessions: of the members to measure.
-            state: stacked, every leaf (K, ...).
-            split: samples to measure on; all members have the same.
-            step, purpose: what a member's random state is set by, as ``Session.reseed`` takes them.
-            tested: whether the members' observers see the outputs.
+            sessions: the sessions of the members to evaluate.
+            state: the stacked state, every leaf (K, ...).
+            split: the samples, the same for all members.
+            step, purpose: arguments of ``Session.reseed``.
+            tested: whether to pass the outputs to the members' observers.
         """
         if self.stacks is None:
             self.stacks = self._pays(state, split)
@@ -80,30 +80,30 @@ class Panel:
 
     @torch.no_grad()
     def _forward(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The outputs (K, B, ...) and what ``measure_batch`` gives of them, (K, ...)."""
+        """Return the outputs (K, B, ...) and the results of ``measure_batch`` on them, (K, ...)."""
 
         outputs = torch.vmap(lambda row: self.predict(row, batch["x"]), chunk_size=self.rows_at_once)(state)
-        # judged one by one: under vmap the loss is made of parts that take a third of a second to import
+        # not under vmap: it would decompose the loss by code that takes a third of a second to import
         num = len(next(iter(leaves(state))))
         rows = [map_state(lambda t: t[k], outputs) for k in range(num)]  # noqa: B023 (used at once)
         judged = [measure_batch(self.objective, row, batch["y"]) for row in rows]
         return outputs, {name: torch.stack([found[name] for found in judged]) for name in judged[0]}
 
     def _pays(self, state: State, split: Split) -> bool:
-        """Whether one pass for several members takes less time than a pass for each, on the first batch."""
+        """Measure on the first batch whether one pass for several members is faster than one pass for each."""
         batch = next(in_order(split, self.batch_size))
         rows = rows_of(state)[: self.rows_at_once]
         some = rebuild(state, (leaf[: self.rows_at_once] for leaf in leaves(state)))
         try:
             together = seconds_of(partial(self._forward, some, batch), batch)
-        except RuntimeError:  # what vmap cannot do, such as draw random numbers, is done for one member at a time
+        except RuntimeError:  # vmap refuses some operations, such as random draws: then evaluate one by one
             return False
         alone = seconds_of(lambda: measure_batch(self.objective, self.predict(rows[0], batch["x"]), batch["y"]), batch)
         return together < alone * len(rows)
 
 
 def predict_alike(runs: Sequence[Run]) -> bool:
-    """Whether one member's prediction is right for all: whatever changes it has the same floats everywhere."""
+    """Whether one prediction function serves all members: all floats that affect predictions are equal."""
 
     def floats(run: Run) -> dict[str, Any]:
         own = {name: floats_of(t) for name, t in run.techniques.items() if defines(t, "evaluate")}
@@ -113,12 +113,12 @@ def predict_alike(runs: Sequence[Run]) -> bool:
 
 
 def rows_of(state: State) -> list[State]:
-    """The states of a stacked one, as views."""
+    """Split a stacked state into the members' states, as views."""
     return [rebuild(state, iter(row)) for row in zip(*(leaf.unbind() for leaf in leaves(state)), strict=True)]
 
 
 def seconds_of(do: Callable[[], Any], batch: Batch) -> float:
-    """How long something takes the second time, in s."""
+    """Time of the second call, in s; the first one warms up."""
     for _ in range(2):
         begun = time.perf_counter()
         do()

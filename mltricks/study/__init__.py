@@ -1,1 +1,1 @@
-"""Studies: trials suggested by a searcher, kept in a storage, given up by a pruner."""
+"""Studies: a searcher suggests trials, a storage keeps them, a pruner stops hopeless ones early."""

@@ -1,4 +1,4 @@
-"""What a study optimises: which measures of a run, and which way each is better."""
+"""The goals of a study: the measures of a run that it optimises, and the direction of each."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from mltricks.config.values import suggest
 from mltricks.summary import Summary
 
 COSTS = ("seconds", "steps", "epochs")
-"""Measures of a run besides its metrics; less is better."""
+"""Measures of a run besides its metrics; lower is better."""
 DIRECTIONS = ("maximize", "minimize")
 TRAIN = "mltricks.jobs.train"
-"""The job of ours that has an objective."""
+"""The only built-in job that has an objective."""
 EAGER = {"_target_": "mltricks.engine.Eager"}
 
 
 @dataclass(frozen=True)
 class Goals:
-    """The measures, in order.
+    """The measures that a study optimises, in order.
 
     Attributes:
         names: ``val/accuracy``, ``train/loss``, ``seconds``, ``steps``, ``epochs``.
         directions: ``maximize`` or ``minimize`` for each.
-        steering: the score that steers the runs, and is what they report while they train.
+        steering: the score that chooses each run's best weights; runs report it while they train.
     """
 
     names: tuple[str, ...]
@@ -33,10 +33,10 @@ class Goals:
     steering: str
 
     def values(self, summary: Summary) -> list[float] | None:
-        """The measures of a run; ``None`` where one is no finite number.
+        """Return the measures of a run; ``None`` where one of them is not a finite number.
 
         Raises:
-            ValueError: a run has no such measure.
+            ValueError: the run did not record one of the measures.
         """
         found = [self._value(summary, name) for name in self.names]
         values = [float(v) for v in found if isinstance(v, int | float) and math.isfinite(v)]
@@ -56,22 +56,22 @@ class Goals:
 
 
 def read_goals(settings: Mapping[str, Any], cfgs: Iterable[dict[str, Any]]) -> Goals:
-    """The goals of a study.
+    """Return the goals of a study.
 
     Args:
-        settings: of the sweeper: ``objectives`` and ``direction``.
-        cfgs: configurations of jobs that show every option of the study.
+        settings: the sweeper's ``objectives`` and ``direction``.
+        cfgs: configurations of jobs that together use every option of the study.
 
     Raises:
-        ValueError: there is no such measure, or the jobs are not judged by the same score.
+        ValueError: a measure does not exist, or the jobs use different scores.
     """
     scores = sorted({steering(cfg) for cfg in cfgs})
     if len(scores) > 1:
         raise ValueError(
-            f"the trials would be judged by different scores: {', '.join(name for name, _ in scores)}. Type "
+            f"the trials have different scores: {', '.join(name for name, _ in scores)}. Type "
             "objectives=[val/loss], or leave one of the options out."
             if settings["objectives"] is None
-            else f"the runs would be steered by different scores: {', '.join(name for name, _ in scores)}."
+            else f"the runs choose their weights by different scores: {', '.join(name for name, _ in scores)}."
         )
     score, usual = scores[0]
     named = settings["objectives"]
@@ -82,7 +82,7 @@ def read_goals(settings: Mapping[str, Any], cfgs: Iterable[dict[str, Any]]) -> G
 
 
 def steering(cfg: dict[str, Any]) -> tuple[str, str]:
-    """The score that steers a run, as ``val/accuracy``, and its direction."""
+    """Return the score that chooses a run's best weights, as ``val/accuracy``, and its direction."""
     from mltricks.config.create import create
     from mltricks.evaluate import LOWER_IS_BETTER
 
@@ -94,10 +94,10 @@ def steering(cfg: dict[str, Any]) -> tuple[str, str]:
 
 
 def check_jobs_have_one(cfgs: Iterable[dict[str, Any]]) -> None:
-    """Refuse jobs of ours that have no objective; what a user's own job returns is its objective.
+    """Refuse built-in jobs that have no objective. A user's own job returns its objective.
 
     Raises:
-        ValueError: names the job.
+        ValueError: a job has no objective; the message names it.
     """
     for cfg in cfgs:
         target = str(cfg["job"].get("_target_", ""))
@@ -109,14 +109,14 @@ def check_jobs_have_one(cfgs: Iterable[dict[str, Any]]) -> None:
 
 
 def check_measured(goals: Goals, cfg: dict[str, Any]) -> None:
-    """Refuse metrics that a run does not have, where some are named besides its score; the data are loaded for it.
+    """Refuse goals that a run does not measure; loads the data only if there are metrics besides the score.
 
     Args:
-        goals: of the study.
+        goals: the goals of the study.
         cfg: configuration of the first job.
 
     Raises:
-        ValueError: names the nearest metric, and those there are.
+        ValueError: a metric does not exist; the message names the nearest one and all there are.
     """
     named = [name for name in goals.names if name not in (*COSTS, goals.steering)]
     if not named or cfg["job"].get("_target_") != TRAIN:
@@ -130,7 +130,7 @@ def check_measured(goals: Goals, cfg: dict[str, Any]) -> None:
 
 
 def measured(cfg: dict[str, Any], trained: bool) -> list[str]:
-    """The metrics of a run, found on the CPU by one validation sample and, of those in training, by one step."""
+    """List the metrics of a run: evaluate one validation sample and, if ``trained``, run one step, on the CPU."""
     from mltricks.build import build
     from mltricks.evaluate import metric_names
 
@@ -149,16 +149,16 @@ def _check_names(names: Sequence[str]) -> None:
         split, _, metric = name.partition("/")
         if split == "test":
             raise ValueError(
-                f"objectives: {name} may not steer a study. The test split is read once. Type val/{metric}."
+                f"objectives: {name} is a test metric; the test split is read once, at the end. Type val/{metric}."
             )
         if name not in COSTS and not (split in ("train", "val") and metric):
             raise ValueError(
-                f"objectives: {name} is no measure of a run. Type val/METRIC, train/METRIC, {', '.join(COSTS)}."
+                f"objectives: {name} is not a measure of a run. Type val/METRIC, train/METRIC, {', '.join(COSTS)}."
             )
 
 
 def _natural(name: str, score: str) -> str:
-    """The direction of a measure that is not the score."""
+    """Return the usual direction of a measure that is not the score."""
     from mltricks.evaluate import LOWER_IS_BETTER
 
     return DIRECTIONS[name in COSTS or name.rpartition("/")[2] in LOWER_IS_BETTER]
@@ -168,7 +168,7 @@ def _directions(given: Any, natural: list[str]) -> list[str]:
     asked = [given] * len(natural) if isinstance(given, str) else list(given)
     if len(asked) != len(natural) or any(d not in ("auto", *DIRECTIONS) for d in asked):
         raise ValueError(
-            f"direction={given}: type auto, maximize or minimize, or a list of as many as there are objectives "
+            f"direction={given}: type auto, maximize or minimize, or a list with one of them for each objective "
             f"({len(natural)})."
         )
     return [usual if d == "auto" else d for d, usual in zip(asked, natural, strict=True)]

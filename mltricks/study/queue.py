@@ -1,7 +1,7 @@
-"""Which trials a process gets: the budget kept to the trial, over kills and over processes that share a study.
+"""The queue of a study's trials: it hands them out so that processes and restarts share one exact budget.
 
-All of it happens inside the study's lock. A trial counts unless it was abandoned: interrupted, or lost with its
-process. An abandoned trial's parameters are queued again, and the next trial asked for takes them.
+The queue changes the study only under the study's lock. Every trial counts towards the budget except abandoned ones:
+those that were interrupted or whose process died. The queue enqueues their parameters again for a later trial.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from mltricks.study.searchers import create_searcher
 from mltricks.sweep.claims import Owner, myself
 
 RETRY_OF, ATTEMPT, POINT = "retry_of", "attempt", "point"
-"""User attributes: the trial that this one redoes, how often it was redone before, and its place in the grid."""
+"""Trial attributes: the number of the trial that this one repeats, the repeats so far, and the index in the grid."""
 OWNER = "owner "
-"""Study attributes that begin so say which process has which trials."""
+"""Prefix of the study attributes that record which process runs which trials."""
 
 Recover = Callable[[int, Path], bool]
-"""Tell a trial from what its process has left in a folder; whether there was a result."""
+"""Reports the trial of a number from its folders in a sweep's folder; returns whether they hold a result."""
 
 
 @dataclass
 class Asked:
-    """A trial to be run.
+    """A trial to run.
 
     Attributes:
-        trial: Optuna's.
-        overrides: of its job.
-        values: of its replicates so far, by seed.
+        trial: Optuna's trial.
+        overrides: the overrides of its job.
+        values: the values of its replicates so far, by seed.
     """
 
     trial: Any
@@ -43,7 +43,7 @@ class Asked:
 
     @property
     def number(self) -> int:
-        """Of the trial in its study."""
+        """The number of the trial in its study."""
         return int(self.trial.number)
 
 
@@ -51,12 +51,12 @@ class Queue:
     """Hands out the trials of a study.
 
     Args:
-        study: Optuna's.
-        storage: that keeps it.
-        settings: of the sweeper.
+        study: Optuna's study.
+        storage: the storage that keeps it.
+        settings: the settings of the sweeper.
         space: the search space.
-        folder: of the sweep, where the jobs' folders are.
-        recover: tells a trial from a folder, where its process died but the result is there.
+        folder: folder of the sweep; it holds the jobs' folders.
+        recover: reads the result of a trial whose process died after writing it.
     """
 
     def __init__(self, study: Any, storage: Any, settings: dict[str, Any], space: Any, folder: Path, recover: Recover):
@@ -67,26 +67,26 @@ class Queue:
         self.budget = self._budget()
 
     def _budget(self) -> float:
-        """How many trials there are to be; without bound where only the time is limited."""
+        """The number of trials to run; infinite where only the time is limited."""
         wanted = self.settings["n_trials"]
         if self.points is not None:
             return min(len(self.points), wanted or len(self.points))
         return math.inf if wanted is None else wanted
 
     def trials(self) -> list[Any]:
-        """All trials that count, queued ones too."""
+        """All trials that count towards the budget, including queued ones."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if not is_abandoned(trial)]
 
     def num_finished(self) -> int:
-        """How many trials have their result."""
+        """The number of trials that have a result."""
         return sum(trial.state.is_finished() for trial in self.trials())
 
     def num_counted(self) -> int:
-        """How many trials have been begun and count."""
+        """The number of trials that have started and count towards the budget."""
         return sum(trial.state.name != "WAITING" for trial in self.trials())
 
     def ask(self, most: int) -> list[Asked]:
-        """At most so many trials, fewer where the budget ends, none where it is spent."""
+        """Return up to ``most`` new trials: fewer near the end of the budget, none when it is spent."""
         with exclusive(self.storage, self.study.study_name):
             self.redo_lost()
             size = int(min(most, self.budget - self.num_counted()))
@@ -100,14 +100,14 @@ class Queue:
             return asked
 
     def _own(self, numbers: Sequence[int]) -> None:
-        """Write down that these trials are this process's: a record for all, as each write takes its time."""
+        """Record that this process runs these trials: one record for all of them, as each write is slow."""
         self.mine += numbers
         record = {"pid": self.me.pid, "started": self.me.started, "host": self.me.host}
         record |= {"folder": str(self.folder.absolute()), "trials": self.mine}
         self.study.set_user_attr(f"{OWNER}{self.me.host} {self.me.pid} {self.me.started}", json.dumps(record))
 
     def _queue_points(self, size: int) -> None:
-        """Queue the next points of the grid that no trial has."""
+        """Enqueue the next points of the grid that no trial has taken."""
         if self.points is None:
             return
         trials = self.trials()
@@ -118,7 +118,7 @@ class Queue:
             self.study.enqueue_trial(self.points[i], user_attrs={POINT: i})
 
     def redo_lost(self) -> None:
-        """Settle the trials of processes that are no more: told where there is a result, else queued again."""
+        """Settle the trials of dead processes: record the result if there is one, else enqueue the trial again."""
         running = [trial for trial in self.trials() if trial.state.name == "RUNNING"]
         if not running:
             return
@@ -129,13 +129,13 @@ class Queue:
                 self.abandon(trial.number, "its process died", folder)
 
     def _is_lost(self, number: int, owner: Owner | None) -> bool:
-        """Whether a trial's process is no more; one without owner was asked for by a process that died at it."""
+        """Whether a trial's process is dead. A trial has no owner if its process died while it asked for the trial."""
         if owner is None or owner == self.me:
             return number not in self.mine
         return self.settings["resume_running"] == "all" or not owner.is_alive()
 
     def _owners(self) -> dict[int, tuple[Owner, Path]]:
-        """The process of every trial, and the folder in which it works."""
+        """Map each trial's number to its process and to the folder of that process's sweep."""
         found: dict[int, tuple[Owner, Path]] = {}
         for name, text in self.study.user_attrs.items():
             if name.startswith(OWNER):
@@ -145,12 +145,15 @@ class Queue:
         return found
 
     def abandon(self, number: int, reason: str, folder: Path) -> None:
-        """Tell that a trial came to no end and does not count, and queue its parameters again, unless too often.
+        """Mark a trial as abandoned, so that it does not count, and enqueue its parameters again.
+
+        After ``max_retries`` attempts the trial counts as failed instead. A trial without a folder had not started,
+        which is not an attempt.
 
         Args:
-            number: of the trial.
-            reason: for the record.
-            folder: of the sweep it was part of; what had not begun was no attempt.
+            number: number of the trial.
+            reason: the reason, for the study.
+            folder: folder of the sweep that the trial was part of.
         """
         import optuna
 
@@ -162,7 +165,8 @@ class Queue:
         attempt = trial.user_attrs.get(ATTEMPT, 0)
         if attempt < self.settings["max_retries"] or not begun:
             params = self._params(trial)
-            if params and not any(t.user_attrs.get(RETRY_OF) == number for t in trials):  # a kill may come between
+            # a process may have died between these writes: never enqueue the same retry twice
+            if params and not any(t.user_attrs.get(RETRY_OF) == number for t in trials):
                 kept = {k: v for k, v in trial.user_attrs.items() if k == POINT}
                 self.study.enqueue_trial(params, user_attrs={**kept, RETRY_OF: number, ATTEMPT: attempt + begun})
             id_ = self.storage.get_trial_id_from_study_id_trial_number(self._id, number)
@@ -170,7 +174,7 @@ class Queue:
         self.study.tell(number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
 
     def _params(self, trial: Any) -> dict[str, Any]:
-        """The parameters of a trial; of one that was killed while it got them, those it was to have."""
+        """The parameters of a trial. If its process died before it took them, those it was given to take."""
         if self.points is not None and POINT in trial.user_attrs:
             return self.points[trial.user_attrs[POINT]]
         return {**trial.system_attrs.get("fixed_params", {}), **trial.params}

@@ -1,8 +1,8 @@
-"""Seeds as replicates of one trial: seed by seed for all trials of a batch, those that are clearly worse dropped.
+"""Replicates: run each trial on several seeds, and drop clearly worse trials before their last seed.
 
-After each seed from the second on, a trial is compared with the best on the seeds that both have. Where the paired
-t-interval of the difference lies wholly on the worse side, the trial is dropped, with the mean it has. The intervals
-are looked at after every seed, so that a good trial is dropped more often than the level of one look says.
+All trials of a batch run one seed after another. From the second seed on, each trial is compared with the best one on
+the seeds that both have. A trial is dropped, with the mean so far, if the paired t-interval of the difference lies
+wholly on the worse side. Testing after every seed drops good trials more often than the level of a single test says.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from mltricks.sweep.outcome import FINAL
 from mltricks.sweep.statistics import deviation, paired_interval
 
 REPLICATES = "replicates"
-"""User attribute: how many seeds a trial has had, the standard deviation and the value of each."""
+"""Trial attribute: the number of seeds, the standard deviation over them, and the value for each seed."""
 Launch = Callable[[list[tuple[int, list[str]]]], list[Summary]]
-"""From numbered jobs to their summaries, in order."""
+"""Runs numbered jobs and returns their summaries, in order."""
 Values = Mapping[int, Sequence[float]]
-"""From seed to the values of the goals."""
+"""The values of the goals by seed."""
 
 
 @dataclass
@@ -32,10 +32,10 @@ class Replicates:
     """Runs trials on several seeds.
 
     Attributes:
-        num: seeds for each trial; 1: jobs are left as they are, and their numbers are those of the trials.
-        first_seed: the run's own; the others follow it.
+        num: seeds for each trial; with 1, jobs keep their seed and have the numbers of their trials.
+        first_seed: the seed of the run; the others are the integers after it.
         level: confidence at which a trial is dropped.
-        goals: of the study.
+        goals: the goals of the study.
     """
 
     num: int
@@ -44,12 +44,12 @@ class Replicates:
     goals: Goals
 
     def run(self, asked: Sequence[Asked], launch: Launch, best: Values) -> Iterator[tuple[Asked, Verdict]]:
-        """The verdict on each trial, as soon as there is one.
+        """Run the trials and yield the verdict on each as soon as it is known.
 
         Args:
-            asked: the trials; values that they have already are not computed again.
+            asked: the trials; seeds that already have values do not run again.
             launch: runs jobs.
-            best: values of the best trial so far; empty where there is none.
+            best: values of the best trial so far; empty if there is none.
         """
         alive = list(asked)
         for r in range(self.num):
@@ -71,17 +71,17 @@ class Replicates:
             yield a, Verdict("COMPLETE", mean(list(a.values.values())))
 
     def job_number(self, trial: int, r: int) -> int:
-        """The number of a job, which is the name of its folder."""
+        """The number of the job for replicate ``r`` of a trial; it is also the name of the job's folder."""
         return trial * self.num + r
 
     def job(self, asked: Asked, seed: int) -> list[str]:
-        """The overrides of a trial's job on a seed."""
+        """The overrides of a trial's job with this seed."""
         if self.num == 1:
             return asked.overrides
         return [*(o for o in asked.overrides if not o.startswith("seed=")), f"seed={seed}"]
 
     def dropped(self, alive: Sequence[Asked], best: Values) -> list[Asked]:
-        """The trials that are worse than the best on the seeds they share; of several goals none is."""
+        """The trials that are clearly worse than the best on the seeds they share; none if there are several goals."""
         if len(self.goals.names) > 1 or not alive:
             return []
         sign = 1.0 if self.goals.directions[0] == "maximize" else -1.0
@@ -98,7 +98,7 @@ class Replicates:
         return found.excludes_zero and found.high < 0
 
     def known(self, trial: int, folder: Path) -> tuple[dict[int, list[float]], Verdict | None]:
-        """What is in the folders of a trial: the values by seed, and the verdict where they settle it."""
+        """Read a trial's folders: return the values by seed, and the verdict, or ``None`` where seeds are missing."""
         values: dict[int, list[float]] = {}
         for r in range(self.num):
             summary = read_summary(folder / str(self.job_number(trial, r)) / "summary.json")
@@ -112,14 +112,14 @@ class Replicates:
         return values, Verdict("COMPLETE", mean(list(values.values()))) if whole else None
 
     def inherit(self, asked: Asked, study: Any, folder: Path) -> None:
-        """Take over what the trials that this one redoes have left, seed for seed."""
+        """Copy the values of the seeds that were finished in the trials that this one repeats."""
         before = asked.trial.user_attrs.get(RETRY_OF) if self.num > 1 else None
         while before is not None:
             asked.values = self.known(before, folder)[0] | asked.values
             before = study.get_trials(deepcopy=False)[before].user_attrs.get(RETRY_OF)
 
     def describe(self, values: Values) -> dict[str, Any]:
-        """The spread of a trial, for its user attributes."""
+        """The number of seeds of a trial, their standard deviation and their values, for the trial's attributes."""
         columns = list(zip(*values.values(), strict=True))
         spread = [deviation(column) if len(column) > 1 else None for column in columns]
         single = len(columns) == 1

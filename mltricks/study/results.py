@@ -1,4 +1,4 @@
-"""What a study has found: a file as Hydra's Optuna sweeper writes it, and the command to paste."""
+"""The results of a study: a file in the format of Hydra's Optuna sweeper, and the commands of the best trials."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mltricks.study.replicates import REPLICATES
 
 NAME = "optimization_results.yaml"
 SHOWN = 5
-"""Commands printed at most, where several goals have several best trials."""
+"""Maximum number of commands printed: with several goals there can be many best trials."""
 
 
 def best_trials(study: Any) -> list[Any]:
-    """The best trial, the first of equals; of several goals all that no other trial beats in every one."""
+    """The best trial (the first of equal ones); with several goals, all Pareto-optimal trials."""
     complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
     if not complete:
         return []
@@ -28,7 +28,7 @@ def best_trials(study: Any) -> list[Any]:
 
 
 def write_results(study: Any, folder: Path) -> None:
-    """Write what is known so far; nothing completed is written too, as nothing."""
+    """Write the results so far, even if no trial is complete."""
     best = best_trials(study)
     content: dict[str, Any] = {"name": "optuna"}
     if len(study.directions) > 1:
@@ -42,24 +42,24 @@ def write_results(study: Any, folder: Path) -> None:
 
 
 def params_of(trial: Any) -> dict[str, Any]:
-    """The parameters of a trial by the keys of the configuration."""
+    """The parameters of a trial, named by their configuration keys."""
     return {name.partition("@")[0]: value for name, value in trial.params.items()}
 
 
 def spread_of(trial: Any) -> dict[str, Any]:
-    """How the seeds of a trial differ; empty where it had one."""
+    """The spread of a trial over its seeds; empty if it had one seed."""
     spread = trial.user_attrs.get(REPLICATES)
     return {"replicates": spread} if spread else {}
 
 
 def closing_lines(study: Any, names: tuple[str, ...], space: Any) -> list[str]:
-    """The best that was found, and as a command to paste."""
+    """The lines that a study ends with: the best trials, and a command to train each."""
     best = best_trials(study)
     if not best:
         return ["no trial was completed"]
     lines = []
     if len(best) > 1:
-        lines.append(f"{len(best)} trials that no other beats in every objective")
+        lines.append(f"{len(best)} trials are Pareto-optimal: no other trial is better in every objective")
     for trial in best[:SHOWN]:
         values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, trial.values, strict=True))
         spread = trial.user_attrs.get(REPLICATES)
@@ -69,5 +69,5 @@ def closing_lines(study: Any, names: tuple[str, ...], space: Any) -> list[str]:
 
 
 def command_of(overrides: list[str]) -> str:
-    """A single run with these overrides, as one types it."""
+    """The command of a single run with these overrides, quoted for a shell."""
     return shlex.join(["python", "-m", "mltricks", *overrides])

@@ -1,4 +1,4 @@
-"""A study has one configuration: opening it, and refusing the name of one that was begun with another."""
+"""Open a study; refuse one that was started with another configuration, as its trials are not comparable."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from mltricks.pruning.storage import exclusive, open_storage
 from mltricks.resume import differences, is_free
 
 RECORD = "mltricks"
-"""Study attribute that says what the study was begun with."""
+"""Study attribute that holds the record of the command that started the study."""
 
 
 def open_study(url: str, name: str, directions: Sequence[Any], record: dict[str, Any]) -> tuple[Any, Any]:
-    """The study of a name, made where there is none, and the storage that keeps it.
+    """Open or create a study, and return it with its storage.
 
     Args:
-        url: of the storage.
-        name: of the study.
+        url: URL of the storage.
+        name: name of the study.
         directions: ``maximize`` or ``minimize`` for each objective.
-        record: of ``record_of``.
+        record: the result of ``record_of``.
 
     Raises:
-        ValueError: the study was begun with another record; the difference is shown.
+        ValueError: the study was started with another record; the message shows the differences.
     """
     import optuna
 
@@ -41,19 +41,19 @@ def open_study(url: str, name: str, directions: Sequence[Any], record: dict[str,
         if RECORD in study.user_attrs:
             check_same_study(name, record, json.loads(study.user_attrs[RECORD]))
         elif study.get_trials(deepcopy=False):
-            raise ValueError(f"study_name={name} is a study of another program in {url}. Type study_name=ANOTHER.")
+            raise ValueError(f"study_name={name} belongs to another program in {url}. Type study_name=ANOTHER.")
         else:
             study.set_user_attr(RECORD, json.dumps(record))
     return study, storage
 
 
 def record_of(space: Any, cfg: dict[str, Any], goals: Any, replicates: int) -> dict[str, Any]:
-    """What two commands must share to go on with the same study, for JSON.
+    """The record of a study, for JSON. A command may continue a study only if their records agree.
 
     Args:
         space: the search space.
         cfg: configuration of the first job.
-        goals: of the study.
+        goals: the goals of the study.
         replicates: seeds for each trial.
     """
     aims = dict(zip(goals.names, goals.directions, strict=True))
@@ -63,19 +63,19 @@ def record_of(space: Any, cfg: dict[str, Any], goals: Any, replicates: int) -> d
 
 
 def check_same_study(name: str, mine: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Refuse to go on with a study that was begun otherwise.
+    """Refuse to continue a study that was started with another record.
 
     Raises:
-        ValueError: shows every difference, and what to type.
+        ValueError: the records differ; the message shows every difference and the fix.
     """
     changed = list(_differences(mine, theirs))
     if changed:
         raise ValueError(
             "\n".join(
                 [
-                    f"study_name={name} was begun with another configuration:",
-                    *(f"  {what}: {there} there, {here} here" for what, here, there in changed),
-                    "Its trials could not be compared with new ones. Type the former command to go on with it, or "
+                    f"study_name={name} was started with another configuration:",
+                    *(f"  {what}: {there} in the study, {here} now" for what, here, there in changed),
+                    "Its trials are not comparable with new ones. Type its own command to continue it, or "
                     "study_name=ANOTHER for a new study.",
                 ]
             )
@@ -98,7 +98,7 @@ def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> Iterator[tuple
 
 
 def _shown(value: Any) -> str:
-    """A value, or a domain, in few words."""
+    """A value or a domain as short text."""
     if value is None:
         return "null or absent"
     if isinstance(value, dict) and "choices" in value:

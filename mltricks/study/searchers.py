@@ -1,4 +1,4 @@
-"""The searchers of a study by name, with the options that its user set and Optuna's own defaults for the rest."""
+"""The searchers of a study: Optuna's samplers by name, with the user's options and Optuna's defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mltricks.config.values import UnknownName, suggest
 from mltricks.sweep.ranges import Choices
 
 CLASSES = {
-    "grid": "RandomSampler",  # the points are enumerated and enqueued, in order
+    "grid": "RandomSampler",  # never draws: the queue enqueues the points in order
     "random": "RandomSampler",
     "tpe": "TPESampler",
     "gp": "GPSampler",
@@ -19,28 +19,28 @@ CLASSES = {
     "qmc": "QMCSampler",
 }
 MANY_GOALS = ("random", "tpe", "gp", "nsgaii", "qmc")
-"""Searchers that can serve several goals."""
+"""Searchers that support several goals."""
 NUMBERS_ONLY = ("cmaes", "qmc")
-"""Samplers that know numbers; what else there is they draw at random."""
+"""Searchers that model numbers only; they draw everything else at random."""
 QUIET = {
     "gp": ("warn_independent_sampling",),
     "cmaes": ("warn_independent_sampling",),
     "qmc": ("warn_independent_sampling", "warn_asynchronous_seeding"),
 }
-"""Warnings that are off: ``notes`` says it once."""
+"""Optuna's warnings to switch off: ``notes`` prints the same information once."""
 
 
 def create_searcher(settings: dict[str, Any], space: Any, num_existing: int) -> Any:
-    """The searcher that a study's settings name.
+    """Create the searcher that a study's settings name.
 
     Args:
         settings: ``sampler``, ``seed`` (an integer or ``None``), ``sampler_options``, ``objectives`` and ``direction``.
         space: the search space.
-        num_existing: trials there are already: the seed moves on by so many, as a study that goes on would draw the
-            same numbers again.
+        num_existing: trials that the study already has. It is added to the seed, as a resumed study would otherwise
+            draw the same numbers again.
 
     Raises:
-        ValueError: no such searcher or option, or one that cannot serve this space.
+        ValueError: the searcher or an option does not exist, or the searcher does not support this space.
     """
     from optuna.exceptions import ExperimentalWarning
 
@@ -57,7 +57,7 @@ def create_searcher(settings: dict[str, Any], space: Any, num_existing: int) -> 
     for quiet in QUIET.get(name, ()):
         options.setdefault(quiet, False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # the user chose it
+        warnings.simplefilter("ignore", ExperimentalWarning)  # the user chose this sampler knowingly
         searcher = cls(**options)
     if name == "qmc":
         from mltricks.study.sobol import numbers_of
@@ -67,17 +67,17 @@ def create_searcher(settings: dict[str, Any], space: Any, num_existing: int) -> 
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no searcher.
+    """Refuse an unknown searcher.
 
     Raises:
-        UnknownName: with the nearest name.
+        UnknownName: the searcher does not exist; the message suggests the nearest name.
     """
     if name not in CLASSES:
-        raise UnknownName(f"hydra.sweeper.sampler={name} is no sampler. {suggest(name, CLASSES)}")
+        raise UnknownName(f"hydra.sweeper.sampler={name} is not a sampler. {suggest(name, CLASSES)}")
 
 
 def seed_of(name: str, seed: int, num_existing: int) -> int:
-    """The seed of a searcher in a study that has trials already; a QMC sequence keeps its own place in the study.
+    """The seed of a searcher in a study that already has trials. QMC keeps its seed: Optuna stores its position.
 
     >>> seed_of("tpe", 0, 12), seed_of("qmc", 0, 12)
     (12, 0)
@@ -86,16 +86,16 @@ def seed_of(name: str, seed: int, num_existing: int) -> int:
 
 
 def check_sampler(name: str, settings: dict[str, Any], space: Any) -> None:
-    """Refuse a searcher that cannot serve a search space.
+    """Refuse a searcher that does not support the goals or the search space.
 
     Raises:
-        ValueError: says what to type instead.
+        ValueError: the message names the searcher to type instead.
     """
     named = [given for key in ("objectives", "direction") if (given := settings.get(key)) is not None]
     num_goals = max([1, *(len(given) for given in named if not isinstance(given, str))])
     if num_goals > 1 and name not in MANY_GOALS:
         raise ValueError(
-            f"hydra.sweeper.sampler={name} has one objective, and {num_goals} are named. "
+            f"hydra.sweeper.sampler={name} supports one objective, and the command names {num_goals}. "
             f"Type hydra.sweeper.sampler=nsgaii, or one of {', '.join(MANY_GOALS)}."
         )
     domains = space.domains()
@@ -110,12 +110,14 @@ def check_sampler(name: str, settings: dict[str, Any], space: Any) -> None:
 
 
 def notes(name: str, space: Any) -> list[str]:
-    """What a searcher does not do with a search space, a line each."""
+    """Notes for the user: the parameters that a searcher draws at random instead of modelling them."""
     if name not in (*NUMBERS_ONLY, "gp"):
         return []
     conditional = space.conditional()
     others = [n for n, d in space.domains().items() if n in conditional or (name != "gp" and isinstance(d, Choices))]
-    return [f"{name} draws {', '.join(others)} at random: it models what every trial has, as numbers"] if others else []
+    return (
+        [f"{name} draws {', '.join(others)} at random: it models only numbers common to all trials"] if others else []
+    )
 
 
 def _class_of(name: str) -> Any:
@@ -133,5 +135,5 @@ def _check_options(name: str, options: dict[str, Any], cls: Any) -> None:
     for option in options:
         if option not in known:
             raise UnknownName(
-                f"hydra.sweeper.sampler_options.{option} is no option of {name}. {suggest(option, known)}"
+                f"hydra.sweeper.sampler_options.{option} is not an option of {name}. {suggest(option, known)}"
             )

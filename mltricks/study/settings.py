@@ -1,4 +1,4 @@
-"""The settings of a study: checked before anything is made, and how many trials are asked for at once."""
+"""The settings of a study: their checks, which run before anything is written, and the number of trials per batch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mltricks.pruning.pruners import create_pruner
 from mltricks.study.searchers import check_name
 
 MANY = 256
-"""Trials launched together at most, where the searcher does not learn from them."""
+"""Trials per batch for searchers that do not learn from results."""
 TIMED = 16
-"""The same where time is limited: a batch that was begun is not cut short."""
+"""The same under a timeout: a batch that has started always runs to its end, so batches are small."""
 LEARNING = {"tpe": 8, "gp": 4}
-"""Trials launched together, where the searcher learns from each: large enough for a stack, small enough to learn."""
+"""Trials per batch for searchers that learn: large enough to train as a stack, small enough to learn in between."""
 AT_LEAST = {
     "n_trials": (int, 1),
     "timeout": (float, 0),
@@ -24,14 +24,14 @@ AT_LEAST = {
     "max_failures": (int, 1),
     "max_retries": (int, 0),
 }
-"""Numbers and the least that each may be."""
+"""Type and lower bound of the numeric settings; for floats the bound is exclusive."""
 
 
 def check_settings(settings: dict[str, Any]) -> None:
-    """Refuse settings that cannot be right.
+    """Refuse invalid settings.
 
     Raises:
-        ValueError: names the setting, what it may be and what to type.
+        ValueError: the message names the setting, its value, its range and the fix.
     """
     check_name(str(settings["sampler"]))
     for key, (kind, least) in AT_LEAST.items():
@@ -60,23 +60,23 @@ def _check_level(level: Any) -> None:
 def _check_names(settings: dict[str, Any]) -> None:
     name, storage = settings["study_name"], settings["storage"]
     if name is not None and not re.fullmatch(r"[\w][\w.+-]*", str(name)):
-        raise ValueError(f"study_name={name} is no name of a folder. Type letters, digits, -, _ and . only.")
+        raise ValueError(f"study_name={name} must be a folder name. Use letters, digits, -, _ and . only.")
     if storage is not None and name is None:
-        raise ValueError(f"storage={storage} may hold many studies. Type study_name=NAME too.")
+        raise ValueError(f"storage={storage} can hold many studies, so it needs a name: type study_name=NAME too.")
     if storage is not None and "://" not in str(storage):
-        raise ValueError(f"storage={storage} is no URL. Type storage=sqlite:///{storage}.")
+        raise ValueError(f"storage={storage} is not a URL. Type storage=sqlite:///{storage}.")
     if storage is not None and re.search(r"://[^/@]*:[^/@]*@", str(storage)):
         raise ValueError(
-            "storage holds a password, and would be written into the sweep's folders. Put it into ~/.pgpass, or into "
-            "what your server reads for it, and type storage=...://USER@HOST/NAME."
+            "storage contains a password, which would be written to the sweep's folders. Put it into ~/.pgpass, "
+            "or your server's own password file, and type storage=...://USER@HOST/NAME."
         )
 
 
 def batch_size(settings: dict[str, Any], space: Any) -> int:
-    """How many trials are asked for and launched together.
+    """The number of trials to ask for and launch together.
 
     Args:
-        settings: of the sweeper.
+        settings: the settings of the sweeper.
         space: the search space.
     """
     if settings["n_jobs"] != "auto":

@@ -1,7 +1,7 @@
-"""Optuna's quasi-random sampler, told the space, of which it knows nothing by itself before a trial is complete.
+"""Optuna's quasi-random sampler with a fixed search space; Optuna's own learns the space from complete trials.
 
 Source: Sobol' 1967, USSR Comput. Math. Math. Phys. 7(4).
-Deviation: the space is that of the command from the first trial on, and a trial that redoes another takes no new point.
+Deviation: the command gives the space, from the first trial on; a trial that repeats another consumes no new point.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from mltricks.sweep.ranges import Choices, Span, Steps
 
 
 class SpaceFillingSampler(QMCSampler):
-    """Points of one sequence for the numbers that every trial has; the rest is drawn at random.
+    """Draws the numbers that every trial has from one Sobol' sequence, and all other parameters at random.
 
     Attributes:
-        numbers: their distributions by name.
+        numbers: the distributions of those numbers by name.
     """
 
     numbers: dict[str, BaseDistribution]
@@ -33,7 +33,7 @@ class SpaceFillingSampler(QMCSampler):
 
 
 def numbers_of(space: Any) -> dict[str, BaseDistribution]:
-    """The distributions of the numbers that every trial has, by name; one with a single value is no choice."""
+    """The distributions by name of the numbers that every trial has; leaves out those with a single value."""
     conditional = space.conditional()
     fixed = {n: d for n, d in space.domains().items() if n not in conditional and not isinstance(d, Choices)}
     found = {name: distribution_of(domain) for name, domain in fixed.items()}
@@ -41,7 +41,7 @@ def numbers_of(space: Any) -> dict[str, BaseDistribution]:
 
 
 def distribution_of(domain: Span | Steps) -> BaseDistribution:
-    """What ``domain.suggest`` asks a trial for."""
+    """The Optuna distribution from which ``domain.suggest`` draws."""
     if isinstance(domain, Span):
         if domain.whole:
             return IntDistribution(int(domain.low), int(domain.high), log=domain.log)

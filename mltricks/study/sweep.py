@@ -1,7 +1,7 @@
-"""Trials chosen by a searcher and kept in a study.
+"""The study sweeper: a searcher suggests trials, and a storage keeps them.
 
-The storage says which trials there are, and the folders what became of them. ``n_trials`` is the budget of the study:
-the same command goes on where it was stopped, and several processes share one budget.
+The storage lists the trials, and the jobs' folders hold their results. ``n_trials`` is the budget of the whole study:
+the same command resumes a stopped study, and several processes share one budget.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from mltricks.sweep.runner import Place, Sweep, continue_unfinished
 from mltricks.sweep.space import Space, read_space
 
 RULES = ("median", "asha", "hyperband", "patient")
-"""Settings that hold the numbers of a rule."""
+"""Settings that hold a pruning rule's numbers."""
 
 
 def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[Outcome]:
     """Run the trials of a study until its budget or its time is spent.
 
     Args:
-        settings: of ``conf/hydra/sweeper/study.yaml``.
-        place: where the sweep happens.
+        settings: the settings in ``conf/hydra/sweeper/study.yaml``.
+        place: Hydra's objects for the sweep.
         arguments: the overrides of the command.
 
     Raises:
-        ValueError: a setting, an override or the study cannot be right; no trial has run then.
+        ValueError: a setting, an override or the study is invalid; no trial has run.
     """
     check_settings(settings)
     space = read_space(arguments, place, settings["tune"])
@@ -58,7 +58,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     folder = choose_folder(settings, place.config)
     url, name = absolute(settings["storage"] or f"{SQLITE}{folder / 'study.db'}"), settings["study_name"] or "study"
     record = record_of(space, cfgs[0], goals, settings["replicates"])
-    kept = open_study(url, name, goals.directions, record)  # before the folder is written to: it may be refused
+    kept = open_study(url, name, goals.directions, record)  # before writing to the folder: this may refuse the study
     try:
         return Study(settings, TrialRunner(place), space, cfgs[0], goals, url, kept).run()
     finally:
@@ -66,33 +66,33 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
 
 
 def check_fit(settings: dict[str, Any], space: Space, goals: Goals) -> None:
-    """Refuse settings that do not go together.
+    """Refuse settings that contradict each other.
 
     Raises:
-        ValueError: says what to type instead.
+        ValueError: the message names the fix.
     """
     check_searched(settings, space)
     create_searcher(settings, space, 0)
     pruner, judged = settings["pruner"], ",".join(goals.names)
     if pruner != "none" and goals.names != (goals.steering,):
         raise ValueError(
-            f"pruner={pruner} judges runs by {goals.steering}, and the study is about {judged}. Type pruner=none, "
+            f"pruner={pruner} judges runs by {goals.steering}, and the study optimises {judged}. Type pruner=none, "
             "or objective_metric=val/METRIC in place of objectives."
         )
     if pruner != "none" and settings["replicates"] > 1:
         raise ValueError(
-            f"pruner={pruner} with replicates={settings['replicates']}: replicates have a rule of their own that drops "
-            "hopeless trials. Leave one of the two out."
+            f"pruner={pruner} with replicates={settings['replicates']}: replicates already drop hopeless trials by "
+            "their own rule. Leave one of the two out."
         )
     if settings["replicates"] > 1 and "seed" in space.domains():
-        raise ValueError("seed is swept, and replicates take seeds of their own. Leave one of the two out.")
+        raise ValueError("seed is swept, and replicates set the seed too. Leave one of the two out.")
 
 
 def check_searched(settings: dict[str, Any], space: Space) -> None:
-    """Refuse a study whose trials would all be the same; one point of a grid is one trial.
+    """Refuse a study that searches nothing, unless it is a grid, which then has one trial.
 
     Raises:
-        ValueError: says what to type instead.
+        ValueError: the message names the fix.
     """
     if not space.searched() and settings["sampler"] != "grid":
         raise ValueError(
@@ -101,7 +101,7 @@ def check_searched(settings: dict[str, Any], space: Space) -> None:
 
 
 def choose_folder(settings: dict[str, Any], config: Any) -> Path:
-    """The folder of the sweep: that of the study's name, or where the same command was stopped, or a new one."""
+    """Choose the sweep's folder: the one named by ``study_name``, the stopped one of the same command, or a new one."""
     from omegaconf import OmegaConf, read_write
 
     raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
@@ -115,17 +115,17 @@ def choose_folder(settings: dict[str, Any], config: Any) -> Path:
 
 
 class Held(Claims):
-    """The claims of a study: its storage has given each trial to one process already."""
+    """Claims that always succeed: the study's storage already gives each trial to one process."""
 
     def take(self, num: int) -> bool:
         return True
 
     def remove(self) -> None:
-        """Other processes may still be at theirs."""
+        """Remove nothing: other processes may still be running trials."""
 
 
 class TrialRunner(Sweep):
-    """The jobs of a study, which is no success where all of its trials are over and none is complete."""
+    """Runs the jobs of a study; reports failure if all trials have ended and none is complete."""
 
     fruitless = False
 
@@ -136,15 +136,15 @@ class TrialRunner(Sweep):
 
 
 class Study:
-    """Asks for trials, has them run and tells what became of them.
+    """The loop of a study: asks for trials, runs them and reports their results to Optuna.
 
     Args:
-        settings: of the sweeper, ``direction`` resolved.
+        settings: the settings of the sweeper, ``direction`` resolved.
         runner: runs jobs.
-        space: what trials choose from.
+        space: the search space.
         cfg: configuration of the first job.
-        goals: of the study.
-        url: of the storage.
+        goals: the goals of the study.
+        url: URL of the storage.
         kept: Optuna's study and storage.
     """
 
@@ -167,7 +167,7 @@ class Study:
         self.failures = 0
 
     def run(self) -> list[Outcome]:
-        """Run trials to the end of the budget or the time; the outcomes of this process's jobs."""
+        """Run trials until the budget or the time is spent; return the outcomes of this process's jobs."""
         ends = time.monotonic() + (self.settings["timeout"] or math.inf)
         self.greet()
         try:
@@ -183,7 +183,7 @@ class Study:
         return list(self.runner.outcomes.values())
 
     def greet(self) -> None:
-        """Say what is about to be done."""
+        """Settle the trials of dead processes, and print the notes and the state of the study."""
         with exclusive(self.storage, self.name):
             self.queue.redo_lost()
         done, budget = self.queue.num_finished(), self.queue.budget
@@ -193,7 +193,7 @@ class Study:
         print(f"study: {done}{of} trials are done, in {self.runner.folder}", flush=True)
 
     def run_batch(self, asked: Sequence[Asked]) -> None:
-        """Run trials and tell of them; whatever ends this process, those that have a result keep it."""
+        """Run trials and report them. If an exception ends this process, report the finished trials first."""
         untold = {a.number: a for a in asked}
         try:
             for a in asked:
@@ -206,13 +206,13 @@ class Study:
             raise
 
     def launch(self, jobs: list[tuple[int, list[str]]]) -> list[Any]:
-        """The summaries of jobs, each launched with its token."""
+        """Run jobs, each with its token, and return their summaries."""
         with showing(self.space.searched()):
             outcomes = self.runner.run_numbered([(num, [*job, *self.token(num, job)]) for num, job in jobs])
         return [outcome.summary for outcome in outcomes]
 
     def token(self, num: int, job: list[str]) -> list[str]:
-        """The override by which a trial reports; none where no rule listens."""
+        """The override that makes a running trial report its scores to the study; none without a pruner."""
         if self.settings["pruner"] == "none":
             return []
         epochs = self.cfg["epochs"]
@@ -223,7 +223,7 @@ class Study:
         return [f"{TRIAL}={Token(self.url, self.name, num, direction, rule, epochs).encode()}"]
 
     def tell(self, asked: Asked, verdict: Verdict) -> None:
-        """Tell what became of a trial."""
+        """Report the result of a trial, or abandon it if it was interrupted."""
         if verdict.state == "INTERRUPTED":
             with exclusive(self.storage, self.name):
                 self.queue.abandon(asked.number, "interrupted", self.runner.folder)
@@ -232,7 +232,7 @@ class Study:
         self.write(asked.number, asked.values, verdict)
 
     def write(self, number: int, values: dict[int, list[float]], verdict: Verdict) -> None:
-        """Write a verdict, and before it the spread, as a trial that is told can no longer be written to."""
+        """Write the spread, then the verdict: Optuna refuses writes to a finished trial."""
         if self.replicates.num > 1 and values:
             study = self.storage.get_study_id_from_name(self.name)
             trial = self.storage.get_trial_id_from_study_id_trial_number(study, number)
@@ -243,21 +243,21 @@ class Study:
         tell(self.study, number, Verdict(verdict.state, kept))
 
     def recover(self, number: int, folder: Path) -> bool:
-        """Tell a trial from its folders, where they settle it; whether they do."""
+        """Report a trial from its folders if they hold its result; return whether they do."""
         values, verdict = self.replicates.known(number, folder)
         if verdict is not None:
             self.write(number, values, verdict)
         return verdict is not None
 
     def tell_or_give_back(self, numbers: Sequence[int]) -> None:
-        """Before this process ends: tell the trials that have a result, and give back the others."""
+        """Before this process ends, report the trials that have a result and abandon the others."""
         with exclusive(self.storage, self.name):
             for number in numbers:
                 if not self.recover(number, self.runner.folder):
                     self.queue.abandon(number, "stopped", self.runner.folder)
 
     def best_values(self) -> dict[int, list[float]]:
-        """The values of the best trial by seed; empty where there is none, or it is not alone."""
+        """The values of the best trial by seed; empty unless there is exactly one best trial."""
         best = best_trials(self.study)
         if len(best) != 1 or REPLICATES not in best[0].user_attrs:
             return {}
@@ -265,7 +265,7 @@ class Study:
         return {int(seed): [value] for seed, value in values.items() if not isinstance(value, list)}
 
     def close(self) -> None:
-        """Leave to the runner what it is to judge: no jobs that were given back, and whether there is more to do."""
+        """Tell the runner which jobs to judge (no abandoned ones) and whether any trials are left to run."""
         trials = self.study.get_trials(deepcopy=False)
         counted = [t for t in trials if not is_abandoned(t)]
         given_back = {t.number for t in trials if is_abandoned(t)}

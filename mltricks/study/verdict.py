@@ -1,4 +1,4 @@
-"""What the outcome of a job means for its trial."""
+"""The verdict on a trial: its state in the study, derived from the outcome of its job."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mltricks.summary import Summary
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a trial is told.
+    """The result reported to Optuna for one trial.
 
     Attributes:
-        state: ``COMPLETE``, ``PRUNED`` or ``FAIL``, or ``INTERRUPTED`` for one that is to be redone.
-        values: of the goals; empty unless complete.
+        state: ``COMPLETE``, ``PRUNED`` or ``FAIL``; or ``INTERRUPTED``, where the trial must run again.
+        values: the values of the goals; empty unless complete.
     """
 
     state: str
@@ -25,10 +25,10 @@ class Verdict:
 
 
 def verdict_of(summary: Summary, goals: Goals) -> Verdict:
-    """The verdict on one run.
+    """Return the verdict on one run.
 
-    A run that diverged or found too little memory is told as pruned: searchers do not see failed trials, and would go
-    on proposing what cannot work.
+    A run that diverged or ran out of memory counts as pruned, not as failed: searchers ignore failed trials, and would
+    propose the same region again.
     """
     if summary.status in ("completed", "stopped_early"):
         values = goals.values(summary)
@@ -41,7 +41,7 @@ def verdict_of(summary: Summary, goals: Goals) -> Verdict:
 
 
 def tell(study: Any, number: int, verdict: Verdict) -> None:
-    """Write a verdict into the study, once."""
+    """Write a verdict to the study, unless the trial already has one."""
     import optuna
 
     state = optuna.trial.TrialState[verdict.state]
@@ -49,7 +49,7 @@ def tell(study: Any, number: int, verdict: Verdict) -> None:
 
 
 def mean(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """The mean of each column.
+    """Return the mean of each column.
 
     >>> mean([[1.0, 4.0], [3.0, 0.0]])
     (2.0, 2.0)

@@ -1,1 +1,1 @@
-"""Many runs: planned, launched, compared."""
+"""The parts that all sweepers share: search spaces, the record of jobs, statistics; and the grid sweeper."""

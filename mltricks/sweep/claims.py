@@ -1,7 +1,7 @@
-"""Who is at which job: processes that share a sweep's folder run no job twice, and take over what a dead one left.
+"""File locks: at most one process runs a job, and processes that share a sweep's folder take over a dead one's jobs.
 
-A claim is a file ``<job>.<k>``, made so that only one process can make it. Where its owner has died, the claim
-``<job>.<k+1>`` is the next to be had, and again only one process gets it.
+A claim is a file ``<job>.<k>``, created atomically, so that only one process succeeds. After its owner has died, the
+next claim is ``<job>.<k+1>``, and again only one process can create it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Owner:
-    """A process.
+    """The process that holds a claim.
 
     Attributes:
-        pid: its number.
-        started: when it started, in the system's own unit; numbers of processes are used again, this pair is not.
-        host: where it runs.
+        pid: its process id.
+        started: its start time, in the system's unit; the system reuses a pid, but not this pair.
+        host: name of the machine it runs on.
     """
 
     pid: int
@@ -29,7 +29,7 @@ class Owner:
     host: str
 
     def is_alive(self) -> bool:
-        """Whether the process is there; of another machine's it is believed."""
+        """Whether the process still runs. A process on another machine counts as alive: it cannot be checked."""
         return self.host != socket.gethostname() or (self.started != "" and start_of(self.pid) == self.started)
 
 
@@ -39,7 +39,7 @@ def myself() -> Owner:
 
 
 def start_of(pid: int) -> str:
-    """When a process started; empty where there is none of that number."""
+    """The start time of a process; empty if no process has this pid."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
@@ -52,7 +52,7 @@ def start_of(pid: int) -> str:
         return ""
     except PermissionError:
         pass
-    return "unknown"  # without /proc a number that is used again passes for the process that had it
+    return "unknown"  # without /proc, a process that reuses the pid passes for its former owner
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Claims:
     """The claims on the jobs of a sweep.
 
     Args:
-        folder: of the sweep.
+        folder: folder of the sweep.
     """
 
     folder: Path
@@ -69,14 +69,14 @@ class Claims:
         self.place, self.me = self.folder / ".claims", myself()
 
     def take(self, num: int) -> bool:
-        """Claim a job; whether it is this process's now."""
+        """Claim a job; return whether this process holds it now."""
         latest, owner = self.latest(num)
         if owner is not None and owner.is_alive():
             return owner == self.me
-        self.place.mkdir(parents=True, exist_ok=True)  # not before: a command that is refused writes nothing
-        mine = (
-            self.place / f".{self.me.host}.{self.me.pid}"
-        )  # written first and linked then, so that nobody reads half of it
+        self.place.mkdir(parents=True, exist_ok=True)  # made late, so that a refused command writes nothing
+        # write a private file, then link it under the claim's name: link fails if the name exists, and no other
+        # process ever reads a half-written claim
+        mine = self.place / f".{self.me.host}.{self.me.pid}"
         mine.write_text(f"{self.me.pid} {self.me.started} {self.me.host}")
         try:
             os.link(mine, self.place / f"{num}.{latest + 1}")
@@ -87,7 +87,7 @@ class Claims:
         return True
 
     def latest(self, num: int) -> tuple[int, Owner | None]:
-        """The number of the last claim on a job, -1 where there is none, and whose it is."""
+        """The number of the last claim on a job, or -1 if there is none, and its owner."""
         latest = -1
         while (self.place / f"{num}.{latest + 1}").exists():
             latest += 1
@@ -99,13 +99,13 @@ class Claims:
         return latest, Owner(0, "", socket.gethostname())
 
     def give_back(self) -> None:
-        """Remove this process's own claims, of a command that was refused."""
+        """Remove this process's own claims after its command was refused."""
         for path in self.place.glob("[0-9]*"):
             if self.latest(int(path.name.partition(".")[0]))[1] == self.me:
                 path.unlink()
         with suppress(OSError):
-            self.place.rmdir()  # where no other process has claims
+            self.place.rmdir()  # fails if other processes have claims
 
     def remove(self) -> None:
-        """Remove the claims of a sweep that is over."""
+        """Remove all claims of a finished sweep."""
         shutil.rmtree(self.place, ignore_errors=True)

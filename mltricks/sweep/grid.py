@@ -1,6 +1,6 @@
-"""Every combination of the values typed, in order: the default of ``-m``.
+"""The grid sweeper, the default of ``-m``: every combination of the given values, in order.
 
-No study is kept: the folders are the record, and the same command in the same folder goes on where it was stopped.
+The jobs' folders are its only record. The same command in the same folder resumes a stopped sweep.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from mltricks.sweep.runner import Place, Sweep
 
 
 def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[Outcome]:
-    """Run the product of all values.
+    """Run the Cartesian product of all values.
 
     Args:
-        settings: of ``conf/hydra/sweeper/grid.yaml``.
-        place: where the sweep happens.
+        settings: the settings in ``conf/hydra/sweeper/grid.yaml``.
+        place: Hydra's objects for the sweep.
         arguments: the overrides of the command.
     """
     jobs = combinations(arguments, place.context.config_loader)
@@ -26,10 +26,10 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
 
 
 def combinations(arguments: list[str], config_loader: Any) -> list[list[str]]:
-    """The overrides of every job: the last value typed changes fastest.
+    """Return the overrides of every job; the last key of the command changes fastest.
 
     Raises:
-        ValueError: an interval, which has no list of values.
+        ValueError: a key is swept over an interval, which has no list of values.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 

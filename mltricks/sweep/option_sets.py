@@ -1,4 +1,4 @@
-"""What a set of options amounts to: which settings there are, and over which ranges their own files search them."""
+"""Compositions: for a set of options, the settings that exist and the search ranges in the options' files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Composed:
     """The configuration under a set of options.
 
     Attributes:
-        tree: the configuration, interpolations as they stand.
-        options: the option chosen in every group.
-        ranges: for every setting whose comment says ``search:``, its domain and the option that says so.
+        tree: the configuration, interpolations unresolved.
+        options: the chosen option of every group.
+        ranges: for every setting whose comment has ``search:``, its domain and the option whose file has the comment.
     """
 
     tree: dict[str, Any]
@@ -27,7 +27,7 @@ class Composed:
     ranges: dict[str, tuple[Domain, str]]
 
     def has(self, key: str) -> bool:
-        """Whether there is such a setting."""
+        """Whether a setting of this key exists."""
         node: Any = self.tree
         for part in key.split("."):
             if not isinstance(node, dict) or part not in node:
@@ -36,28 +36,28 @@ class Composed:
         return True
 
     def range_of(self, key: str) -> tuple[Domain, str]:
-        """The domain of a setting, and the option whose file gives it.
+        """Return the domain of a setting, and the option whose file gives it.
 
         Raises:
-            ValueError: its comment names no range; with the keys that have one.
+            ValueError: the setting's comment has no range; the message lists the keys that have one.
         """
         if key not in self.ranges:
             group = key.partition(".")[0]
             owner = f" under {group}={self.options[group]}" if isinstance(self.options.get(group), str) else ""
             raise ValueError(
                 f"tune=[{key}]: {key} has no range of its own{owner}. Give one: {key}=interval(LOW,HIGH). "
-                f"With a range: {', '.join(sorted(self.ranges))}."
+                f"Keys with a range: {', '.join(sorted(self.ranges))}."
             )
         return self.ranges[key]
 
 
 @dataclass
 class Compositions:
-    """Configurations by the overrides that choose their options; each is composed once.
+    """Configurations by the overrides that choose their options. Each set of options is composed once.
 
     Args:
-        loader: Hydra's loader of configurations.
-        config: of the sweep.
+        loader: Hydra's config loader.
+        config: configuration of the sweep.
     """
 
     loader: Any
@@ -91,17 +91,17 @@ class Compositions:
         return Composed({str(k): v for k, v in tree.items()}, options, read_ranges(self.folders(), options, tree))
 
     def folders(self) -> list[Path]:
-        """Where options lie: ``conf``, and the user's own folders."""
+        """The folders that hold option files: ``conf``, and the user's own."""
         sources = self.config.hydra.runtime.config_sources
         return [Path(source.path) for source in sources if source.schema == "file"]
 
 
 def read_ranges(folders: Sequence[Path], options: dict[str, str], tree: Any) -> dict[str, tuple[Domain, str]]:
-    """The ranges that the files of the chosen options name for the settings there are.
+    """Read the search ranges of existing settings from the files of the chosen options.
 
     Args:
-        folders: where options lie.
-        options: the option chosen in every group.
+        folders: folders that hold option files.
+        options: the chosen option of every group.
         tree: the configuration.
     """
     chosen = [(group, option) for group, option in options.items() if group in GROUPS and group != "technique"]
@@ -114,7 +114,7 @@ def read_ranges(folders: Sequence[Path], options: dict[str, str], tree: Any) -> 
 
 
 def ranges_of_file(folders: Sequence[Path], group: str, option: str) -> dict[str, Domain]:
-    """The ranges that an option's file names, by full key."""
+    """Read the search ranges in an option's file, by full key."""
     from mltricks.config.cards import read_card
 
     path = next((p for folder in folders if (p := folder / group / f"{option}.yaml").is_file()), None)

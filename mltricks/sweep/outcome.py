@@ -1,4 +1,4 @@
-"""What became of the jobs of a sweep, and whether that is a success."""
+"""The outcomes of a sweep's jobs, and the errors that report failed ones."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from mltricks.summary import Summary
 
 FINAL = ("completed", "stopped_early", "pruned", "diverged", "failed")
-"""How a job can end that need not be run again."""
+"""Final statuses: the sweeper does not run such a job again."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """The outcome of a job.
 
     Attributes:
         num: its number in the sweep.
-        overrides: that made it.
+        overrides: the overrides that define it.
         folder: its output folder.
-        summary: the content of its ``summary.json``; of a job that wrote none, one that says ``failed`` and why.
+        summary: the content of its ``summary.json``; status ``failed`` and the error if the job wrote none.
     """
 
     num: int
@@ -30,27 +30,27 @@ class Outcome:
 
 
 class JobsFailed(ValueError):
-    """A sweep is over, and not all is well."""
+    """A sweep has ended, and some of its jobs failed."""
 
 
 def refuse_failures(outcomes: Sequence[Outcome]) -> None:
-    """Refuse to call a sweep a success in which a job failed, or none was completed.
+    """Report failed and interrupted jobs.
 
     Raises:
-        JobsFailed: names the jobs and their errors.
+        JobsFailed: a job failed, or none was completed; the message names the jobs and their errors.
     """
     lost = [o for o in outcomes if o.summary.status in ("failed", "interrupted")]
     if lost:
-        lines = [f"{len(lost)} of {len(outcomes)} jobs did not come to their end", *said_once(lost)]
+        lines = [f"{len(lost)} of {len(outcomes)} jobs did not complete", *said_once(lost)]
         if any(o.summary.status == "interrupted" for o in lost):
-            lines.append("The same command again runs what was interrupted.")
+            lines.append("Type the same command again to run the interrupted jobs.")
         raise JobsFailed("\n".join(lines))
     if outcomes and not any(o.summary.status in ("completed", "stopped_early") for o in outcomes):
         raise JobsFailed("\n".join(["no job was completed", *map(line, outcomes[:1])]))
 
 
 def said_once(outcomes: Sequence[Outcome]) -> list[str]:
-    """Jobs that did not go well, in a line for each reason."""
+    """One line for each distinct error, naming all jobs that have it."""
     reasons: dict[tuple[str, str | None], list[Outcome]] = {}
     for outcome in outcomes:
         reasons.setdefault((outcome.summary.status, outcome.summary.error), []).append(outcome)
@@ -58,11 +58,11 @@ def said_once(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def others(outcomes: Sequence[Outcome]) -> str:
-    """Jobs by their numbers, in words."""
+    """The numbers of jobs, as words."""
     return f"job{'s' if len(outcomes) > 1 else ''} {', '.join(str(o.num) for o in outcomes)}"
 
 
 def line(outcome: Outcome) -> str:
-    """A job that did not go well, and why, in a line."""
+    """One line: the job, its status and the first line of its error."""
     error = (outcome.summary.error or "").split("\n")[0]
     return f"job {outcome.num} ({' '.join(outcome.overrides)}) {outcome.summary.status}: {error}"

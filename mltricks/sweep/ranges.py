@@ -1,7 +1,7 @@
-"""What a swept setting may be: choices, steps or an interval; read from an override, or from an option's own comment.
+"""Domains of swept settings: choices, steps or a span, read from an override or from the comment in an option's file.
 
-A comment says ``search: 1e-4 to 1e-2``, or ``search: choices 16, 32, 64``. Numbers without a point are integers. Where
-the range spans a decade or more it is searched on a log scale.
+A comment has ``search: 1e-4 to 1e-2`` or ``search: choices 16, 32, 64``. Numbers without a point are integers. A range
+of a decade or more is searched on a log scale.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ DECADE = 10.0
 
 @dataclass(frozen=True)
 class Choices:
-    """One of several values.
+    """A list of values to choose from.
 
     Args:
-        values: as a study keeps them: numbers, words, true and false, ``None``; of lists their text.
-        texts: the same as Hydra's grammar reads them.
+        values: the values as a study stores them: numbers, strings, booleans, ``None``; lists as text.
+        texts: the same values in Hydra's override grammar.
     """
 
     values: tuple[Any, ...]
     texts: tuple[str, ...]
 
     def suggest(self, trial: Any, name: str) -> str:
-        """The text of the value that a trial takes."""
+        """Draw a value for a trial; return it in Hydra's override grammar."""
         return self.text(trial.suggest_categorical(name, self.values))
 
     def text(self, value: Any) -> str:
-        """A value as Hydra's grammar reads it."""
+        """Write a value in Hydra's override grammar."""
         return self.texts[self.values.index(value)]
 
     def describe(self) -> dict[str, Any]:
-        """What two commands must share to be the same study."""
+        """The domain for the record of a study; two commands continue the same study only if it is equal."""
         return {"choices": list(self.texts)}
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Numbers at equal distances, from the lowest on; ``range(1,10,2)``."""
+    """Equally spaced numbers in ascending order: ``range(1,10,2)``."""
 
     values: tuple[int, ...] | tuple[float, ...]
 
     @property
     def step(self) -> int | float:
-        """The distance of two neighbours; 1 where there is but one value."""
+        """The distance between neighbours; 1 if there is only one value."""
         gap = Decimal(repr(self.values[1])) - Decimal(repr(self.values[0])) if len(self.values) > 1 else Decimal(1)
         return int(gap) if isinstance(self.values[0], int) else float(gap)
 
     def suggest(self, trial: Any, name: str) -> str:
-        """The text of the value that a trial takes."""
+        """Draw a value for a trial; return it in Hydra's override grammar."""
         low, high = self.values[0], self.values[-1]
         if isinstance(low, int):
             return self.text(trial.suggest_int(name, low, high, step=self.step))
@@ -68,18 +68,18 @@ class Steps:
         return repr(min(self.values, key=lambda v: abs(v - value)))
 
     def describe(self) -> dict[str, Any]:
-        """What two commands must share to be the same study."""
+        """The domain for the record of a study; two commands continue the same study only if it is equal."""
         return {"values": list(self.values)}
 
 
 @dataclass(frozen=True)
 class Span:
-    """Every number between two, both included.
+    """All numbers from ``low`` to ``high``, both included.
 
     Args:
-        low, high: the ends; integers for a whole interval.
-        log: equal shares for equal ratios; ``low`` > 0 then.
-        whole: integers only.
+        low, high: the ends; integers if ``whole``.
+        log: draw uniformly on a log scale; requires ``low`` > 0.
+        whole: draw integers only.
     """
 
     low: float
@@ -88,16 +88,16 @@ class Span:
     whole: bool = False
 
     def suggest(self, trial: Any, name: str) -> str:
-        """The text of the value that a trial takes."""
+        """Draw a value for a trial; return it in Hydra's override grammar."""
         draw = trial.suggest_int if self.whole else trial.suggest_float
         return self.text(draw(name, self.low, self.high, log=self.log))
 
     def text(self, value: float) -> str:
-        """A value as Hydra's grammar reads it."""
+        """Write a value in Hydra's override grammar."""
         return repr(value)
 
     def describe(self) -> dict[str, Any]:
-        """What two commands must share to be the same study."""
+        """The domain for the record of a study; two commands continue the same study only if it is equal."""
         return {"low": self.low, "high": self.high, "log": self.log, "whole": self.whole}
 
 
@@ -105,7 +105,7 @@ Domain = Choices | Steps | Span
 
 
 def ends(domain: Domain) -> list[Any]:
-    """The values that are tried before a sweep begins: every word, and the ends of a range and of several numbers."""
+    """The values to check before a sweep begins: lowest and highest number, or all values if not all are numbers."""
     if isinstance(domain, Choices):
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in domain.values)
         return sorted({min(domain.values), max(domain.values)}) if numbers else list(domain.values)
@@ -113,7 +113,7 @@ def ends(domain: Domain) -> list[Any]:
 
 
 def parse_comment(meaning: str) -> Domain | None:
-    """The range that the comment beside a setting names, if it does.
+    """Parse the search range in the comment of a setting; ``None`` if it has none.
 
     >>> parse_comment("learning rate, > 0; search: 1e-4 to 1e-2")
     Span(low=0.0001, high=0.01, log=True, whole=False)
@@ -130,7 +130,7 @@ def parse_comment(meaning: str) -> Domain | None:
 
 
 def domain_of_text(text: str) -> Domain:
-    """The domain that values typed behind a key make: ``16,32,64``."""
+    """Parse the domain of values written after a key: ``16,32,64``."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     return domain_of(OverridesParser.create().parse_override(f"key=choice({text})"))
@@ -139,27 +139,27 @@ def domain_of_text(text: str) -> Domain:
 def listed(override: Any) -> list[Any]:
     """The values of an override that sweeps over a list or a range, as Hydra parsed them.
 
-    A pattern, ``glob(*)``, means options: the parts they share, whose names begin with an underscore, are left out.
+    A pattern such as ``glob(*)`` matches options. Files that begin with an underscore are shared parts, not options.
     """
     is_pattern = override.value_type.name == "GLOB_CHOICE_SWEEP"
     return [value for value in override.sweep_iterator() if not (is_pattern and value.startswith("_"))]
 
 
 def text_of(value: Any) -> str:
-    """A value, as Hydra parsed it, in the form that Hydra reads."""
+    """Write a value that Hydra parsed back in Hydra's override grammar."""
     from hydra.core.override_parser.types import Transformer
 
     return str(Transformer.str(value))
 
 
 def domain_of(override: Any) -> Domain:
-    """The domain of an override that sweeps.
+    """Return the domain of an override that sweeps.
 
     Args:
-        override: as Hydra parsed it, with its loader of configurations where it may hold ``glob(*)``.
+        override: Hydra's parsed override; parse it with the config loader if it may contain ``glob(*)``.
 
     Raises:
-        ValueError: there is nothing to choose from, or a value stands twice.
+        ValueError: there are no values, a value appears twice, or the interval is invalid.
     """
     if override.is_interval_sweep():
         return _span(override)
@@ -178,24 +178,28 @@ def _span(override: Any) -> Span:
     sweep, line, key = override.value(), override.input_line, override.get_key_element()
     low, high, log = sweep.start, sweep.end, "log" in sweep.tags
     if others := sweep.tags - {"log"}:
-        raise ValueError(f"{line}: the tag {', '.join(sorted(others))} means nothing here. Known: log.")
+        raise ValueError(f"{line}: the tag {', '.join(sorted(others))} is unknown. Known: log.")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"{line}: the ends must be numbers, the lower one first. Type {key}=interval(0.1,1).")
     if log and low <= 0:
-        raise ValueError(f"{line}: a log scale has no {low:g}. Type {key}=tag(log,interval({high / 1000:g},{high:g})).")
+        raise ValueError(
+            f"{line}: a log scale excludes {low:g}. Type {key}=tag(log,interval({high / 1000:g},{high:g}))."
+        )
     return Span(low, high, log, isinstance(low, int) and isinstance(high, int))
 
 
 def _choices(values: list[Any], override: Any) -> Choices:
     texts = tuple(text_of(value) for value in values)
     if len(set(texts)) < len(texts):
-        raise ValueError(f"{override.input_line}: a value stands twice. Give each once.")
+        raise ValueError(f"{override.input_line}: a value appears twice. Give each once.")
     plain = tuple(_plain(v, text) for v, text in zip(values, texts, strict=True))
-    return Choices(plain if len(set(plain)) == len(plain) else texts, texts)  # 1 and true are equal to Python
+    return Choices(
+        plain if len(set(plain)) == len(plain) else texts, texts
+    )  # 1 == True in Python, so store them as text
 
 
 def _plain(value: Any, text: str) -> Any:
-    """A value as a study keeps it; its text where that cannot be kept."""
-    value = getattr(value, "text", value)  # in quotes
+    """A value as a study stores it, or its text if Optuna cannot store the value."""
+    value = getattr(value, "text", value)  # a quoted string
     fits = value is None or isinstance(value, str | int | bool) or (isinstance(value, float) and math.isfinite(value))
     return value if fits else text

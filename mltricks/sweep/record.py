@@ -1,4 +1,4 @@
-"""What a sweep's folder says of it: ``sweep.json``, by which the same command finds it again."""
+"""The record of a sweep, ``sweep.json``: its command and status, by which the same command finds a stopped sweep."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from mltricks.summary import Summary, json_safe
 
 NAME, MULTIRUN = "sweep.json", "multirun.yaml"
 RUNNING, ENDED, FINISHED = "running", "ended", "finished"
-"""How far a sweep is; one that has ended lacks its table and its page."""
+"""Status of a sweep. ``ended``: all jobs are done, but the sweep's table and page are not yet written."""
 FREE = ("hydra.sweeper.force=",)
-"""What may be typed, changed or left out when a sweep is gone on with."""
+"""Arguments that may change when a command resumes a sweep."""
 
 
 def command() -> list[str]:
-    """The arguments of this process, with short forms written out."""
+    """The arguments of this process, with short forms expanded."""
     return sys.argv[1:]
 
 
 def fingerprint(words: Iterable[str]) -> list[str]:
-    """What two commands share that go on with each other's sweep.
+    """The arguments that two commands must share to resume each other's sweep.
 
     >>> fingerprint(["-m", "hydra/sweeper=recipe", "hydra.sweeper.force=true"])
     ['-m', 'hydra/sweeper=recipe']
@@ -39,13 +39,13 @@ class Record:
     """The content of ``sweep.json``; nothing is written before ``begin``.
 
     Args:
-        folder: of the sweep.
-        sweeper: its name.
+        folder: folder of the sweep.
+        sweeper: name of the sweeper.
         swept: keys that have several values.
 
     Attributes:
-        former: what the files of the record held before ``begin``, by name.
-        names: what the folder held before ``begin``; ``None``: it has not begun.
+        former: the content of the record's files before ``begin``, by name.
+        names: the names in the folder before ``begin``; ``None`` until then.
     """
 
     def __init__(self, folder: Path, sweeper: str, swept: list[str]):
@@ -65,10 +65,10 @@ class Record:
         }
 
     def begin(self, config: Any) -> None:
-        """Write the record of a command that is accepted, once.
+        """Write the record, once, after the command has passed its checks.
 
         Args:
-            config: of the sweep.
+            config: configuration of the sweep.
         """
         if self.names is not None:
             return
@@ -82,7 +82,7 @@ class Record:
         self.write()
 
     def take_back(self) -> bool:
-        """Put back what the folder held, where no job has begun in it; whether that is so."""
+        """Restore the folder's former content if no job has started in it; return whether that was so."""
         folder = self.path.parent
         own = {NAME, MULTIRUN, ".claims"}
         if {path.name for path in folder.iterdir()} - own != (self.names or set()) - own:
@@ -94,7 +94,7 @@ class Record:
         return True
 
     def end(self, status: str, summaries: Iterable[Summary]) -> None:
-        """Note how long the sweep took, and how far it is."""
+        """Record the objective, the duration and the status."""
         objective = next((s.objective for s in summaries if s.objective.get("direction")), None)
         if objective is not None:
             self.content["objective"] = {key: objective[key] for key in ("name", "direction")}
@@ -108,7 +108,7 @@ class Record:
 
 
 def close(folder: Path) -> None:
-    """Note that a sweep that has ended has all its files."""
+    """Mark an ended sweep as finished: its table and page are written."""
     content = read(folder / NAME)
     if content.get("status") == ENDED:
         text = json.dumps(content | {"status": FINISHED}, indent=2) + "\n"
@@ -116,7 +116,7 @@ def close(folder: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a ``sweep.json``; empty where there is none that can be read."""
+    """The content of a ``sweep.json``; empty if it is missing or unreadable."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -125,10 +125,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def unfinished(pattern: str) -> Path | None:
-    """The folder of the newest sweep of exactly this command that is not finished.
+    """Find the folder of the newest unfinished sweep of exactly this command.
 
     Args:
-        pattern: ``hydra.sweep.dir`` as configured, with interpolations, which stand for any text.
+        pattern: ``hydra.sweep.dir`` as configured; an interpolation in it matches any text.
     """
     found, mine = [], fingerprint(command())
     for path in Path().glob(f"{re.sub(r'[$][{][^}]*[}]', '*', pattern)}/{NAME}"):

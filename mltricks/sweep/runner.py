@@ -1,7 +1,7 @@
-"""What our sweepers share: numbered jobs in numbered folders, launched once and never again.
+"""The job runner that all our sweepers share: numbered jobs in numbered folders, each launched once.
 
-A sweeper is a program that asks ``Sweep.run`` for the outcomes of jobs. The folders are the record: a job whose folder
-holds its result is not launched again, so that the same program, run again, goes on where it was stopped.
+A sweeper is a program that asks ``Sweep.run`` for the outcomes of jobs. A job whose folder holds a result is not
+launched again. So a sweeper that is started again repeats its decisions and resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from mltricks.sweep.outcome import FINAL, Outcome, refuse_failures
 from mltricks.sweep.record import ENDED, FINISHED, RUNNING, Record, unfinished
 
 POLL_S = 0.2
-"""Seconds between two looks at whether another process is done with a job."""
+"""Seconds between checks for a job that another process runs."""
 
 Numbered = tuple[int, list[str]]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a sweep happens, as Hydra gives it.
+    """Hydra's objects for a sweep.
 
     Attributes:
-        config: of the sweep; jobs are composed from it.
-        context: Hydra's, with the loader of configurations and the callbacks.
+        config: configuration of the sweep; jobs are composed from it.
+        context: Hydra's context, with the config loader and the callbacks.
         task: the function that runs one job.
         sweeper: name of the sweeper.
-        sweeps: what has been run here.
+        sweeps: the sweeps started with these objects.
     """
 
     config: Any
@@ -52,14 +52,14 @@ class Place:
 
 
 def conduct(work: Callable[..., Any], settings: dict[str, Any], place: Place, arguments: list[str]) -> Any:
-    """Run a sweeper to its end, and say how the sweep ended.
+    """Run a sweeper to its end, and record how its sweeps ended.
 
     Args:
-        work: ``sweep`` of the sweeper's module.
-        settings, place, arguments: what it takes.
+        work: the function ``sweep`` of the sweeper's module.
+        settings, place, arguments: the arguments of ``work``.
 
     Raises:
-        JobsFailed: a job failed or was killed, or none was completed; the others have run.
+        JobsFailed: a job failed or was killed, or none was completed. All other jobs have run.
     """
     finished = False
     try:
@@ -77,15 +77,15 @@ class Sweep:
     """Launches jobs and reads their outcomes.
 
     Args:
-        place: where the sweep happens.
+        place: Hydra's objects for the sweep.
 
     Attributes:
-        folder: of the sweep.
-        outcomes: of all jobs so far, by number.
-        whole: whether nothing is left to do, once all jobs so far have their results.
+        folder: folder of the sweep.
+        outcomes: the outcomes of all jobs so far, by number.
+        whole: whether the sweep is complete once all jobs so far have results.
 
     Raises:
-        ValueError: the folders of jobs would not be their numbers.
+        ValueError: ``hydra.sweep.subdir`` is not the number of the job.
     """
 
     def __init__(self, place: Place):
@@ -102,26 +102,26 @@ class Sweep:
         place.sweeps.append(self)
 
     def run(self, jobs: Sequence[Sequence[str]], start: int) -> list[Outcome]:
-        """The outcomes of jobs number ``start`` and after, in order; only those without a result are launched.
+        """Launch the jobs that have no result yet, and return the outcomes of all in order.
 
         Args:
-            jobs: the overrides of each.
-            start: number of the first.
+            jobs: the overrides of each job.
+            start: number of the first job; the others follow.
 
         Raises:
-            ValueError: the folder holds another job under one of these numbers.
+            ValueError: one of the numbers belongs to another job in this folder.
         """
         return self.run_numbered([(num, list(job)) for num, job in enumerate(jobs, start)])
 
     def run_numbered(self, numbered: Sequence[Numbered]) -> list[Outcome]:
-        """As ``run``, for jobs whose numbers need not follow each other."""
+        """Like ``run``, for any job numbers."""
         done = self._known(numbered)
         self.record.begin(self.place.config)
         if done and len(done) < len(numbered):
-            print(f"{self.folder}: {len(done)} of {len(numbered)} jobs are done, the others follow", flush=True)
+            print(f"{self.folder}: {len(done)} of {len(numbered)} jobs are done; running the others", flush=True)
         while todo := [(num, job) for num, job in numbered if num not in done]:
             mine = [(num, job) for num, job in todo if self.claims.take(num)]
-            done |= self._known(mine)  # another process may have come to its end in between
+            done |= self._known(mine)  # another process may have finished one before this process claimed it
             done |= self._launch([(num, job) for num, job in mine if num not in done])
             if len(mine) < len(todo):
                 time.sleep(POLL_S)
@@ -130,7 +130,7 @@ class Sweep:
         return [done[num] for num, _ in numbered]
 
     def known(self, num: int, job: Sequence[str]) -> Outcome | None:
-        """The outcome of a job that has been run already."""
+        """The outcome of a job that already has a final result."""
         folder = self.folder / str(num)
         summary = read_summary(folder / "summary.json")
         return Outcome(num, list(job), folder, summary) if summary and summary.status in FINAL else None
@@ -141,20 +141,20 @@ class Sweep:
         return {num: o for num, job in numbered if (o := self.known(num, job)) is not None}
 
     def _launch(self, todo: Sequence[Numbered]) -> dict[int, Outcome]:
-        """Launch jobs; where numbers do not follow each other, other launchers than ours are called several times."""
+        """Launch jobs. Other launchers count jobs up from a first number: call them once per unbroken range."""
         results = {}
         for num, _ in todo:
             set_aside(self.folder / str(num))
         together = getattr(self.launcher, "launch_numbered", None)
         for chunk in [todo] if together and todo else consecutive(todo):
-            first = chunk[0][0]  # from which other launchers count up
+            first = chunk[0][0]  # other launchers count up from it
             returns = together(chunk) if together else self.launcher.launch([job for _, job in chunk], first)
             for (num, job), ret in zip(chunk, returns, strict=True):
                 results[num] = self._outcome(num, job, ret)
         return results
 
     def _outcome(self, num: int, job: list[str], ret: Any) -> Outcome:
-        """What became of a job that was launched; one that failed and wrote no summary gets one."""
+        """The outcome of a launched job; writes a summary for a job that failed without writing one."""
         folder = self.folder / str(num)
         error = ret._return_value if isinstance(ret._return_value, BaseException) else None
         summary = read_summary(folder / "summary.json")
@@ -167,36 +167,36 @@ class Sweep:
         return Outcome(num, job, folder, summary)
 
     def end(self, finished: bool) -> None:
-        """Note how the sweep ended; one with jobs that were interrupted can be gone on with."""
+        """Record how the sweep ended. A sweep with interrupted jobs keeps status ``running`` and can be resumed."""
         summaries = [o.summary for o in self.outcomes.values()]
         finished = finished and self.whole and all(s.status in FINAL for s in summaries)
         if finished:
             self.record.begin(self.place.config)
             self.record.end(ENDED if has_page(self.place.config) else FINISHED, summaries)
             self.claims.remove()
-        elif not self.outcomes and self.record.take_back():  # refused before its first job: a slip leaves nothing
+        elif not self.outcomes and self.record.take_back():  # a refused command leaves no folder behind
             self.claims.give_back()
             remove_empty(self.folder)
         elif self.record.names is not None:
             self.record.end(RUNNING, summaries)
 
     def check_outcomes(self) -> None:
-        """Refuse to call a sweep a success in which a job failed, or none was completed.
+        """Report failed and interrupted jobs.
 
         Raises:
-            JobsFailed: names the jobs and their errors.
+            JobsFailed: a job failed, or none was completed; the message names the jobs and their errors.
         """
         refuse_failures(list(self.outcomes.values()))
 
 
 def has_page(config: Any) -> bool:
-    """Whether a callback writes the page at the end, and notes then that nothing is left to do."""
+    """Whether a callback writes the sweep's page after the sweep, and then marks the sweep as finished."""
     callbacks = config.hydra.get("callbacks") or {}
     return any(str((node or {}).get("_target_", "")).endswith(".SweepPage") for node in callbacks.values())
 
 
 def continue_unfinished(config: Any) -> None:
-    """Put a sweep that was given no folder into that of the same command's that is not finished, if there is one.
+    """If the command names no folder, use that of an unfinished sweep of the same command, if there is one.
 
     Raises:
         ValueError: ``hydra.sweep.subdir`` is not the number of the job.
@@ -212,14 +212,14 @@ def continue_unfinished(config: Any) -> None:
         )
     if "${" not in raw["dir"] or (folder := unfinished(raw["dir"])) is None:
         return
-    print(f"going on with {folder}, where this command was stopped", flush=True)
+    print(f"resuming the stopped sweep in {folder}", flush=True)
     with read_write(config.hydra):
         config.hydra.sweep.dir = str(folder)
-        config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")  # every job is composed with it
+        config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")  # jobs are composed with these overrides
 
 
 def swept_keys(config: Any) -> list[str]:
-    """The keys that the command gives several values."""
+    """The keys to which the command gives several values."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
@@ -227,10 +227,10 @@ def swept_keys(config: Any) -> list[str]:
 
 
 def check_same(folder: Path, num: int, job: Sequence[str]) -> None:
-    """Refuse a folder in which a number belongs to a job of another command.
+    """Refuse a sweep folder in which a job of this number has other overrides.
 
     Raises:
-        ValueError: names the job and what differs.
+        ValueError: the overrides differ; the message shows both.
     """
     import yaml
 
@@ -242,13 +242,13 @@ def check_same(folder: Path, num: int, job: Sequence[str]) -> None:
     if there != wanted:
         made, make = (" ".join(overrides) or "nothing" for overrides in (there, wanted))
         raise ValueError(
-            f"hydra.sweep.dir={folder} holds another sweep: job {num} was made there by {made}, and would be made here "
-            f"by {make}. Type hydra.sweep.dir=ANOTHER, or leave it out."
+            f"hydra.sweep.dir={folder} holds another sweep: its job {num} has the overrides {made}, this command's "
+            f"has {make}. Type hydra.sweep.dir=ANOTHER, or leave it out."
         )
 
 
 def set_aside(folder: Path) -> None:
-    """Move what an interrupted job has left out of the way of the one that is run in its place."""
+    """Rename the folder of an interrupted job, so that the job can run again from scratch."""
     if not folder.exists():
         return
     k = 1
@@ -258,7 +258,7 @@ def set_aside(folder: Path) -> None:
 
 
 def consecutive(jobs: Sequence[Numbered]) -> list[list[Numbered]]:
-    """Cut numbered jobs where a number is left out.
+    """Split numbered jobs into runs of consecutive numbers.
 
     >>> [[n for n, _ in chunk] for chunk in consecutive([(0, []), (1, []), (3, [])])]
     [[0, 1], [3]]

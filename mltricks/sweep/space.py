@@ -1,8 +1,8 @@
-"""The search space of a command: what is fixed, what is swept, and what is swept only beside certain options.
+"""The search space of a command: fixed settings, swept ones, and those swept only under certain options.
 
-The overrides are read by Hydra's own grammar. A setting that exists only under some of the options chosen, as
-``technique.mixup.alpha`` only where mixup is among the techniques, is left out of the trials without them. Hydra
-tells which settings exist: every set of options is composed once, when a trial first draws it.
+Hydra's own grammar parses the overrides. A setting may exist only under some options: ``technique.mixup.alpha`` only
+if mixup is among the techniques. Trials without those options leave it out. To find which settings exist, Hydra
+composes every set of options once, when a trial first draws it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from mltricks.sweep.option_sets import Composed, Compositions
 from mltricks.sweep.ranges import DECADE, Domain, Span, domain_of, ends
 
 MAX_SETS = 16
-"""Where there are no more sets of options than so many, all are checked before the start; else each option once."""
+"""Up to this number of sets of options, all are checked before the start; above it, each option once."""
 Pick = Callable[[str, Domain], str]
-"""From the name of a parameter and its domain to the text of a value."""
+"""Chooses a value, as text, given a parameter's name and domain."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Entry:
     """An override of the command.
 
     Attributes:
-        key: what stands in front of the ``=``.
-        text: the override, where it is fixed; else empty.
-        domain: what it may be, where it is swept.
-        structural: it chooses options, or adds or deletes a key: settings depend on it.
+        key: the part before the ``=``.
+        text: the whole override if it is fixed, else empty.
+        domain: the domain of the key if it is swept, else ``None``.
+        structural: whether it decides which settings exist: it chooses an option, or adds or deletes a key.
     """
 
     key: str
@@ -47,12 +47,12 @@ class Entry:
 
 @dataclass
 class Space:
-    """What the trials of a sweep choose from.
+    """The search space of a sweep.
 
     Args:
-        entries: the overrides, in the order typed.
-        tune: keys whose ranges are those of their options' comments.
-        compositions: the configuration for every set of options.
+        entries: the overrides, in the order of the command.
+        tune: keys searched over the ranges in their options' files.
+        compositions: the configuration under every set of options.
     """
 
     entries: list[Entry]
@@ -60,15 +60,15 @@ class Space:
     compositions: Compositions
 
     def suggest(self, trial: Any) -> list[str]:
-        """The overrides of the job that a trial of Optuna chooses, fixed ones included."""
+        """Draw the overrides of a job, including fixed ones, for an Optuna trial."""
         return self.overrides(lambda name, domain: domain.suggest(trial, name))
 
     def job_of(self, point: dict[str, Any]) -> list[str]:
-        """The overrides of the job that a point of the grid, or the parameters of a trial, stand for."""
+        """The overrides of the job for a point of the grid, or for the parameters of a trial."""
         return self.overrides(lambda name, domain: domain.text(point[name]))
 
     def overrides(self, pick: Pick) -> list[str]:
-        """The overrides of a job, every free value taken by ``pick``: options first, then what exists under them."""
+        """The overrides of a job: ``pick`` chooses the options first, then the settings that exist under them."""
         chosen = {key: pick(bare(key), domain) for key, domain in self._options().items()}
         composed = self._composed(chosen)
         job = []
@@ -81,10 +81,10 @@ class Space:
         return [*job, *(f"{key}={pick(*found)}" for key, found in tuned)]
 
     def points(self) -> list[dict[str, Any]]:
-        """Every combination, as the parameters of a trial; the last setting typed changes fastest.
+        """All combinations, each as the parameters of a trial; the last setting of the command changes fastest.
 
         Raises:
-            ValueError: an interval, which has no list of values.
+            ValueError: a key is swept over an interval, which has no list of values.
         """
         options, points = self._options(), []
         for values in itertools.product(*[_listed(key, domain) for key, domain in options.items()]):
@@ -96,28 +96,28 @@ class Space:
         return points
 
     def domains(self) -> dict[str, Domain]:
-        """Every parameter that a trial may have, with what it may be; those of options come first."""
+        """The domain of every parameter that a trial may have; options come first."""
         found = {bare(key): domain for key, domain in self._options().items()}
         for chosen in self._sets():
             found |= self._settings(self._composed(chosen))
         return found
 
     def searched(self) -> list[str]:
-        """The keys that trials choose, as they stand in a job without a ``+``."""
+        """The keys that trials choose, without a leading ``+``."""
         return [*(entry.name for entry in self.entries if entry.domain is not None), *self.tune]
 
     def conditional(self) -> set[str]:
-        """The parameters that only some trials have."""
+        """The parameters that exist only under some options."""
         every = [set(self._settings(self._composed(chosen))) for chosen in self._sets()]
         return {name for names in every for name in names if not all(name in others for others in every)}
 
     def describe(self) -> dict[str, Any]:
-        """What two commands must share to be the same study, for JSON."""
+        """The search space for the record of a study, for JSON."""
         fixed = [entry.text for entry in self.entries if entry.domain is None]
         return {"fixed": fixed, "space": {name: domain.describe() for name, domain in sorted(self.domains().items())}}
 
     def examples(self) -> Iterator[list[str]]:
-        """Jobs that show every choice once and every range at both ends: what is checked before a sweep begins."""
+        """Jobs to check before a sweep begins: together they use every choice and both ends of every range."""
         for chosen in self._sets():
             options = {bare(key): text for key, text in chosen.items()}
             tried = {name: (domain, ends(domain)) for name, domain in self._settings(self._composed(chosen)).items()}
@@ -126,10 +126,10 @@ class Space:
                 yield self.overrides(functools.partial(_given, options | row))
 
     def notes(self) -> list[str]:
-        """What a user may not have meant, a line each."""
+        """Notes on settings that the user may not have intended."""
         lines = []
         for name in sorted(n for n in self.conditional() if "@" not in n):
-            lines.append(f"{name} is chosen only in trials whose options have it")
+            lines.append(f"{name} is searched only in trials whose options have it")
         for entry in self.entries:
             d = entry.domain
             if isinstance(d, Span) and not d.log and d.low > 0 and d.high / d.low > DECADE:
@@ -143,12 +143,12 @@ class Space:
         return {e.key: e.domain for e in self.entries if e.structural and e.domain is not None}
 
     def _composed(self, chosen: dict[str, str]) -> Composed:
-        """The configuration under a set of options, without the settings."""
+        """The configuration under a set of options, with all other settings at their defaults."""
         structural = [entry for entry in self.entries if entry.structural]
         return self.compositions[tuple(f"{e.key}={chosen[e.key]}" if e.key in chosen else e.text for e in structural)]
 
     def _sets(self) -> list[dict[str, str]]:
-        """Sets of options that show every option: all there are, or those that differ from the first in one place."""
+        """Sets that together use every option: all sets, or those that differ from the first in one group."""
         texts = {key: [domain.text(v) for v in ends(domain)] for key, domain in self._options().items()}
         if math.prod(map(len, texts.values())) <= MAX_SETS:
             return [dict(zip(texts, row, strict=True)) for row in itertools.product(*texts.values())]
@@ -156,27 +156,27 @@ class Space:
         return [first, *(first | {key: option} for key, options in texts.items() for option in options[1:])]
 
     def _acts(self, entry: Entry, composed: Composed) -> bool:
-        """Whether an override belongs into a job with these options; one that fits none is left for Hydra to refuse."""
+        """Whether an override applies under these options. One that never applies is kept, for Hydra to refuse."""
         return entry.structural or composed.has(entry.key) or not self._fits_some(entry.key)
 
     def _fits_some(self, key: str) -> bool:
         return any(self._composed(chosen).has(key) for chosen in self._sets())
 
     def _settings(self, composed: Composed) -> dict[str, Domain]:
-        """The parameters that are no options, under a set of options."""
+        """The parameters under a set of options, other than the options themselves."""
         settings = [e for e in self.entries if not e.structural and self._acts(e, composed)]
         tuned = [self._tuned(key, composed) for key in self.tune if composed.has(key)]
         return {e.name: e.domain for e in settings if e.domain is not None} | dict(tuned)
 
     def _tuned(self, key: str, composed: Composed) -> tuple[str, Domain]:
-        """Name and domain of a tuned setting: where the options differ in its range, the name says whose it is."""
+        """Name and domain of a tuned setting; the name includes the option if options give the key different ranges."""
         domain, option = composed.range_of(key)
         owners = {self._composed(chosen).range_of(key)[1] for chosen in self._sets() if self._composed(chosen).has(key)}
         return key if owners == {option} else f"{key}@{option}", domain
 
 
 def bare(key: str) -> str:
-    """A key without the ``+`` that appends it."""
+    """A key without the leading ``+`` or ``~``."""
     return key.lstrip("+~")
 
 
@@ -194,15 +194,15 @@ def _listed(name: str, domain: Domain) -> Sequence[Any]:
 
 
 def read_space(arguments: Sequence[str], place: Any, tune: Sequence[str] | None = None) -> Space:
-    """The search space of a command, read and checked: every option composed, every range tried at both ends.
+    """Read the search space of a command, and check every option and both ends of every range.
 
     Args:
         arguments: the overrides, without those of ``hydra.*``.
-        place: where the sweep happens; its loader composes configurations.
-        tune: keys to search over the ranges that stand beside them in their options' files.
+        place: Hydra's objects for the sweep.
+        tune: keys to search over the ranges in their options' files.
 
     Raises:
-        ValueError: an option, a key or a value that cannot be right, or a key without a range.
+        ValueError: an option, a key or a value is invalid, or a tuned key has no range.
     """
     from mltricks.launch.check import check_jobs
 
@@ -230,7 +230,7 @@ def _entry(override: Any, loader: Any) -> Entry:
     is_group = bool(loader.get_group_options(override.key_or_group))
     structural = is_group or override.is_delete() or (key.startswith("+") and not swept)
     if swept and is_group and not override.is_choice_sweep():
-        raise ValueError(f"{override.input_line}: {override.key_or_group} has options, no numbers. Name them.")
+        raise ValueError(f"{override.input_line}: {override.key_or_group} has options, not numbers. Name the options.")
     if swept:
         return Entry(key, "", domain_of(override), structural)
     text = override.input_line if override.is_delete() else f"{key}={override.get_value_element_as_str()}"
@@ -245,7 +245,9 @@ def _check_tune(space: Space) -> None:
         composed = [space._composed(chosen) for chosen in space._sets()]
         ranges = sorted({known for c in composed for known in c.ranges})
         if not any(c.has(key) for c in composed):
-            raise ValueError(f"tune=[{key}]: {key} is no setting of what is chosen. With a range: {', '.join(ranges)}.")
+            raise ValueError(
+                f"tune=[{key}]: {key} is no setting under these options. Keys with a range: {', '.join(ranges)}."
+            )
         for c in composed:
             if c.has(key):
                 c.range_of(key)

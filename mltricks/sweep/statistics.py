@@ -1,8 +1,8 @@
-"""Means of repeated runs, how well they are known, and how many more runs would tell.
+"""Statistics of repeated runs: means, confidence intervals, p-values, and the number of seeds that would settle.
 
 Source: Student 1908, Biometrika 6(1); paired differences, Dietterich 1998, Neural Computation 10(7); Holm 1979,
 Scandinavian Journal of Statistics 6(2), for many comparisons.
-Deviation: intervals are those of one comparison; ``holm`` corrects the p-values of many.
+Deviation: intervals hold for a single comparison; ``holm`` corrects the p-values of many.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 MOST_SEEDS = 1_000_000
-"""Where counting seeds ends: what needs more than these is nothing that runs can show."""
+"""Upper bound for ``seeds_to_settle``: no experiment can run more seeds than this."""
 
 
 class Interval(NamedTuple):
     """A mean and its confidence interval.
 
     Attributes:
-        mean: of the values.
-        low, high: ends of the interval; -inf and inf where one value alone says nothing of the spread.
+        mean: the mean of the values.
+        low, high: ends of the interval; -inf and inf for a single value, which has no spread.
     """
 
     mean: float
@@ -34,19 +34,19 @@ class Interval(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether zero lies outside; never where the values are all equal, as their spread is then not known at all.
+        """Whether zero lies outside the interval; false if all values are equal, as their spread is then unknown.
 
-        Measures are counts of a few samples: that three of them agree to the last digit is chance and no certainty.
+        A metric counts a few samples, so three equal values are a coincidence, not a spread of zero.
         """
         return self.low < self.high and (self.low > 0 or self.high < 0)
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """The mean of independent values and Student's t-interval.
+    """Return the mean of independent values and Student's t-interval.
 
     Args:
-        values: at least one, finite.
-        level: of confidence, in (0, 1).
+        values: finite, at least one.
+        level: confidence level, in (0, 1).
 
     Raises:
         ValueError: there is no value, one is not finite, or the level is out of range.
@@ -65,28 +65,29 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def paired_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
-    """The mean of ``a[i] - b[i]`` and its t-interval: what the pairs share, as a seed, drops out.
+    """Return the mean of ``a[i] - b[i]`` and its t-interval; effects that a pair shares, such as its seed, cancel.
 
     Args:
         a, b: values of the same pairs in the same order.
-        level: of confidence, in (0, 1).
+        level: confidence level, in (0, 1).
 
     Raises:
-        ValueError: they are not of the same length, or as in ``mean_interval``.
+        ValueError: the lengths differ, or as in ``mean_interval``.
 
     >>> paired_interval([2.0, 3.0, 4.0], [1.0, 2.0, 3.0])
     Interval(mean=1.0, low=1.0, high=1.0)
     """
     if len(a) != len(b):
-        raise ValueError(f"pairs are needed, and there are {len(a)} values and {len(b)}.")
+        raise ValueError(f"a and b must pair up, and have {len(a)} and {len(b)} values.")
     return mean_interval([x - y for x, y in zip(a, b, strict=True)], level)
 
 
 def paired_p_value(differences: Sequence[float]) -> float:
-    """How likely paired differences as far from zero as these are where there is none: the two-sided t-test.
+    """The p-value of the two-sided paired t-test: null hypothesis, the mean difference is zero.
 
     Args:
-        differences: of pairs, finite; under two of them, or where all are equal, nothing is known, which is 1.
+        differences: differences of pairs, finite. The p-value is 1 if there are fewer than two or all are equal, as
+            their spread is then unknown.
 
     >>> round(paired_p_value([0.5, 1.5, 1.0]), 4)
     0.0742
@@ -101,9 +102,9 @@ def paired_p_value(differences: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected so that, with all those below a limit, the chance of a single false one is below it too.
+    """Correct p-values of several tests by Holm's method, which controls the family-wise error rate.
 
-    The smallest of m is multiplied by m, the next by m - 1 and so on; none may come out below one before it.
+    It multiplies the smallest of m p-values by m, the next by m - 1, and so on, and keeps the order.
 
     >>> holm([0.04, 0.01, 0.5])
     [0.08, 0.03, 0.5]
@@ -116,15 +117,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def seeds_to_settle(differences: Sequence[float], level: float = 0.95) -> int | None:
-    """How many paired seeds would make the interval exclude zero, were their mean and spread those seen so far.
+    """How many paired seeds would make the interval exclude zero, given the mean and spread so far.
 
     Args:
-        differences: of pairs, at least two, finite.
-        level: of confidence, in (0, 1).
+        differences: differences of pairs, finite, at least two.
+        level: confidence level, in (0, 1).
 
     Returns:
-        the number of pairs in all, >= 2; ``None`` where the mean is zero, all are equal, or more than a million would
-        be needed.
+        The total number of pairs, >= 2; ``None`` if the mean is zero, all differences are equal, or more than
+        ``MOST_SEEDS`` would be needed.
 
     Raises:
         ValueError: fewer than two differences, or as in ``mean_interval``.
@@ -134,14 +135,14 @@ def seeds_to_settle(differences: Sequence[float], level: float = 0.95) -> int | 
     """
     _check(differences, level)
     if len(differences) < 2:
-        raise ValueError("one difference has no spread: two seeds are the least.")
+        raise ValueError("one difference has no spread: run at least two seeds.")
     mean, spread = abs(math.fsum(differences) / len(differences)), deviation(differences)
     if spread == 0:
         return None
     low, high = 1, 2
     while high <= MOST_SEEDS and not _settled(mean, spread, high, level):
         low, high = high, 2 * high
-    while high - low > 1:  # the interval narrows with every seed, so halving finds the first that is enough
+    while high - low > 1:  # the interval narrows with every seed, so bisection finds the first that suffices
         middle = (low + high) // 2
         low, high = (low, middle) if _settled(mean, spread, middle, level) else (middle, high)
     return high if high <= MOST_SEEDS else None
@@ -152,13 +153,13 @@ def _settled(mean: float, spread: float, n: int, level: float) -> bool:
 
 
 def quantile(freedom: int, level: float) -> float:
-    """How many standard errors the interval reaches to either side.
+    """The half-width of a t-interval in standard errors.
 
     Args:
         freedom: degrees of freedom, >= 1.
-        level: of confidence, in (0, 1).
+        level: confidence level, in (0, 1).
     """
-    from scipy.special import stdtrit  # scipy.stats takes a second to import
+    from scipy.special import stdtrit  # scipy.stats would take a second to import
 
     return float(stdtrit(freedom, (1 + level) / 2))
 
@@ -171,6 +172,6 @@ def deviation(values: Sequence[float]) -> float:
 
 def _check(values: Sequence[float], level: float) -> None:
     if not values or not all(math.isfinite(v) for v in values):
-        raise ValueError(f"finite values are needed, at least one, and these are {list(values)}.")
+        raise ValueError(f"values must be finite, and at least one: {list(values)}.")
     if not 0 < level < 1:
         raise ValueError(f"level={level} must satisfy 0 < level < 1, as 0.95.")
