@@ -145,7 +145,7 @@ def test_only_what_moves_is_counted() -> None:
 def test_what_cannot_be_right_is_refused() -> None:
     with pytest.raises(ValueError, match=r"technique=freeze leaves nothing to train"):
         freezing("['*']")
-    with pytest.raises(ValueError, match=r"technique\.freeze\.patterns has no_such, which is the name of no parameter"):
+    with pytest.raises(ValueError, match=r"technique\.freeze\.patterns has no_such, which matches no parameter"):
         freezing("[no_such]")
 
     class Strange(Technique):

@@ -1,7 +1,7 @@
-"""What the initialisations have in common: they redraw the weights of linear and convolutional layers.
+"""The base class of initialisations, which redraw the weights of linear and convolutional layers.
 
-An initialisation is called with the module. One that needs data names ``batch`` as a second argument of its call and is
-given the first training batch, normalised and on the CPU.
+An initialisation is called with the module. If its call names a second argument ``batch``, it also receives the first
+training batch, normalised and on the CPU.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTran
 
 @dataclass(frozen=True)
 class Initializer:
-    """The base: every linear and convolutional weight is drawn by ``fill``.
+    """The base class: ``fill`` draws every linear and convolutional weight.
 
-    Embeddings, norms, recurrent layers and the packed input weights of attention stay as their constructors made them.
+    Embeddings, norms, recurrent layers and the packed input weights of attention keep their constructors' values.
 
     Args:
-        biases: what becomes of the biases of these layers: ``zero``, or ``keep`` as the constructor made them.
+        biases: the biases of these layers: ``zero``, or ``keep`` the constructors' values.
     """
 
     biases: Literal["zero", "keep"]
@@ -32,10 +32,10 @@ class Initializer:
         check_fields(self, "init.")
 
     def __call__(self, model: nn.Module) -> None:
-        """Initialise the module in place; the global random state has been set from the run's seed.
+        """Initialise the module in place; the global generators are already seeded.
 
         Raises:
-            ValueError: the model has no such layer, or the shape of one is not known yet.
+            ValueError: the model has no such layer, or a layer's shape is not known yet.
         """
         layers = [(name, m) for name, m in model.named_modules() if isinstance(m, (nn.Linear, *CONVOLUTIONS))]
         if not layers:
@@ -52,7 +52,7 @@ class Initializer:
                 f"init comes before the first batch, and the layer {name} is lazy: its shape is not known. "
                 "Type init=default, or give the layer its size."
             )
-        if weight is None:  # computed by a parametrisation, so writing into it would be lost
+        if weight is None:  # a parametrisation computes this weight, so writing to it would be lost
             raise ValueError(
                 f"init cannot draw the weight of the layer {name}, which is computed from others. Type init=default."
             )
@@ -61,5 +61,5 @@ class Initializer:
             nn.init.zeros_(bias)
 
     def fill(self, weight: Tensor) -> None:
-        """Draw one weight in place."""
+        """Draw one weight, in place."""
         raise AssertionError(f"{type(self).__name__} defines no fill")

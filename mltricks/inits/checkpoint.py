@@ -1,7 +1,7 @@
 """Start from the weights of another run, by name: parameters, and buffers such as the statistics of batch norm.
 
-Inputs are normalised with the statistics of the new data. What techniques added to the other run (a projector, an
-average) is not read: the weights are those that the other run predicts with.
+Inputs are normalised with the statistics of the new data. The weights are those that the other run predicts with;
+tensors that techniques added there (a projector, an average) are not read.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from mltricks.config.values import check_fields
 from mltricks.weights import BUFFER, PARAM, RAW, load_weights
 
 SHOWN = 4
-"""Names printed at most of the tensors that are new or unused."""
+"""Maximum number of names to print of new or unused tensors."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Copy the tensors of the same name; the others stay as their constructors made them.
+    """Copy the tensors of the same name; the others keep their constructors' values.
 
     Args:
         checkpoint: output folder of the other run, or its ``best.safetensors``.
-        include: patterns (``*``, ``?``, ``[..]``) of the names of tensors to take.
-        exclude: patterns of names that are left out all the same.
+        include: patterns (``*``, ``?``, ``[..]``) of the names of tensors to copy.
+        exclude: patterns of names to leave out of those.
 
     Raises:
-        ValueError: no checkpoint is given; where it is used: there are no weights, no name agrees, or a tensor has
-            another shape.
+        ValueError: no checkpoint is given; on use: there are no weights, no name matches, or a tensor has another
+            shape.
     """
 
     checkpoint: str | None
@@ -45,7 +45,7 @@ class Checkpoint:
             raise ValueError("init.checkpoint is missing. Type init.checkpoint=DIR, the output folder of a run.")
 
     def __call__(self, model: nn.Module) -> str:
-        """Fill the module in place; what was taken, and what is new, in words."""
+        """Fill the module in place; return a message that names new and unused tensors."""
         found = stored(Path(str(self.checkpoint)))
         mine = {name: t for name, t in [*model.named_parameters(), *model.named_buffers()] if self.wants(name)}
         taken = mine.keys() & found.keys()
@@ -59,7 +59,7 @@ class Checkpoint:
         return f"init: {len(taken)} tensors from {self.checkpoint}; new: {some(new)}; unused: {some(unused)}"
 
     def wants(self, name: str) -> bool:
-        """Whether a tensor of the model is to be taken from the other run."""
+        """Whether to copy a tensor of the model from the other run."""
         return any(fnmatchcase(name, p) for p in self.include) and not any(fnmatchcase(name, p) for p in self.exclude)
 
     def check(self, mine: dict[str, Tensor], found: dict[str, Tensor], taken: set[str]) -> None:
@@ -83,10 +83,10 @@ def stored(path: Path) -> dict[str, Tensor]:
     raw = RAW if any(name.startswith(RAW) for name in weights) else ""
     prefixes = (raw + PARAM, raw + BUFFER)
     own = {n.removeprefix(p): t for p in prefixes for n, t in weights.items() if n.startswith(p)}
-    return {name: t for name, t in own.items() if "/" not in name}  # a slash marks what a technique added
+    return {name: t for name, t in own.items() if "/" not in name}  # a slash marks tensors that a technique added
 
 
 def some(names: list[str]) -> str:
-    """The first few of names, and how many more there are."""
+    """The first few names, and the number of further ones."""
     rest = len(names) - SHOWN
     return (", ".join(names[:SHOWN]) or "none") + (f" and {rest} more" if rest > 0 else "")

@@ -9,7 +9,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Default:
-    """Leave every layer as its constructor made it."""
+    """Keep the values that every layer's constructor drew."""
 
     def __call__(self, model: nn.Module) -> None:
-        """Initialise the module in place; the global random state has been set from the run's seed."""
+        """Do nothing."""

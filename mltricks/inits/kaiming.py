@@ -1,4 +1,4 @@
-"""Weights that keep the variance of activations (or of gradients) through rectifiers.
+"""Kaiming initialisation: weights that keep the variance of activations (or gradients) through rectifiers.
 
 Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", 2015, arXiv:1502.01852, equations 10 and 14; drawn by
 ``torch.nn.init``.
@@ -22,11 +22,11 @@ class Kaiming(Initializer):
     Args:
         distribution: ``uniform`` or ``normal``.
         mode: ``fan_in`` keeps the variance of activations, ``fan_out`` that of gradients.
-        nonlinearity: what follows the layers; its gain is ``torch.nn.init.calculate_gain``'s.
-        negative_slope: slope of leaky_relu below zero, >= 0; 0 with every other.
+        nonlinearity: the activation after the layers; its gain is ``torch.nn.init.calculate_gain``'s.
+        negative_slope: slope of leaky_relu below zero, >= 0; 0 for every other nonlinearity.
 
     Raises:
-        ValueError: a slope without leaky_relu.
+        ValueError: a ``negative_slope`` without leaky_relu.
     """
 
     distribution: Literal["uniform", "normal"]

@@ -1,4 +1,4 @@
-"""Weights with orthogonal rows or columns, whichever are fewer.
+"""Orthogonal initialisation: weights with orthonormal rows or columns, whichever are fewer.
 
 Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
 networks", 2014, arXiv:1312.6120; drawn by ``torch.nn.init``.
@@ -20,7 +20,7 @@ class Orthogonal(Initializer):
     """W W^T = gain^2 I, or W^T W = gain^2 I for a weight with more rows than columns.
 
     Args:
-        gain: what every weight is multiplied with, > 0.
+        gain: factor on every weight, > 0.
     """
 
     gain: Positive

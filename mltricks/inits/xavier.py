@@ -1,4 +1,4 @@
-"""Weights whose variance is the inverse of the mean of fan-in and fan-out.
+"""Xavier initialisation: the variance of weights is the inverse of the mean of fan-in and fan-out.
 
 Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010,
 equations 12 and 16; drawn by ``torch.nn.init``.
@@ -21,7 +21,7 @@ class Xavier(Initializer):
 
     Args:
         distribution: ``uniform`` or ``normal``.
-        gain: what every weight is multiplied with, > 0.
+        gain: factor on every weight, > 0.
     """
 
     distribution: Literal["uniform", "normal"]

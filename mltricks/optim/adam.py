@@ -1,4 +1,4 @@
-"""Adam, with its decay as an L2 term.
+"""Adam, with weight decay as an L2 term in the gradient.
 
 Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, arXiv:1412.6980, algorithm 1, in the form of
 ``torch.optim.Adam`` (epsilon outside the bias-corrected root). Cost: two tensors per parameter.
@@ -21,11 +21,11 @@ from mltricks.optim.kernels import WithKernel, numbers
 
 @dataclass(frozen=True)
 class Adam(WithKernel):
-    """p = p - lr m_hat / (sqrt(v_hat) + eps), with m, v the averages of g and g^2, where g includes weight_decay p.
+    """p = p - lr m_hat / (sqrt(v_hat) + eps); m and v are the averages of g and g^2, and g includes weight_decay p.
 
     Args:
-        beta1: share of the average gradient that is kept, in [0, 1).
-        beta2: share of the average squared gradient that is kept, in [0, 1).
+        beta1: decay rate of the average gradient, in [0, 1).
+        beta2: decay rate of the average squared gradient, in [0, 1).
         eps: added to the root, > 0.
     """
 
@@ -38,7 +38,7 @@ class Adam(WithKernel):
     kernel: ClassVar[Any] = staticmethod(torch._fused_adam_)
 
     def decayed(self, grads: list[Tensor], params: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Gradients and parameters after the decay."""
+        """The gradients and parameters with weight decay applied."""
         return foreach.axpy(self.weight_decay, params, grads), params
 
     def rule(
@@ -47,7 +47,8 @@ class Adam(WithKernel):
         grads, params = self.decayed(grads, params)
         mean = foreach.lerp(slots["mean"], grads, 1 - self.beta1)
         square = foreach.addcmul(foreach.mul(slots["square"], self.beta2), grads, grads, 1 - self.beta2)
-        # mean / share1 / (sqrt(square / share2) + eps), with the shares brought in front, as they are 0-d and cheap
+        # mean / bias1 / (sqrt(square / bias2) + eps): the bias corrections are 0-d, so fold them into step size
+        # and eps, which saves two passes over the tensors
         root = missing_share(self.beta2, count).sqrt()
         step_size = self.lr * root / missing_share(self.beta1, count)
         denominator = foreach.shift(foreach.sqrt(square), self.eps * root)
@@ -75,7 +76,7 @@ class Adam(WithKernel):
 
 
 def missing_share(beta: float | Tensor, count: Tensor) -> Tensor:
-    """1 - beta^count, the share of an average that its start at zero does not take up; exact where beta is close to 1.
+    """The bias correction 1 - beta^count of an average that starts at zero; accurate also for beta close to 1.
 
     >>> missing_share(0.75, torch.tensor(2.0))
     tensor(0.4375)

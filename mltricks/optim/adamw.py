@@ -17,7 +17,7 @@ from mltricks.optim.adam import Adam
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """p = (1 - lr weight_decay) p, then Adam's step with the plain gradient."""
+    """p = (1 - lr weight_decay) p, then Adam's step with the gradient alone."""
 
     kernel = staticmethod(torch._fused_adamw_)
 

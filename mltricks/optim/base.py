@@ -1,4 +1,4 @@
-"""What every optimiser is: ``init`` makes its tensors, ``update`` is one pure step."""
+"""The base class of optimisers: ``init`` creates an optimiser's tensors, ``update`` is one pure step."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Slots = dict[str, list[Tensor]]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """The base: turns the dicts of the state into lists, and splits off the parameters that are not decayed.
+    """The base class. It converts the dicts of the state to lists, and separates parameters without weight decay.
 
-    A subclass gives ``slots``, the names of its tensors per parameter, and ``rule``, its arithmetic on lists. One that
-    has a kernel for it derives from ``mltricks.optim.kernels.WithKernel``.
+    A subclass defines ``slots``, the names of its tensors per parameter, and ``rule``, its arithmetic on lists. A
+    subclass with a fused kernel derives from ``mltricks.optim.kernels.WithKernel``.
 
     Args:
         lr: learning rate, > 0.
-        weight_decay: strength of the decay, >= 0; what it multiplies is the subclass's definition.
-        no_decay: patterns of parameter names that are not decayed; see ``matching`` for the words it knows.
+        weight_decay: strength of the decay, >= 0; the subclass defines where it enters.
+        no_decay: name patterns of parameters without decay; ``matching`` lists the special words.
     """
 
     lr: Positive
@@ -38,14 +38,14 @@ class Optimizer:
     traceable: ClassVar[bool] = True
     """Whether engines may trace ``update``."""
     learning_rates: ClassVar[tuple[str, ...]] = ("lr",)
-    """The fields that the ``scheduler`` group drives."""
+    """The fields that the ``scheduler`` group schedules."""
 
     def __post_init__(self) -> None:
         check_fields(self, "optim.")
         object.__setattr__(self, "_names", {})
 
     def init(self, params: Params) -> Opt:
-        """The optimiser's tensors at the start: zeros for every slot and parameter, and the count of updates.
+        """The initial tensors: zeros for every slot and parameter, and the count of updates.
 
         Raises:
             ValueError: a pattern matches no parameter.
@@ -64,11 +64,11 @@ class Optimizer:
 
         Args:
             grads: gradients by parameter name, shaped as the parameters.
-            opt: what ``init`` or the last ``update`` returned.
+            opt: the result of ``init`` or of the last ``update``.
             params: parameters by name.
 
         Returns:
-            New parameters and new optimiser tensors; the given ones are untouched.
+            New parameters and new optimiser tensors; the given ones stay unchanged.
         """
         new_params = dict(params)
         new_opt: Opt = {slot: dict(held) for slot, held in opt.items() if slot != "count"}
@@ -84,25 +84,25 @@ class Optimizer:
     def apply(
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
     ) -> tuple[list[Tensor], Slots]:
-        """Compute ``rule``, in whichever way is fastest."""
+        """Compute ``rule``; subclasses override this with a faster way."""
         return self.rule(grads, slots, params, count)
 
     def rule(
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
     ) -> tuple[list[Tensor], Slots]:
-        """The arithmetic: gradients, slots and parameters to new parameters and slots; ``count`` starts at 1."""
+        """Compute new parameters and slots from gradients, slots and parameters; ``count`` starts at 1."""
         raise AssertionError(f"{type(self).__name__} defines no rule")
 
     def choose(self, params: Params) -> list[list[str]]:
-        """The names of the parameters that each of ``rules`` is for."""
+        """The names of the parameters that each of ``rules`` updates."""
         return [list(params)]
 
     def rules(self) -> Sequence[Optimizer]:
-        """The optimisers that share the parameters, with the present hyperparameters."""
+        """The optimisers that divide the parameters among them, with the present hyperparameters."""
         return (self,)
 
     def groups(self, params: Params) -> list[tuple[list[str], Optimizer]]:
-        """Lists of names, each with the optimiser to use for them; those that are not decayed stand apart."""
+        """Groups of parameter names, each with its optimiser; parameters without decay form their own groups."""
         names, cache = tuple(params), self._names  # type: ignore[attr-defined]
         if names not in cache:
             spared = matching(self.no_decay, params)
@@ -119,14 +119,14 @@ class Optimizer:
 
 
 def matching(patterns: Sequence[str], params: Params) -> set[str]:
-    """The names of the parameters that any of the patterns means.
+    """The names of the parameters that match any of the patterns.
 
     Args:
         patterns: names with ``* ? [ ]``, or one of these words: ``norm_and_bias``, every parameter of one dimension or
             none; ``embedding``, those whose name contains ``emb``; ``first`` and ``head``, the first and the last
-            of the model's parameters with two dimensions or more, in the order in which its layers are declared; a
-            model with embeddings and nothing called ``head`` ties the two, and ``embedding`` means both.
-        params: parameters by name; those a technique added (their names have a slash) are never ``first`` or ``head``.
+            of the model's parameters with two dimensions or more, in the order of declaration. In a model with
+            embeddings and no ``head`` the two are tied, and ``embedding`` is both.
+        params: parameters by name; those of techniques (their names have a slash) are never ``first`` or ``head``.
 
     >>> params = {"a.weight": torch.ones(2, 2), "b.weight": torch.ones(2, 2), "b.bias": torch.ones(2)}
     >>> sorted(matching(["head", "norm_and_bias"], params))
@@ -144,7 +144,7 @@ def _matrices(params: Params) -> list[str]:
 
 
 def _tied(params: Params) -> bool:
-    """Whether the output is made with the embedding's weight: then the last matrix is one of a hidden layer."""
+    """Whether the output layer shares the embedding's weight; the last matrix is then in a hidden layer."""
     matrices = _matrices(params)
     return any("emb" in name for name in matrices) and "head" not in matrices[-1]
 
@@ -158,13 +158,11 @@ _WORDS: dict[str, Callable[[Params], list[str]]] = {
 
 
 def check_patterns(key: str, patterns: Sequence[str], params: Params) -> None:
-    """Refuse a pattern that means no parameter, as it would change nothing; words may come to nothing.
+    """Refuse a pattern that matches no parameter, because it has no effect; special words may match none.
 
     Raises:
         ValueError: names the pattern and the nearest parameters.
     """
     for pattern in patterns:
         if pattern not in _WORDS and not matching([pattern], params):
-            raise ValueError(
-                f"{key} has {pattern}, which is the name of no parameter. {suggest(pattern, [*params, *_WORDS])}"
-            )
+            raise ValueError(f"{key} has {pattern}, which matches no parameter. {suggest(pattern, [*params, *_WORDS])}")

@@ -1,9 +1,8 @@
-"""The fused kernel of an optimiser as one operation of a traced graph, of one trial or of a stack of trials.
+"""An optimiser's fused kernel as one operation of a traced graph, for a single trial or a stack of trials.
 
-Written out, an update walks over every tensor once for each of its ten operations; the kernel walks once for all of
-them. It takes numbers and the tensors of one trial, so a stack calls it trial by trial: that pays where an optimiser
-has many operations and a trial many elements, and only on the CPU, as a GPU would be waited for until it gives the
-numbers.
+An unfused update makes about ten passes over every tensor; the fused kernel makes one. It takes Python numbers and the
+tensors of one trial, so a stack calls it trial by trial. That is faster if the optimiser has many operations and a
+trial has many elements. It is for the CPU only: reading the numbers from a GPU would synchronise.
 
 Legend: K trials.
 """
@@ -22,15 +21,15 @@ from mltricks.technique import bind, float_fields
 
 _RECORDING: ContextVar[str] = ContextVar("recording", default="")
 _RULES: list[tuple[Any, list[str]]] = []
-"""The optimisers in recorded graphs, and which of their floats are tensors: an operation is given a number for each."""
+"""The optimisers of traced graphs, each with the names of its tensor floats; operations refer to the index."""
 
 
 @contextmanager
 def fused_nodes(of: Literal["one", "many", ""]) -> Iterator[None]:
-    """Inside this block kernels are recorded as one operation.
+    """Within this context, tracing records a fused kernel as one operation.
 
     Args:
-        of: one trial, or many, for each of which the kernel is called; empty: they are not recorded.
+        of: ``one`` trial, or ``many``, for each of which the kernel is called; empty: record the unfused operations.
     """
     token = _RECORDING.set(of)
     try:
@@ -40,7 +39,7 @@ def fused_nodes(of: Literal["one", "many", ""]) -> Iterator[None]:
 
 
 def fits(optim: Any, params: Sequence[Tensor], grads: Sequence[Tensor]) -> bool:
-    """Whether the kernel of an optimiser is to be recorded as one operation on these."""
+    """Whether to record the optimiser's kernel as one operation for these tensors."""
     recording, large = _RECORDING.get(), optim.fused_from
     if not recording or large is None or (recording == "many" and sum(p.numel() for p in params) < large * len(params)):
         return False
@@ -51,19 +50,19 @@ def fits(optim: Any, params: Sequence[Tensor], grads: Sequence[Tensor]) -> bool:
 
 
 def fed_to(optim: Any) -> list[str]:
-    """The floats of an optimiser that are tensors."""
+    """The names of an optimiser's floats that are tensors."""
     return [name for name in float_fields(type(optim)) if isinstance(getattr(optim, name), Tensor)]
 
 
 def with_numbers(optim: Any) -> Any:
-    """An optimiser with numbers in the place of tensors."""
+    """The optimiser with numbers in place of tensors."""
     return bind(optim, dict.fromkeys(fed_to(optim), 0.0))
 
 
 def update(
     rule: Any, grads: list[Tensor], slots: dict[str, list[Tensor]], params: list[Tensor], count: Tensor
 ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
-    """As ``Optimizer.rule``, by the kernel."""
+    """The same as ``Optimizer.rule``, by the fused kernel."""
     fed = fed_to(rule)
     _RULES.append((with_numbers(rule), fed))
     flat = [t for slot in rule.slots for t in slots[slot]]
@@ -82,18 +81,18 @@ def update_in_place(
     count: Tensor,
     floats: list[Tensor],
 ) -> list[Tensor]:
-    """The kernel on tensors that may be written into.
+    """Run the kernel in place on parameters and slots.
 
     Args:
-        rule: number of the optimiser.
-        trials: K, the length of the first axis of the tensors; 0: there is one trial and no such axis.
+        rule: index of the optimiser in ``_RULES``.
+        trials: K, the length of the tensors' first axis; 0 for a single trial without that axis.
         grads, params: of the parameters.
         slots: of the optimiser, slot after slot.
         count: of updates.
-        floats: that are fed: 0-d, or (K,).
+        floats: the hyperparameters that are tensors: 0-d, or (K,).
 
     Returns:
-        The parameters, and then the slots.
+        The parameters, followed by the slots.
     """
     optim, fed = _RULES[rule]
     grads = [_like(g, p) for g, p in zip(grads, params, strict=True)]
@@ -116,7 +115,7 @@ def _by_name(optim: Any, slots: list[Tensor], num_params: int) -> dict[str, list
 
 
 def _like(grad: Tensor, param: Tensor) -> Tensor:
-    """A gradient in the storage order of its parameter, in which the kernel walks over both."""
+    """The gradient in its parameter's memory layout: the kernel iterates over both in memory order."""
     return grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
 
 
@@ -129,19 +128,19 @@ def _update(
     count: Tensor,
     floats: list[Tensor],
 ) -> list[Tensor]:
-    """As ``update_in_place``, on copies."""
+    """The same as ``update_in_place``, on copies."""
     params = [_copy(p, trials) for p in params]
     held = [torch.empty_like(p).copy_(s) for p, s in zip(params * (len(slots) // len(params)), slots, strict=True)]
     return update_in_place(rule, trials, grads, held, params, count, floats)
 
 
 def _copy(param: Tensor, trials: int) -> Tensor:
-    """A copy; of several trials with one after another."""
+    """A copy; for several trials contiguous, so that each trial is one block."""
     return param.clone(memory_format=torch.contiguous_format if trials else torch.preserve_format)
 
 
 def _of_all_trials(info: Any, dims: Any, rule: int, trials: int, *tensors: Any) -> tuple[list[Tensor], list[int]]:
-    """What ``vmap`` makes of it: the operation on tensors with an axis of trials, which comes first."""
+    """The ``vmap`` rule: the operation on tensors with a leading axis of trials."""
     assert trials == 0, "there is one axis of trials"
     grads, slots, params, count, floats = tensors
 
@@ -161,7 +160,7 @@ def _of_all_trials(info: Any, dims: Any, rule: int, trials: int, *tensors: Any) 
 
 
 def in_place_form(target: Any) -> Callable[..., Any] | None:
-    """What to call in place of the operation where parameters and slots may be written into."""
+    """The in-place form of the operation, for graphs that may overwrite parameters and slots."""
     return update_in_place if target is OPERATION else None
 
 

@@ -1,6 +1,6 @@
-"""Kernels that make an optimiser's update fast: in place, over all tensors at once.
+"""Fused kernels: an optimiser's update in place, over all tensors at once.
 
-Nothing here changes what an optimiser computes. One needs ``init`` and ``update`` alone; the step finds the rest here.
+They change the speed and not the result. An optimiser needs only ``init`` and ``update``; kernels are optional.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from mltricks.optim.base import Opt, Optimizer, Slots
 from mltricks.technique import Params
 
 Update = Callable[[Params, Opt, Params], tuple[Params, Opt]]
-"""Gradients, the optimiser's tensors and parameters to new parameters and tensors."""
+"""Maps gradients, optimiser tensors and parameters to new parameters and optimiser tensors."""
 
 
 def update_of(optim: Any, donate: bool, may_be_undone: bool) -> Update:
-    """The way in which an optimiser updates.
+    """Choose the update function of an optimiser.
 
     Args:
         optim: the optimiser.
-        donate: it may write into the tensors that it is given.
-        may_be_undone: the old tensors are needed afterwards, and the step rounds the same on every engine.
+        donate: whether it may overwrite the given tensors.
+        may_be_undone: whether the old tensors are needed afterwards; the update is then unfused on every engine, so
+            that all round alike.
     """
     if may_be_undone:
 
@@ -38,13 +39,13 @@ def update_of(optim: Any, donate: bool, may_be_undone: bool) -> Update:
 
 
 class WithKernel(Optimizer):
-    """An optimiser whose ``rule`` can also be done in place, by ``fused``."""
+    """An optimiser with a fused kernel, ``fused``, that computes ``rule`` in place."""
 
     fused_from: ClassVar[int | None] = None
-    """Elements a tensor, on average, from which a stack has ``fused`` for each trial and not ``rule`` for all of them;
-    ``None``: a recorded step always has ``rule``."""
+    """Mean elements per tensor from which a stack calls ``fused`` for each trial instead of ``rule`` for all trials;
+    ``None``: traced steps always use ``rule``."""
     kernel_is_the_rule: ClassVar[bool] = True
-    """Whether ``fused`` does what ``rule`` does: a subclass may have changed the one and inherited the other."""
+    """Whether ``fused`` computes the same as ``rule``: false if a subclass overrides only ``rule``."""
 
     def __init_subclass__(cls) -> None:
         def nearest(*names: str) -> int:
@@ -53,7 +54,7 @@ class WithKernel(Optimizer):
         cls.kernel_is_the_rule = nearest("fused", "kernel") <= nearest("rule", "decayed")
 
     def update_in_place(self, grads: Params, opt: Opt, params: Params) -> tuple[Params, Opt]:
-        """As ``update``, writing into the given tensors where there is a way to and the floats are numbers."""
+        """The same as ``update``, but in place if there is a kernel and the floats are numbers."""
         if not (self.kernel_is_the_rule and self.can_fuse()):
             return self.update(grads, opt, params)
         opt["count"].add_(1)
@@ -66,34 +67,34 @@ class WithKernel(Optimizer):
         return params, opt
 
     def can_fuse(self) -> bool:
-        """Whether ``fused`` may be used with these hyperparameters."""
+        """Whether ``fused`` supports these hyperparameters."""
         return False
 
     def apply(
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
     ) -> tuple[list[Tensor], Slots]:
-        """``rule``, or where a graph is recorded that shall have the fused kernel in it, that."""
+        """Compute ``rule``, or record the fused kernel if the graph being traced should contain it."""
         if self.kernel_is_the_rule and fused_node.fits(self, params, grads):
             return fused_node.update(self, grads, slots, params, count)
         return self.rule(grads, slots, params, count)
 
     def fused(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> None:
-        """The same arithmetic in place, on slots and parameters; the gradients are only read."""
+        """Compute ``rule`` in place on slots and parameters; gradients are not changed."""
         raise AssertionError(f"{type(self).__name__} defines no fused kernel")
 
 
 def numbers(*values: Any) -> bool:
     """Whether all values are plain numbers rather than tensors."""
-    for value in values:  # noqa: SIM110 (called at every update, and twice as fast as all())
+    for value in values:  # noqa: SIM110 (runs at every update, and is twice as fast as all())
         if not isinstance(value, (float, int)):
             return False
     return True
 
 
 def laid_out(held: Params, names: Sequence[str], params: Sequence[Tensor], strides: Sequence[Any]) -> list[Tensor]:
-    """The named tensors in the storage order of their parameters, put back into ``held`` where they were not.
+    """The named tensors in their parameters' memory layout; converted tensors also replace those in ``held``.
 
-    The fused kernels walk both in memory order and do not look at strides.
+    The fused kernels iterate in memory order and ignore strides, so the layouts must agree.
     """
     tensors = [held[name] for name in names]
     if [t.stride() for t in tensors] != strides:

@@ -1,7 +1,7 @@
-"""Lion: the sign of an interpolated momentum is the step.
+"""Lion: the step is the sign of an interpolated momentum.
 
 Source: Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023, arXiv:2302.06675, algorithm 2. The authors
-advise a learning rate 3 to 10 times smaller, and a decay as many times larger, than AdamW's.
+advise a learning rate 3 to 10 times smaller than AdamW's, and a decay larger by the same factor.
 Cost: one tensor per parameter.
 """
 
@@ -23,8 +23,8 @@ class Lion(WithKernel):
     """p = p - lr (sign(beta1 m + (1 - beta1) g) + weight_decay p), then m = beta2 m + (1 - beta2) g.
 
     Args:
-        beta1: share of the momentum in the direction of the step, in [0, 1).
-        beta2: share of the momentum that is kept, in [0, 1).
+        beta1: weight of the momentum in the step's direction, in [0, 1).
+        beta2: decay rate of the momentum, in [0, 1).
     """
 
     beta1: Decay

@@ -1,13 +1,13 @@
 """Muon: momentum, orthogonalised by Newton-Schulz iterations, for the hidden matrices; AdamW for everything else.
 
 Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024,
-https://kellerjordan.github.io/posts/muon/, in the form of ``torch.optim.Muon``, widened to convolutions, whose weights
+https://kellerjordan.github.io/posts/muon/, in the form of ``torch.optim.Muon``, extended to convolutions, whose weights
 count as matrices of shape (out, in x height x width).
 Deviation: the iterations run in float32 unless bf16 is asked for, and matrices of one shape are iterated together.
-The rule is torch's with and without Nesterov: on given gradients both agree to rounding over 200 updates. Trained each
-on its own losses, two runs part where one bf16 value of torch's iterations rounds the other way (2e-4 and more).
-Shapes: R rows, C columns of a matrix after turning it so that R <= C; N matrices of one shape.
-Cost: one tensor per hidden matrix and two per other parameter; 3 R^2 C multiply-adds an iteration and matrix.
+The rule is torch's, with and without Nesterov: on the same gradients both agree to rounding over 200 updates. Two full
+training runs diverge (by 2e-4 and more) once one bf16 value of torch's iterations rounds the other way.
+Shapes: R rows, C columns of a matrix after transposing it so that R <= C; N matrices of one shape.
+Cost: one tensor per hidden matrix and two per other parameter; 3 R^2 C multiply-adds per iteration and matrix.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mltricks.optim.kernels import WithKernel, numbers
 from mltricks.technique import Params
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Coefficients of X, X X^T X and (X X^T)^2 X, chosen by the author to raise small singular values fast."""
+"""Coefficients of X, X X^T X and (X X^T)^2 X, which the author chose to raise small singular values fast."""
 SMALLEST_NORM = 1e-7
 
 
@@ -36,15 +36,16 @@ SMALLEST_NORM = 1e-7
 class Muon(WithKernel):
     """m = momentum m + (1 - momentum) g;  p = (1 - lr weight_decay) p - lr sqrt(max(1, rows / columns)) orthogonal(m).
 
-    With Nesterov the direction is (1 - momentum) g + momentum m. The size of m does not matter, only its shape.
+    With Nesterov the direction is (1 - momentum) g + momentum m. The scale of m has no effect.
 
     Args:
-        momentum: share of the average gradient that is kept, in [0, 1).
+        momentum: decay rate of the average gradient, in [0, 1).
         nesterov: look ahead along the momentum.
         iterations: of Newton-Schulz, >= 1.
         dtype: of the iterations: ``fp32``, or ``bf16``, which is faster on a GPU.
-        adam_params: patterns of matrices that AdamW trains instead, besides all parameters of one dimension or none.
-        adam_lr: learning rate of AdamW, > 0; a schedule of the learning rate drives it too.
+        adam_params: patterns of matrices that AdamW trains instead; it always trains parameters of fewer than two
+            dimensions.
+        adam_lr: learning rate of AdamW, > 0; a learning-rate schedule applies to it too.
         beta1, beta2, eps: AdamW's.
     """
 
@@ -62,7 +63,7 @@ class Muon(WithKernel):
     learning_rates = ("lr", "adam_lr")
 
     def init(self, params: Params) -> Opt:
-        """The tensors at the start.
+        """The initial tensors.
 
         Raises:
             ValueError: a pattern matches no parameter, or no matrix is left for Muon.
@@ -80,7 +81,7 @@ class Muon(WithKernel):
         return [[name for name in params if name not in adams], [name for name in params if name in adams]]
 
     def rules(self) -> Sequence[Optimizer]:
-        adamw = object.__new__(AdamW)  # not by its constructor, whose checks are for numbers, and these may be tensors
+        adamw = object.__new__(AdamW)  # skip its constructor: that checks numbers, and these may be tensors
         adamw.__dict__.update(self.__dict__, lr=self.adam_lr)
         return self, adamw
 
@@ -104,13 +105,13 @@ class Muon(WithKernel):
         torch._foreach_add_(params, updates, alpha=-self.lr)
 
     def _updates(self, grads: list[Tensor], momentum: list[Tensor]) -> list[Tensor]:
-        """What is subtracted, but for the learning rate."""
+        """The update directions, before the learning rate."""
         directions = foreach.lerp(grads, momentum, self.momentum) if self.nesterov else momentum
         return orthogonalized(directions, self.iterations, torch.bfloat16 if self.dtype == "bf16" else None)
 
 
 def orthogonalized(tensors: list[Tensor], iterations: int, dtype: torch.dtype | None = None) -> list[Tensor]:
-    """Every tensor as the nearest matrix with orthogonal rows or columns, roughly, times sqrt(max(1, rows / columns)).
+    """Approximately the nearest (semi-)orthogonal matrix of every tensor, times sqrt(max(1, rows / columns)).
 
     Args:
         tensors: of two dimensions or more; the first counts as rows, the others together as columns.
@@ -118,7 +119,7 @@ def orthogonalized(tensors: list[Tensor], iterations: int, dtype: torch.dtype | 
         dtype: to iterate in; ``None`` for the tensors' own.
 
     Returns:
-        Tensors of the given shapes and types.
+        Tensors of the given shapes and dtypes.
     """
     matrices = [t.flatten(1) for t in tensors]
     turned = [m.mT if m.shape[0] > m.shape[1] else m for m in matrices]
@@ -141,15 +142,15 @@ def _like(turned: Tensor, matrix: Tensor, tensor: Tensor) -> Tensor:
 def newton_schulz(x_NRC: Tensor, iterations: int) -> Tensor:
     """Move every singular value towards 1 and keep the singular vectors.
 
-    Five iterations bring what was not tiny to between about 0.7 and 1.2, and no closer: the coefficients are made for
-    speed, and the exact value does not matter.
+    Five iterations bring singular values that were not tiny to between about 0.7 and 1.2. The coefficients favour speed
+    over a closer result, because the exact values do not matter.
 
     Args:
         x_NRC: matrices with R <= C.
         iterations: number of quintic iterations.
 
     Returns:
-        (N, R, C), of the given type.
+        (N, R, C), of the given dtype.
     """
     a, b, c = QUINTIC
     x = x_NRC / torch.linalg.vector_norm(x_NRC, dim=(1, 2), keepdim=True).clamp(min=SMALLEST_NORM)

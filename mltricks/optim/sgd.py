@@ -23,11 +23,11 @@ class SGD(WithKernel):
     """d = g + weight_decay p;  m = momentum m + d;  p = p - lr (m, or d + momentum m with Nesterov).
 
     Args:
-        momentum: share of the last direction that is kept, in [0, 1).
+        momentum: factor on the last direction, in [0, 1).
         nesterov: look ahead along the momentum.
 
     Raises:
-        ValueError: Nesterov without momentum.
+        ValueError: ``nesterov`` without momentum.
     """
 
     momentum: Decay
@@ -55,7 +55,7 @@ class SGD(WithKernel):
         return numbers(self.lr, self.weight_decay, self.momentum)
 
     def fused(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> None:
-        if self.momentum == 0:  # the kernel would leave the slot alone, and a momentum scheduled from 0 goes on from it
+        if self.momentum == 0:  # the kernel would not write the slot, but a momentum scheduled up from 0 needs it
             torch._foreach_copy_(slots["momentum"], foreach.axpy(self.weight_decay, params, grads))
         torch._fused_sgd_(
             params,

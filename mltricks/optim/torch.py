@@ -1,8 +1,8 @@
 """Any optimiser of ``torch.optim`` by its name.
 
-Source: the class's own documentation. Its first update runs the class's own initialisation, so it does what a
-hand-written loop with this class does, bit for bit. Deviation: ``LBFGS`` and ``SparseAdam`` are refused; the one
-evaluates the loss by itself, the other wants sparse gradients.
+Source: the class's own documentation. The first update runs the class's own initialisation, so the result
+equals a hand-written loop with this class bit for bit. Deviation: ``LBFGS`` and ``SparseAdam`` are refused: the first
+evaluates the loss itself, the second needs sparse gradients.
 Cost: the class's.
 """
 
@@ -37,7 +37,7 @@ class Torch(Optimizer):
         arguments: the class's further arguments; ``None`` for none.
 
     Raises:
-        ValueError: an unknown or unfit class, or arguments that it does not take.
+        ValueError: an unknown or unsupported class, or unknown arguments.
     """
 
     weight_decay: NonNegative | None  # type: ignore[assignment]
@@ -70,10 +70,10 @@ class Torch(Optimizer):
         object.__setattr__(self, "_live", {})
 
     def init(self, params: Params) -> Opt:
-        """Tensors of the shapes that the class will keep; their values do not count before the first update.
+        """Tensors shaped as the class's state; their values are not used before the first update.
 
         Raises:
-            ValueError: the class refuses these parameters, or keeps something that is no tensor.
+            ValueError: the class refuses these parameters, or has state that is no tensor.
         """
         check_patterns("optim.no_decay", self.no_decay, params)
         opt: Opt = map_state(torch.zeros_like, self._discover(params))
@@ -95,20 +95,20 @@ class Torch(Optimizer):
         return params, opt
 
     def _resume(self, opt: Opt, params: Params) -> Any:
-        """The object of the last update, if it holds these very tensors; else a new one with their values."""
+        """The ``torch.optim`` object of the last update if it holds these tensors, else a new one with their values."""
         held = self._live  # type: ignore[attr-defined]
         if held.get("opt") is opt and [id(p) for p in params.values()] == [id(p) for p in held["params"]]:
             return held["optimizer"]
         live = self._split(params)
-        if int(opt["count"]) > 0:  # before that, the class initialises its state as it likes
+        if int(opt["count"]) > 0:  # before the first update the class initialises its state itself
             like = self._discover(params)
             for slot, tensors in like.items():
-                for name, tensor in tensors.items():  # torch keeps some scalars on the host
+                for name, tensor in tensors.items():  # torch keeps some scalars on the CPU
                     live.state[params[name]][slot] = opt[slot][name].to(tensor.device)
         return live
 
     def _discover(self, params: Params) -> Opt:
-        """The state that the class keeps, found by an update of copies."""
+        """The state of the class, found by an update of copies."""
         copies = {name: p.clone() for name, p in params.items()}
         live = self._split(copies)
         _step(live, map_state(torch.zeros_like, copies), copies, self.lr, self.weight_decay)
@@ -136,9 +136,9 @@ def find(name: str) -> Any:
     """The class of ``torch.optim`` with this name.
 
     Raises:
-        ValueError: there is none, or it cannot be used here.
+        ValueError: the class does not exist, or is not supported.
     """
-    import torch.optim  # here, because it costs a second
+    import torch.optim  # imported here, because it takes a second
 
     known = {n: c for n, c in vars(torch.optim).items() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)}
     del known["Optimizer"]
@@ -154,7 +154,7 @@ def find(name: str) -> Any:
 
 
 def _step(live: Any, grads: Params, params: Params, lr: float, weight_decay: float | None) -> None:
-    """Let a ``torch.optim`` object make one update of the parameters it holds."""
+    """Run one update of a ``torch.optim`` object on its parameters."""
     for group in live.param_groups:
         group["lr"] = lr
         if weight_decay is not None and not group["spared"]:
@@ -168,10 +168,10 @@ def _step(live: Any, grads: Params, params: Params, lr: float, weight_decay: flo
 
 
 def _state(live: Any, params: Params) -> Opt:
-    """The tensors that a ``torch.optim`` object keeps, by slot and parameter.
+    """The state tensors of a ``torch.optim`` object, by slot and parameter.
 
     Raises:
-        ValueError: it keeps something else.
+        ValueError: the state holds something else than tensors.
     """
     opt: Opt = {}
     for name, p in params.items():
