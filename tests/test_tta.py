@@ -95,7 +95,7 @@ def test_it_stands_on_either_side_of_the_average() -> None:
     ("overrides", "message"),
     [
         (["flip=false"], "technique.tta.flip=false and technique.tta.shift=0 change nothing"),
-        (["shift=8"], "technique.tta.shift=8 moves images of 8 pixels out of sight"),
+        (["shift=8"], "technique.tta.shift=8 moves images of 8 pixels out of view"),
         (["shift=-1"], "technique.tta.shift=-1 is out of range"),
         (["average=votes"], "technique.tta.average=votes is not an option. Allowed: logits"),
     ],

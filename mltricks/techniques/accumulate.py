@@ -1,8 +1,8 @@
-"""Gradient accumulation: the gradient of a batch as the mean over micro-batches, so that memory holds one at a time.
+"""Gradient accumulation: average the gradient over micro-batches, so that memory holds one micro-batch at a time.
 
 Source: common practice; the equality with the gradient of the whole batch holds for a loss that is a mean over samples.
-Deviation: pieces of unequal size count by their number of samples, so a batch need not be divisible.
-Batch norm sees micro-batches, one after another. A loss over pairs of samples (contrastive) loses pairs across them.
+Deviation: unequal micro-batches are weighted by their number of samples, so a batch need not be divisible.
+Batch norm sees each micro-batch in turn. A loss over pairs of samples (contrastive) loses pairs across micro-batches.
 Cost: ``num_micro`` smaller forward and backward passes, and one more copy of the gradient.
 """
 
@@ -22,11 +22,11 @@ from mltricks.technique import GradFn, Own, Params, Technique
 class Accumulate(Technique):
     """g = sum over micro-batches of (their share of the samples) (their gradient).
 
-    Last in the list, the rest sees the gradient of the whole batch. In front of another technique that changes
-    gradients, that one sees a micro-batch at a time: ``[accumulate,sam]`` perturbs for each, ``[sam,accumulate]`` once.
+    The techniques before it in the list see the gradient of the whole batch; those after it see one micro-batch at a
+    time: ``[sam,accumulate]`` perturbs once per batch, ``[accumulate,sam]`` once per micro-batch.
 
     Args:
-        num_micro: number of pieces that a batch is cut into, >= 1.
+        num_micro: number of micro-batches per batch, >= 1.
     """
 
     num_micro: Count

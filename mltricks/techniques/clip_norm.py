@@ -1,9 +1,9 @@
-"""Clipping the gradient by its global norm.
+"""Gradient clipping by global norm.
 
 Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", 2013, arXiv:1211.5063,
 algorithm 1, in the form of ``torch.nn.utils.clip_grad_norm_``.
-Deviation: below a loss scale, the norm is that of the gradient without the scale.
-Cost: one norm and one product over the gradient.
+Deviation: with loss scaling, the norm is that of the unscaled gradient.
+Cost: one norm of the gradient and one product with it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from mltricks.functional import foreach
 from mltricks.technique import Aux, Ctx, GradFn, Params, Technique
 
 EPSILON = 1e-6
-"""Added to the norm before dividing by it, as ``clip_grad_norm_`` does."""
+"""Added to the norm in the denominator, as in ``clip_grad_norm_``."""
 
 
 @dataclass(frozen=True)
 class ClipNorm(Technique):
-    """g = g min(1, max_norm / ||g||), with the 2-norm over all parameters together; metric ``grad_norm``, unclipped.
+    """g = g min(1, max_norm / ||g||), with the 2-norm over all parameters. Metric ``grad_norm``, before clipping.
 
     Args:
         max_norm: the largest norm that passes unchanged, > 0.

@@ -1,9 +1,9 @@
-"""Pad and crop: shift every image by a few pixels, each by its own draw.
+"""Pad and crop: shift every image by a few random pixels.
 
 Source: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks", 2012, section
 4.1; with 4 pixels of padding on CIFAR: He, Zhang, Ren, Sun, 2016, arXiv:1512.03385, section 4.2. The same result as
 ``torchvision.transforms.RandomCrop(size, padding)``.
-Deviation: ``fill: reflect`` repeats the image mirrored, as cifar10-fast does, where the sources pad with zeros.
+Deviation: ``fill: reflect`` pads with the mirrored image, as cifar10-fast does; the sources pad with zeros.
 Shapes: ``x`` and ``x_unlabeled`` (B, C, H, W), uint8 or float, keep shape and type.
 Cost: one copy of the padded images and one of the crops. Legend: p padding, P padded width.
 """
@@ -28,8 +28,8 @@ class Crop(Technique):
 
     Args:
         padding: pixels, >= 0: the largest shift in each direction; ``None`` for an eighth of the shorter side.
-        fill: ``reflect``: the image mirrored at its border pixels; ``zero``: zeros, which are black before the images
-            are normalised and the mean colour after.
+        fill: ``reflect``: the image mirrored at its border pixels; ``zero``: zeros, which are black before
+            normalisation and the mean colour after it.
     """
 
     padding: Size | None
@@ -62,17 +62,16 @@ class Crop(Technique):
 def crop(x: Tensor, top: Tensor, left: Tensor, padding: int, fill: str) -> Tensor:
     """Cut a window of H x W pixels out of every padded image.
 
-    A window is H rows, each one contiguous piece of W x C numbers in channels-last storage: so it is gathered by rows,
-    which are copied whole.
+    In channels-last storage a window is H rows, each a contiguous block of W x C numbers, so whole rows are gathered.
 
     Args:
         x: images (B, C, H, W).
-        top, left: (B,) int64 in [0, 2 * padding]: the window's corner; ``padding`` gives the image back.
-        padding: pixels added at every side, less than H and W.
+        top, left: (B,) int64 in [0, 2 * padding]: the window's corner; ``padding`` is the unshifted image.
+        padding: pixels added on every side, less than H and W.
         fill: ``reflect`` or ``zero``.
 
     Returns:
-        (B, C, H, W) in channels-last storage, of the type of ``x``.
+        (B, C, H, W) in channels-last storage, with the dtype of ``x``.
     """
     images, channels, height, width = x.shape
     pixels = x.permute(0, 2, 3, 1)
@@ -85,12 +84,12 @@ def crop(x: Tensor, top: Tensor, left: Tensor, padding: int, fill: str) -> Tenso
     padded_height, padded_width = height + 2 * padding, width + 2 * padding
     first = torch.arange(images, device=x.device) * padded_height + top
     starts = (first[:, None] + torch.arange(height, device=x.device)) * padded_width + left[:, None]
-    windows = padded.flatten().unfold(0, width * channels, channels)  # a row of W pixels from every pixel on
+    windows = padded.flatten().unfold(0, width * channels, channels)  # views: one row of W pixels from every pixel
     return windows.index_select(0, starts.flatten()).view(images, height, width, channels).permute(0, 3, 1, 2)
 
 
 def mirrored(pixels: Tensor, padding: int) -> Tensor:
-    """(B, H, W, C) to (B, H, W + 2 padding, C), mirrored at the first and the last column."""
+    """(B, H, W, C) to (B, H, W + 2 padding, C), mirrored at the first and last columns."""
     width = pixels.shape[2]
     left = [pixels[:, :, i : i + 1] for i in range(padding, 0, -1)]
     right = [pixels[:, :, width - 1 - i : width - i] for i in range(1, padding + 1)]

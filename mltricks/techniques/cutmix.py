@@ -1,10 +1,10 @@
-"""CutMix: paste a box of one image into another, and blend their labels by area.
+"""CutMix: paste a box of one image into another, and mix their labels by area.
 
 Source: Yun, Han, Oh, Chun, Choe, Yoo, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
 Features", 2019, arXiv:1905.04899, section 3.1 and algorithm A1.
 Deviation: pairs are made by rolling the batch by one, and box centres are whole pixels, both as in torchvision.
 Shapes: ``x`` (B, C, H, W) float, ``y`` (B,) int64, or (B,) or (B, K) float -> ``y`` float. Legend: H height, W width.
-Cost: one selection over the batch; no extra forward pass.
+Cost: one selection on the batch; no extra forward pass.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from mltricks.techniques.mixup import mix
 
 @dataclass(frozen=True)
 class Cutmix(Technique):
-    """A box of share 1 - lam comes from the sample before, with lam ~ Beta(alpha, alpha); labels are weighted by area.
+    """A box with 1 - lam of the area comes from the previous sample, with lam ~ Beta(alpha, alpha); labels likewise.
 
     Args:
-        alpha: strength, > 0; 1 makes every share equally likely.
-        p_batch: share of the batches that are mixed at all, in [0, 1].
+        alpha: strength, > 0; 1 draws lam uniformly.
+        p_batch: probability of mixing a batch, in [0, 1].
     """
 
     alpha: Positive
@@ -45,16 +45,16 @@ class Cutmix(Technique):
         column = torch.randint(width, (), device=x.device)
         lam = torch.where(torch.rand((), device=x.device) < self.p_batch, lam, 1.0)
         inside = box_mask(lam, row, column, height, width)
-        share = 1 - inside.float().mean()  # the box is cut at the border, so its true area counts
+        share = 1 - inside.float().mean()  # the box is clipped at the border, so use its actual area
         y = soft_targets(batch["y"], ctx.num_outputs)
         return {**batch, "x": torch.where(inside, x.roll(1, 0), x), "y": mix(y, share)}
 
 
 def box_mask(lam: Tensor, row: Tensor, column: Tensor, height: int, width: int) -> Tensor:
-    """Which pixels lie in a box around a centre, clipped to the image.
+    """The mask of a box around a centre, clipped to the image.
 
     Args:
-        lam: share of the image outside the box before it is clipped, in [0, 1], 0-d.
+        lam: fraction of the image outside the box before clipping, in [0, 1], 0-d.
         row, column: the centre, 0-d int64.
         height, width: of the image.
 

@@ -1,7 +1,7 @@
-"""Cutout: blank one square of every image, at a place of its own.
+"""Cutout: blank one square at a random place in every image.
 
 Source: DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017,
-arXiv:1708.04552, section 3.2: the centre may be any pixel, so the square may reach over the border.
+arXiv:1708.04552, section 3.2: the centre may be any pixel, so the square may extend past the border.
 Deviation: a square of odd ``size`` has that size; the authors' code makes it one pixel smaller.
 Shapes: ``x`` and ``x_unlabeled`` (B, C, H, W) float, keep shape and type.
 Cost: one masked copy of the batch. Legend: B batch, C channels, H height, W width.
@@ -50,12 +50,12 @@ class Cutout(Technique):
 
 
 def square(x: Tensor, rows: Tensor, columns: Tensor, size: int) -> Tensor:
-    """Where the square of ``size`` pixels around a centre lies: (B, 1, H, W) bool.
+    """The masks of the squares with side ``size`` around the centres: (B, 1, H, W) bool.
 
     Args:
         x: images (B, C, H, W).
         rows, columns: (B,) int64, the centres.
-        size: side of the square; one of even size reaches one pixel further up and to the left.
+        size: side of the square; an even size extends one pixel further up and left.
     """
     down = _near(rows, x.shape[2], size)
     across = _near(columns, x.shape[3], size)

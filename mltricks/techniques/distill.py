@@ -1,13 +1,13 @@
 """Knowledge distillation: train on the softened predictions of a teacher as well as on the labels.
 
 Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arXiv:1503.02531, section 2.
-Deviation: the soft term is the divergence from the teacher rather than the cross-entropy with it; they differ by the
+Deviation: the soft term is the KL divergence from the teacher instead of the cross-entropy; they differ by the
 teacher's entropy, a constant.
-The teacher predicts in evaluation mode, with the weights that its run predicts with (an average, where it has one) and
-without test-time augmentation, for the very inputs that the student sees, after all augmentation. Where the two were
-trained with other input statistics, the inputs are normalised anew for the teacher.
+The teacher runs in evaluation mode without test-time augmentation, with the weights that its run predicts with (an
+average, if it has one). It sees the same augmented inputs as the student. If the two were trained with different input
+statistics, the inputs are renormalised for the teacher.
 Shapes: logits (..., K) of student and teacher.
-Cost: one forward pass of the teacher; its weights, twice in memory and once in every checkpoint.
+Cost: one forward pass of the teacher; its weights are twice in memory and once in every checkpoint.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Distill(Technique):
 
     Args:
         teacher: output folder of the teacher's run, or its ``best.safetensors``.
-        temperature: what logits are divided by, > 0.
-        weight: share of the soft term, in [0, 1].
+        temperature: divisor of the logits, > 0.
+        weight: weight of the soft term, in [0, 1].
         allow_modules: packages that the teacher's ``_target_`` may name besides mltricks and torch.
 
     Attributes:
-        student: what the data are; set by ``check``, ``None`` where a technique is used without a configuration.
-        skeleton: the teacher without its weights, which are tensors of the state; set by ``setup``.
+        student: describes the data; set by ``check``, ``None`` if the technique is used without a configuration.
+        skeleton: the teacher without its weights, which are in the state; set by ``setup``.
     """
 
     targets: ClassVar[tuple[str, ...]] = ("classes", "tokens")
@@ -57,7 +57,7 @@ class Distill(Technique):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # neither this nor the skeleton is a hyperparameter, so frozen does not mean them; ``bind`` copies both
+        # neither this nor the skeleton is a hyperparameter, so setting them on a frozen instance is safe; ``bind`` copies
         object.__setattr__(self, "student", None)
 
     def check(self, info: Info) -> None:
@@ -82,7 +82,7 @@ class Distill(Technique):
                 f"technique.distill.teacher={self.teacher} predicts with several sets of weights, an ensemble; "
                 "distill takes a teacher of one set. Give the folder of such a run."
             )
-        config = {**metadata["config"], "precision": {"dtype": "fp32"}}  # ``teach`` gives it the student's
+        config = {**metadata["config"], "precision": {"dtype": "fp32"}}  # ``teach`` applies the student's precision
         allow = list(self.allow_modules)
         objective = create(config["objective"], "objective", allow)
         function, _ = rebuild(config, taught, objective, allow, tensors, where)
@@ -117,7 +117,7 @@ class Distill(Technique):
 def divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), the mean over all axes but the last.
 
-    The factor keeps the size of the gradient where the temperature changes.
+    The factor T^2 keeps the scale of the gradient independent of the temperature.
 
     Args:
         student, teacher: logits (..., K).
@@ -128,7 +128,7 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) ->
 
 
 def check_same_task(teacher: str, taught: Info, student: Info | None) -> None:
-    """Refuse a teacher of other inputs, outputs or classes."""
+    """Refuse a teacher with different inputs, outputs or classes."""
     if student is None:
         return
     pairs = [(name, getattr(taught, name), getattr(student, name)) for name in ("target", "num_outputs", "classes")]
@@ -142,10 +142,10 @@ def check_same_task(teacher: str, taught: Info, student: Info | None) -> None:
 
 
 def renormalization(student: Info | None, taught: Info) -> Own:
-    """What turns inputs normalised for the student into the teacher's; nothing where both have the same statistics.
+    """The tensors that convert the student's normalised inputs to the teacher's; empty if both have equal statistics.
 
     Raises:
-        ValueError: the statistics differ, and the input kind has no mean and deviation of one tensor.
+        ValueError: the statistics differ, and the input kind has no single mean and deviation tensor.
     """
     if student is None:
         return {}

@@ -1,10 +1,10 @@
-"""Dropout: every input of a layer is left out with a probability.
+"""Dropout: zero each input element of a layer with a given probability.
 
 Source: Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov, "Dropout: A Simple Way to Prevent Neural Networks from
 Overfitting", JMLR 2014, in the inverted form of ``torch.nn.functional.dropout``.
-Deviation: by default only before the last linear layer, as image models have it; ``layers`` names others.
-Shapes: those of the layer's input.
-Cost: one random tensor and one product a layer.
+Deviation: by default only before the last linear layer, as in image models; ``layers`` names others.
+Shapes: the layer's input shape.
+Cost: one random tensor and one product per layer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mltricks.state import leaves
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
 
 RATE = "dropout_p"
-"""The buffer of a layer that holds its rate, so that a schedule reaches it and a copy of the model keeps it."""
+"""Name of the layer's buffer for the rate: a schedule can set it, and a copy of the model keeps it."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Dropout(Technique):
     """x = x mask / (1 - p) before a layer, with mask ~ Bernoulli(1 - p) for every element, while training.
 
     Args:
-        p: probability to leave out, in [0, 1).
+        p: probability of zeroing an element, in [0, 1).
         layers: patterns of the names of linear layers and convolutions; ``None`` for the last linear layer.
     """
 
@@ -54,10 +54,10 @@ class Dropout(Technique):
 
 
 def chosen_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[nn.Module]:
-    """The layers whose inputs are dropped.
+    """The layers whose inputs get dropout.
 
     Raises:
-        ValueError: there is no linear layer, or a pattern fits no layer.
+        ValueError: the model has no linear layer, or a pattern matches no layer.
     """
     layers: dict[str, nn.Module] = {
         name: m for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)
@@ -81,14 +81,14 @@ def chosen_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[nn.M
 
 
 def drop_inputs(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Forward pre-hook: drop elements of the layer's input in training mode."""
+    """Forward pre-hook: apply dropout to the layer's input in training mode."""
     if not layer.training:
         return None
     return drop(inputs[0], layer.get_buffer(RATE)), *inputs[1:]
 
 
 def drop(x: Tensor, p: Tensor) -> Tensor:
-    """Zero elements of ``x`` with probability ``p`` and scale the rest by 1 / (1 - p), so that the mean stays.
+    """Zero elements of ``x`` with probability ``p`` and scale the rest by 1 / (1 - p), so that the mean is kept.
 
     >>> drop(torch.ones(3), torch.tensor(0.0))
     tensor([1., 1., 1.])

@@ -1,8 +1,8 @@
-"""Elastic net: a blend of the L1 and the L2 penalty is added to the loss.
+"""Elastic net: add a weighted sum of the L1 and L2 penalties to the loss.
 
 Source: Zou and Hastie, "Regularization and Variable Selection via the Elastic Net", 2005, in scikit-learn's terms
 (strength and ``l1_ratio``).
-Deviation: weights only, not biases and norms; convolutions and linear layers have a strength each.
+Deviation: weights only, not biases and norms; convolutions and linear layers have separate strengths.
 Cost: two passes over the weights.
 """
 
@@ -25,7 +25,7 @@ class ElasticNet(Technique):
     Args:
         conv: strength for the weights of convolutions, >= 0.
         linear: strength for the weights of linear, recurrent and attention layers, >= 0.
-        l1_ratio: share of the L1 penalty, in [0, 1].
+        l1_ratio: weight of the L1 penalty, in [0, 1].
     """
 
     conv: NonNegative

@@ -1,9 +1,9 @@
-"""Exponential moving average of the weights; the average predicts.
+"""Exponential moving average (EMA) of the weights, which replaces the weights in prediction.
 
 Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992; in the form of
 ``torch.optim.swa_utils.get_ema_multi_avg_fn``. The warm-up, min(decay, (1 + t) / (10 + t)), is TensorFlow's.
-Deviation: floating-point buffers (batch-norm statistics) are averaged too, as timm does; integer ones are the latest.
-Cost: one more copy of the weights, and one blend an update.
+Deviation: floating-point buffers (batch-norm statistics) are averaged too, as in timm; integer ones keep the latest value.
+Cost: one more copy of the weights, and one interpolation per update.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Ema(Technique):
     """average = decay average + (1 - decay) weights, after every update.
 
     Args:
-        decay: share of the average that is kept, in [0, 1].
-        warmup: start with a small decay that grows, so that the first weights are soon forgotten.
+        decay: weight of the old average, in [0, 1].
+        warmup: increase the decay from a small value, so that the average soon forgets the initial weights.
     """
 
     decay: Probability
@@ -49,7 +49,7 @@ class Ema(Technique):
         def predict(params: Params, x: Tensor, ctx: Ctx) -> Tensor:
             averaged = ctx.fork()
             averaged.buffers.update(ctx.own["buffers"])
-            # a technique further down the list may have added parameters after these were copied
+            # a later technique may have added parameters after these were copied
             return inner({**params, **ctx.own["params"]}, x, averaged)
 
         return predict

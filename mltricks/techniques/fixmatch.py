@@ -1,12 +1,12 @@
-"""FixMatch: learn from unlabelled samples by making their confident predictions the labels of distorted copies.
+"""FixMatch: train strongly augmented unlabelled samples on the confident predictions for their weak views.
 
 Source: Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence", 2020,
 arXiv:2001.07685, equations 3 and 4 and algorithm 1.
-Deviation: labelled samples are not augmented here but by the other techniques (``augment=...``), which change the
-unlabelled ones too, before their weak and strong views are made. The strong operations are those of
+Deviation: other techniques (``augment=...``) augment the labelled samples, and also the unlabelled ones before their
+weak and strong views are made. The strong operations are those of
 ``mltricks.functional.strong_augment``.
 Shapes: ``x`` (B, C, H, W), ``x_unlabeled`` (U, C, H, W) float; logits (U, K).
-Cost: B + 2U samples through the model in one forward pass, in place of B.
+Cost: one forward pass of B + 2U samples instead of B.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
 class Fixmatch(Technique):
     """loss + unlabeled_weight mean(1[max q >= threshold] H(argmax q, p)).
 
-    q is predicted for the weak view, without gradient, and p for the strong one; H is the cross-entropy.
+    q is the prediction for the weak view, without gradient, and p for the strong view; H is the cross-entropy.
 
     Args:
-        threshold: confidence from which a prediction counts as a label, in [0, 1].
+        threshold: minimum confidence of a pseudo-label, in [0, 1].
         unlabeled_weight: weight of the unlabelled term, >= 0.
-        max_shift: reach of the weak view's shift as a share of the side, in [0, 0.5].
+        max_shift: maximum shift of the weak view as a fraction of the side, in [0, 0.5].
         flip: mirror half of the views left to right.
-        num_ops: random operations of the strong view, >= 0.
-        cutout: side of the square cut out of the strong view, as a share of the image's, in [0, 1].
+        num_ops: number of random operations in the strong view, >= 0.
+        cutout: side of the square blanked in the strong view, as a fraction of the image's side, in [0, 1].
     """
 
     threshold: Probability
@@ -80,14 +80,14 @@ class Fixmatch(Technique):
 
 
 def consistency(weak_UK: Tensor, strong_UK: Tensor, threshold: float | Tensor) -> tuple[Tensor, Tensor]:
-    """The cross-entropy of strong views against the labels that the weak ones predict with enough confidence.
+    """The cross-entropy of strong views against the confident pseudo-labels of the weak views.
 
     Args:
         weak_UK, strong_UK: logits; no gradient flows into the weak ones.
-        threshold: the smallest confidence that counts.
+        threshold: minimum confidence.
 
     Returns:
-        The sum over the samples that count, divided by the number of all; and the share that counts.
+        The sum over confident samples divided by the number of all samples, and the share of confident samples.
     """
     confidence, label = weak_UK.detach().softmax(1).max(1)
     counts = (confidence >= threshold).float()

@@ -1,4 +1,4 @@
-"""Flip: mirror images left to right, each by its own draw.
+"""Flip: mirror random images left to right.
 
 Source: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks", 2012, section
 4.1. The same result as ``torchvision.transforms.RandomHorizontalFlip(p)``.
@@ -42,15 +42,15 @@ class Flip(Technique):
 def flip(x: Tensor, chosen: Tensor) -> Tensor:
     """Mirror the chosen images left to right.
 
-    Whole images are picked from the originals followed by their mirror images: ``where`` would look at the choice
-    again for every number.
+    Whole images are gathered from the originals concatenated with their mirror images, because ``where`` would read the
+    choice once per element.
 
     Args:
         x: images (B, C, H, W).
         chosen: (B,) bool.
 
     Returns:
-        (B, C, H, W) in channels-last storage, of the type of ``x``.
+        (B, C, H, W) in channels-last storage, with the dtype of ``x``.
 
     >>> flip(torch.tensor([[[[1, 2]]], [[[3, 4]]]]), torch.tensor([True, False])).flatten().tolist()
     [2, 1, 3, 4]

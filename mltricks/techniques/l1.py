@@ -1,7 +1,7 @@
-"""L1 penalty: the sum of absolute weights is added to the loss, which drives small weights to zero.
+"""L1 penalty: add the sum of absolute weights to the loss, which drives small weights to zero.
 
 Source: Tibshirani, "Regression Shrinkage and Selection via the Lasso", 1996.
-Deviation: weights only, not biases and norms; convolutions and linear layers have a strength each.
+Deviation: weights only, not biases and norms; convolutions and linear layers have separate strengths.
 Cost: one pass over the weights.
 """
 

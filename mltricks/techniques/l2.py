@@ -1,8 +1,8 @@
-"""L2 penalty: half the sum of squared weights is added to the loss.
+"""L2 penalty: add half the sum of squared weights to the loss.
 
 Source: Krogh and Hertz, "A Simple Weight Decay Can Improve Generalization", 1991, equation 2.
-Deviation: weights only, not biases and norms; convolutions and linear layers have a strength each. With plain SGD it is
-that optimiser's weight decay; with Adam it is not AdamW's (Loshchilov and Hutter, arXiv:1711.05101).
+Deviation: weights only, not biases and norms; convolutions and linear layers have separate strengths. With plain
+SGD this equals weight decay; with Adam it differs from AdamW's decay (Loshchilov and Hutter, arXiv:1711.05101).
 Cost: one pass over the weights.
 """
 

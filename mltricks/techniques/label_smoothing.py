@@ -1,9 +1,9 @@
-"""Label smoothing: a little of every target's probability is spread over all classes.
+"""Label smoothing: spread a small part of each target's probability over all classes.
 
 Source: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, "Rethinking the Inception Architecture for Computer Vision", 2016,
 arXiv:1512.00567, section 7; the same as ``torch.nn.functional.cross_entropy(label_smoothing=epsilon)``.
 Shapes: ``y`` (B,) int64 or (B, K) float -> (B, K) float.
-Cost: none to speak of.
+Cost: negligible.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class LabelSmoothing(Technique):
     """y = (1 - epsilon) y + epsilon / K.
 
     Args:
-        epsilon: share of the probability that is spread over all K classes, in [0, 1].
+        epsilon: probability spread over all K classes, in [0, 1].
     """
 
     epsilon: Probability

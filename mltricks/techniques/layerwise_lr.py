@@ -1,10 +1,10 @@
-"""Discriminative learning rates: the lower a layer, the slower it learns.
+"""Discriminative (layer-wise) learning rates: lower layers learn more slowly.
 
 Source: Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018, arXiv:1801.06146,
-section 3.2 (a factor of 1 / 2.6 a layer); Clark et al., "ELECTRA", 2020, arXiv:2003.10555, appendix A (0.8 or 0.9).
-Deviation: the step is scaled instead of the learning rate. That is the same for every optimiser whose step is
-proportional to it: ``sgd``, ``adam``, ``adamw`` with its decay, ``lion``, ``muon``.
-Cost: a copy of the weights, and one blend of them an update.
+section 3.2 (a factor of 1 / 2.6 per layer); Clark et al., "ELECTRA", 2020, arXiv:2003.10555, appendix A (0.8 or 0.9).
+Deviation: the step is scaled instead of the learning rate. Both are equal for optimisers whose step is proportional to
+the learning rate: ``sgd``, ``adam``, ``adamw`` with its decay, ``lion``, ``muon``.
+Cost: a copy of the weights, and one interpolation per update.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class LayerwiseLr(Technique):
     """p = p_before + decay^k (p - p_before), for the k-th layer from the top.
 
     Args:
-        decay: learning rate of a layer as a share of that of the layer above, in (0, 1].
+        decay: learning rate of a layer relative to the layer above, in (0, 1].
     """
 
     decay: Fraction
@@ -51,11 +51,11 @@ class LayerwiseLr(Technique):
 
 
 def depths(params: dict[str, Tensor]) -> dict[str, int]:
-    """How many layers stand above each parameter, in the order in which the model registers them.
+    """The number of layers above each parameter, in the model's order of registration.
 
-    A layer is what shares a name up to its first number (``blocks.3``, ``encoder_layer_3``), or else up to the
-    parameter's own word (``head``). Parameters of one dimension that stand alone, as those of a norm, belong to the
-    layer before them. What techniques add (names with a slash) is new and learns at the full rate.
+    A layer is the set of parameters whose names agree up to the first number (``blocks.3``, ``encoder_layer_3``), or
+    else up to the parameter's own name (``head``). One-dimensional parameters that would form a layer alone, such as a
+    norm's, belong to the layer before. Parameters that techniques add (names with a slash) learn at the full rate.
 
     >>> names = ["stem.weight", "norm.weight", "blocks.0.up.weight", "blocks.0.down.weight", "head.weight", "head.bias"]
     >>> depths({n: torch.zeros(2) if "norm" in n or "bias" in n else torch.zeros(2, 2) for n in names})

@@ -1,10 +1,10 @@
-"""Dynamic loss scaling: gradients too small for half precision are lifted into its range, and overflows skipped.
+"""Dynamic loss scaling: scale gradients into the range of half precision, and skip steps that overflow.
 
-Source: Micikevicius et al., "Mixed Precision Training", 2018, arXiv:1710.03740, section 3.2; scales as those of
+Source: Micikevicius et al., "Mixed Precision Training", 2018, arXiv:1710.03740, section 3.2; scales as in
 ``torch.amp.GradScaler``.
-Deviation: a skipped step still counts as a step of the schedules.
+Deviation: a skipped step still advances the schedules.
 ``precision=fp16`` puts it last in the list, next to the gradient.
-Cost: two passes over the gradient, and optimiser updates that are not in place.
+Cost: two passes over the gradient, and optimiser updates out of place.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class LossScale(Technique):
     """Multiply the loss by a scale and divide the gradient by it; the scale adapts. Metric ``loss_scale``.
 
     Args:
-        init_scale: the scale at the start, > 0.
-        growth_factor: what the scale is multiplied with after ``growth_interval`` finite steps in a row, >= 1.
-        backoff_factor: what it is multiplied with after a step that overflows, in (0, 1).
+        init_scale: initial scale, > 0.
+        growth_factor: factor on the scale after ``growth_interval`` finite steps in a row, >= 1.
+        backoff_factor: factor on the scale after an overflow, in (0, 1).
         growth_interval: finite steps in a row before the scale grows, >= 1.
     """
 
@@ -57,7 +57,7 @@ class LossScale(Technique):
         return params, self.next_scale(ctx.own, aux["finite"])
 
     def next_scale(self, own: Own, finite: Tensor) -> Own:
-        """The scale, and the finite steps since it last changed, after a step."""
+        """The scale after a step, and the number of finite steps since its last change."""
         scale, good = own["scale"], own["good_steps"] + 1
         due = good >= self.growth_interval
         larger = scale * self.growth_factor
@@ -70,5 +70,5 @@ class LossScale(Technique):
 
 def all_finite(xs: list[Tensor]) -> Tensor:
     """Whether every element of every tensor is finite, 0-d bool."""
-    # zero times anything finite is zero, and times infinity or NaN it is NaN: one norm over all tensors tells
+    # zero times a finite number is zero, but times infinity or NaN it is NaN: one norm over all tensors suffices
     return foreach.global_norm(foreach.mul(xs, 0.0)).isfinite()

@@ -2,10 +2,10 @@
 
 Source: Zhang, Cisse, Dauphin, Lopez-Paz, "mixup: Beyond Empirical Risk Minimization", 2018,
 arXiv:1710.09412, section 2.
-Deviation: pairs are made by rolling the batch by one, as the authors' random permutation and torchvision's roll do the
-same to a batch that was shuffled already; one weight a batch, as in both.
+Deviation: pairs are made by rolling the batch by one, as in torchvision; for a shuffled batch this equals the authors'
+random permutation. There is one weight per batch, as in both.
 Shapes: ``x`` (B, ...) float, ``y`` (B,) int64, or (B,) or (B, K) float -> ``y`` float.
-Cost: one blend of the batch; no extra forward pass.
+Cost: one interpolation of the batch; no extra forward pass.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Mixup(Technique):
     """x = lam x + (1 - lam) roll(x), the same for the labels, with lam ~ Beta(alpha, alpha).
 
     Args:
-        alpha: strength, > 0; small values leave most batches nearly as they are.
+        alpha: strength, > 0; small values leave most batches nearly unchanged.
     """
 
     alpha: Positive
@@ -42,7 +42,7 @@ class Mixup(Technique):
 
 
 def mix(x: Tensor, lam: Tensor) -> Tensor:
-    """lam x + (1 - lam) roll(x): every sample blended with the one before it in the batch.
+    """lam x + (1 - lam) roll(x): mix every sample with the one before it in the batch.
 
     >>> import torch
     >>> mix(torch.tensor([0.0, 1.0]), torch.tensor(0.75))

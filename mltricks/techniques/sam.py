@@ -1,11 +1,11 @@
-"""Sharpness-aware minimisation: the gradient is taken where the loss nearby is largest.
+"""Sharpness-aware minimisation (SAM): compute the gradient at the nearby point of largest loss.
 
 Source: Foret, Kleiner, Mobahi, Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving Generalization",
 2021, arXiv:2010.01412, equations 2 and 3. Adaptive: Kwon, Kim, Park, Choi, "ASAM", 2021, arXiv:2102.11600, equation 6.
-Deviation: random layers (dropout) draw afresh for the second gradient; the authors' code repeats the first draws.
-Metrics and what ``after`` needs come from the first pass; theirs measures the second. Batch-norm statistics are those
-of the first pass, as theirs.
-Cost: two forward and backward passes an update, and one more copy of the weights.
+Deviation: random layers (dropout) draw new numbers for the second gradient; the authors' code repeats the first ones.
+Metrics and ``Aux`` are from the first pass; the authors' are from the second. Batch-norm statistics are from the first
+pass, as in the authors' code.
+Cost: two forward and backward passes per update, and one more copy of the weights.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from mltricks.functional import foreach
 from mltricks.technique import Aux, Ctx, GradFn, Params, Technique
 
 TINY = 1e-12
-"""Added to the norm, so that a gradient of zero perturbs nothing."""
+"""Added to the norm, so that a zero gradient gives no perturbation."""
 ASAM_ETA = 0.01
-"""Added to the size of a weight, so that weights of zero move too: the value of ASAM's authors."""
+"""Added to the absolute value of a weight, so that zero weights move too; the value of ASAM's authors."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Sam(Technique):
 
     Args:
         rho: radius of the neighbourhood, >= 0.
-        adaptive: measure the radius relative to the size T of every weight: e = rho T^2 g0 / ||T g0||. Then a useful
-            ``rho`` is about ten times larger.
+        adaptive: measure the radius relative to the size T of every weight: e = rho T^2 g0 / ||T g0||. Useful values of
+            ``rho`` are then about ten times larger.
     """
 
     rho: NonNegative
@@ -58,7 +58,7 @@ def perturbed(params: Params, grads: Params, rho: float | Tensor, adaptive: bool
     tensor([0.3000, 0.4000])
     """
     weights, direction = list(params.values()), [grads[name] for name in params]
-    # biases and the scales of norms keep the plain measure, as in the authors' code
+    # biases and norm scales use T = 1, as in the authors' code
     sizes = [p.abs() + ASAM_ETA if p.ndim > 1 else p.new_ones(()) for p in weights] if adaptive else []
     scaled = [g * size for g, size in zip(direction, sizes, strict=True)] if adaptive else direction
     factor = rho / (foreach.global_norm(scaled) + TINY)

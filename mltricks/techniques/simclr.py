@@ -1,13 +1,13 @@
-"""SimCLR: learn features without labels, by telling two views of a sample from the views of others.
+"""SimCLR: learn features without labels, by matching two views of a sample against the views of other samples.
 
 Source: Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", 2020,
 arXiv:2002.05709, section 2 and algorithm 1.
 Deviation: a view is a resized crop, a flip and a change of brightness, contrast and saturation, always applied, on
 normalised images; hue, grey and blur are left out. The projector's layers have biases. With ``probe`` the objective
-trains the model's last linear layer on unaugmented features, in evaluation mode, with the gradient stopped behind them:
-accuracy is then that of a linear probe. Without it that layer stays as it was made, and accuracy is that of chance.
-Shapes: ``x`` (B, C, H, W) float -> loss; ``y`` is read by the probe alone.
-Cost: twice the batch through the model; the probe adds one forward pass.
+trains the model's last linear layer on detached features of unaugmented images, in evaluation mode: the accuracy is
+then a linear probe's. Without it that layer keeps its initial weights, and the accuracy is at chance.
+Shapes: ``x`` (B, C, H, W) float -> loss; only the probe reads ``y``.
+Cost: one forward pass of twice the batch; the probe adds one forward pass.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ PROJECTOR = "simclr/"
 
 @dataclass(frozen=True)
 class Simclr(Technique):
-    """Replaces the loss by NT-Xent between projected features of two views; features are the last linear layer's input.
+    """Replace the loss with NT-Xent of the projected features of two views. Features are the last linear layer's input.
 
     Args:
-        temperature: what cosine similarities are divided by, > 0.
-        min_scale: smallest share of the image that a crop covers, in (0, 1].
+        temperature: divisor of the cosine similarities, > 0.
+        min_scale: minimum fraction of the image in a crop, in (0, 1].
         color: strength of the change of brightness, contrast and saturation, >= 0.
         flip: mirror half of the views left to right.
         projection_width: length of the projected vectors, >= 1.
-        probe: let the objective train the last linear layer, and it alone.
+        probe: let the objective train the last linear layer only.
     """
 
     temperature: Positive
@@ -75,7 +75,7 @@ class Simclr(Technique):
 
 
 def project(params: Params, features_BD: Tensor) -> Tensor:
-    """W2 relu(W1 h): features to the space of the contrastive loss."""
+    """W2 relu(W1 h): project features to the space of the contrastive loss."""
     hidden = F.linear(features_BD, params[PROJECTOR + "0.weight"], params[PROJECTOR + "0.bias"]).relu()
     return F.linear(hidden, params[PROJECTOR + "2.weight"], params[PROJECTOR + "2.bias"])
 
@@ -88,7 +88,7 @@ def nt_xent(z_2BD: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]
         temperature: > 0.
 
     Returns:
-        The mean over all views of -log softmax(similarity / temperature) at the partner, a view itself being no
+        The mean over all views of -log softmax(similarity / temperature) at the partner, where a view itself is not a
         candidate; and the share of views whose most similar other view is the partner.
     """
     z_2BD = F.normalize(z_2BD, dim=1)
@@ -99,7 +99,7 @@ def nt_xent(z_2BD: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]
 
 
 def check_features(model: nn.Module, params: Params, x: Tensor) -> int:
-    """The width of the features, after a check that the last linear layer turns one vector a sample into the output."""
+    """Check that the last linear layer maps one vector per sample to the output; return the width of the features."""
     head = last_linear(model, "simclr")
     function = FunctionalModel(model)
     buffers = {name: places[0][0][places[0][1]] for name, places in function.buffers}

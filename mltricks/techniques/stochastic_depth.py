@@ -1,12 +1,12 @@
-"""Stochastic depth: residual branches are left out at random, the deeper the more often.
+"""Stochastic depth: drop residual branches at random, deeper ones more often.
 
 Source: Huang, Sun, Liu, Sedra, Weinberger, "Deep Networks with Stochastic Depth", 2016, arXiv:1603.09382, section 3;
 the linear rule of equation 4.
-Deviation: a kept branch is divided by its probability to be kept while training, as in
-``torchvision.ops.stochastic_depth``, in place of the source's product in evaluation. Every residual branch counts as
-one block, so a transformer's block counts as two. A model's own stochastic depth is switched off: this takes its place.
-Shapes: those of a branch's output, the batch first.
-Cost: one product a branch. What is left out is computed nevertheless, since a step has no branch on a tensor.
+Deviation: in training a kept branch is divided by its keep probability, as in ``torchvision.ops.stochastic_depth``; the
+source multiplies in evaluation instead. Every residual branch counts as one block, so a transformer block counts as
+two. A model's own stochastic depth is switched off and replaced.
+Shapes: a branch's output, with the batch as the first axis.
+Cost: one product per branch. Dropped branches are still computed, because a step cannot branch on a tensor.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from mltricks.state import leaves
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
 
 RATE = "stochastic_depth_p"
-"""The buffer of a branch that holds its rate, so that a schedule reaches it and a copy of the model keeps it."""
+"""Name of the branch's buffer for the rate: a schedule can set it, and a copy of the model keeps it."""
 
 PLACES = ("drop_path", "drop_path1", "drop_path2", "stochastic_depth")
-"""Where timm and torchvision have a module for it, at the end of a branch; an identity where it is off."""
+"""Attributes of timm's and torchvision's stochastic-depth module at the end of a branch; an identity if it is off."""
 
 BRANCHES = {
     "EncoderBlock": ("dropout", "mlp"),
@@ -39,11 +39,11 @@ BRANCHES = {
 
 @dataclass(frozen=True)
 class StochasticDepth(Technique):
-    """Branch number l of L is left out with probability p l / L while training, and divided by 1 - p l / L where kept.
+    """In training, branch l of L is dropped with probability p l / L, and divided by 1 - p l / L if kept.
 
     Args:
-        p: probability to leave out the last branch, in [0, 1).
-        mode: ``row`` decides for every sample, ``batch`` for all at once.
+        p: probability of dropping the last branch, in [0, 1).
+        mode: ``row`` draws for every sample, ``batch`` once for the batch.
     """
 
     p: Decay
@@ -72,7 +72,7 @@ def residual_branches(model: nn.Module) -> list[nn.Module]:
     """The modules that end a residual branch, in the order of ``model.modules()``.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the model has none.
     """
     found = {id(branch) for owner in model.modules() for branch in _branches_of(owner)}
     branches = [module for module in model.modules() if id(module) in found]
@@ -104,30 +104,30 @@ def _branches_of(owner: nn.Module) -> Iterator[nn.Module]:
 
 
 def switch_off(place: nn.Module) -> None:
-    """Set the rate of a module of stochastic depth to zero."""
+    """Set the rate of a stochastic-depth module to zero."""
     for name in ("drop_prob", "p"):
         if hasattr(place, name):
             setattr(place, name, 0.0)
 
 
 def drop_rows(branch: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-    """Forward hook: leave the branch out for some samples, in training mode."""
+    """Forward hook: drop the branch for some samples, in training mode."""
     return drop(output, branch.get_buffer(RATE), len(output)) if branch.training else None
 
 
 def drop_all(branch: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-    """Forward hook: leave the branch out for the whole batch or for none of it, in training mode."""
+    """Forward hook: drop the branch for the whole batch or not at all, in training mode."""
     return drop(output, branch.get_buffer(RATE), 1) if branch.training else None
 
 
 def drop(x: Tensor, p: Tensor, rows: int) -> Tensor:
-    """Draw for ``rows`` rows whether they are kept, and scale the kept ones."""
+    """Draw which of ``rows`` rows to keep, and scale those."""
     draws = torch.rand(rows, *[1] * (x.ndim - 1), device=x.device)
     return scale_kept(x, draws < 1 - p, p)
 
 
 def scale_kept(x: Tensor, keep: Tensor, p: Tensor) -> Tensor:
-    """x / (1 - p) where ``keep`` holds and 0 elsewhere, so that the mean stays.
+    """x / (1 - p) where ``keep`` is true and 0 elsewhere, so that the mean is kept.
 
     >>> scale_kept(torch.tensor([1.0, 2.0]), torch.tensor([True, False]), torch.tensor(0.5))
     tensor([2., 0.])

@@ -1,8 +1,8 @@
-"""Test-time augmentation: predict for mirrored and shifted copies of an image, and average.
+"""Test-time augmentation: average the predictions for mirrored and shifted copies of an image.
 
 Source: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012, section
 4.1; with the copies and weights of Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024, arXiv:2404.00498,
-section 3.2: the mirror image counts as the image; shifts up-left and down-right together count as no shift.
+section 3.2: the mirror image has the weight of the image; the two shifts together have the weight of no shift.
 Shapes: normalised images (B, C, H, W) -> outputs (B, K).
 Cost: none in training; 2 (flip), 3 (shift) or 6 (both) forward passes in evaluation.
 """
@@ -27,9 +27,9 @@ class Tta(Technique):
     """The weighted mean of the outputs for several copies of the input.
 
     Args:
-        flip: use the mirror image too.
-        shift: pixels by which two more copies are moved, up and left, and down and right; 0 for none.
-        average: of ``logits``, or of ``probabilities``.
+        flip: add the mirror image.
+        shift: pixels by which two more copies are moved, one up and left, one down and right; 0 for none.
+        average: whether to average ``logits`` or ``probabilities``.
     """
 
     flip: bool
@@ -49,7 +49,7 @@ class Tta(Technique):
             )
         if self.shift >= shorter:
             raise ValueError(
-                f"technique.tta.shift={self.shift} moves images of {shorter} pixels out of sight. "
+                f"technique.tta.shift={self.shift} moves images of {shorter} pixels out of view. "
                 f"Allowed: 0 <= value < {shorter}; for instance technique.tta.shift=1."
             )
         if self.average == "probabilities" and batch["y"].is_floating_point():
@@ -70,7 +70,7 @@ class Tta(Technique):
 
 
 def copies(x: Tensor, flip: bool, shift: int) -> Iterator[tuple[float, Tensor]]:
-    """The copies of a batch of images, each with its weight; the weights add up to 1."""
+    """Yield the copies of a batch of images, each with its weight; the weights sum to 1."""
     moved = [(1.0, x)]
     if shift:
         padded, (height, width) = F.pad(x, [shift] * 4, mode="reflect"), x.shape[2:]
