@@ -1,7 +1,7 @@
-"""What the YAML files say of themselves: one card an option, read from its comments.
+"""Cards: the documentation of an option, read from the comments in its YAML file.
 
-The header's first line is the description; a line with ``python -m mltricks`` is how to try it; ``Word: text`` is a
-field. A line that is indented goes on with the one above it. The comment beside a value is its meaning.
+The header's first line is the description, a line with ``python -m mltricks`` is an example command, and ``Word: text``
+is a field. An indented line continues the line above. The comment beside a value is that setting's meaning.
 docs/architecture.md lists the fields.
 """
 
@@ -24,15 +24,15 @@ TECHNIQUE_GROUPS = ("technique", "augment", "regularizer")
 
 @dataclass(frozen=True)
 class Card:
-    """An option of a group.
+    """The documentation of one option.
 
     Attributes:
-        group, name: where it is chosen, ``group=name``.
-        what: its description in a line.
-        command: how to try it.
-        fields: ``Source``, ``Cost`` and the like, with their texts.
+        group, name: the option, typed ``group=name``.
+        what: its one-line description.
+        command: an example command.
+        fields: ``Source``, ``Cost`` and other fields, with their texts.
         values: key, default and meaning of every setting.
-        parts: options of other files that it consists of.
+        parts: options in other files that it combines.
     """
 
     group: str
@@ -45,7 +45,7 @@ class Card:
 
 
 def read_cards(folders: Sequence[Path], groups: Sequence[str] = ()) -> dict[str, list[Card]]:
-    """The cards of the options by group, of the given groups or of all; a later folder's hide an earlier one's."""
+    """Read the cards of the given groups, or of all, by group; an option in a later folder replaces an earlier one."""
     found: dict[str, dict[str, Card]] = {}
     for folder in folders:
         for path in sorted(folder.glob("*/[!_]*.yaml")):
@@ -56,7 +56,7 @@ def read_cards(folders: Sequence[Path], groups: Sequence[str] = ()) -> dict[str,
 
 
 def read_card(path: Path, folders: Sequence[Path] = ()) -> Card:
-    """The card of one option; settings that it takes over from a file beside it come first."""
+    """Read the card of one option; settings inherited from a file in the same folder come first."""
     group, text = path.parent.name, path.read_text(encoding="utf-8")
     header = read_header(text)
     is_global = "@package _global_" in header
@@ -76,7 +76,7 @@ def read_card(path: Path, folders: Sequence[Path] = ()) -> Card:
 
 
 def read_header(text: str) -> list[str]:
-    """The comment lines at the top of a file, each joined with the indented lines that go on with it."""
+    """The comment lines at the top of a file, each joined with its indented continuation lines."""
     header: list[str] = []
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
@@ -90,8 +90,8 @@ def read_header(text: str) -> list[str]:
 
 
 def read_tree(text: str) -> MappingNode | None:
-    """A file as nodes with comments and positions; ``None`` where it holds comments alone."""
-    from ruamel.yaml import YAML  # here: only commands that show options need it
+    """Parse a file to nodes with comments and positions; ``None`` if it holds only comments."""
+    from ruamel.yaml import YAML  # imported here: only commands that show options need it
 
     return YAML().compose(text)
 
@@ -109,7 +109,7 @@ def named_in_defaults(text: str) -> Iterator[str]:
 
 
 def read_values(text: str, prefix: str) -> list[tuple[str, str, str]]:
-    """Full key, default and meaning of every setting in the body of a file; the lines of a comment are joined."""
+    """Full key, default and meaning of every setting in a file; the lines of a comment are joined."""
     tree = read_tree(text)
     return list(_settings(tree, text, prefix)) if tree else []
 
@@ -133,7 +133,7 @@ def _comment(node: Node) -> str:
 
 
 def listing(cards: dict[str, list[Card]]) -> list[str]:
-    """Every option as one would type it, with its description; a line each, groups apart."""
+    """One line per option, as typed and with its description; an empty line between groups."""
     wide = max((len(f"{c.group}={c.name}") for group in cards.values() for c in group), default=0)
     lines = []
     for group in cards.values():
@@ -142,7 +142,7 @@ def listing(cards: dict[str, list[Card]]) -> list[str]:
 
 
 def explanation(card: Card, width: int = 110) -> list[str]:
-    """A card as text."""
+    """Format a card as lines of text."""
     fields = {"what": card.what, "try": card.command, **{key.lower(): text for key, text in card.fields.items()}}
     if card.parts:
         fields["consists of"] = ", ".join(card.parts)
@@ -159,5 +159,5 @@ def explanation(card: Card, width: int = 110) -> list[str]:
 
 
 def hung(first: str, text: str, width: int) -> list[str]:
-    """Text behind a first word, its further lines set in."""
+    """Wrap text after a first word, with a hanging indent."""
     return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=" " * len(first)) or [first.rstrip()]

@@ -1,4 +1,4 @@
-"""The catalogue of all options, written from their cards: ``python -m mltricks.config.catalogue docs/catalogue.md``."""
+"""Write the catalogue of all options from their cards: ``python -m mltricks.config.catalogue docs/catalogue.md``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def catalogue(cards: dict[str, list[Card]]) -> str:
 
 
 def section(group: str, options: list[Card]) -> str:
-    """A table of a group's options."""
+    """A heading and a table of a group's options."""
     rows = [f"| `{card.name}` | {cell(card.what)} | {cell(card.fields.get('Source', ''))} |" for card in options]
     return "\n".join([f"## {group}", "", "| option | what it is | source |", "| --- | --- | --- |", *rows, ""])
 
 
 def cell(text: str) -> str:
-    """Text that a table can hold."""
+    """Escape text for a cell of a Markdown table."""
     return text.replace("|", "\\|")
 
 

@@ -1,4 +1,4 @@
-"""Turning nodes of the configuration into objects, and refusing those that nobody may make."""
+"""Instantiate the objects that configuration nodes describe, and refuse classes that are not allowed."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ HOMES: dict[str, tuple[str, ...]] = {
     "tracker": ("mltricks.observers.",),
     "job": ("mltricks.jobs.", "mltricks.probes."),
 }
-"""Where the classes of each group are defined: a node of a group may name those, and nothing else of mltricks or torch.
+"""The modules that define each group's classes: a node may name only these classes of mltricks and torch.
 
-A configuration may come from a checkpoint, and a checkpoint from a stranger. So the rule is narrow: only the command
-or the caller can widen it, by ``allow_modules``.
+A configuration may come from a checkpoint that a stranger made, and instantiating a class runs its code. So the rule is
+narrow, and only the command or the caller can widen it, with ``allow_modules``.
 """
 TRUSTED = ("mltricks", "torch")
-"""Packages of which ``HOMES`` names parts."""
+"""Packages that ``HOMES`` allows in part."""
 ZOOS = ("torchvision", "timm")
 """Packages whose classes a user's constructor may return: Hydra checks the class of the returned object as well."""
 SWITCH = re.compile("_[a-z_]+_")
-"""Names that Hydra reads as instructions about how to make an object."""
+"""Matches keys that Hydra reads as instructions for instantiation, such as ``_partial_``."""
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def locate(target: str, key: str, allow: Sequence[str], group: str | None = None) -> Any:
-    """The class or function that ``_target_`` names.
+    """Import the class or function that ``_target_`` names.
 
     Args:
         target: dotted path.
-        key: where it stands in the configuration, for messages; its first part is the group.
+        key: the node's place in the configuration, for messages; its first part is the group.
         allow: packages that the command or the caller allows.
-        group: the group, where it is not the first part of ``key``.
+        group: the group, if it is not the first part of ``key``.
 
     Raises:
-        ValueError: a node of this group may not name it, or it does not exist.
+        ValueError: this group may not name it, or it does not exist.
     """
     package, group = target.partition(".")[0], group or key.partition(".")[0]
     homes = HOMES.get(group, ())
@@ -75,7 +75,7 @@ def locate(target: str, key: str, allow: Sequence[str], group: str | None = None
 
 
 def _may_be_named(found: Any, group: str, allow: Sequence[str]) -> bool:
-    """Whether an object belongs to a group by the module that defines it: packages re-export much (``torch.os``)."""
+    """Whether a group may name an object, judged by its defining module: packages re-export others (``torch.os``)."""
     home = f"{getattr(found, '__module__', None) or ''}."
     package = home.partition(".")[0]
     if not callable(found) or inspect.ismodule(found):
@@ -91,22 +91,22 @@ def _may_be_named(found: Any, group: str, allow: Sequence[str]) -> bool:
 
 
 def _is_job(found: Any) -> bool:
-    """Whether a function has the signature of a job; helpers beside the jobs have others."""
+    """Whether a function has the signature of a job, which helpers in the same module lack."""
     return list(inspect.signature(found).parameters) == ["cfg", "folder", "overrides", "mode"]
 
 
 def create(node: dict[str, Any], key: str, allow: Sequence[str] = (), group: str | None = None, **extra: Any) -> Any:
-    """Make the object that a node of the configuration describes: the one place that instantiates.
+    """Instantiate the object that a configuration node describes; all objects are made here.
 
     Args:
         node: ``_target_`` and its arguments.
-        key: where the node stands in the configuration, for messages.
-        allow: packages besides mltricks and torch that may be named.
-        group: the group it belongs to, where that is not the first part of ``key``.
-        extra: arguments the program knows; given where the constructor names them, and an error nowhere.
+        key: the node's place in the configuration, for messages.
+        allow: packages besides mltricks and torch that the node may name.
+        group: its group, if that is not the first part of ``key``.
+        extra: arguments from the program; those that the constructor does not name are dropped.
 
     Raises:
-        ValueError: an unknown argument, a value of the wrong type or out of range, a target that is not trusted.
+        ValueError: an unknown argument, a value of the wrong type or out of range, or a target that is not allowed.
     """
     target = locate(given_target(node, key), key, allow, group)
     parameters = inspect.signature(target).parameters
@@ -138,7 +138,7 @@ def given_target(node: Any, key: str) -> str:
     """The ``_target_`` of a node.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the node has none.
     """
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         raise ValueError(
@@ -162,7 +162,7 @@ def refuse_unknown(
 
 
 def check_nested(value: Any, key: str, allow: Sequence[str]) -> None:
-    """Refuse a ``_target_`` anywhere inside a value that no group but ``job`` may name, whoever may come to read it.
+    """Refuse any nested ``_target_`` that no group except ``job`` may name, because other code may instantiate it.
 
     Raises:
         ValueError: names the key.

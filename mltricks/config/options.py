@@ -1,4 +1,4 @@
-"""Where the options lie, and which groups of them there are."""
+"""The folder of the options, and the list of groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GROUPS = (
 
 
 def conf_dir() -> Path:
-    """The folder of the configuration: inside the installed package, or beside it in a clone."""
+    """The folder ``conf``: inside an installed package, or beside the package in a clone."""
     here = Path(__file__).resolve().parent.parent
     inside = here / "conf"
     return inside if inside.is_dir() else here.parent / "conf"

@@ -57,7 +57,7 @@ class Distill(Technique):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # neither this nor the skeleton is a hyperparameter, so setting them on a frozen instance is safe; ``bind`` copies
+        # neither this nor the skeleton is a hyperparameter, so setting them on a frozen object is safe; ``bind`` copies
         object.__setattr__(self, "student", None)
 
     def check(self, info: Info) -> None:

@@ -2,7 +2,7 @@
 
 Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992; in the form of
 ``torch.optim.swa_utils.get_ema_multi_avg_fn``. The warm-up, min(decay, (1 + t) / (10 + t)), is TensorFlow's.
-Deviation: floating-point buffers (batch-norm statistics) are averaged too, as in timm; integer ones keep the latest value.
+Deviation: floating-point buffers (batch-norm statistics) are averaged too, as in timm; integer ones stay current.
 Cost: one more copy of the weights, and one interpolation per update.
 """
 
