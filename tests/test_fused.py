@@ -206,7 +206,7 @@ def test_what_cannot_be_stacked_is_trained_one_by_one_and_says_so(
     ]
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert "2 trials that were trained at once are trained one after another" in said[0]
+    assert "its 2 trials start again one by one" in said[0]
     assert "batch_size is 32 in the first and 16 in number 1" in said[0]
 
 
@@ -250,7 +250,7 @@ def test_a_stack_that_does_not_fit_is_halved(tmp_path: Path, capsys: pytest.Capt
     with at_most(320_000_000):
         told = fuse(tmp_path / "fused", shared, [[f"seed={seed}"] for seed in range(4)])
     said = [line for line in capsys.readouterr().err.splitlines() if "at once" in line]
-    assert said[0].startswith("4 trials that were trained at once begin again 2 at a time: "), said
+    assert said[0].startswith("a stack could not be trained; its 4 trials start again in stacks of up to 2: "), said
     assert "allocate memory" in said[0]
     assert [num for num, _ in told] == [0, 1, 2, 3]
     assert all(summary.status == "completed" for _, summary in told)

@@ -58,7 +58,7 @@ def test_its_jobs_are_trained_one_after_another_and_it_is_said_why(
     told = fuse(tmp_path, [*SHORT, *overrides("RandomLeaks"), "max_steps=2"], [["seed=0"], ["seed=1"]])
     assert [(summary.status, summary.fused) for _, summary in told] == [("completed", None)] * 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "at once" in line]
-    assert "are trained one after another: the step cannot be stacked: aten.rrelu_with_noise" in said
+    assert "start again one by one: the step cannot be stacked: aten.rrelu_with_noise" in said
 
 
 @pytest.mark.parametrize("technique", ["dropout", "cutout", "stochastic_depth", "[mixup,dropout]"])

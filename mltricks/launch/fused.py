@@ -1,7 +1,7 @@
-"""Training jobs as one stack, such that each gets the output folder and, to float rounding, the result it had alone.
+"""Train jobs as one stack; each gets the same output folder, and up to rounding the same result, as it would alone.
 
-A member that diverges, stops early or is given up leaves, and the stack is made smaller. Where memory runs out, the
-members that are left begin again in two halves; where a stack cannot be trained at all, one after another.
+A member that diverges, stops early or is pruned leaves the stack, which shrinks. If memory runs out, the remaining
+members start again in two halves. If the stack cannot be trained at all, they start again one by one.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from mltricks.train import loop, train
 
 Tell = Callable[[Job, Summary], None]
 LONGEST = 64
-"""Updates after which a signal is noticed at the latest."""
+"""Maximum number of updates between checks for a signal."""
 
 
 def train_fused(jobs: Sequence[Job], tell: Tell) -> None:
-    """Train jobs whose configurations differ in floats and seeds alone, all at once.
+    """Train jobs whose configurations differ only in floats and seeds, all at once.
 
     Args:
-        jobs: at least one.
-        tell: called with every job and its summary, as soon as the job has ended.
+        jobs: at least one job.
+        tell: called with each job and its summary as soon as the job has ended.
 
     Raises:
-        SystemExit: a signal interrupted the stack, with the exit status of a single run. The members that had not
-            ended are saved, told and resumable; a new launch does them again.
+        SystemExit: a signal interrupted the stack; the exit status is that of a single run. The members that had not
+            ended are saved, reported and resumable; a new launch runs them again.
     """
     pending = [list(jobs)]
     while pending:
@@ -51,7 +51,7 @@ def train_fused(jobs: Sequence[Job], tell: Tell) -> None:
 
 
 def train_alone(job: Job, tell: Tell) -> None:
-    """Train one job by itself, in the same way as a run that is no part of a stack."""
+    """Train one job by itself, like a run outside a stack."""
     path = job.folder / "summary.json"
     try:
         summary = train(job.cfg, job.folder, False, job.overrides, InSweep(job.trial, quiet=True))
@@ -64,7 +64,7 @@ def train_alone(job: Job, tell: Tell) -> None:
 
 
 def failure(job: Job, error: BaseException) -> Summary:
-    """The summary of a job that failed before it could write one."""
+    """Make the summary of a job that failed before it wrote one."""
     summary = new_summary(job.folder, job.overrides)
     note_failure(summary, error)
     return summary
@@ -74,7 +74,7 @@ def train_together(jobs: Sequence[Job], tell: Tell) -> list[list[Job]]:
     """Train jobs as one stack.
 
     Returns:
-        What is still to be done, and in which groups: nothing, where all went well.
+        The groups of jobs to train again; empty if all jobs have ended.
     """
     ended: set[int] = set()
 
@@ -99,8 +99,8 @@ def train_together(jobs: Sequence[Job], tell: Tell) -> list[list[Job]]:
             raise
     left = [job for job in jobs if job.num not in ended]
     groups = [left[: len(left) // 2], left[len(left) // 2 :]] if memory and len(left) > 1 else [[job] for job in left]
-    how = f"begin again {len(groups[-1])} at a time" if len(groups[-1]) > 1 else "are trained one after another"
-    print(f"{len(left)} trials that were trained at once {how}: {why}", file=sys.stderr)
+    how = f"in stacks of up to {len(groups[-1])}" if len(groups[-1]) > 1 else "one by one"
+    print(f"a stack could not be trained; its {len(left)} trials start again {how}: {why}", file=sys.stderr)
     fused.give_back(why)
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -108,15 +108,15 @@ def train_together(jobs: Sequence[Job], tell: Tell) -> list[list[Job]]:
 
 
 def counting(observers: Sequence[Observer]) -> list[Observer]:
-    """The observers that want to hear of every step."""
+    """The observers that override ``step``."""
     return [observer for observer in observers if type(observer).step is not Observer.step]
 
 
 class Fused:
-    """The members of a stack, as the loop of ``mltricks.train`` sees them.
+    """A stack of members with the interface that the loop in ``mltricks.train`` expects.
 
     Args:
-        tell: called with every job that has ended.
+        tell: called with each job that has ended and its summary.
     """
 
     def __init__(self, tell: Tell):
@@ -124,7 +124,7 @@ class Fused:
         self.members: list[Member] = []
 
     def enlist(self, jobs: Sequence[Job]) -> None:
-        """Build every member; one whose configuration is refused fails by itself."""
+        """Build every member. An invalid configuration fails only its own job."""
         for job in jobs:
             found = enlist(job, len(jobs), self.members[0].session.run.data if self.members else None)
             if isinstance(found, Member):
@@ -133,10 +133,10 @@ class Fused:
                 self.tell(job, found)
 
     def train(self, interrupt: Interrupt) -> None:
-        """Train to the end of every member, or until a signal asks to stop.
+        """Train until all members have ended or a signal arrives.
 
         Raises:
-            SystemExit: a signal did.
+            SystemExit: a signal arrived.
         """
         if not self.members:
             return
@@ -162,7 +162,7 @@ class Fused:
         return self.members[0].session
 
     def advance(self, step: int) -> int:
-        """Train up to the next record or checkpoint; the number of updates made by then."""
+        """Train up to the next record or checkpoint, at most ``LONGEST`` updates; return the new step."""
         lead, last = self.lead, step + LONGEST
         end = next(i for i in range(step + 1, last + 1) if lead.record_due(i) or lead.save_due(i) or i == last)
         metrics = self.stacked.advance(end - step, step)
@@ -180,11 +180,11 @@ class Fused:
         self.release()
 
     def save_due(self, step: int) -> bool:
-        """At validations the best weights stay in memory: K files would take longer than a small stack trains."""
+        """Whether a checkpoint is due. Validations write none: K files would take longer than a small stack trains."""
         return self.going and self.lead.save_due(step)
 
     def save(self) -> None:
-        """Write every member's checkpoint, from which it goes on as a run by itself."""
+        """Write every member's checkpoint, from which a single run can resume."""
         self.show()
         for member in self.members:
             member.attempt(member.save)
@@ -195,7 +195,7 @@ class Fused:
         self.mark("completed")
 
     def validate(self, step: int) -> None:
-        """Measure all members on the validation split, tell them all, and then ask which of them end here."""
+        """Evaluate all members on the validation split, and release those that stop early or are pruned."""
         self.release_unsound(step)
         if not self.members:
             return
@@ -214,7 +214,7 @@ class Fused:
         self.release()
 
     def release_unsound(self, step: int) -> None:
-        """Let the members leave that have diverged, by their losses or their weights."""
+        """Release the members whose losses or weights are no longer finite."""
         self.show()
         params = leaves(self.state()["params"])
         finite = torch.stack([leaf.isfinite().flatten(1).all(1) for leaf in params]).all(0).tolist()
@@ -224,19 +224,19 @@ class Fused:
         self.release()
 
     def mark(self, status: str) -> None:
-        """Let all members that have not ended end in this way."""
+        """End all remaining members with this status."""
         for member in self.members:
             member.leaves = member.leaves or status
         self.release()
 
     def show(self) -> None:
-        """Give every run its own state, as a view."""
+        """Give every run its own state, as a view of the stacked state."""
         rows = rows_of(self.stacked.state)
         for member, at in zip(self.members, self.stacked.rows, strict=True):
             member.session.run.state = rows[at]
 
     def state(self) -> State:
-        """The stacked state of the members: a stack carries some along that have left."""
+        """The stacked state of the remaining members: the stack may still carry rows of members that left."""
         state, rows = self.stacked.state, self.stacked.rows
         if len(rows) == len(state["step"]):
             return state
@@ -244,12 +244,12 @@ class Fused:
         return map_state(lambda t: t.index_select(0, index), state)
 
     def hide(self) -> None:
-        """Leave the runs only the step of their state: views would keep all of an old stacked state in memory."""
+        """Drop the runs' states except for the step: views would keep a whole old stacked state in memory."""
         for member in self.members:
             member.session.run.state = {"step": member.session.run.state["step"]}
 
     def release(self) -> None:
-        """Let the members that have ended leave, each with its output folder; the others move up."""
+        """Test and close the members that are to leave, and remove their rows from the stack."""
         leaving = [member for member in self.members if member.leaves is not None]
         if not leaving:
             return
@@ -265,7 +265,7 @@ class Fused:
             self.stacked.keep(rows)
 
     def test(self, members: Sequence[Member]) -> None:
-        """Measure the best weights of members on the test split."""
+        """Evaluate the best weights of members on the test split."""
         if not members:
             return
         sessions = [member.session for member in members]
@@ -275,7 +275,7 @@ class Fused:
             member.attempt(member.session.record_test, found, member.leaves)
 
     def interrupted(self, jobs: Sequence[Job], ended: set[int], error: BaseException) -> None:
-        """Write what can be written of the jobs that have not ended, when the process is made to stop at once."""
+        """Write the summaries of the jobs that have not ended, before the process stops at once."""
         built = {member.job.num: member for member in self.members}
         for job in jobs:
             if job.num in ended:
@@ -286,7 +286,7 @@ class Fused:
                 write_unless_full(failure(job, error), job)
 
     def give_back(self, why: str) -> None:
-        """Let the members that have not ended finish: they begin again."""
+        """Close the members that have not ended: their jobs start again."""
         for member in self.members:
             member.give_back(why)
         self.members = []

@@ -1,4 +1,4 @@
-"""A member of a stack: a job, its run, and how it leaves with the output folder it would have had alone."""
+"""A member of a stack: a job and its run, which end with the same output folder as they would alone."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from mltricks.summary import Summary
 from mltricks.weights import predicting_weights, save_weights
 
 PREDICTS = ("params", "buffers", "own", "step")
-"""The parts of a state that a prediction needs; and ``opt``, where the optimiser predicts with weights of its own."""
+"""The parts of a state that a prediction needs; plus ``opt`` if the optimiser predicts with its own weights."""
 TESTED = ("completed", "stopped_early")
-"""Outcomes whose best weights are measured on the test split."""
+"""Statuses of runs whose best weights are evaluated on the test split."""
 RESUMABLE = (*TESTED, "pruned", "interrupted")
-"""Outcomes with a checkpoint to go on from; the weights of the others are not finite, or were lost."""
+"""Statuses of runs that end with a checkpoint; all others have non-finite weights, or lost them."""
 
 
 @dataclass
 class Member:
-    """A job that is trained with others.
+    """A job that trains in a stack.
 
     Attributes:
         job: the job.
-        session: its run and what stands beside it; of its state the run has only the step while nobody looks at it.
-        best: the part of the best state so far that predicts, copied; ``None`` before the first validation.
-        leaves: how it ends, once that is known; the rest goes on without it.
+        session: its session. The run in it has its whole state only between ``Fused.show`` and ``Fused.hide``.
+        best: a copy of the parts of the best state that predict; ``None`` before the first validation.
+        leaves: final status, set when the member is to leave the stack; ``None`` while it trains.
     """
 
     job: Job
@@ -41,10 +41,10 @@ class Member:
     leaves: str | None = None
 
     def attempt(self, do: Callable[..., Any], *arguments: Any) -> Any:
-        """Call something of this member's; what goes wrong is its own matter, but for a lack of memory.
+        """Call a function of this member. An error in it fails this member only, unless memory ran out.
 
         Raises:
-            RuntimeError: out of memory, which concerns the whole stack.
+            RuntimeError: out of memory, which affects the whole stack.
         """
         try:
             return do(*arguments)
@@ -56,12 +56,12 @@ class Member:
             return None
 
     def keep_best(self, state: State) -> None:
-        """Copy what of a state predicts."""
+        """Copy the parts of a state that predict."""
         parts = [*PREDICTS, *(["opt"] if hasattr(self.session.run.optim, "evaluate") else [])]
         self.best = map_state(lambda t: t.clone(), {part: state[part] for part in parts})
 
     def close(self) -> None:
-        """Write the weights, the checkpoint and the summary; the run has its last state."""
+        """Write the weights, the checkpoint and the summary; requires the run's final state."""
         self.attempt(self._write)
         self.session.summary.status = self.leaves or "completed"
         self.attempt(self.session.conclude)
@@ -73,7 +73,7 @@ class Member:
             self.save_best()
 
     def save(self) -> None:
-        """Write the best weights and the checkpoint; the run has its state."""
+        """Write the best weights and the checkpoint; requires the run's state."""
         self.save_best()
         self.session.save()
 
@@ -84,19 +84,19 @@ class Member:
             save_weights(self.session.folder / BEST, run, *predicting_weights(run, self.best))
 
     def give_back(self, why: str) -> None:
-        """Let the observers finish: the job is begun again elsewhere."""
+        """Close the observers of a member whose job will start again outside this stack."""
         summary = self.session.summary
         summary.status, summary.error = "interrupted", why
         self.attempt(self.session.conclude)
 
 
 def enlist(job: Job, num_trials: int, data: DataSplits | None) -> Member | Summary:
-    """A member for a job, or the summary of its failure where its configuration is refused.
+    """Build the member for a job; if its configuration is invalid, return the summary of its failure.
 
     Args:
         job: the job.
-        num_trials: how many are to be trained at once.
-        data: of another member; ``None`` to load.
+        num_trials: number of trials in the stack.
+        data: the data of another member; ``None``: load them.
     """
     summary = new_summary(job.folder, job.overrides)
     summary.fused = {"trials": num_trials}
@@ -112,7 +112,7 @@ def enlist(job: Job, num_trials: int, data: DataSplits | None) -> Member | Summa
 
 
 def write_unless_full(summary: Summary, job: Job) -> None:
-    """Write a summary where the disk takes it; the error it tells of is the one to tell."""
+    """Write a summary. If the disk is full, add that to its error instead of raising, which would hide the error."""
     try:
         summary.write(job.folder / "summary.json")
     except NotWritten:

@@ -1,6 +1,6 @@
-"""What a job's configuration is patched from, and how: Hydra's composition once, the values of each job after.
+"""Patches: make a job's configuration from a composed one and the job's values, without composing again.
 
-Values are applied by Hydra's own function to a copy, so that the result is what Hydra would have composed.
+Hydra's own function applies the values to a copy, so the result equals the configuration that Hydra would compose.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any
 
 VARIABLE = "MLTRICKS_TRIAL"
 TRIAL = f"hydra.job.env_set.{VARIABLE}"
-"""The override that tells a job how to report."""
+"""The override that gives a job its token, with which it reports to a study."""
 TOKEN = re.compile(rf"{re.escape(TRIAL)}=(eyJ[\w-]+)")
-"""The same with a token of ``mltricks.pruning.reporter.Token``, which is one word to Hydra, YAML and interpolations."""
+"""Matches that override with an encoded ``Token``, which needs no quotes in Hydra's grammar or YAML."""
 NUM, WORD = 918273645, "918273546-marker"
-"""Stand in a record for what differs from job to job."""
+"""Placeholders in a record's text for the values that differ from job to job."""
 SIMPLE = re.compile(r"/[\w./+@=-]*")
-"""A path that YAML writes as it is, on one line."""
+"""Matches a path that YAML writes unquoted and on one line."""
 
 
 class Base:
-    """A composed configuration that jobs are patched from.
+    """A composed configuration from which jobs are patched.
 
     Args:
-        composed: by Hydra.
+        composed: the configuration composed by Hydra.
         apply: Hydra's function that applies overrides to a configuration in place.
     """
 
@@ -54,14 +54,14 @@ class Base:
             del composed["hydra"]
         self.task = pickle.dumps(composed, -1)
         self.text = {str(key): section_text(composed, str(key)) for key in composed}
-        odd = ("${hydra", VARIABLE)  # what depends on the job beside its own overrides
+        odd = ("${hydra", VARIABLE)  # values that depend on the job, not only on its overrides
         self.is_plain = self.is_plain and not env_set and not any(o in text for text in self.text.values() for o in odd)
         self.linked = {key for key, text in self.text.items() if "${" in text}
         self.sections: dict[tuple[str, ...], bytes] = {}
 
     @cached_property
     def hydra_text_of_trial(self) -> str:
-        """As ``hydra_text``, of a job that has a token."""
+        """Like ``hydra_text``, for a job that has a token."""
         from hydra.core.override_parser.overrides_parser import OverridesParser
         from omegaconf import OmegaConf
 
@@ -71,7 +71,7 @@ class Base:
         return OmegaConf.to_yaml(OmegaConf.masked_copy(config, "hydra"))
 
     def resolved(self, config: Any, touched: set[str]) -> dict[str, Any]:
-        """A job's configuration as nested dicts; sections that no override touches are resolved once for all jobs."""
+        """Resolve a job's configuration to nested dicts; sections without overrides are resolved once for all jobs."""
         own = touched | self.linked | (set(map(str, config)) - self.text.keys())
         kind = tuple(sorted(touched))
         if kind not in self.sections:
@@ -83,13 +83,13 @@ class Base:
 
 @dataclass
 class Patch:
-    """How the configuration of a job is made again, without Hydra; small, and can be sent to another process.
+    """Makes the configuration of a job without Hydra; small, so that it can be sent to another process.
 
     Attributes:
-        base: what it is patched from.
-        values: the overrides that are patched in.
+        base: the composed configuration to patch.
+        values: the overrides to patch in.
         num: number of the job.
-        overrides: all of the job's, without those of ``hydra.*``, for the record.
+        overrides: all overrides of the job without those of ``hydra.*``, for Hydra's record.
     """
 
     base: Base
@@ -99,22 +99,22 @@ class Patch:
 
     @cached_property
     def touched(self) -> set[str]:
-        """The keys at the top of the configuration that values are set under."""
+        """The top-level keys under which values are set."""
         return {re.split(r"[.\[]", o.key_or_group)[0] for o in self.values}
 
     @property
     def own(self) -> list[Any]:
-        """Those of the values that are settings of Hydra itself."""
+        """The values that are settings of Hydra itself."""
         return [o for o in self.values if o.is_hydra_override()]
 
     @cached_property
     def token(self) -> str | None:
-        """By which the job reports to a study; empty: none listens; ``None``: it has other settings of Hydra too."""
+        """The job's token for a study; empty outside a study; ``None`` if the job also has other Hydra settings."""
         own = [TOKEN.fullmatch(o.input_line) for o in self.own]
         return (own[0].group(1) if own[0] and len(own) == 1 else None) if own else ""
 
     def config(self, folder: Path | None = None) -> Any:
-        """The whole configuration, with the node ``hydra``, as Hydra gives it to callbacks."""
+        """Make the whole configuration, with the node ``hydra``, as Hydra passes it to callbacks."""
         from omegaconf import OmegaConf
 
         config = pickle.loads(self.base.full)
@@ -130,14 +130,14 @@ class Patch:
         return config
 
     def task_config(self) -> Any:
-        """The configuration without the node ``hydra``, as Hydra gives it to the task."""
+        """Make the configuration without the node ``hydra``, as Hydra passes it to the task."""
         config = pickle.loads(self.base.task)
         self.base.apply([o for o in self.values if not o.is_hydra_override()], config)
         return config
 
     @contextmanager
     def in_place(self) -> Iterator[Any]:
-        """Inside this block Hydra's configuration is this job's, and its environment variables are set."""
+        """A context with this job as Hydra's current configuration, and with its environment variables."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.core.utils import env_override
 
@@ -150,27 +150,27 @@ class Patch:
             HydraConfig.instance().cfg = before
 
     def hydra_config(self, folder: Path) -> Any:
-        """The node ``hydra`` alone, as Hydra hands it back with the result of a job."""
+        """Make the node ``hydra`` alone, as Hydra returns it with the result of a job."""
         from omegaconf import OmegaConf
 
         return OmegaConf.masked_copy(self.config(folder), "hydra")
 
     @property
     def changes_folder(self) -> bool:
-        """Whether the job works in its output folder."""
+        """Whether the job changes the working directory to its output folder."""
         return self.base.chdir
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The environment variables that are this job's own, beside the one by which it reports to a study."""
+        """The job's own Hydra overrides, such as environment variables, except for its token."""
         return tuple(sorted(o.input_line for o in self.own if o.key_or_group != TRIAL))
 
     def record(self, config: Any, task: Any, folder: Path) -> dict[str, str]:
-        """Hydra's record of the job, as the content of its files.
+        """The content of the files of Hydra's record of the job, by name.
 
         Args:
-            config: what ``config(folder)`` gave.
-            task: what ``task_config()`` gave.
+            config: the result of ``config(folder)``.
+            task: the result of ``task_config()``.
             folder: output folder of the job.
         """
         from omegaconf import OmegaConf
@@ -197,7 +197,7 @@ class Patch:
 
 
 def _directory(composed: Any) -> tuple[str, bool]:
-    """The sweep's folder, and whether a job's is simply its number in there."""
+    """The sweep's folder, and whether the folder of a job is named by its number alone."""
     from omegaconf import OmegaConf
 
     raw = OmegaConf.to_container(composed.hydra.sweep, resolve=False)
@@ -207,17 +207,17 @@ def _directory(composed: Any) -> tuple[str, bool]:
 
 
 def section_text(config: Any, key: str) -> str:
-    """One key of a configuration as YAML, interpolations as they are."""
+    """One key of a configuration as YAML, interpolations unresolved."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.masked_copy(config, key))
 
 
 def resolve_section(config: Any, key: str) -> Any:
-    """The value of one key of a configuration, as nested dicts and lists.
+    """Resolve one key of a configuration to nested dicts and lists.
 
     Raises:
-        ValueError: a value that must be given is missing.
+        ValueError: a mandatory value is missing.
     """
     from omegaconf import MissingMandatoryValue, OmegaConf
 
@@ -229,5 +229,5 @@ def resolve_section(config: Any, key: str) -> Any:
 
 
 def everything_resolved(config: Any) -> dict[str, Any]:
-    """A configuration as nested dicts and lists."""
+    """Resolve a configuration to nested dicts and lists."""
     return {str(key): resolve_section(config, str(key)) for key in config}

@@ -1,4 +1,4 @@
-"""What runs with what: jobs that differ only in floats and seeds as stacks, the others each on its own; and where."""
+"""The plan of a launch: which jobs train together as a stack, and in which process each stack or job runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TRAINING = "mltricks.jobs.train"
 
 @dataclass
 class Plan:
-    """How jobs are run.
+    """The plan of a launch.
 
     Attributes:
-        units: jobs that are run together, in the order in which they start; a unit of several is a stack.
-        notes: why, a line for jobs of a kind.
-        slots: where units run, of ``mltricks.launch.leases``; empty: in this process, one after another.
-        threads: of torch for the stacks that run in this process; 0: as many as there are.
+        units: groups of jobs that run together, in starting order; a unit of several jobs is a stack.
+        notes: the reasons, one line per group of similar jobs.
+        slots: slots of worker processes; empty: units run in this process, one after another.
+        threads: torch threads for stacks in this process; 0: all.
     """
 
     units: list[list[Job]]
@@ -29,13 +29,13 @@ class Plan:
 
 
 def plan(jobs: Sequence[Job], fuse: bool | str, workers: int | str, trains: bool) -> Plan:
-    """Decide how jobs are run.
+    """Plan how to run jobs.
 
     Args:
-        jobs: of a sweep.
+        jobs: the jobs of a launch.
         fuse: ``hydra.launcher.fuse``.
         workers: ``hydra.launcher.workers``.
-        trains: whether the function that runs the jobs is that of mltricks: another cannot be stacked or timed.
+        trains: whether mltricks' own task runs the jobs; any other task cannot be stacked or timed.
     """
     made, seconds = Plan([]), 0.0
     reasons: dict[str, list[Job]] = {}
@@ -55,13 +55,13 @@ def plan(jobs: Sequence[Job], fuse: bool | str, workers: int | str, trains: bool
 
 
 def slots_for(units: Sequence[Sequence[Job]], workers: int | str, trains: bool, seconds: float) -> list[Any]:
-    """Where units run; without slots, in this process.
+    """Choose the slots in which units run; none: run them in this process.
 
     Args:
-        units: all of them.
+        units: all units.
         workers: ``hydra.launcher.workers``.
-        trains: whether they can be timed.
-        seconds: that a unit is expected to take; 0 where that was not measured.
+        trains: whether the jobs can be timed.
+        seconds: expected time of a unit; 0 if it was not measured.
 
     Raises:
         ValueError: ``workers`` is neither ``auto`` nor a number >= 1.
@@ -77,19 +77,19 @@ def slots_for(units: Sequence[Sequence[Job]], workers: int | str, trains: bool, 
 
 
 def seconds_of(job: Job) -> float:
-    """How long a job is expected to take, s; 0 for one that does not train, or is refused when it is run."""
+    """Expected time of a job, s; 0 if it does not train or cannot be built."""
     if job.cfg["job"]["_target_"] != TRAINING:
         return 0.0
     from mltricks.launch.probe import expected_s
 
     try:
         return expected_s(job.cfg)
-    except Exception:  # whatever it is, the job itself meets it again and says so
+    except Exception:  # the job will meet the same error, and reports it
         return 0.0
 
 
 def alike(jobs: Sequence[Job]) -> list[list[Job]]:
-    """The jobs in groups of those that could be stacked, as they differ only in floats and seeds."""
+    """Group the jobs that could be stacked: those that differ only in floats and seeds."""
     groups: dict[Any, list[Job]] = {}
     for job in jobs:
         groups.setdefault(kind(job), []).append(job)
@@ -97,7 +97,7 @@ def alike(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def kind(job: Job) -> Any:
-    """What jobs must share to be stacked; of a job that cannot be, what no other shares."""
+    """A key that is equal for jobs that can be stacked, and unique for a job that cannot."""
     from mltricks.stack.run import structure
 
     cfg = job.cfg
@@ -110,13 +110,13 @@ def kind(job: Job) -> Any:
 
 @dataclass(frozen=True)
 class Found:
-    """How jobs that could be stacked are run.
+    """The decision for a group of jobs that could be stacked.
 
     Attributes:
-        size: how many at most go into one stack; 1: none is stacked.
-        why: in words.
-        seconds: that a job is expected to take so; 0 where that was not measured.
-        threads: of torch that it is fastest with; 0: as many as there are.
+        size: maximum number of jobs in a stack; 1: do not stack.
+        why: the reason, in words.
+        seconds: expected time per job; 0 if it was not measured.
+        threads: torch threads with which a stack is fastest; 0: all.
     """
 
     size: int
@@ -127,14 +127,14 @@ class Found:
 
 ONE = Found(1)
 _PROBED: dict[Any, Any] = {}
-"""What was measured in this process: a study asks for jobs of the same kind again and again."""
+"""Measurements made in this process. A study launches similar jobs again and again."""
 
 
 def stack_size(group: Sequence[Job], fuse: bool | str, workers: int | str) -> Found:
-    """How these jobs, which differ only in floats and seeds, are run.
+    """Decide whether to stack these jobs, which differ only in floats and seeds, and in what size.
 
     Raises:
-        ValueError: ``fuse=true`` asks for what cannot be.
+        ValueError: ``fuse=true``, and the jobs cannot be stacked.
     """
     from mltricks.launch.leases import choose_workers
     from mltricks.launch.probe import evenly, fusable, probe
@@ -148,13 +148,15 @@ def stack_size(group: Sequence[Job], fuse: bool | str, workers: int | str) -> Fo
     if key not in _PROBED:
         try:
             _PROBED[key] = probe(cfgs)
-        except ValueError as error:  # a configuration that is refused: its own job says why
+        except ValueError as error:  # an invalid configuration: its own job will report the error
             return Found(1, f"as they could not be measured: {error}")
     found = _PROBED[key]
     if not found.fuse:
         return Found(1, found.reason, found.alone_s * found.steps)
     seconds = found.stacked_s * found.steps
-    if any(job.trial for job in group):  # those that may be given up are judged together, and soon are few
+    if any(
+        job.trial for job in group
+    ):  # keep prunable trials in one stack: they are judged together, and few stay to the end
         return Found(found.stack_size, found.reason, seconds, found.threads)
     slots = choose_workers(workers, len(group), str(cfgs[0]["device"]), seconds)
     size = min(found.stack_size, evenly(len(group), -(-len(group) // max(len(slots), 1))))
@@ -162,7 +164,7 @@ def stack_size(group: Sequence[Job], fuse: bool | str, workers: int | str) -> Fo
 
 
 def named(group: Sequence[Job]) -> str:
-    """Jobs by their numbers.
+    """Name jobs by their numbers.
 
     >>> named([Job(n, [], {}, None, None) for n in (0, 1, 2, 5)])
     'jobs 0 to 2 and 5'

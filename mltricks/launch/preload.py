@@ -1,6 +1,6 @@
-"""What the server of workers imports before it forks any: torch, and all of this package that training uses.
+"""The imports of the server that forks workers: torch, and all modules of this package that training uses.
 
-Nothing here may start a thread or touch a GPU, since a process that has done so cannot be forked.
+Nothing here may start a thread or touch a GPU: a process that has done so cannot be forked.
 """
 
 import gc
@@ -31,4 +31,4 @@ for package in PACKAGES:
         importlib.import_module(module.name)
 
 gc.collect()
-gc.freeze()  # what is here stays: the collector of a worker that looked at it would copy every page it lies on
+gc.freeze()  # exempt these objects: the garbage collector of a worker writes to them, which would copy the shared pages

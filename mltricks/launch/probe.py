@@ -1,7 +1,7 @@
-"""Whether to train trials as a stack, and how many at once: decided by a short measurement.
+"""The probe: a short measurement that decides whether to train trials as a stack, and of what size.
 
-A few steps are made alone, and a few in a stack of as many trials as fit into memory. The stack has to win by its own
-speed and by what tracing it costs. Only a stack of the same structure is measured, and nothing of it is trained on.
+It times a few steps of one trial, and a few of a stack of as many trials as fit into memory. The stack must win by
+more than the time to trace it. The probe trains copies, whose states are thrown away.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from mltricks.stack.run import StackedRun, not_stackable, structure
 from mltricks.state import reseed_step
 
 SLOW_S = {"cpu": 0.02}
-"""A step that takes longer alone, in s, keeps its device busy by itself; elsewhere a stack may still win."""
+"""A longer step of a single trial, s, keeps its device busy, so a stack cannot help. Other devices have no limit."""
 SMALL_S = 0.001
-"""A step that takes less time than this with one thread, in s, gains nothing by more."""
+"""A step shorter than this on one thread, s, does not get faster with more threads."""
 SHORT_S = 0.5
-"""Trials that take less time than this all together, in s, are done before a stack is traced."""
+"""Trials that take less time than this in total, s, finish before a stack would be traced."""
 MARGIN = 1.03
-"""How much faster a stack must be."""
+"""Minimum speed-up of a stack."""
 LARGEST = {"cpu": 64, "cuda": 256}
-"""Members at most: more of them gain nothing, and the results of a stack come all at the end."""
+"""Maximum size of a stack: a larger one is not faster, and all its results come only at its end."""
 ALMOST = 1.1
-"""One thread is taken even where it is slower by this factor: more of them wait for each other when cores are busy."""
+"""Prefer one thread even if it is slower by this factor: on busy cores, several threads wait for each other."""
 MEMORY_SHARE = 0.5
-"""Of the memory that is free, what a stack may take."""
+"""Share of the free memory that a stack may use."""
 GOOD = 0.5
-"""A stack that takes less than this share of the time alone need not be compared with a smaller one."""
+"""A stack that takes less than this share of the time alone is good enough: skip the smaller size."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found.
+    """The result of a probe.
 
     Attributes:
         fuse: whether to train the trials in stacks.
-        stack_size: how many at most in one; 1 where they are not stacked.
-        reason: why, in words.
-        alone_s: time of a step of one trial alone, s; 0 where it was not measured.
-        stacked_s: time of a step of one trial in a stack, s; 0 where it was not measured.
-        trace_s: time it took to trace the stack, s.
-        steps: that each trial makes; 0 where nothing was measured.
-        threads: of torch with which the stack was fastest; 0: as many as there are.
+        stack_size: maximum number of trials in a stack; 1 if they are not stacked.
+        reason: the reason, in words.
+        alone_s: time of a step of one trial alone, s; 0 if not measured.
+        stacked_s: time of a step of one trial in a stack, s; 0 if not measured.
+        trace_s: time to trace the stack, s.
+        steps: number of steps of each trial; 0 if nothing was measured.
+        threads: torch threads with which the stack was fastest; 0: all.
     """
 
     fuse: bool
@@ -66,7 +66,7 @@ class Probe:
 
 
 def fusable(cfgs: Sequence[dict[str, Any]]) -> str | None:
-    """Why trials cannot be trained as a stack; ``None`` where they can.
+    """The reason why trials cannot be trained as a stack; ``None`` if they can.
 
     Args:
         cfgs: their resolved configurations.
@@ -89,13 +89,13 @@ def fusable(cfgs: Sequence[dict[str, Any]]) -> str | None:
 
 
 def probe(cfgs: Sequence[dict[str, Any]]) -> Probe:
-    """Decide for trials that differ only in floats and seeds.
+    """Decide whether to stack trials that differ only in floats and seeds.
 
     Args:
         cfgs: their resolved configurations.
 
     Raises:
-        ValueError: the first configuration is refused.
+        ValueError: the first configuration is invalid.
     """
     why = fusable(cfgs)
     if why is not None:
@@ -105,20 +105,20 @@ def probe(cfgs: Sequence[dict[str, Any]]) -> Probe:
 
 
 def expected_s(cfg: dict[str, Any]) -> float:
-    """How long the steps of a trial take alone, s.
+    """The expected time of all steps of a trial alone, s.
 
     Args:
         cfg: its resolved configuration.
 
     Raises:
-        ValueError: the configuration is refused.
+        ValueError: the configuration is invalid.
     """
     run = build(as_measured(cfg))
     return seconds_alone(run) * run.total_steps
 
 
 def compare(first: Run, cfgs: Sequence[dict[str, Any]]) -> Probe:
-    """Decide for trials that could be stacked, of which the first is built."""
+    """Decide for trials that could be stacked, given the run of the first."""
     if not isinstance(first.data.train, MemorySplit) and len({cfg["seed"] for cfg in cfgs}) > 1:
         return Probe(False, 1, "the data are read from files, in another order for every seed")
     alone = seconds_alone(first)
@@ -131,19 +131,19 @@ def compare(first: Run, cfgs: Sequence[dict[str, Any]]) -> Probe:
         other = build(as_measured(blend(cfgs)), first.data)
         with num_threads(1 if alone < SMALL_S and first.device.type == "cpu" else 0):
             return decide([first, other], len(cfgs), alone)
-    except (RuntimeError, ValueError) as error:  # what vmap cannot do is found out by trying
+    except (RuntimeError, ValueError) as error:  # only trying shows which operations vmap refuses
         return Probe(False, 1, f"it failed: {str(error).splitlines()[0]}", alone)
 
 
 def as_measured(cfg: dict[str, Any]) -> dict[str, Any]:
-    """The configuration for measuring: compiling would take longer than all that it decides about."""
+    """The configuration for measuring: traced instead of compiled, as compiling could take longer than training."""
     if not cfg["engine"]["_target_"].endswith(".Compile"):
         return cfg
     return {**cfg, "engine": {"_target_": "mltricks.engine.Traced"}}
 
 
 def blend(cfgs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A configuration that differs from the first in every value in which any of the others does."""
+    """Mix configurations, so that the result differs from the first in every value in which any other does."""
     first, *others = cfgs
     mixed = dict(first)
     for key, value in first.items():
@@ -153,10 +153,10 @@ def blend(cfgs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def seconds_alone(run: Run) -> float:
-    """Time of one step as the loop makes it, s; the run's state goes on by these steps.
+    """Time one step as the training loop makes it, s. This advances the run's state.
 
-    On the CPU one thread is tried first: where another process has a core, two of them wait for each other, and a step
-    of a tenth of a millisecond takes thirty.
+    On the CPU, try one thread first: if another process uses one of the cores, threads wait for each other, and a step
+    of 0.1 ms takes 30 ms.
     """
     stream = run.batches()
 
@@ -172,7 +172,7 @@ def seconds_alone(run: Run) -> float:
 
 
 def fastest(step: Callable[[int], None], device: torch.device, enough_s: float = 0.05) -> float:
-    """The shortest of a few calls, s; of five at least, unless fewer leave no doubt: the first ones wake threads up."""
+    """The shortest of a few calls, s: 5 to 11 of them, or fewer if they are slow. The first call is a warm-up."""
     times: list[float] = []
     while len(times) < 11 and (len(times) < 5 or sum(times[1:]) < enough_s) and sum(times) < 10 * enough_s:
         if device.type == "cuda":
@@ -186,7 +186,7 @@ def fastest(step: Callable[[int], None], device: torch.device, enough_s: float =
 
 
 def decide(pair: Sequence[Run], num_trials: int, alone: float) -> Probe:
-    """Measure stacks, and compare the best with the time alone."""
+    """Measure stacks of one or two sizes, and compare the best with the time alone."""
     device, steps = pair[0].device, pair[0].total_steps
     begun = time.perf_counter()
     small = StackedRun(pair)
@@ -210,7 +210,7 @@ def decide(pair: Sequence[Run], num_trials: int, alone: float) -> Probe:
 
 
 def evenly(num_trials: int, most: int) -> int:
-    """The size of stacks that are as equal as can be.
+    """The size of the stacks if the trials are split as evenly as possible.
 
     >>> evenly(100, 64)
     50
@@ -219,9 +219,9 @@ def evenly(num_trials: int, most: int) -> int:
 
 
 def measured(pair: Sequence[Run], size: int, alone: float) -> Probe:
-    """Time of a step in a stack of the given size; on the CPU with one thread too, best for small operations."""
+    """Time a step in a stack of this size; on the CPU also with one thread, the best choice for small operations."""
     stacked = StackedRun([pair[k % len(pair)] for k in range(size)])
-    stacked.advance(1)  # traces
+    stacked.advance(1)  # traces the stack, so that the timing excludes it
 
     def step(number: int) -> None:
         stacked.advance(1, number)
@@ -238,7 +238,7 @@ def measured(pair: Sequence[Run], size: int, alone: float) -> Probe:
 
 @contextmanager
 def num_threads(num: int) -> Iterator[None]:
-    """Inside this block torch has so many threads; 0: as many as before."""
+    """A context in which torch uses ``num`` threads; 0 changes nothing."""
     before = torch.get_num_threads()
     torch.set_num_threads(num or before)
     try:
@@ -248,7 +248,7 @@ def num_threads(num: int) -> Iterator[None]:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can be had, in bytes."""
+    """Free memory of a device, in bytes."""
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + held)

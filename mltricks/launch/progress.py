@@ -1,4 +1,4 @@
-"""What a sweep shows of itself: a line a trial, and a bar on a terminal."""
+"""The progress of a sweep: one line per finished job, and a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mltricks.process.atomic import first_line
 from mltricks.summary import read_summary
 
 SEARCHED: ContextVar[frozenset[str]] = ContextVar("SEARCHED", default=frozenset())
-"""Keys that a line shows also where the jobs launched together happen to share their values."""
+"""Keys that every line shows, even if all jobs of a launch happen to have the same value."""
 
 
 @contextmanager
 def showing(keys: Iterable[str]) -> Iterator[None]:
-    """Show these keys in the lines of all jobs that are launched meanwhile."""
+    """A context in which the lines of launched jobs always show these keys."""
     token = SEARCHED.set(frozenset(keys))
     try:
         yield
@@ -31,7 +31,7 @@ class Progress:
     """Prints a line for every job that ends.
 
     Args:
-        jobs: of the sweep, or of a part of it.
+        jobs: the jobs of the sweep, or of one batch of it.
     """
 
     def __init__(self, jobs: Sequence[Job]):
@@ -60,14 +60,14 @@ class Progress:
             self.bar.stop()
 
     def say(self, text: str) -> None:
-        """Print a line; above the bar, where there is one."""
+        """Print a line, above the bar if there is one."""
         if self.bar is None:
             print(text, flush=True)
         else:
             self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def end(self, job: Job, result: Any) -> None:
-        """Say what became of a job."""
+        """Print the outcome of a job."""
         own = " ".join(override for override in job.overrides if override not in self.common)
         self.say(f"#{job.num:<{self.width}}  {own + '  ' if own else ''}{outcome(job, result)}")
         if self.bar is not None:
@@ -75,7 +75,7 @@ class Progress:
 
 
 def outcome(job: Job, result: Any) -> str:
-    """What became of a job, in a few words."""
+    """The outcome of a job in a few words: status, score and time, or the error."""
     value, summary = result._return_value, read_summary(job.folder / "summary.json")
     if summary is None:
         if isinstance(value, BaseException):

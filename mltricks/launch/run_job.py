@@ -1,4 +1,4 @@
-"""Running one job as Hydra runs it: folder, record, environment, callbacks."""
+"""Run one job as Hydra does: folder, record, environment variables, callbacks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Tell = Callable[[Job, Any], None]
 
 
 class Return(JobReturn):
-    """What became of a job; its configurations are made again when they are asked for, and take no memory till then."""
+    """The JobReturn of a job. It makes its configurations on demand, which saves memory in large sweeps."""
 
     job: Job
 
@@ -29,7 +29,7 @@ class Return(JobReturn):
 
     @cfg.setter
     def cfg(self, value: Any) -> None:
-        """The configuration is the job's."""
+        """Ignored: the configuration comes from the job."""
 
     @property
     def hydra_cfg(self) -> Any:
@@ -37,11 +37,11 @@ class Return(JobReturn):
 
     @hydra_cfg.setter
     def hydra_cfg(self, value: Any) -> None:
-        """The configuration is the job's."""
+        """Ignored: the configuration comes from the job."""
 
 
 def run(job: Job, task: Task, callbacks: Any) -> Any:
-    """Run one job; an error is part of what comes back, but those that stop a process go on to stop it."""
+    """Run one job. The JobReturn holds an ``Exception``; ``KeyboardInterrupt`` and ``SystemExit`` propagate."""
     with staged(job, task, callbacks) as (task_config, result):
         try:
             result.return_value = task(quiet(task_config))
@@ -54,13 +54,13 @@ def run(job: Job, task: Task, callbacks: Any) -> Any:
 
 @contextmanager
 def staged(job: Job, task: Task, callbacks: Any, recorded: bool = False) -> Iterator[tuple[Any, Any]]:
-    """Everything that Hydra does before and after a job's function.
+    """A context that does everything that Hydra does before and after a job's function.
 
     Args:
         job: the job.
         task: its function.
-        callbacks: Hydra's.
-        recorded: whether Hydra's record is in its folder already.
+        callbacks: Hydra's callbacks.
+        recorded: whether Hydra's record is already in its folder.
 
     Yields:
         The configuration for the function, and the JobReturn to fill.
@@ -96,7 +96,7 @@ def _dispatched(config: Any, task_config: Any, result: Any, task: Task, callback
 
 
 def new_return(job: Job) -> Any:
-    """A JobReturn in which only what became of the job is missing."""
+    """Make a JobReturn without a result."""
     result = Return()
     result.job, result.overrides = job, list(job.overrides)
     result.working_dir, result.task_name = os.getcwd(), JobRuntime.instance().get("name")
@@ -104,12 +104,12 @@ def new_return(job: Job) -> Any:
 
 
 def fail(result: Any, error: BaseException) -> None:
-    """Note an error in a JobReturn."""
+    """Record an error in a JobReturn."""
     result.return_value, result.status = error, JobStatus.FAILED
 
 
 def environment(config: Any) -> dict[str, str]:
-    """The variables that a job wants set, resolved in its configuration as Hydra does."""
+    """The environment variables of a job; resolves them in its configuration, as Hydra does."""
     from omegaconf import OmegaConf, read_write
 
     with read_write(config.hydra.job.env_set):
@@ -118,7 +118,7 @@ def environment(config: Any) -> dict[str, str]:
 
 
 def write_record(job: Job, config: Any, task_config: Any) -> None:
-    """Write Hydra's record of a job into its folder; the environment variables in it are resolved."""
+    """Write Hydra's record of a job to its folder, with environment variables resolved."""
     environment(config)
     folder = job.folder / config.hydra.output_subdir
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def write_record(job: Job, config: Any, task_config: Any) -> None:
 
 
 def log_to_files() -> None:
-    """Write the error in hand into the log files that the job has, as its traceback is printed nowhere."""
+    """Write the traceback of the current error to the job's log files, as it is not printed."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, "Job failed", (), sys.exc_info())
@@ -135,7 +135,7 @@ def log_to_files() -> None:
 
 
 def quiet(task_config: Any) -> Any:
-    """The configuration with the epochs of a trial left unsaid, unless the command says how to show them."""
+    """Switch off the progress display of single epochs, unless the command sets ``progress``."""
     if task_config.get("progress") == "auto":
         task_config.progress = "none"
     return task_config

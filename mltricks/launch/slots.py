@@ -1,10 +1,10 @@
-"""Units of jobs in worker processes, as many at a time as there are slots; a free slot takes the next unit at once.
+"""A pool of worker processes: each slot runs one unit of jobs at a time, and a free slot takes the next unit.
 
-Workers are forked in milliseconds from a server that has imported torch. A slot of a GPU has a new one for every unit,
-so that what a job leaves behind in the GPU's memory goes with it; a slot of cores keeps its worker, which is warm from
-the unit before. A worker that is killed costs its own unit and no other.
+A server that has imported torch forks workers in milliseconds. A GPU slot gets a new worker for every unit, which
+frees all GPU memory that a job leaves behind. A CPU slot keeps its worker, which is already warm. A worker that dies
+loses only its own unit.
 
-Cost: one import of torch for all workers, beside the work of the sweep's own process; then about 20 ms a worker.
+Cost: one import of torch for all workers, in parallel to the sweep's own process; then about 20 ms per worker.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from mltricks.process.interrupt import Interrupt, stop_now
 
 PRELOAD = "mltricks.launch.preload"
 POLL_S = 0.1
-"""Seconds between two looks at whether a signal has come."""
+"""Seconds between checks for a signal."""
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "1073741824",
     "MALLOC_TOP_PAD_": "67108864",
 }
-"""Keeps the memory of activations between steps instead of giving it back: 10 to 25 % on convolutions (glibc)."""
+"""Make glibc keep freed memory for the next step's activations: convolutions gain 10 to 25 %."""
 
 Unit = Sequence[Job]
 Work = Callable[[Unit], Sequence[Any]]
@@ -43,18 +43,18 @@ Work = Callable[[Unit], Sequence[Any]]
 def run_in_slots(
     units: Iterable[Unit], slots: Sequence[Slot], work: Work, tell: Callable[[Unit, list[Any]], None]
 ) -> list[list[Any]]:
-    """Run units in worker processes; their ``JobReturn`` lists, in the order of the units.
+    """Run units in worker processes; return their ``JobReturn`` lists in the order of the units.
 
     Args:
-        units: jobs that belong together; taken one by one as slots become free, so that an iterator may decide late.
-        slots: where to run, from ``choose_workers``.
-        work: runs a unit in the worker and returns a ``JobReturn`` for each of its jobs. It is pickled, so it is a
-            function of a module, or a ``functools.partial`` of one; not of ``__main__``.
-        tell: called in this process with every unit as it ends.
+        units: groups of jobs that run together; an iterator is advanced only when a slot becomes free.
+        slots: the slots, from ``choose_workers``.
+        work: runs a unit in the worker and returns a ``JobReturn`` for each of its jobs. It is pickled, so it must be
+            a function of a module other than ``__main__``, or a ``functools.partial`` of one.
+        tell: called in this process with each unit and its returns as it ends.
 
     Raises:
-        KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM came; the workers have saved and ended. A second Ctrl-C ends
-            them at once.
+        KeyboardInterrupt, SystemExit: on Ctrl-C or SIGTERM, after the workers have saved and ended. A second Ctrl-C
+            kills them at once.
     """
     start_server()
     pool = _Pool(slots, work)
@@ -80,16 +80,18 @@ def run_in_slots(
 
 
 def start_server() -> None:
-    """Start the process that imports torch and forks workers, without waiting for it; nothing where there is one."""
+    """Start the server that imports torch and forks workers, unless it runs already; do not wait for it."""
     context = multiprocessing.get_context(method())
     if method() == "forkserver":
         context.set_forkserver_preload([PRELOAD])
-        with _environment({name: "1" for name in THREADS} | MALLOC):  # one thread: a process with more cannot fork
+        with _environment(
+            {name: "1" for name in THREADS} | MALLOC
+        ):  # one thread: a multi-threaded process cannot fork safely
             forkserver.ensure_running()
 
 
 def method() -> str:
-    """How workers are started here: forked from a server, or where the system has no fork, each anew."""
+    """The start method of workers: forked from a server, or spawned if the system has no fork."""
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
@@ -105,7 +107,7 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
 
 
 class _Pool:
-    """The slots, and the workers in them."""
+    """The slots and their workers."""
 
     def __init__(self, slots: Sequence[Slot], work: Work):
         self.slots, self.work = list(slots), work
@@ -116,7 +118,7 @@ class _Pool:
         return any(worker.unit is not None or worker.leaving for worker in self.workers.values())
 
     def fill(self, waiting: Iterator[tuple[int, Unit]]) -> None:
-        """Give every free slot a unit, as long as there are any."""
+        """Give each free slot a unit while there are any."""
         for slot in self.slots:
             worker = self.workers.get(slot)
             if worker is not None and (worker.unit is not None or worker.leaving):
@@ -129,7 +131,7 @@ class _Pool:
             worker.take(index, unit)
 
     def ended(self) -> list[tuple[int, Unit, list[Any]]]:
-        """Wait a moment; the units that have come to their end, with what came of them."""
+        """Wait up to ``POLL_S``; return the units that have ended, with their returns."""
         ready = set(wait([source for worker in self.workers.values() for source in worker.sources()], POLL_S))
         done: list[tuple[int, Unit, list[Any]]] = []
         for slot, worker in list(self.workers.items()):
@@ -149,26 +151,26 @@ class _Pool:
         self.stopping = True
 
     def close(self) -> None:
-        """Let the workers end that wait for a unit."""
+        """End the idle workers, and wait for them."""
         for worker in self.workers.values():
             worker.leave()
         while self.workers:
             self.ended()
 
     def kill(self) -> None:
-        """End the workers that are left, and their children, at once."""
+        """Kill all remaining workers and their children."""
         for worker in self.workers.values():
             worker.kill()
 
 
 class _Worker:
-    """A worker process as the sweep sees it.
+    """The sweep's handle of a worker process.
 
     Attributes:
-        unit: what it runs; ``None``: it waits for one.
-        leaving: it has been told to end.
-        ended: it has.
-        lost: it ended in the midst of its unit.
+        unit: the unit it runs; ``None`` while it is idle.
+        leaving: whether it was told to end.
+        ended: whether it has ended.
+        lost: whether it died before its unit was done.
     """
 
     def __init__(self, slot: Slot, work: Work):
@@ -181,13 +183,13 @@ class _Worker:
         self.streams = [_Lines(pipe, to) for (pipe, _), to in zip(pipes, (sys.stdout, sys.stderr), strict=False)]
         writers = [writer for _, writer in pipes]
         self.process = context.Process(target=serve, args=(slot, dict(os.environ), work, theirs, writers))  # type: ignore[attr-defined]
-        with suppress(BrokenPipeError):  # it has died already, and is found dead
+        with suppress(BrokenPipeError):  # it died at once: ``read`` will find that out
             self.process.start()
         for connection in (theirs, *writers):
             connection.close()
 
     def take(self, index: int, unit: Unit) -> None:
-        """Give it a unit."""
+        """Send the worker a unit."""
         self.index, self.unit = index, unit
         with suppress(BrokenPipeError, ConnectionResetError):
             self.link.send(unit)
@@ -195,18 +197,18 @@ class _Worker:
             self.leave()
 
     def leave(self) -> None:
-        """Tell it to end after its unit."""
+        """Tell the worker to end after its unit."""
         self.leaving = True
         with suppress(BrokenPipeError, ConnectionResetError):
             self.link.send(None)
 
     def sources(self) -> list[Any]:
-        """What to wait for."""
+        """The handles to wait on: the process, its answers and its output."""
         link = [] if self.link.closed else [self.link]
         return [self.process.sentinel, *link, *(lines.pipe for lines in self.streams if not lines.pipe.closed)]
 
     def read(self, ready: set[Any]) -> list[Any] | None:
-        """Take in what has come; the returns of the unit, where it has come to its end."""
+        """Read output and answers that have arrived; return the unit's returns if it has ended."""
         ended = self.process.sentinel in ready
         for lines in self.streams:
             if lines.pipe in ready or ended:
@@ -223,12 +225,12 @@ class _Worker:
     def _answer(self) -> list[Any] | None:
         try:
             return pickle.loads(self.link.recv_bytes()) if self.link.poll() else None
-        except (EOFError, OSError):  # it has closed the link, or died in the midst of its answer
+        except (EOFError, OSError):  # the worker closed the link, or died while it sent its answer
             self.link.close()
             return None
 
     def _bury(self) -> tuple[int | None, str]:
-        """Clear up after it; its exit status, and the last line of standard error."""
+        """Close the worker's handles; return its exit status and the last line of its standard error."""
         self.process.join()
         for lines in self.streams:
             lines.end()
@@ -246,7 +248,7 @@ class _Worker:
 
 
 class _Lines:
-    """Passes on what a worker writes, in whole lines."""
+    """Forwards a worker's output line by line, so that lines of different workers do not mix."""
 
     def __init__(self, pipe: Connection, to: TextIO):
         self.pipe, self.to = pipe, to
@@ -254,7 +256,7 @@ class _Lines:
         os.set_blocking(pipe.fileno(), False)
 
     def read(self) -> None:
-        """Pass on the lines that are there."""
+        """Forward the complete lines received so far."""
         while not self.pipe.closed:
             try:
                 piece = os.read(self.pipe.fileno(), 1 << 16)
@@ -266,7 +268,7 @@ class _Lines:
             self._write(whole)
 
     def end(self) -> None:
-        """Pass on a last line that has no end."""
+        """Forward the last line if it has no newline, and close the pipe."""
         self._write([self.rest] if self.rest else [])
         self.pipe.close()
 

@@ -1,7 +1,7 @@
-"""A worker process: runs units of jobs until it is told to end. No worker outlives the sweep, whatever ends that.
+"""A worker process: runs units of jobs until the sweep tells it to end, and never outlives the sweep.
 
-Deviation: a worker leads a process group of its own, so that Ctrl-C on the terminal reaches the sweep alone, which then
-asks its workers to save.
+A worker leads its own process group, so that Ctrl-C on the terminal reaches only the sweep, which then asks its workers
+to save.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-"""What libraries read of how many threads they may use."""
+"""Environment variables that set the number of threads of numeric libraries."""
 PARENT_DEATH_SIGNAL = 1
 """``PR_SET_PDEATHSIG`` of ``prctl`` on Linux."""
 
 
 class WorkerError(Exception):
-    """What became of a job in a worker, where the error itself cannot travel or there is none: the worker was lost."""
+    """The error of a job whose worker died, or whose own error cannot be pickled."""
 
 
 def serve(
@@ -45,14 +45,14 @@ def serve(
     link: Connection,
     streams: Sequence[Connection],
 ) -> None:
-    """Run the units that come, and send what came of each, pickled; the body of a worker process.
+    """The main function of a worker: receive units, run them and send back their returns.
 
     Args:
-        slot: where it computes.
-        environment: of the sweep's process.
-        work: gives the ``JobReturn`` of every job of a unit.
-        link: brings units, the last of them ``None``, and takes the answers.
-        streams: take standard output and standard error; none: they are those of the sweep.
+        slot: GPU, cores and threads of the worker.
+        environment: environment variables of the sweep's process.
+        work: runs a unit and returns the ``JobReturn`` of each job.
+        link: connection that brings units, ``None`` after the last, and takes the pickled returns.
+        streams: pipes for standard output and standard error; empty: inherit those of the sweep.
     """
     end_with_parent()
     for number in EXIT_STATUS:
@@ -73,7 +73,7 @@ def serve(
 
 
 def take_slot(slot: Slot, environment: dict[str, str]) -> None:
-    """Take the sweep's environment, the slot's GPU and threads, before any library has asked for more."""
+    """Apply the sweep's environment and the slot's GPU, cores and threads, before any library reads them."""
     os.environ.clear()
     os.environ.update(environment | {name: str(slot.threads) for name in THREADS})
     if slot.gpu is not None:
@@ -86,10 +86,10 @@ def take_slot(slot: Slot, environment: dict[str, str]) -> None:
 
 
 def end_with_parent() -> None:
-    """Make sure that this process ends when the sweep's does, however that ended, and that its children do too."""
+    """Make this process and its children die with the sweep's process, however that ends."""
     if hasattr(os, "setsid"):
         os.setsid()
-    if sys.platform == "linux":  # the server that forked this process ends with the sweep
+    if sys.platform == "linux":  # the parent is the server, which ends with the sweep
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
     threading.Thread(target=_watch_parent, daemon=True).start()
 
@@ -104,10 +104,10 @@ def _watch_parent() -> None:
 
 
 def portable(returns: list[Any]) -> bytes:
-    """The returns of jobs, pickled such that the sweep's process can read them.
+    """Pickle the returns of jobs for the sweep's process.
 
-    An error that cannot be pickled, or not be read back, becomes a ``WorkerError`` with its type and message; a value
-    that cannot travel becomes ``None``.
+    An error that cannot be pickled and unpickled becomes a ``WorkerError`` with its type and message. Any other value
+    that cannot becomes ``None``.
     """
     for job_return in returns:
         value = job_return._return_value
@@ -118,7 +118,7 @@ def portable(returns: list[Any]) -> bytes:
 
 
 def travels(value: Any) -> bool:
-    """Whether a value can be pickled and read back: some errors fail only there, as they want more arguments."""
+    """Whether a value can be pickled and unpickled. Errors with extra constructor arguments fail at unpickling."""
     try:
         pickle.loads(pickle.dumps(value))
     except Exception:

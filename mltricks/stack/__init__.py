@@ -1,1 +1,1 @@
-"""K trials at once: one step over stacked states."""
+"""Stacks: train K trials at once, with one step over stacked states."""

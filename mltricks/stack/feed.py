@@ -1,6 +1,6 @@
-"""What the trials of a stack are fed at every step: batches, hyperparameters and seeds.
+"""The inputs of a stacked step: batches, hyperparameters and seeds of all trials.
 
-Each trial gets what it would have got alone; where all get the same, it is made once and has no axis of trials.
+Each trial gets the same inputs as it would alone. Inputs that all trials share have no trial axis.
 Legend: K trials, B batch, N samples of an epoch.
 """
 
@@ -21,21 +21,21 @@ from mltricks.state import leaves, map_state, merged, rebuild, step_seed
 from mltricks.step import Hyper, split_at_normalize
 
 LARGEST_COPY = 2**28
-"""Bytes up to which the training inputs are kept as normalised floats: 256 MiB."""
+"""Keep a normalised float copy of the training inputs if it has at most this many bytes: 256 MiB."""
 
 
 def stack(trees: Sequence[Any]) -> Any:
-    """Nested dicts of the same shape to one whose leaves have a leading axis, and rows in the layout of the leaves."""
+    """Stack nested dicts of the same structure: leaves get a leading trial axis, and each row keeps its layout."""
     return merged(stack_rows, trees)
 
 
 def have_one_seed(runs: Sequence[Run]) -> bool:
-    """Whether all trials see the same batches and draw the same numbers."""
+    """Whether all trials have the same seed, hence the same batches and random draws."""
     return len({run.cfg["seed"] for run in runs}) == 1
 
 
 def normalizes_first(run: Run) -> bool:
-    """Whether nothing looks at raw inputs, so that they can be normalised before the step."""
+    """Whether no technique needs raw inputs, so that they can be normalised before the step."""
     raw, _ = split_at_normalize(run.techniques)
     return not raw and run.shapes is None
 
@@ -44,7 +44,7 @@ class Feed:
     """Batches, hyperparameters and seeds of K trials.
 
     Args:
-        runs: of the trials; they share the training data of the first.
+        runs: the runs of the trials; all use the training data of the first.
     """
 
     def __init__(self, runs: Sequence[Run]):
@@ -58,7 +58,7 @@ class Feed:
         self.shapes, self.progress = first.shapes, first.hypers.progress
 
     def at(self, step: int) -> tuple[Batch, Hyper, Iterator[int]]:
-        """The batches and hyperparameters of an update, and the seeds, folded as they are asked for."""
+        """The batches and hyperparameters of an update, and an iterator that folds the seeds on demand."""
         return (
             self._shaped(self.batches(step), step),
             self.hypers.at(step),
@@ -66,7 +66,7 @@ class Feed:
         )
 
     def _shaped(self, batch: Batch, step: int) -> Batch:
-        """The batches in the shape that is due; a technique brings every sample there by itself."""
+        """Bring the batches to the shape that is due at this step; the technique reshapes each sample independently."""
         if self.shapes is None or self.one_seed:
             return batch if self.shapes is None else self.shapes.bring(batch, self.progress(step))
         flat = map_state(merge_rows, batch)
@@ -75,7 +75,7 @@ class Feed:
 
 
 class MemoryBatches:
-    """Batches of all trials gathered at once from data in memory."""
+    """Batches of all trials, gathered by one index operation from data in memory."""
 
     def __init__(self, runs: Sequence[Run], one_seed: bool):
         first = runs[0]
@@ -88,12 +88,12 @@ class MemoryBatches:
         size = sum(t.numel() for t in leaves(split.x)) * 4
         if self.normalize is not None and size <= LARGEST_COPY:
             shown = self.normalize(map_state(split.shown, split.x))
-            self.x, self.normalize = map_state(split.stored, shown), None  # in the layout of the data
+            self.x, self.normalize = map_state(split.stored, shown), None  # keep the memory layout of the data
         self.buffers: dict[int, Any] = {}
         self.epoch, self.orders = -1, torch.empty(0)
 
     def at(self, step: int) -> Batch:
-        """The batches number ``step``: leaves (K, B, ...), or (B, ...) where all trials see the same."""
+        """The batches of step ``step``: leaves (K, B, ...), or (B, ...) if all trials have one seed."""
         source = self.sources[0]
         epoch, position = divmod(step, source.steps_per_epoch)
         if epoch != self.epoch:
@@ -105,7 +105,7 @@ class MemoryBatches:
         return {"x": map_state(self._split, x), "y": self._split(y), "index": self._split(index)}
 
     def _rows(self, index: Tensor) -> Any:
-        """The inputs at the given positions, in memory that the next call writes over."""
+        """The inputs at the given positions, in a buffer that the next call overwrites."""
         if len(index) not in self.buffers:
             self.buffers[len(index)] = map_state(lambda t: t.new_empty((len(index), *t.shape[1:])), self.x)
         pairs = zip(leaves(self.x), leaves(self.buffers[len(index)]), strict=True)
@@ -116,7 +116,7 @@ class MemoryBatches:
 
 
 class StreamedBatches:
-    """Batches of all trials from their own streams, stacked."""
+    """Batches of all trials, read from each trial's own stream and stacked."""
 
     def __init__(self, runs: Sequence[Run], one_seed: bool):
         self.sources, self.one_seed = [run.source for run in runs[: 1 if one_seed else None]], one_seed
@@ -124,7 +124,7 @@ class StreamedBatches:
         self.next = -1
 
     def at(self, step: int) -> Batch:
-        """The batches number ``step``: leaves (K, B, ...), or (B, ...) where all trials see the same."""
+        """The batches of step ``step``: leaves (K, B, ...), or (B, ...) if all trials have one seed."""
         if step != self.next:
             self.streams = [source.stream(step) for source in self.sources]
         self.next = step + 1
@@ -133,13 +133,13 @@ class StreamedBatches:
 
 
 class StackedHypers:
-    """The floats of K trials, step by step.
+    """The float hyperparameters of K trials at every step.
 
-    What no schedule drives and all trials share is left out, as the first trial's own objects hold it.
+    Constant floats that all trials share are left out: the traced step takes them from the first trial's objects.
 
     Args:
-        alone: of the trials.
-        device: where the tensors are made.
+        alone: the hyperparameters of each trial.
+        device: device of the tensors.
     """
 
     def __init__(self, alone: Sequence[Hypers], device: torch.device):
@@ -156,11 +156,11 @@ class StackedHypers:
 
     @property
     def paths(self) -> set[tuple[str, str]]:
-        """The owners and names of all floats that are fed."""
+        """Owner and name of all floats that are inputs of the step."""
         return {*self.driven, *((owner, name) for owner, values in self.fixed.items() for name in values)}
 
     def at(self, step: int) -> Hyper:
-        """What the stacked step takes as ``hyper``: leaves (K,), and 0-d for ``progress``."""
+        """The argument ``hyper`` of the stacked step: leaves (K,), and 0-d for ``progress``."""
         chunk, row = divmod(step, CHUNK)
         if chunk != self.chunk:
             self.chunk, self.rows = chunk, self._table(chunk)
@@ -172,7 +172,7 @@ class StackedHypers:
         return hyper
 
     def _table(self, chunk: int) -> dict[Any, tuple[Tensor, ...]]:
-        """Every changing value at every step of a chunk, of all trials; the steps after the last repeat it."""
+        """All driven values of all trials at every step of a chunk; steps beyond the last repeat it."""
         first = self.alone[0]
         steps = [min(i, first.total_steps - 1) for i in range(chunk * CHUNK, (chunk + 1) * CHUNK)]
         table: dict[Any, list[Any]] = {"progress": [first.progress(i) for i in steps]}

@@ -1,4 +1,4 @@
-"""The order of a tensor's numbers in memory, which decides what a random operation puts where and how sums round."""
+"""Memory layouts: keep each row's strides, as strides decide where random numbers land and how sums round."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def stack_rows(rows: Sequence[Tensor]) -> Tensor:
-    """Tensors of one shape with a leading axis, (K, ...); every row keeps the strides of the first."""
+    """Stack tensors of one shape to (K, ...); every row has the strides of the first tensor."""
     first = rows[0]
     if not _fills_its_memory(first):
         return torch.stack(list(rows))
@@ -19,7 +19,7 @@ def stack_rows(rows: Sequence[Tensor]) -> Tensor:
 
 
 def in_layout(t: Tensor, strides: Sequence[int]) -> Tensor:
-    """The values of a tensor with these strides; a view where only axes of length 1 differ."""
+    """Return the tensor with these strides; a view if strides differ only at axes of length 1, else a copy."""
     if t.stride() == tuple(strides):
         return t
     if all(size == 1 or a == b for size, a, b in zip(t.shape, t.stride(), strides, strict=True)):
@@ -28,19 +28,19 @@ def in_layout(t: Tensor, strides: Sequence[int]) -> Tensor:
 
 
 def split_rows(t: Tensor, num: int) -> Tensor:
-    """(K B, ...) to (K, B, ...); the other axes keep their strides, which a view forgets where they have length 1."""
+    """Reshape (K B, ...) to (K, B, ...); other axes keep their strides, which a view loses at axes of length 1."""
     split = t.unflatten(0, (num, -1))
     return in_layout(split, (*split.stride()[:2], *t.stride()[1:]))
 
 
 def merge_rows(t: Tensor) -> Tensor:
-    """(K, B, ...) to (K B, ...), as ``split_rows`` back."""
+    """Reshape (K, B, ...) to (K B, ...), the inverse of ``split_rows``."""
     merged = t.flatten(0, 1)
     return in_layout(merged, (merged.stride(0), *t.stride()[2:]))
 
 
 def _fills_its_memory(t: Tensor) -> bool:
-    """Whether the strides address every number of a block of memory once."""
+    """Whether the strides cover one block of memory without gaps or overlaps."""
     filled = 1
     for stride, size in sorted(zip(t.stride(), t.shape, strict=True)):
         if size != 1 and stride != filled:

@@ -1,6 +1,6 @@
-"""K trials that differ only in floats and seeds, trained at once: one step over stacked states.
+"""A stacked run: K trials that differ only in floats and seeds, trained at once by one step over stacked states.
 
-Every trial sees the batches, the hyperparameters and the random draws that it would have seen alone.
+Each trial gets the same batches, hyperparameters and random draws as it would alone.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from mltricks.step import Metrics
 __all__ = ["StackedResult", "StackedRun", "StackedStep", "build_all", "stack", "structure", "train_stacked"]
 
 IDLE = 0.25
-"""Share of a stack that may be idle before it is made smaller."""
+"""Shrink a stack when at least this share of its rows is idle."""
 
 
 class StackedRun:
     """K runs that advance together.
 
     Args:
-        runs: built from configurations that differ only in floats and seeds; the data of the first are used for all.
+        runs: runs of configurations that differ only in floats and seeds; all train on the data of the first.
 
     Attributes:
-        state: the stacked state; ``row`` takes one trial's out of it.
+        state: the stacked state; ``row`` copies the state of one trial.
 
     Raises:
         ValueError: the configurations differ in structure; the message names the first difference.
@@ -47,7 +47,7 @@ class StackedRun:
         check_stackable(runs)
         self.runs = list(runs)
         self.rows = list(range(len(runs)))
-        """Where in the stack those are that go on; the others are carried along until it pays to leave them out."""
+        """Row of each remaining trial; rows of others are computed along until ``compact`` removes them."""
         self.stacked = self.runs
         self.state = stack([r.state for r in runs])
         self.feed = Feed(runs)
@@ -55,14 +55,14 @@ class StackedRun:
 
     @property
     def num_trials(self) -> int:
-        """K, how many go on."""
+        """K, the number of trials that still train."""
         return len(self.runs)
 
     def advance(self, steps: int, start: int = 0) -> dict[str, Tensor]:
-        """Make updates number ``start`` to ``start + steps``.
+        """Make the updates ``start`` to ``start + steps - 1``.
 
         Returns:
-            The training metrics by name, each (K, steps), on the device: nothing here waits for it.
+            The training metrics by name, each (K, steps), on the device, without a CPU-GPU sync.
         """
         made: list[Metrics] = []
         for i in range(start, start + steps):
@@ -72,45 +72,45 @@ class StackedRun:
         return {name: self._alive(column) for name, column in columns.items()}
 
     def _alive(self, t: Tensor) -> Tensor:
-        """The rows of those that go on."""
+        """The rows of the remaining trials."""
         if len(self.rows) == len(self.stacked):
             return t
         return t.index_select(0, torch.tensor(self.rows, device=t.device))
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Let only some trials go on; what was row ``rows[k]`` is row ``k`` from then on.
+        """Keep only some trials; trial ``rows[k]`` becomes trial ``k``.
 
-        The others are computed along until a quarter of the stack is idle, because a stack of another size has to be
-        traced anew.
+        The others are computed along until a quarter of the stack is idle, because a stack of another size must be
+        traced again.
 
         Args:
-            rows: positions of those that stay, rising, at least one.
+            rows: positions of the trials to keep, ascending, at least one.
         """
-        assert len(rows) > 0, "somebody goes on"
+        assert len(rows) > 0, "at least one trial stays"
         self.runs, self.rows = [self.runs[k] for k in rows], [self.rows[k] for k in rows]
         if len(self.rows) <= (1 - IDLE) * len(self.stacked):
             self.compact()
 
     def compact(self) -> None:
-        """Leave those out that do not go on."""
+        """Remove the idle rows from the stack."""
         self.state = map_state(self._alive, self.state)
         self.stacked, self.rows = self.runs, list(range(len(self.runs)))
         self.feed = Feed(self.runs)
         self.step = traced_before(self.runs[0], self.feed, len(self.runs))
 
     def row(self, k: int) -> State:
-        """A copy of the state of trial ``k``, as it would have been alone."""
+        """A copy of the state of trial ``k``, without the trial axis."""
         at = self.rows[k]
         return map_state(lambda t: t[at].clone(), self.state)
 
 
 _RECENT: dict[str, StackedStep] = {}
-"""The last few kinds of steps of this process, so that the next stack of the same kind need not be traced again."""
+"""Cache of the last few traced steps, so that the next stack of the same structure is not traced again."""
 NUM_RECENT = 4
 
 
 def traced_before(run: Run, feed: Feed, num_trials: int) -> StackedStep:
-    """The stacked step of a run; a stack of the same structure and size has traced it already."""
+    """The stacked step of a run, from the cache if a stack of the same structure has been traced."""
     key = repr((feed.one_seed, feed.normalized, str(run.device), baked(run, feed)))
     step = _RECENT.pop(key, None)
     if step is None:
@@ -123,7 +123,7 @@ def traced_before(run: Run, feed: Feed, num_trials: int) -> StackedStep:
 
 
 def baked(run: Run, feed: Feed) -> Any:
-    """Whatever a traced step has in itself: the configuration without what it is fed, and the data's statistics."""
+    """The values baked into a traced step: the configuration without its inputs, and the data's statistics."""
     info, fed = run.data.info, feed.hypers.paths
     names = {"optim.": "optim", **{f"technique.{name}.": name for name in run.techniques}}
     floats = {
@@ -140,9 +140,9 @@ def baked(run: Run, feed: Feed) -> Any:
 
 
 def code_of(run: Run) -> list[Any]:
-    """Which classes a step calls, and what techniques made for themselves: a notebook may have defined them anew.
+    """The ids of the classes a step calls and of objects that techniques made: a notebook may redefine a class.
 
-    A step that is kept keeps all of these too, so that no number of an object is given out again.
+    A cached step keeps all of these objects alive, so that Python does not reuse their ids.
     """
     parts = [run.model.module, run.objective, run.optim, *run.techniques.values()]
     made = [
@@ -155,7 +155,7 @@ def code_of(run: Run) -> list[Any]:
 
 
 def flattened(cfg: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration by dotted key.
+    """Flatten a configuration to dotted keys.
 
     >>> flattened({"optim": {"lr": 0.1}})
     {'optim.lr': 0.1}
@@ -177,7 +177,7 @@ class StackedResult:
     Attributes:
         state: its final state.
         losses: training loss at every step, (steps,).
-        val: metrics on the validation split at the end.
+        val: final metrics on the validation split.
     """
 
     state: State
@@ -192,7 +192,7 @@ def train_stacked(cfgs: Sequence[dict[str, Any]]) -> list[StackedResult]:
         cfgs: resolved configurations (``mltricks.config.compose.plain(mltricks.compose([...]))``).
 
     Returns:
-        One result a configuration, in order: what each would have been alone, to float rounding.
+        One result per configuration, in order; up to rounding, each equals that of the configuration alone.
 
     Raises:
         ValueError: the configurations differ in structure; the message names the first difference.
@@ -209,7 +209,7 @@ def train_stacked(cfgs: Sequence[dict[str, Any]]) -> list[StackedResult]:
 
 
 def build_all(cfgs: Sequence[dict[str, Any]]) -> list[Run]:
-    """A run for every configuration; data that several describe alike are loaded once."""
+    """Build a run for every configuration; equal data settings are loaded once."""
     loaded: dict[str, Run] = {}
     runs = []
     for cfg in cfgs:
@@ -220,7 +220,7 @@ def build_all(cfgs: Sequence[dict[str, Any]]) -> list[Run]:
 
 
 def check_stackable(runs: Sequence[Run]) -> None:
-    """Refuse configurations that differ in more than floats and seeds, and optimisers that cannot be traced."""
+    """Refuse runs that differ in more than floats and seeds, and optimisers that cannot be traced."""
     if not getattr(runs[0].optim, "traceable", True):
         raise ValueError(
             f"optim={type(runs[0].optim).__name__.lower()} cannot be stacked: it cannot be traced. Type optim=adamw."
@@ -245,7 +245,7 @@ def check_stackable(runs: Sequence[Run]) -> None:
 
 
 def not_stackable(sampler: Any) -> str | None:
-    """Why runs with this sampler, or class of samplers, are not trained as a stack; ``None`` where they may be."""
+    """The reason why runs with this sampler (object or class) cannot be stacked; ``None`` if they can."""
     if learns(sampler):
         name = sampler.__name__ if isinstance(sampler, type) else type(sampler).__name__
         return f"sampler={name} learns from losses, and the rounding of a stack would change the order of its samples"
@@ -253,7 +253,7 @@ def not_stackable(sampler: Any) -> str | None:
 
 
 def structure(cfg: dict[str, Any]) -> dict[str, Any]:
-    """Everything in a configuration that the trials of a stack must share, by dotted key.
+    """The settings that the trials of a stack must share, by dotted key.
 
     >>> structure({"seed": 1, "epochs": 2, "scheduler": {"final_factor": 0.1}})
     {'epochs': 2}
@@ -263,10 +263,10 @@ def structure(cfg: dict[str, Any]) -> dict[str, Any]:
 
 
 def own_floats(cfg: dict[str, Any]) -> dict[str, float]:
-    """The floats that may be each trial's own, by dotted key; an integer is one where the setting is a float.
+    """The floats that may differ between the trials of a stack, by dotted key; includes integers typed as float.
 
-    Those are what makes the first weights and the schedules, and what the step is fed: the fields of the optimiser and
-    of techniques that are typed ``float``. Everything else is built once.
+    They are the floats of the initialisation and the schedules, and the inputs of the step: the fields of optimiser and
+    techniques typed ``float``. Everything else is built once for the whole stack.
 
     >>> own_floats({"scheduler": {"final_factor": 0.1}, "model": {"scale": 0.5}})
     {'scheduler.final_factor': 0.1}
@@ -288,7 +288,7 @@ def own_floats(cfg: dict[str, Any]) -> dict[str, float]:
 
 @functools.cache
 def _names_of_floats(target: str, key: str, allow: tuple[str, ...]) -> frozenset[str]:
-    """The settings of the class at a key that are floats; none where it cannot be had, which building a run says."""
+    """The float settings of the class at a key; none if the class is not found, an error that ``build`` reports."""
     try:
         return frozenset(float_fields(locate(target, key, allow)))
     except ValueError:

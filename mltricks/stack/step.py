@@ -1,4 +1,4 @@
-"""One step over K stacked states: the traced step under ``vmap``, its random draws made trial by trial.
+"""The stacked step: the traced step of one trial under ``vmap``, with random draws made trial by trial.
 
 Legend: K trials.
 """
@@ -32,10 +32,11 @@ class Single:
     """The traced step of one trial, cut at its random draws.
 
     Attributes:
-        draw: inputs to draws; ``reads`` are the positions of those it needs.
-        rest: inputs and draws to results.
-        shape: how to rebuild what the step returns.
-        num_draws: how many draws there are.
+        draw: graph from inputs to random draws.
+        reads: positions of the inputs that ``draw`` needs.
+        rest: graph from inputs and draws to results.
+        shape: structure of the step's return value, for rebuilding it.
+        num_draws: number of random draws.
     """
 
     draw: fx.GraphModule
@@ -45,7 +46,7 @@ class Single:
     num_draws: int
 
     def rows(self, inputs: list[Tensor], dims: list[int | None], seeds: Iterable[int], one_seed: bool) -> list[Tensor]:
-        """The draws of every trial from its own seed, each (K, ...); without the axis where all draw the same."""
+        """Draw the random numbers of each trial from its seed: (K, ...), or without the trial axis if all are equal."""
         read, at = [inputs[i] for i in self.reads], [dims[i] for i in self.reads]
         run = self.draw.forward
         if one_seed and all(dim is None for dim in at):
@@ -65,10 +66,10 @@ class StackedStep:
     """A step over states that have a leading axis of K trials.
 
     Args:
-        step: the pure step of one trial; it must not write into its arguments.
+        step: the pure step of one trial; it must not write to its arguments.
         num_trials: K.
         one_seed: whether all trials have the same seed; the leaves of their batches then have no leading axis.
-        finish: what to do with the stacked graph before it is used; by default it is replayed.
+        finish: turns the stacked graph into a callable; the default replays it.
     """
 
     def __init__(self, step: Step, num_trials: int, one_seed: bool = False, finish: Finish | None = None):
@@ -76,14 +77,14 @@ class StackedStep:
         self.finish = finish or replay
         self.singles: dict[Any, Single] = {}
         self.layouts: list[tuple[int, ...]] = []
-        """The strides of one trial's state before its first step; later steps may give the stack others."""
+        """Strides of one trial's state before its first step; tracing needs them, and later steps may change them."""
         self.sizes: dict[int, StackedStep] = {num_trials: self}
         self.graphs: dict[Any, Callable[..., Any]] = {}
         self.peak_bytes = 0
-        """The most memory a step takes, once one has been made."""
+        """Peak memory of a step in bytes; 0 until a step has been traced."""
 
     def resized(self, num_trials: int) -> StackedStep:
-        """The same step for another number of trials; what was traced of one trial is used again."""
+        """Return the same step for another number of trials; it reuses the trace of one trial."""
         if num_trials not in self.sizes:
             other = StackedStep(self.step, num_trials, self.one_seed, self.finish)
             other.singles, other.sizes, other.layouts = self.singles, self.sizes, self.layouts
@@ -95,10 +96,10 @@ class StackedStep:
         """One update of every trial.
 
         Args:
-            state: every leaf (K, ...); it is written into and must not be used again.
-            batch: every leaf (K, ...), or without that axis where all trials have one seed.
-            hyper: leaves (K,), or 0-d where all trials share the value.
-            seeds: what to reseed with before the draws of each trial; only read where there are draws.
+            state: every leaf (K, ...); it is overwritten and must not be used again.
+            batch: every leaf (K, ...), or without the trial axis if all trials have one seed.
+            hyper: leaves (K,), or 0-d if all trials share the value.
+            seeds: seed for the draws of each trial; read only if there are draws.
 
         Returns:
             The new stacked state and the metrics, each (K,).
@@ -115,7 +116,7 @@ class StackedStep:
         return result["state"], result["metrics"]
 
     def _dims(self, state: list[Tensor], batch: list[Tensor], hyper: list[Tensor]) -> list[int | None]:
-        """Which inputs have the axis of trials, as ``vmap`` takes it."""
+        """The ``in_dims`` of ``vmap``: which inputs have the trial axis."""
         return [0] * len(state) + [None if self.one_seed else 0] * len(batch) + [0 if h.ndim else None for h in hyper]
 
     def _trace(
@@ -147,7 +148,7 @@ def _first(t: Tensor, dim: int | None) -> Tensor:
 
 
 def _cut(graph: fx.GraphModule, shape: Any) -> Single:
-    """Cut a traced step at its draws, and find out what the draws need."""
+    """Cut a traced step at its random draws, and find the inputs that the draws need."""
     draw, rest, num_draws = cut(graph)
     placeholders = [node for node in draw.graph.nodes if node.op == "placeholder"]
     reads = [i for i, node in enumerate(placeholders) if node.users]
@@ -160,7 +161,7 @@ def _cut(graph: fx.GraphModule, shape: Any) -> Single:
 
 
 def _any_layout(rest: fx.GraphModule) -> None:
-    """Let a view be a copy where a kernel gives K trials another layout than it gave the one that was traced."""
+    """Replace ``view`` by ``reshape``: kernels may lay K trials out unlike the traced one, where a view fails."""
     for node in rest.graph.nodes:
         if node.target is torch.ops.aten.view.default:
             node.target = torch.ops.aten.reshape.default
