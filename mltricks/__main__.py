@@ -92,7 +92,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     if chosen.get("resume") is not None:
         folder = getattr(chosen["resume"], "text", chosen["resume"])
         if {"-m", "--multirun"} & options.keys() or not isinstance(folder, str | int | float):
-            raise ValueError("resume goes on with one run. Type it once for each, without -m.")
+            raise ValueError("resume continues one run. Run the command once for each, without -m.")
         if not Path(str(folder)).is_dir():
             raise ValueError(f"resume={folder}: there is no such folder. Give the output folder of a run.")
         extra = [f"hydra.run.dir={quoted(str(folder))}", "hydra.output_subdir=null"]

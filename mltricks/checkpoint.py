@@ -73,7 +73,7 @@ def damaged(path: Path, reason: str) -> ValueError:
     previous = path.with_name(PREVIOUS)
     way = "Restore the file from a backup, or train again."
     if path.name == LAST.name and previous.is_file():
-        way = f"The checkpoint before it is {previous}: move it to {path}, and resume goes on from there."
+        way = f"The checkpoint before it is {previous}: move it to {path}, and resume continues from there."
     return ValueError(f"the checkpoint {path} is damaged{reason}. {way}")
 
 

@@ -59,12 +59,12 @@ def resumed_config(cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
             elif not is_free(path):
                 raise ValueError(
                     f"{override.input_line} cannot be given with resume={folder}: {path} was {theirs} there, not "
-                    f"{mine}, and the steps so far would have been others. Leave it out, or start a new run."
+                    f"{mine}, and the steps so far would have been different. Leave it out, or start a new run."
                 )
         if is_free(override.key_or_group) or override.key_or_group in LENGTH:
             assign(changes, override.key_or_group, given)
     if finished(folder, changes) is not None:
-        print(f"{folder} is complete: there is nothing to go on with")
+        print(f"{folder} is complete: there is nothing to resume")
     return {**changes, "resume": None}
 
 
@@ -83,7 +83,7 @@ def check_larger(typed: str, mine: int | None, theirs: int | None, folder: Path)
     if summary is not None and summary.status in ("stopped_early", "pruned"):
         raise ValueError(
             f"{typed} cannot be given with resume={folder}: the run {summary.status.replace('_', ' ')} and would "
-            "again. Start a new run with other settings."
+            "do so again. Start a new run with other settings."
         )
 
 
@@ -107,14 +107,14 @@ def check_same_steps(run: Any, saved: dict[str, Any], step: int) -> None:
     }
     culprits = [f"{owner}.{name} is scheduled" for owner, name in sorted(changed)]
     culprits += [
-        f"technique={name} looks at the progress" for name, t in run.techniques.items() if uses_progress(type(t))
+        f"technique={name} depends on the progress" for name, t in run.techniques.items() if uses_progress(type(t))
     ]
     culprits += ["samples change their shape with the progress"] if run.shapes is not None else []
-    culprits += ["the sampler looks at the progress"] if "progress" in run.source.asked else []
+    culprits += ["the sampler depends on the progress"] if "progress" in run.source.asked else []
     if culprits:
         raise ValueError(
             f"the run cannot be made longer, {before} to {run.total_steps} steps: {culprits[0]}, so the steps so far "
-            "would have been others. Start a new run of that length; scheduler=constant can be made longer at any time."
+            "would have been different. Start a new run of that length; scheduler=constant always allows a longer one."
         )
 
 

@@ -169,7 +169,7 @@ def info_of(about: dict[str, Any], tensors: Weights, allow: Sequence[str]) -> In
     known = about["info"]
     if "input" not in known:
         raise ValueError(
-            "an earlier version of mltricks wrote these weights and described inputs otherwise. Train again."
+            "an earlier version of mltricks wrote these weights, with another description of inputs. Train again."
         )
     kind = restored(known["input"], statistics, allow)
     return Info(kind, known["target"], known["num_outputs"], tuple(known["classes"]))

@@ -54,8 +54,8 @@ def test_a_longer_run_is_the_one_that_was_long_from_the_start(tmp_path: Path, le
         (["scheduler=cosine"], "epochs=2", "optim.lr is scheduled"),
         (["optim.weight_decay={schedule: linear, start: 0.1, end: 0}"], "epochs=2", "optim.weight_decay is scheduled"),
         (["epochs=2"], "epochs=1", "A run can be made longer, not shorter"),
-        (["early_stopping.patience=1", "epochs=9", "optim.lr=1e-9"], "epochs=20", "stopped early and would again"),
-        ([], "seed=1", "the steps so far would have been others"),
+        (["early_stopping.patience=1", "epochs=9", "optim.lr=1e-9"], "epochs=20", "stopped early and would do so"),
+        ([], "seed=1", "the steps so far would have been different"),
     ],
 )
 def test_it_says_why_not(tmp_path: Path, shared: list[str], longer: str, said: str) -> None:

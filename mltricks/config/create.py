@@ -70,7 +70,7 @@ def locate(target: str, key: str, allow: Sequence[str], group: str | None = None
         raise ValueError(f"{key}._target_={target} cannot be imported: {error}") from error
     if not _may_be_named(found, group, allow):
         home = getattr(found, "__module__", None) or type(found).__name__
-        raise ValueError(f"{key}._target_={target} is refused: it is no class to be configured, and comes from {home}.")
+        raise ValueError(f"{key}._target_={target} is refused: it is no configurable class (it is defined in {home}).")
     return found
 
 
@@ -123,7 +123,7 @@ def create(node: dict[str, Any], key: str, allow: Sequence[str] = (), group: str
             and name not in {**arguments, **extra}
         ):
             raise ValueError(
-                f"{key}.{name} is missing. Type {key}.{name}=VALUE, with a + in front where the option lacks the line."
+                f"{key}.{name} is missing. Type {key}.{name}=VALUE, with a leading + if the option lacks the key."
             )
     if target.__module__.startswith("mltricks."):  # ours: all that Hydra would look at has been looked at
         return target(**arguments, **extra)
@@ -142,7 +142,7 @@ def given_target(node: Any, key: str) -> str:
     """
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         raise ValueError(
-            f"{key} names nothing to be made: {key}._target_ is missing. Type {key}=OPTION, or {key}._target_=CLASS."
+            f"{key} names no class: {key}._target_ is missing. Type {key}=OPTION, or {key}._target_=CLASS."
         )
     return node["_target_"]
 

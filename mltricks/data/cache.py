@@ -67,7 +67,7 @@ def _read(path: Path, wanted: str) -> Decoded | None:
                 return None
             return Decoded({name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["about"]))  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        print(f"note: the cache {path} is damaged ({error}) and is made anew", file=sys.stderr)
+        print(f"note: the cache {path} is damaged ({error}) and is rebuilt", file=sys.stderr)
         return None
 
 
@@ -85,5 +85,6 @@ def _write(path: Path, key: str, made: Decoded) -> None:
         write_atomically(path, write)
     except OSError as error:
         print(
-            f"note: {path} cannot be written ({error.strerror or error}), so every start decodes anew", file=sys.stderr
+            f"note: {path} cannot be written ({error.strerror or error}), so every start decodes the data again",
+            file=sys.stderr,
         )

@@ -125,7 +125,7 @@ def read(dataset: Any, what: str) -> tuple[Tensor, Tensor]:
             if values[-1].shape != values[0].shape or values[-1].dtype != values[0].dtype:
                 raise ValueError(
                     f"{part} of {where} is {tuple(values[-1].shape)} {values[-1].dtype}; that of the first is "
-                    f"{tuple(values[0].shape)} {values[0].dtype}. All must be alike."
+                    f"{tuple(values[0].shape)} {values[0].dtype}. All samples must have the same shape and type."
                 )
     return torch.stack(xs), torch.stack(ys)
 
@@ -165,7 +165,7 @@ def _bytes(x: Tensor, where: str) -> Tensor:
         return scaled.round().to(torch.uint8)
     raise ValueError(
         f"x of {where} is a {x.dtype} image from {float(x.min()):g} to {float(x.max()):g}. Images must be uint8, or "
-        "uint8 divided by 255: leave out transforms that normalise or augment, both are done here."
+        "uint8 divided by 255: leave out transforms that normalise or augment, because mltricks does both."
     )
 
 
@@ -174,9 +174,7 @@ def _channels_last(x: Tensor, where: str) -> Tensor:
     if x.ndim == 2:
         return x.unsqueeze(-1)
     if x.shape[0] == x.shape[-1]:
-        raise ValueError(
-            f"x of {where} is {tuple(x.shape)}: which side is the channels cannot be told. Give (H, W, C) with C < H."
-        )
+        raise ValueError(f"x of {where} is {tuple(x.shape)}: the channel axis is ambiguous. Give (H, W, C) with C < H.")
     return x if x.shape[-1] < x.shape[0] else x.permute(1, 2, 0)
 
 

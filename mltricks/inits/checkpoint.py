@@ -67,8 +67,8 @@ class Checkpoint:
             if mine[name].shape != found[name].shape:
                 raise ValueError(
                     f"init.checkpoint={self.checkpoint}: {name} has shape {tuple(found[name].shape)} there and "
-                    f"{tuple(mine[name].shape)} in this model. Type init.exclude=['{name}'] to begin it anew, or make "
-                    "the models alike."
+                    f"{tuple(mine[name].shape)} in this model. Type init.exclude=['{name}'] to initialise it, or "
+                    "use the same model."
                 )
         if not taken:
             raise ValueError(
