@@ -1,4 +1,4 @@
-"""When the device runs out of memory: smaller micro-batches at the same effective batch."""
+"""Out of memory: retry the step with smaller micro-batches at the same batch size."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from mltricks.build import Run
 from mltricks.state import reseed_step
 
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-"""How CUDA and MPS, the CPU, the CPU on Windows, and CUDA's libraries say that an allocation failed."""
+"""Words in the errors of a failed allocation: by CUDA and MPS, the CPU, the CPU on Windows, and CUDA's libraries."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that an allocation failed, on CUDA, MPS or the CPU."""
+    """Whether an error reports a failed allocation, on CUDA, MPS or the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in WORDS)
 
 
 def with_smaller_micro_batches(run: Run, error: Any) -> None:
-    """Rebuild the run's step with twice as many micro-batches, and say so in one line.
+    """Rebuild the run's step with twice as many micro-batches, and report it in one line.
 
-    The innermost gradient is cut, so that every technique still sees the gradient it asks for. The random state is set
-    back to the start of the step, so that the step is the one that failed.
+    The innermost gradient is split, so that every technique still sees the gradient it asks for. The generators are
+    reseeded to the start of the step, so that the retried step draws the same numbers.
 
     Raises:
-        ValueError: a micro-batch is one sample already, or the update of the weights had begun.
+        ValueError: a micro-batch is already one sample, or the update of the weights had begun.
     """
     batch_size = run.cfg["batch_size"]
     whole = [name for name, t in run.techniques.items() if t.needs_whole_batch]
     if whole:
         raise ValueError(
-            f"out of memory, and technique={whole[0]} compares the samples of a batch, which cannot be cut: "
+            f"out of memory, and technique={whole[0]} compares the samples of a batch, which cannot be split: "
             f"{str(error).splitlines()[0]}. Type a smaller batch_size, a smaller model, or precision=bf16."
         ) from error
     num = 2 * run.num_micro
@@ -48,7 +48,7 @@ def with_smaller_micro_batches(run: Run, error: Any) -> None:
             "Type a smaller model, or an optimiser with fewer tensors, such as optim=sgd."
         ) from error
     run.in_micro_batches(num)
-    traceback.clear_frames(error.__traceback__)  # the frames of the failed step hold its tensors
+    traceback.clear_frames(error.__traceback__)  # the traceback's frames keep the failed step's tensors alive
     if run.device.type == "cuda":
         torch.cuda.empty_cache()
     reseed_step(run.cfg["seed"], int(run.state["step"]))
@@ -56,6 +56,6 @@ def with_smaller_micro_batches(run: Run, error: Any) -> None:
 
 
 def update_has_begun(run: Run) -> bool:
-    """Whether the failed step has written into the state: an update in place counts itself before anything else."""
+    """Whether the failed step has written to the state: an in-place update increments its count first."""
     count = run.state["opt"].get("count")
     return count is not None and bool(count > run.state["step"])

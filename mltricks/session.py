@@ -1,6 +1,6 @@
-"""A run with all that stands beside it: what has been measured, who watches, where it is written, how it ended.
+"""A session: a run with its ledger, observers, output folder and summary.
 
-A run that trains alone and one that trains in a stack with others go through the same functions here.
+Single runs and the members of a stack use the same functions.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from mltricks.trivial import constant
 
 BEST = Path("checkpoints/best.safetensors")
 UNUSED = {"_target_": "mltricks.inits.default.Default"}
-"""The initialisation of a run that goes on: its weights are in the checkpoint, so nothing else is read for them."""
+"""The initialisation of a resumed run: its weights are in the checkpoint, so no initialiser needs to run."""
 AFTER = 1
-"""Folded into a step's seed for what happens after it: validation, and then the test."""
+"""Folded into a step's seed for validation and test, which follow the step."""
 
 
 @dataclass
 class Session:
-    """A run and what stands beside it.
+    """A run with its ledger, observers and output folder.
 
     Attributes:
-        run: what is trained.
-        ledger: what has been measured.
-        observers: who watches.
-        folder: where the output goes.
-        summary: takes the outcome.
+        run: the run.
+        ledger: its measurements.
+        observers: called with every record.
+        folder: the output folder.
+        summary: the result, filled in as the run proceeds.
     """
 
     run: Run
@@ -60,18 +60,18 @@ class Session:
 
     @property
     def step(self) -> int:
-        """Updates made."""
+        """The number of updates so far."""
         return int(self.run.state["step"])
 
     def start(self) -> bool:
-        """Let the observers begin, and the clock; whether one had asked to stop before a restart."""
+        """Start the observers and the clock; return whether an observer had asked to stop before a restart."""
         for observer in self.observers:
             observer.start(self.run, self.folder, self.step)
         self.ledger.begin()
         return any([observer.stopped() for observer in self.observers])
 
     def reseed(self, step: int, purpose: int) -> None:
-        """Set the random state for what follows an update: whatever was done before, a restart does the same."""
+        """Seed the generators for validation or test, so that a restarted run draws the same numbers."""
         reseed_step(self.run.cfg["seed"], step, purpose)
 
     def record_due(self, step: int) -> bool:
@@ -81,24 +81,24 @@ class Session:
         return self.ledger.validation_due(step, self.run.cfg["eval_every_epochs"], self.run.total_steps)
 
     def save_due(self, step: int) -> bool:
-        """Whether ``checkpoint_every_steps`` asks for a checkpoint."""
+        """Whether ``checkpoint_every_steps`` requires a checkpoint now."""
         every = self.run.cfg["checkpoint_every_steps"]
         return bool(every) and step % every == 0
 
     def record_training(self, step: int) -> None:
-        """Tell the metrics since the last record; raises ``Diverged`` where one is not finite."""
+        """Report the metrics since the last record. Raises ``Diverged`` if one is not finite."""
         self.ledger.record_training(step, self.run.cfg["batch_size"], self.observers)
 
     def record_validation(self, step: int, metrics: dict[str, float], keep: Callable[[State], None]) -> bool:
-        """Tell the metrics of a validation; whether an observer asks to stop.
+        """Report validation metrics; return whether an observer asks to stop.
 
         Args:
-            step: updates made.
+            step: number of updates so far.
             metrics: of the validation split.
-            keep: keeps the weights of a state that is the best so far.
+            keep: stores the weights if they are the best so far.
 
         Raises:
-            Diverged: a metric that steers is not finite.
+            Diverged: the loss or the score is not finite.
         """
         record, is_best = self.ledger.record_validation(step, metrics, self.observers)
         if is_best:
@@ -107,33 +107,33 @@ class Session:
         return any([observer.validated(moment) for observer in self.observers])
 
     def hopeless(self) -> bool:
-        """Whether an observer gives the run up; asked when those of all runs that train together have been told."""
+        """Whether an observer prunes the run; call it after all runs of a stack have reported their metrics."""
         return any([observer.hopeless() for observer in self.observers])
 
     def save(self) -> None:
-        """Write the checkpoint; raises ``Diverged`` instead where the run has."""
+        """Write the checkpoint. Raises ``Diverged`` instead if the run has diverged."""
         self.ledger.check_finite(self.step, self.run.state["params"])
         state = {**self.run.state, "host": self.ledger.remember(self.observers)}
         checkpoint.save(self.folder / LAST, state, self.run.cfg, self.summary.overrides)
 
     def record_test(self, metrics: dict[str, float], status: str) -> None:
-        """Note the metrics of the test split: the run is over."""
+        """Store the metrics of the test split, and the final status."""
         step, self.summary.test, self.summary.status = self.step, metrics, status
         run = self.run
         try:
             self.summary.trivial = constant(run.data, run.objective, run.cfg["eval_batch_size"], "val", "test")
-        except Exception as error:  # a user's own objective may take other outputs; that fails no run that is over
+        except Exception as error:  # a user's objective may need other outputs; that must not fail a finished run
             print(f"the trivial predictor could not be measured ({type(error).__name__}: {error})", file=sys.stderr)
         self.ledger.tell({"step": step, "epoch": self.ledger.epoch(step), "split": "test", **metrics}, self.observers)
 
     def fail(self, error: BaseException) -> None:
-        """Note how a run ended that did not end well, and write what can be written."""
+        """Record the error of a failed run, and write as much as possible."""
         note_failure(self.summary, error)
-        with suppress(Exception):  # a full disk fails here again; the first error is the one to tell
+        with suppress(Exception):  # a full disk fails here again; report the first error
             self.conclude()
 
     def conclude(self) -> None:
-        """Let the observers finish, then write the summary: where it says that a run is over, nothing is missing."""
+        """Close the observers, then write the summary: a summary with a final status implies complete output."""
         self.ledger.describe(self.summary, self.step)
         try:
             for observer in self.observers:
@@ -143,12 +143,12 @@ class Session:
 
 
 def new_summary(folder: Path, overrides: Sequence[str]) -> Summary:
-    """What is said of a run before it has begun: that it failed."""
+    """The initial summary, with status ``failed``; success overwrites it."""
     return Summary("failed", overrides=list(overrides), versions=checkpoint.versions(), folder=str(folder))
 
 
 def note_failure(summary: Summary, error: BaseException) -> None:
-    """Write into a summary how a run ended that did not end well."""
+    """Write the status and message of an error into a summary."""
     summary.status = "diverged" if isinstance(error, Diverged) else "failed"
     summary.error, summary.out_of_memory = str(error), is_out_of_memory(error)
     if stopped_by() is not None:
@@ -163,15 +163,15 @@ def prepare(
     in_sweep: InSweep | None = None,
     data: DataSplits | None = None,
 ) -> Session:
-    """Build the run and what stands beside it; where it goes on, take back what was saved.
+    """Build a run and its session, and restore the checkpoint if it is resumed.
 
     Args:
         cfg: the resolved configuration.
         folder: output folder.
-        resume: go on where the checkpoint in ``folder`` stopped.
-        summary: takes the outcome.
-        in_sweep: how it is observed as a trial of a sweep; ``None`` where it is none.
-        data: of another run with the same ``cfg["data"]``; ``None`` to load.
+        resume: whether to continue from the checkpoint in ``folder``.
+        summary: receives the result.
+        in_sweep: the settings of a trial in a sweep; ``None`` outside sweeps.
+        data: of another run with the same ``cfg["data"]``; ``None`` loads it.
     """
     saved = load_saved(cfg, folder) if resume else None
     summary.git = git_state()
@@ -196,14 +196,14 @@ def prepare(
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what an earlier run has left in a folder: it must not pass for this one's."""
+    """Remove the output of an earlier run from a folder, so that it is not mistaken for this run's."""
     shutil.rmtree(folder / "plots", ignore_errors=True)
     for stale in ("summary.json", "report.html", LAST, LAST.with_name(PREVIOUS), BEST):
         (folder / stale).unlink(missing_ok=True)
 
 
 def check_links(folder: Path) -> None:
-    """Refuse a folder with links that lead out of it: whoever made them would choose what the run overwrites.
+    """Refuse a folder with links out of it: their author could make the run overwrite other files.
 
     Raises:
         ValueError: names the link.
@@ -213,16 +213,16 @@ def check_links(folder: Path) -> None:
         for path in (Path(place, name) for name in [*folders, *files]):
             if path.is_symlink() and not path.resolve().is_relative_to(home):
                 raise ValueError(
-                    f"{path} is a link to {path.resolve()}, outside the run's folder, and going on would write there. "
-                    "Put what it points to in its place."
+                    f"{path} is a link to {path.resolve()}, outside the run's folder, and resuming would write there. "
+                    "Replace the link with its target."
                 )
 
 
 def load_saved(cfg: dict[str, Any], folder: Path) -> dict[str, Any] | None:
-    """The checkpoint of the run in a folder, or ``None`` where it was stopped before its first: it then begins anew.
+    """Load the checkpoint of the run in a folder; ``None`` if it stopped before the first one and must start again.
 
     Raises:
-        ValueError: the configuration would not go on with that run but make another, or a link leads out of the folder.
+        ValueError: the configuration does not match the run, or a link leads out of the folder.
     """
     check_links(folder)
     for path, (mine, theirs) in differences(cfg, saved_config(folder)).items():

@@ -1,4 +1,4 @@
-"""The loop: batches through the step, and observers beside it, of one run or of a stack of them."""
+"""The training loop, for a single run or a stack of runs: steps, records, validations and checkpoints."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def train(
     """Train a model as configured.
 
     Args:
-        cfg: what ``mltricks.compose`` returns, or the same as nested dicts.
+        cfg: the result of ``mltricks.compose``, or the same as nested dicts.
         folder: output folder; by default a new one under ``outputs/``.
-        resume: go on where the checkpoint in ``folder`` stopped.
-        overrides: the command's overrides, for the record.
-        in_sweep: how it is observed as a trial of a sweep; ``None`` where it is none.
+        resume: whether to continue from the checkpoint in ``folder``.
+        overrides: the command's overrides; only recorded.
+        in_sweep: the settings of a trial in a sweep; ``None`` outside sweeps.
 
     Returns:
         The content of ``summary.json``.
@@ -59,7 +59,7 @@ def train(
                 session = prepare(cfg, folder, resume, summary, in_sweep)
         except BaseException as error:
             note_failure(summary, error)
-            if given and not resume:  # a folder that was made for this run says what became of it
+            if given and not resume:  # so that a folder made for this run records the error
                 summary.write(folder / "summary.json")
             raise
         try:
@@ -76,48 +76,48 @@ def train(
 
 
 def check_job(cfg: dict[str, Any]) -> None:
-    """Refuse a configuration that another job of ours is for; a job of a user's own may train.
+    """Refuse a configuration of a built-in job other than ``train``; a user's own job may train.
 
     Raises:
         ValueError: names the job's function.
     """
     room, _, job = cfg["job"]["_target_"].rpartition(".")
     if room == "mltricks.jobs" and job != "train":
-        raise ValueError(f"this configuration is of a job that does not train ({job}). Compose it without job=.")
+        raise ValueError(f"this configuration belongs to a job that does not train ({job}). Compose it without job=.")
 
 
 class Group(Protocol):
-    """What the loop trains: one run, or the members of a stack, which are all at the same step."""
+    """The runs that the loop trains: a single one, or the members of a stack, which are all at the same step."""
 
     @property
     def going(self) -> bool:
-        """Whether there is more to train."""
+        """Whether any run still trains."""
 
     @property
     def lead(self) -> Session:
-        """The session whose settings say what is due; the others have the same."""
+        """The session whose settings determine when to record, validate and save; all members share them."""
 
     def advance(self, step: int) -> int:
-        """Make one or more updates after ``step``, up to what is due next at most; the updates made by then."""
+        """Make one or more updates after ``step``, but not past the next event; return the new number of updates."""
 
     def record(self, step: int) -> None:
-        """Tell the metrics of training."""
+        """Report training metrics."""
 
     def validate(self, step: int) -> None:
-        """Measure on the validation split, keep the best weights, and ask who ends here."""
+        """Measure on the validation split, keep the best weights, and end the runs that stop or are pruned here."""
 
     def save_due(self, step: int) -> bool:
-        """Whether checkpoints are written now."""
+        """Whether to write checkpoints now."""
 
     def save(self) -> None:
         """Write the checkpoints."""
 
     def complete(self) -> None:
-        """The last update was made."""
+        """Called after the last update."""
 
 
 def loop(group: Group, step: int, interrupt: Interrupt) -> int | None:
-    """Train from ``step`` until all have ended or a signal asks to stop; the signal, where it cut training short."""
+    """Train from ``step`` until all runs end or a signal stops them; return the signal if it cut training short."""
     asked = None
     while group.going and not asked:
         lead = group.lead
@@ -126,7 +126,7 @@ def loop(group: Group, step: int, interrupt: Interrupt) -> int | None:
             group.record(step)
         if group.going and lead.validation_due(step):
             group.validate(step)
-        asked = interrupt.signal  # read once: a signal after this line waits for the next step
+        asked = interrupt.signal  # read once: a later signal is handled after the next step
         if group.save_due(step) or asked:
             group.save()
         if step == lead.run.total_steps:
@@ -135,13 +135,13 @@ def loop(group: Group, step: int, interrupt: Interrupt) -> int | None:
 
 
 class Alone:
-    """A run that trains by itself, as the loop sees it.
+    """A group of a single run.
 
     Args:
-        session: the run and what stands beside it.
+        session: of the run.
 
     Attributes:
-        ends: how it ends, once that is known.
+        ends: the final status, once known.
     """
 
     def __init__(self, session: Session):
@@ -183,7 +183,7 @@ class Alone:
 
 
 def fit(session: Session, interrupt: Interrupt) -> None:
-    """Train one run to the end or until somebody asks to stop; then test once. The summary takes the outcome."""
+    """Train one run until it ends or is stopped, then test once. The summary receives the result."""
     alone = Alone(session)
     asked = loop(alone, session.step, interrupt)
     if alone.ends == "pruned":
@@ -191,13 +191,13 @@ def fit(session: Session, interrupt: Interrupt) -> None:
     elif alone.ends is None:
         session.summary.status, session.summary.signal = "interrupted", asked
     else:
-        with interrupt.at_once():  # the last checkpoint is written: from there this part can be made again
+        with interrupt.at_once():  # the last checkpoint is written, so a resume can repeat the test
             metrics = test(session)
         session.record_test(metrics, alone.ends)
 
 
 def advance(run: Run, batch: Any, step: int) -> dict[str, torch.Tensor]:
-    """One update of ``run.state``; where memory runs out, the same update in smaller micro-batches."""
+    """Update ``run.state`` once; if memory runs out, retry with smaller micro-batches."""
     while True:
         try:
             run.state, metrics = run.step(run.state, batch, run.hypers.at(step))
@@ -209,7 +209,7 @@ def advance(run: Run, batch: Any, step: int) -> dict[str, torch.Tensor]:
 
 
 def validate(session: Session, step: int) -> bool:
-    """Measure on the validation split and keep the best weights so far; whether an observer asks to stop."""
+    """Measure on the validation split and keep the best weights; return whether an observer asks to stop."""
     run = session.run
     session.ledger.check_finite(step, run.state["params"])
     session.reseed(step, AFTER)
@@ -220,7 +220,7 @@ def validate(session: Session, step: int) -> bool:
 
 
 def test(session: Session) -> dict[str, float]:
-    """The metrics of the best weights on the test split; observers see the outputs."""
+    """The metrics of the best weights on the test split; observers receive the outputs."""
     run = session.run
     weights, about = load_weights(session.folder / BEST)
     watch = [observer.tested for observer in session.observers]

@@ -1,4 +1,4 @@
-"""Composing the configuration of a run, and saying what went wrong where that fails."""
+"""Compose the configuration of a run, and explain errors of composition."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> DictConfig:
-    """The configuration of a run, as the command line with the same overrides would compose it.
+    """Compose the configuration of a run, exactly as the command line does with the same overrides.
 
     Args:
         overrides: ``["technique=mixup", "optim.lr=3e-3"]``.
-        config_dir: a folder of options of your own, laid out as ``conf/``.
+        config_dir: a folder with your own options, laid out as ``conf/``.
 
     Raises:
-        ValueError: an unknown group, option or key, with the nearest names.
+        ValueError: an unknown group, option or key; the message suggests the nearest names.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -43,10 +43,10 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
 
 
 def plain(cfg: Any) -> dict[str, Any]:
-    """A configuration as nested dicts and lists, interpolations resolved, the ``hydra`` node left out.
+    """Convert a configuration to nested dicts and lists, with interpolations resolved and without the ``hydra`` node.
 
     Raises:
-        ValueError: a value that must be given is missing.
+        ValueError: a mandatory value is missing.
     """
     from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
@@ -62,7 +62,7 @@ def plain(cfg: Any) -> dict[str, Any]:
 
 
 def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) -> Exception:
-    """A better error than Hydra's, where a key does not exist in the composed configuration; else the same."""
+    """Replace Hydra's error about a key that does not exist with a clearer one; return other errors unchanged."""
     found = re.search(
         r"Could not override '([^']+)'|Could not delete from config\. '([^']+)' does not exist", str(error)
     )
@@ -85,7 +85,7 @@ def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) 
 
 
 def _of_hydra(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The settings of the chosen launcher or sweeper, where it is one of ours."""
+    """The settings of the chosen launcher or sweeper, if it is one of ours."""
     import yaml
 
     from mltricks.config.shorthand import chosen_sweeper
@@ -106,7 +106,7 @@ def _groups_of(overrides: Sequence[str]) -> Iterable[Any]:
 
 
 def _explain_technique(typed: str, key: str, group: str, path: Sequence[str], config_dir: str | None) -> Exception:
-    """What is wrong with ``technique.NAME.SETTING``: no such technique, one that is not chosen, or no such setting."""
+    """The error for ``technique.NAME.SETTING``: unknown technique, technique not chosen, or unknown setting."""
     name = path[0]
     folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
     options = [p.stem for folder in folders for p in (folder / "technique").glob("[a-z]*.yaml")]

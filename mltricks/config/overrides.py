@@ -1,7 +1,7 @@
-"""Checking the command line: names before anything is composed, and what went wrong where composing fails.
+"""Check the overrides of the command line before composition.
 
-Hydra reports an unknown option with the list of all, and an unknown key with the advice to append it. Here a slip of
-the keyboard is answered with the nearest names, and before there is an output folder.
+Hydra lists all options for an unknown option, and advises to append an unknown key. These checks suggest the nearest
+names instead, before an output folder exists.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from mltricks.config.values import UnknownName, suggest
 WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
 """Hydra's options that take the next argument as their value."""
 TECHNIQUE_GROUPS = ("augment", "regularizer", "technique")
-"""Groups whose options put techniques into the step."""
+"""Groups whose options add techniques to the step."""
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Divide a command line into overrides and Hydra's own options, which begin with a dash."""
+    """Split a command line into overrides and Hydra's own options, which begin with a dash."""
     overrides, options = [], {}
     rest = iter(arguments)
     for argument in rest:
@@ -33,10 +33,10 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]
 
 
 def parse(overrides: Sequence[str]) -> list[Any]:
-    """The overrides as Hydra understands them.
+    """Parse the overrides with Hydra's grammar.
 
     Raises:
-        ValueError: one of them is not of the form KEY=VALUE.
+        ValueError: an override is not of the form KEY=VALUE.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -54,7 +54,7 @@ def parse(overrides: Sequence[str]) -> list[Any]:
                 raise ValueError(f"{text!r}: choice() takes no null. Type {found[1]}={found[2]}.") from error
             reason = str(error).splitlines()[0]
             raise ValueError(
-                f"{text!r} cannot be read: {reason}. A value with special characters stands in quotes: \"KEY='VALUE'\"."
+                f"{text!r} cannot be read: {reason}. Quote a value that has special characters: \"KEY='VALUE'\"."
             ) from error
     return parsed
 
@@ -64,13 +64,13 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None], ot
 
     Args:
         overrides: as typed, without Hydra's own options.
-        folders: where options lie: ``conf`` and the user's own; ``None`` for one that cannot be read from here, which
-            turns the check of option names off.
-        others: what else a key that does not exist may have been meant to be.
+        folders: the folders of options, ``conf`` and the user's own; ``None`` for an unreadable one, such as a package,
+            which turns the check of option names off.
+        others: further names to suggest for an unknown key.
 
     Raises:
         UnknownName: with the nearest names.
-        ValueError: an override cannot be read.
+        ValueError: an override cannot be parsed.
     """
     from mltricks.config.settings import top_level
 
@@ -96,9 +96,7 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None], ot
 def _check_options(group: str, override: Any, folders: Sequence[Path]) -> None:
     techniques = override.value()
     if isinstance(techniques, list) and len(set(map(str, techniques))) < len(techniques):
-        raise ValueError(
-            f"{override.input_line}: an option stands in the list twice, and would act once. Name it once."
-        )
+        raise ValueError(f"{override.input_line}: an option is in the list twice, but acts only once. Name it once.")
     found = {
         path.relative_to(folder / group).with_suffix("").as_posix()
         for folder in folders
@@ -114,20 +112,20 @@ def _check_options(group: str, override: Any, folders: Sequence[Path]) -> None:
 
 
 def choices(value: Any) -> Iterator[str]:
-    """The names of options in the value of an override: one, a list, or those of a sweep."""
-    if hasattr(value, "list"):  # a choice
+    """Yield the option names in an override's value: one name, a list, or the choices of a sweep."""
+    if hasattr(value, "list"):  # a sweep, choice(...)
         value = value.list
     if isinstance(value, list):
         for item in value:
             yield from choices(item)
-    elif hasattr(value, "text"):  # in quotes
+    elif hasattr(value, "text"):  # a quoted string
         yield value.text
     elif isinstance(value, str | int | float) and not isinstance(value, bool):
         yield str(value)
 
 
 def own_folders(overrides: Sequence[str], options: dict[str, str]) -> list[Path | None]:
-    """The user's own folders of options, from ``--config-dir`` and ``hydra.searchpath``; ``None`` for one of a package.
+    """The user's folders of options, from ``--config-dir`` and ``hydra.searchpath``; ``None`` for one in a package.
 
     Raises:
         ValueError: a folder does not exist.
@@ -148,5 +146,5 @@ def own_folders(overrides: Sequence[str], options: dict[str, str]) -> list[Path 
 
 
 def quoted(text: str) -> str:
-    """A value as Hydra's grammar reads it back unchanged."""
+    """Quote a value so that Hydra's grammar reads it back unchanged."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,4 +1,4 @@
-"""The keys that stand at the top of the configuration: which there are, and what each may be."""
+"""The top-level keys of the configuration: their names, types and ranges."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ HINTS: dict[str, Any] = {
     "progress": Literal["auto", "bar", "lines", "none"],
     "plots": bool | Literal["auto"],
 }
-"""The types of the settings that the loop itself reads."""
+"""The types of the top-level settings."""
 MISSING = "is missing from the configuration. It was made by another version of mltricks, or by hand."
 READ_HERE = ("precision", "tracker")
-"""Groups with options that name no class: there is no constructor to check their settings."""
+"""Groups whose options name no class, so that no constructor checks their settings."""
 WITHOUT_NODE = ("augment", "regularizer", "experiment")
-"""Groups whose options write elsewhere in the configuration, and have no place of their own."""
+"""Groups whose options write to other nodes, so that the configuration has no node for them."""
 
 
 def check_settings(cfg: dict[str, Any]) -> None:
-    """Refuse what stands at the top of a configuration and should not, and values of the wrong type or out of range.
+    """Refuse unknown top-level keys, and values of the wrong type or out of range.
 
     Raises:
-        UnknownName: a key that nothing reads, with the nearest names.
+        UnknownName: an unknown key; the message suggests the nearest names.
         ValueError: a wrong value.
     """
     own = top_level()
@@ -81,14 +81,14 @@ def _check_keys(key: str, node: Any, known: set[str]) -> None:
 
 @functools.cache
 def top_level() -> dict[str, Any]:
-    """What ``conf/config.yaml`` itself holds, without the defaults list and what is Hydra's."""
+    """The content of ``conf/config.yaml``, without the defaults list and Hydra's node."""
     content = _read(conf_dir() / "config.yaml")
     return {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
 
 
 @functools.cache
 def _keys_of_group(group: str) -> set[str]:
-    """The settings of the options of a group that name no class: those the program reads itself."""
+    """The settings of all options of a group without classes, which the program reads itself."""
     if group in WITHOUT_NODE:
         return set()
     contents = [_read(path) for path in (conf_dir() / group).glob("*.yaml")]

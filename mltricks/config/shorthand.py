@@ -1,8 +1,8 @@
-"""Short forms of the command: a sweeper's settings typed bare, as ``n_trials=20`` for ``hydra.sweeper.n_trials=20``.
+"""Short forms of a sweeper's settings, such as ``n_trials=20`` for ``hydra.sweeper.n_trials=20``.
 
-With ``-m`` a key that is a setting of the chosen sweeper, and nothing at the top of the configuration, is that setting.
-``study.sampler=gp`` names the sweeper too, which serves where the configuration has a key of the same name. Settings
-of sweepers that are not ours are typed in full.
+With ``-m``, a key that is a setting of the chosen sweeper and no top-level key of the configuration means that setting.
+``study.sampler=gp`` also names the sweeper, for settings that share the name of a top-level key. Settings of
+third-party sweepers have no short form.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from mltricks.config.values import UnknownName, suggest
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """A command line with its short forms written out.
+    """Expand the short forms in a command line.
 
     Raises:
-        ValueError: a setting of a sweeper without ``-m``, or of another sweeper than the one chosen.
+        ValueError: a sweeper's setting without ``-m``, or a setting of a sweeper that is not chosen.
     """
     overrides, options = split_arguments(arguments)
     sweeps = bool({"-m", "--multirun"} & options.keys())
@@ -35,7 +35,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
 
 
 def short_form(text: str) -> tuple[str, str] | None:
-    """Sweeper and setting that an override names in short; the sweeper is empty where only the setting is named."""
+    """The sweeper and setting of a short form, or ``None``; the sweeper is empty if only the setting is named."""
     key = text.partition("=")[0]
     first, _, rest = key.partition(".")
     if "=" not in text or first == "hydra" or first in GROUPS or first in top_level():
@@ -46,10 +46,10 @@ def short_form(text: str) -> tuple[str, str] | None:
 
 
 def write_out(text: str, owner: str, setting: str, sweeper: str, sweeps: bool) -> str:
-    """A short form as Hydra understands it."""
+    """Expand one short form to the full override."""
     known = sweeper_settings()
     if sweeper not in known and sweeps and not owner:
-        raise ValueError(f"{text}: hydra/sweeper={sweeper} has its settings typed in full: hydra.sweeper.{text}.")
+        raise ValueError(f"{text}: hydra/sweeper={sweeper} has no short forms. Type hydra.sweeper.{text}.")
     first = setting.partition(".")[0]
     owners = [owner] if owner else [name for name, settings in known.items() if first in settings]
     if owner and first not in known[owner]:
@@ -68,7 +68,7 @@ def write_out(text: str, owner: str, setting: str, sweeper: str, sweeps: bool) -
 
 
 def chosen_sweeper(overrides: Sequence[str]) -> str:
-    """The sweeper of a command: typed, or named by its experiment, or the default."""
+    """The sweeper of a command: from ``hydra/sweeper=``, from its experiment, or the default."""
     found = _override_of(conf_dir() / "config.yaml")
     for text in overrides:
         key, _, value = text.partition("=")
@@ -79,7 +79,7 @@ def chosen_sweeper(overrides: Sequence[str]) -> str:
 
 
 def _override_of(path: Path) -> str | None:
-    """The sweeper that a file's list of defaults chooses."""
+    """The sweeper that a file's defaults list chooses."""
     content = _read(path) if path.is_file() else {}
     for entry in content.get("defaults", []):
         if isinstance(entry, dict):
@@ -97,7 +97,7 @@ def sweeper_settings() -> dict[str, tuple[str, ...]]:
 
 
 def bare_settings(overrides: Sequence[str], options: dict[str, str]) -> set[str]:
-    """What may be typed bare with the chosen sweeper: for messages about keys that there are not."""
+    """The short forms of the chosen sweeper's settings, to suggest for unknown keys."""
     if not {"-m", "--multirun"} & options.keys():
         return set()
     return set(sweeper_settings().get(chosen_sweeper(overrides), ())) - top_level().keys() - set(GROUPS)

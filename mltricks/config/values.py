@@ -1,7 +1,7 @@
-"""The types of hyperparameters: what a configuration value may be, checked once when the run is built.
+"""Types and ranges of hyperparameters, checked once when the run is built.
 
-A field typed with one of the aliases below carries its allowed range; ``check_fields`` reads it from the annotation, so
-a range is stated once, where the field is declared. Fields whose type is a ``float`` are the ones a schedule may drive.
+The type aliases below carry the allowed range of a field. ``check_fields`` reads the range from the annotation, so it
+is written once, where the field is declared. Schedules may drive the fields typed ``float``, and no others.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def field_hints(cls: type) -> dict[str, Any]:
 
 
 def _options(hint: Any) -> list[tuple[Any, Range | None]]:
-    """The alternatives that a hint admits, each with its range."""
+    """The alternatives of a type hint, each with its range."""
     if typing.get_origin(hint) is Annotated:
         hint, *extras = typing.get_args(hint)
         bounds = next((e for e in extras if isinstance(e, Range)), None)
@@ -63,15 +63,15 @@ def _options(hint: Any) -> list[tuple[Any, Range | None]]:
 
 
 def kinds_and_range(hint: Any) -> tuple[tuple[Any, ...], Range | None]:
-    """The plain types that a hint admits, and its range."""
+    """The plain types of a type hint, and its range."""
     options = _options(hint)
     return tuple(kind for kind, _ in options), next((bounds for _, bounds in options if bounds is not None), None)
 
 
 def float_fields(cls: Any) -> dict[str, Any]:
-    """The floats of a class that a step is fed: its fields typed ``float``, optional or not, each with its annotation.
+    """The float hyperparameters of a class: its fields typed ``float`` or optional ``float``, with their annotations.
 
-    These and no others may be scheduled, may differ among the trials of a stack, and are leaves of a step.
+    Only these may be scheduled and may differ between the trials of a stack; they are inputs of the step.
     """
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         return {}
@@ -86,11 +86,11 @@ def float_fields(cls: Any) -> dict[str, Any]:
 def check_value(key: str, value: Any, hint: Any) -> None:
     """Refuse a value of the wrong type or out of range.
 
-    An ``int`` passes for a ``float``; a ``bool`` passes for neither; NaN and infinities pass for nothing. The members
-    of lists and tuples are checked one by one; types this module does not know are left to whoever declared them.
+    An ``int`` is accepted as a ``float``; a ``bool`` as neither; NaN and infinities never. The members of lists and
+    tuples are checked one by one. Types that this module does not know are not checked.
 
     Raises:
-        ValueError: names the key, the value, what is allowed, and what to type instead.
+        ValueError: names the key, the value, the allowed values, and a value to type instead.
     """
     parts = _options(hint)
     if not all(_is_known(kind) for kind, _ in parts):
@@ -150,7 +150,7 @@ def _refuse_type(key: str, value: Any, parts: list[tuple[Any, Range | None]]) ->
 
 
 def _items(key: str, value: Sequence[Any], kind: Any) -> list[tuple[Any, Any]]:
-    """Every member of a list or tuple beside its hint."""
+    """Every member of a list or tuple with its type hint."""
     hints = typing.get_args(kind)
     if typing.get_origin(kind) is tuple and Ellipsis not in hints:
         if len(value) != len(hints):
@@ -160,7 +160,7 @@ def _items(key: str, value: Sequence[Any], kind: Any) -> list[tuple[Any, Any]]:
 
 
 def _example(bounds: Range, value: float, whole: bool) -> str:
-    """An allowed number, the nearest end of the range where that is allowed."""
+    """An allowed number for the message: the nearest end of the range if that is allowed."""
     low, high = bounds.low, bounds.high
     near, far = (low, high) if value <= low else (high, low)
     middle = (low + high) / 2 if math.isfinite(low) and math.isfinite(high) else math.nan
@@ -170,7 +170,7 @@ def _example(bounds: Range, value: float, whole: bool) -> str:
 
 
 def check_fields(owner: Any, prefix: str = "") -> None:
-    """Check every field of a dataclass instance against its annotation; ``prefix`` is put in front of the names."""
+    """Check every field of a dataclass instance against its annotation; ``prefix`` precedes the names in messages."""
     cls: Any = type(owner)
     for field in dataclasses.fields(owner):
         if field.init:
@@ -178,11 +178,11 @@ def check_fields(owner: Any, prefix: str = "") -> None:
 
 
 class UnknownName(ValueError):
-    """A name on the command line or in a configuration that nothing has: most often a slip of the keyboard."""
+    """A name on the command line or in a configuration is unknown, mostly because of a typing error."""
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """A sentence with the names nearest to ``word``, or all of them where none is near."""
+    """A sentence with the known names nearest to ``word``, or with all names if none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
     if near:
