@@ -249,7 +249,7 @@ def test_a_stack_that_does_not_fit_is_halved(tmp_path: Path, capsys: pytest.Capt
     fuse(tmp_path / "warm", [*MLP, "max_steps=1"], [["seed=0"], ["seed=1"]])  # imports need memory too
     with at_most(320_000_000):
         told = fuse(tmp_path / "fused", shared, [[f"seed={seed}"] for seed in range(4)])
-    said = [line for line in capsys.readouterr().err.splitlines() if "at once" in line]
+    said = [line for line in capsys.readouterr().err.splitlines() if "a stack" in line]
     assert said[0].startswith("a stack could not be trained; its 4 trials start again in stacks of up to 2: "), said
     assert "allocate memory" in said[0]
     assert [num for num, _ in told] == [0, 1, 2, 3]

@@ -57,7 +57,7 @@ def test_its_jobs_are_trained_one_after_another_and_it_is_said_why(
 ) -> None:
     told = fuse(tmp_path, [*SHORT, *overrides("RandomLeaks"), "max_steps=2"], [["seed=0"], ["seed=1"]])
     assert [(summary.status, summary.fused) for _, summary in told] == [("completed", None)] * 2
-    (said,) = [line for line in capsys.readouterr().err.splitlines() if "at once" in line]
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "a stack" in line]
     assert "start again one by one: the step cannot be stacked: aten.rrelu_with_noise" in said
 
 
