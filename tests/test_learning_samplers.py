@@ -294,7 +294,7 @@ def test_what_nobody_gives_is_refused() -> None:
         def order(self, split: Any, seed: int, *rest: Any, **others: Any) -> Tensor:
             return torch.arange(len(split))
 
-    with pytest.raises(ValueError, match=r"its order wants loss, .* epoch, progress, batch_size, own"):
+    with pytest.raises(ValueError, match=r"names the unknown argument loss\. .* epoch, progress, batch_size, own"):
         Source(memory(), Asks(), 8, seed=0)
     with pytest.raises(ValueError, match=r"sampler=Half lacks setup, learn"):
         Source(memory(), Half(), 8, seed=0)
