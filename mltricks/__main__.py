@@ -101,7 +101,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     elif chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and not chosen.get("overwrite"):
         from mltricks.resume import check_unused
 
-        check_unused(Path(str(chosen["hydra.run.dir"])))  # before Hydra writes its record into the folder
+        check_unused(Path(str(chosen["hydra.run.dir"])))  # check now, before Hydra writes its record into the folder
     return [*arguments, *extra]
 
 

@@ -23,7 +23,7 @@ def check_engine(engine: Any, optim: Any) -> None:
     if engine.tensors and not getattr(optim, "traceable", True):
         names = f"engine={type(engine).__name__.lower()} traces the step, and optim={type(optim).__name__.lower()}"
         raise ValueError(
-            f"{names} keeps state that cannot be traced. Type engine=eager, or an optimiser of ours, as optim=adamw."
+            f"{names} keeps state that cannot be traced. Type engine=eager, or another optimiser such as optim=adamw."
         )
 
 
@@ -131,7 +131,7 @@ def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info, objective
         if problem:
             raise ValueError(
                 f"technique={shapes.name} trains on samples of shape {shape}, and model={type(module).__name__} cannot "
-                f"take them: {problem}. Type a model for every size, as model=resnet9 for images, or leave "
+                f"take them: {problem}. Type a model for any size, such as model=resnet9 for images, or leave "
                 f"{shapes.name} out."
             )
 

@@ -147,7 +147,7 @@ def explanation(card: Card, width: int = 110) -> list[str]:
     if card.parts:
         fields["consists of"] = ", ".join(card.parts)
     if card.group in TECHNIQUE_GROUPS:
-        fields["order"] = "the whole list is augment, regularizer, technique; show=true prints it"
+        fields["order"] = "augment, then regularizer, then technique; show=true prints the whole list"
     lines = [f"{card.group}={card.name}"]
     for name, text in fields.items():
         lines += hung(f"  {name:<12}", text, width)

@@ -125,7 +125,7 @@ def create(node: dict[str, Any], key: str, allow: Sequence[str] = (), group: str
             raise ValueError(
                 f"{key}.{name} is missing. Type {key}.{name}=VALUE, with a leading + if the option lacks the key."
             )
-    if target.__module__.startswith("mltricks."):  # ours: all that Hydra would look at has been looked at
+    if target.__module__.startswith("mltricks."):  # our own class: the checks above cover those of Hydra
         return target(**arguments, **extra)
     from hydra.utils import instantiate
 
@@ -153,7 +153,7 @@ def refuse_unknown(
     """Refuse arguments that a constructor does not name, and Hydra's own switches such as ``_partial_``.
 
     Raises:
-        UnknownName: with the nearest names.
+        UnknownName: suggests the nearest names.
     """
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in arguments:

@@ -69,7 +69,7 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None], ot
         others: further names to suggest for an unknown key.
 
     Raises:
-        UnknownName: with the nearest names.
+        UnknownName: suggests the nearest names.
         ValueError: an override cannot be parsed.
     """
     from mltricks.config.settings import top_level

@@ -58,7 +58,7 @@ def class_labels(split: Split, sampler: str) -> Tensor:
         ValueError: the data have no classes.
     """
     if split.labels is None:
-        raise ValueError(f"sampler={sampler} draws by class, and these data have none. Type sampler=shuffle.")
+        raise ValueError(f"sampler={sampler} draws by class, and these data have no classes. Type sampler=shuffle.")
     return split.labels
 
 
