@@ -86,7 +86,7 @@ def test_weights_that_cannot_be_right_are_refused(weights: str) -> None:
 @pytest.mark.parametrize("sampler", [Balanced(), Weighted([1.0])])
 def test_data_without_classes_are_refused(sampler: Any) -> None:
     split = MemorySplit(torch.zeros(8, 2), torch.rand(8))
-    with pytest.raises(ValueError, match=r"have none\. Type sampler=shuffle"):
+    with pytest.raises(ValueError, match=r"have no classes\. Type sampler=shuffle"):
         sampler.order(split, 0)
 
 
