@@ -95,7 +95,7 @@ def test_of_another_format(last: Path) -> None:
     ("overrides", "message"),
     [
         (["model.width=5"], "shape|is .* in the checkpoint and .* in the model"),
-        (["model=mlp"], "belongs to another model or stack"),
+        (["model=mlp"], "belongs to another model or other techniques"),
         (["technique=[]"], "only the checkpoint has own.ema"),
         (["optim=sgd"], "only the checkpoint has opt"),
     ],
