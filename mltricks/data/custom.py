@@ -174,7 +174,9 @@ def _channels_last(x: Tensor, where: str) -> Tensor:
     if x.ndim == 2:
         return x.unsqueeze(-1)
     if x.shape[0] == x.shape[-1]:
-        raise ValueError(f"x of {where} is {tuple(x.shape)}: the channel axis is ambiguous. Give (H, W, C) with C < H.")
+        raise ValueError(
+            f"x of {where} is {tuple(x.shape)}: the axis of the channels is ambiguous. Give (H, W, C) with C < H."
+        )
     return x if x.shape[-1] < x.shape[0] else x.permute(1, 2, 0)
 
 
