@@ -98,7 +98,7 @@ def test_a_sweep_runs_every_job_although_some_fail(run_cli: Callable[..., Outcom
     assert "technique=cutmix" in found["2"]["overrides"]
     failed = r"job 1 \(.*technique=mixup objective_metric=val/nope\) failed: objective_metric=val/nope is unknown"
     assert re.search(failed, done.err)
-    assert "(so did job 3)" in done.err, "one reason is said once"
+    assert "(same error: job 3)" in done.err, "one reason is said once"
     assert "Traceback" not in done.err
 
 

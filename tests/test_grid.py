@@ -272,4 +272,4 @@ def test_values_out_of_range_are_refused_before_the_first_job(run_cli: Callable[
 
 def test_a_reason_is_said_once(tmp_path: Path) -> None:
     failed = [Ended(n, [f"seed={n}"], tmp_path, Summary("failed", error="boom" if n else "bang")) for n in range(3)]
-    assert said_once(failed) == ["job 0 (seed=0) failed: bang", "job 1 (seed=1) failed: boom (so did job 2)"]
+    assert said_once(failed) == ["job 0 (seed=0) failed: bang", "job 1 (seed=1) failed: boom (same error: job 2)"]

@@ -89,7 +89,7 @@ def test_a_free_slot_takes_the_next_unit_and_units_are_asked_for_only_then(jobs:
 @pytest.mark.parametrize(
     ("how", "message", "status"),
     [
-        ("die 9", "killed by SIGKILL, as the system does when memory runs out", "interrupted"),
+        ("die 9", "killed by SIGKILL, which the system sends when memory runs out", "interrupted"),
         ("crash", "crashed with SIGSEGV", "failed"),
         ("die 6", "crashed with SIGABRT", "failed"),
         ("exit 3", "exit status 3", "failed"),

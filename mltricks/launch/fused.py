@@ -166,6 +166,7 @@ class Fused:
         lead, last = self.lead, step + LONGEST
         end = next(i for i in range(step + 1, last + 1) if lead.record_due(i) or lead.save_due(i) or i == last)
         metrics = self.stacked.advance(end - step, step)
+        # a CPU-GPU sync point: one copy per call for all members, not one per update
         on_host = {name: values.cpu().unbind() for name, values in metrics.items()}
         for k, member in enumerate(self.members):
             member.session.ledger.add({name: rows[k] for name, rows in on_host.items()})
@@ -217,6 +218,7 @@ class Fused:
         """Release the members whose losses or weights are no longer finite."""
         self.show()
         params = leaves(self.state()["params"])
+        # one reduction and one CPU-GPU sync for all members
         finite = torch.stack([leaf.isfinite().flatten(1).all(1) for leaf in params]).all(0).tolist()
         for member, sound in zip(self.members, finite, strict=True):
             if not sound:

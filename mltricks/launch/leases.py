@@ -57,8 +57,8 @@ def choose_workers(
         num = int(setting)
         if num > 1 and ":" in device:
             raise ValueError(
-                f"device={device} puts all {num} workers on one GPU. Type device=cuda, which deals out the GPUs of "
-                "CUDA_VISIBLE_DEVICES, or hydra.launcher.workers=1."
+                f"device={device} puts all {num} workers on one GPU. Type device=cuda, which deals the GPUs of "
+                "CUDA_VISIBLE_DEVICES out to the workers, or hydra.launcher.workers=1."
             )
     num = min(num, units)
     return deal(num, gpus, pin) if num > 1 else []

@@ -68,5 +68,5 @@ def epitaph(status: int | None, said: str = "") -> str:
         how = f"the worker crashed with {signal.Signals(-status).name}"
     else:
         how = f"the worker was killed by {signal.Signals(-status).name}"
-        how += ", as the system does when memory runs out" if -status == KILL else ""
+        how += ", which the system sends when memory runs out" if -status == KILL else ""
     return f"{how}; last line of its standard error: {said}" if said else how

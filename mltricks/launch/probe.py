@@ -126,13 +126,13 @@ def compare(first: Run, cfgs: Sequence[dict[str, Any]]) -> Probe:
         return Probe(False, 1, f"a step takes {alone * 1e3:.0f} ms alone and keeps the device busy", alone)
     total = alone * first.total_steps * len(cfgs)
     if total < SHORT_S:
-        return Probe(False, 1, f"all of them take {total:.1f} s one after another", alone)
+        return Probe(False, 1, f"they take only {total:.1f} s one after another", alone)
     try:
         other = build(as_measured(blend(cfgs)), first.data)
         with num_threads(1 if alone < SMALL_S and first.device.type == "cpu" else 0):
             return decide([first, other], len(cfgs), alone)
     except (RuntimeError, ValueError) as error:  # only trying shows which operations vmap refuses
-        return Probe(False, 1, f"it failed: {str(error).splitlines()[0]}", alone)
+        return Probe(False, 1, f"the measurement failed: {str(error).splitlines()[0]}", alone)
 
 
 def as_measured(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def decide(pair: Sequence[Run], num_trials: int, alone: float) -> Probe:
     room = int(MEMORY_SHARE * free_bytes(device) / (small.step.peak_bytes / len(pair)))
     most = min(num_trials, LARGEST.get(device.type, 64), room)
     if most < 2:
-        return Probe(False, 1, "there is no memory for two at once", alone)
+        return Probe(False, 1, "memory is too small for two at once", alone)
     first = evenly(num_trials, most)
     found = measured(pair, first, alone)
     trace = time.perf_counter() - begun
@@ -205,7 +205,7 @@ def decide(pair: Sequence[Run], num_trials: int, alone: float) -> Probe:
     words = f"a step takes {alone * 1e6:.0f} us alone and {found.stacked_s * 1e6:.0f} us in a stack (x{ratio:.1f})"
     if gain > 0:
         return replace(found, reason=words, trace_s=trace)
-    why = words if ratio < MARGIN else f"{words}, which {steps} steps do not make up for tracing it"
+    why = words if ratio < MARGIN else f"{words}, but tracing takes longer than {steps} steps save"
     return Probe(False, 1, why, alone, found.stacked_s, trace)
 
 

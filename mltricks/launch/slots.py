@@ -240,7 +240,7 @@ class _Worker:
         return status, self.streams[1].last if self.streams else ""
 
     def kill(self) -> None:
-        if hasattr(os, "killpg"):
+        if hasattr(os, "killpg"):  # the worker leads a process group, so this reaches its children
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
@@ -253,7 +253,7 @@ class _Lines:
     def __init__(self, pipe: Connection, to: TextIO):
         self.pipe, self.to = pipe, to
         self.rest, self.last = b"", ""
-        os.set_blocking(pipe.fileno(), False)
+        os.set_blocking(pipe.fileno(), False)  # the pool's loop must never wait for one worker's output
 
     def read(self) -> None:
         """Forward the complete lines received so far."""

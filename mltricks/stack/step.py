@@ -123,6 +123,7 @@ class StackedStep:
         self, key: Any, state: State, batch: Batch, hyper: Hyper, inputs: list[Tensor], dims: list[int | None]
     ) -> None:
         kernels = fused_nodes("many" if self.finish is replay else "")
+        # tracing draws random numbers, which must not move the generator on; torch._foreach_* fails under vmap
         with torch.random.fork_rng(), foreach.unrolled(), kernels:
             if key not in self.singles:
                 given = iter(dims)

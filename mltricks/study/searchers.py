@@ -103,9 +103,9 @@ def check_sampler(name: str, settings: dict[str, Any], space: Any) -> None:
     if name in NUMBERS_ONLY and len(numbers) < (2 if name == "cmaes" else 1):
         others = sorted(set(domains) - set(numbers))
         raise ValueError(
-            f"hydra.sweeper.sampler={name} needs {'two numbers' if name == 'cmaes' else 'a number'} that every trial "
-            f"has, and finds {', '.join(numbers) or 'none'}"
-            f"{f' beside {chr(44).join(others)}' if others else ''}. Type hydra.sweeper.sampler=tpe."
+            f"hydra.sweeper.sampler={name} needs {'two numbers' if name == 'cmaes' else 'a number'} common to all "
+            f"trials, and finds {', '.join(numbers) or 'none'}"
+            f"{f', beside {chr(44).join(others)}' if others else ''}. Type hydra.sweeper.sampler=tpe."
         )
 
 

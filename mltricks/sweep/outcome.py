@@ -54,7 +54,7 @@ def said_once(outcomes: Sequence[Outcome]) -> list[str]:
     reasons: dict[tuple[str, str | None], list[Outcome]] = {}
     for outcome in outcomes:
         reasons.setdefault((outcome.summary.status, outcome.summary.error), []).append(outcome)
-    return [line(same[0]) + (f" (so did {others(same[1:])})" if same[1:] else "") for same in reasons.values()]
+    return [line(same[0]) + (f" (same error: {others(same[1:])})" if same[1:] else "") for same in reasons.values()]
 
 
 def others(outcomes: Sequence[Outcome]) -> str:
