@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from mltricks.build import DTYPES, create_techniques, make_model
 from mltricks.config.create import TRUSTED, create
+from mltricks.config.settings import check_settings
+from mltricks.config.values import Count, check_value
 from mltricks.data.info import Info
 from mltricks.functional_model import FunctionalModel
 from mltricks.inputs.base import Dtypes, Raw
@@ -26,6 +28,8 @@ from mltricks.state import SETUP, fold, leaves, map_state, reseed
 from mltricks.step import Techniques
 from mltricks.technique import defines
 from mltricks.weights import BUFFER, PARAM, RAW, Weights, info_of, load_weights, predict_from
+
+DTYPES_BY_NAME = {str(t).removeprefix("torch."): t for t in vars(torch).values() if isinstance(t, torch.dtype)}
 
 
 def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "auto") -> Predictor:
@@ -49,12 +53,24 @@ def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "aut
             f"allow_modules={[*allow, *unknown]} to mltricks.load, or type allow_modules=[{','.join(allow + unknown)}]."
         )
     where = choose_device(device)
+    try:
+        return assemble(cfg, about, weights, allow, where)
+    except (KeyError, TypeError, AttributeError) as error:  # what a file that was tampered with can lead to
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{path} does not hold what mltricks writes ({reason}). Train again, or restore it."
+        ) from error
+
+
+def assemble(cfg: dict[str, Any], about: dict[str, Any], weights: Weights, allow: list[str], where: Any) -> Predictor:
+    """The predictor that the parts of a file describe."""
+    check_settings(cfg)
     info = info_of(about, weights, allow).to(where)
     objective = create(cfg["objective"], "objective", allow)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # keeps the caller's random state unchanged
         model, techniques = rebuild(cfg, info, objective, allow, weights, where)
     forward = predict_from(model, techniques, info.normalize, info.num_outputs, weights, about["own"], where)
-    dtype = map_state(lambda name: getattr(torch, name), about["dtype"])
+    dtype = map_state(DTYPES_BY_NAME.__getitem__, about["dtype"])
     return Predictor(cfg, info, objective, model, forward, dtype, where)
 
 
@@ -170,6 +186,8 @@ class Predictor:
     @torch.no_grad()
     def outputs_of(self, x: Raw, batch_size: int | None = None) -> Tensor:
         """The same as ``predict``, for prepared inputs."""
+        if batch_size is not None:
+            check_value("batch_size", batch_size, Count)
         size, num = batch_size or self.cfg["eval_batch_size"], len(next(leaves(x)))
         pieces = (map_state(lambda t: t[i : i + size].to(self.device), x) for i in range(0, num, size))  # noqa: B023
         return torch.cat([self.objective.predict(self.forward(piece)).cpu() for piece in pieces])

@@ -13,8 +13,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import CodeType, FunctionType
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from mltricks import checkpoint
 from mltricks.checkpoint import LAST
@@ -22,6 +24,7 @@ from mltricks.config.compose import plain
 from mltricks.config.options import GROUPS
 from mltricks.config.overrides import TECHNIQUE_GROUPS, parse
 from mltricks.config.settings import top_level
+from mltricks.state import map_state
 from mltricks.summary import Summary, read_summary
 
 FREE = (
@@ -53,7 +56,10 @@ def resumed_config(cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
     folder, given = Path(cfg.resume), plain(cfg)
     saved = saved_config(folder)
     trust(saved, given["allow_modules"], f"resume={folder}")
-    changes = {**saved, "allow_modules": given["allow_modules"]}
+    changes = {
+        **saved,
+        **{key: given[key] for key in ("allow_modules", "job", "threads")},
+    }  # of this machine and command
     for override in parse(overrides):
         for path, (mine, theirs) in touched(override, given, saved).items():
             if path in LENGTH:
@@ -98,35 +104,68 @@ def check_same_steps(run: Any, saved: dict[str, Any], step: int) -> None:
         step: updates made.
 
     Raises:
-        ValueError: names the part that depends on the length of the run.
+        ValueError: names the part that depends on the length of the run, or the setting that has no effect.
     """
+    wanted = {key: run.cfg[key] for key in LENGTH if run.cfg[key] != saved[key]}
     before = min(saved["epochs"] * run.source.steps_per_epoch, saved["max_steps"] or sys.maxsize)
     if before == run.total_steps:
+        if wanted:
+            typed = " ".join(f"{key}={value}" for key, value in wanted.items())
+            bound = "max_steps" if "epochs" in wanted else "epochs"
+            raise ValueError(f"{typed} has no effect: {bound}={run.cfg[bound]} ends the run after {before} steps.")
         return
-    old = replace(run.hypers, total_steps=before)
-    changed = {
-        path for i in range(step) for path, value in run.hypers.values(i).items() if old.values(i)[path] != value
-    }
-    culprits = [f"{owner}.{name} is scheduled" for owner, name in sorted(changed)]
-    culprits += [
-        f"technique={name} depends on the progress" for name, t in run.techniques.items() if uses_progress(type(t))
-    ]
-    culprits += ["samples change their shape with the progress"] if run.shapes is not None else []
-    culprits += ["the sampler depends on the progress"] if "progress" in run.source.asked else []
-    if culprits:
+    if (culprit := depends_on_length(run, before, step)) is not None:
         raise ValueError(
-            f"the run cannot be made longer, {before} to {run.total_steps} steps: {culprits[0]}, so the steps so far "
+            f"the run cannot be made longer, {before} to {run.total_steps} steps: {culprit}, so the steps so far "
             "would have been different. Start a new run of that length; scheduler=constant always allows a longer one."
         )
 
 
-def uses_progress(cls: type) -> bool:
-    """Whether a method of a class reads an attribute ``progress``."""
+def depends_on_length(run: Any, before: int, step: int) -> str | None:
+    """The first part of a run whose past steps would have been different in a longer run, in words."""
+    old = replace(run.hypers, total_steps=before)
+    for i in range(step):
+        then = old.values(i)
+        for path, value in run.hypers.values(i).items():
+            if then[path] != value:
+                return f"{'.'.join(path)} is scheduled"
+    if run.shapes is not None:
+        return "samples change their shape with the progress"
+    if "progress" in run.source.asked:
+        return "the sampler depends on the progress"
+    if uses_progress(run):
+        return "a technique or the objective depends on the progress"
+    off_schedule = before % (run.source.steps_per_epoch * run.cfg["eval_every_epochs"]) != 0
+    if off_schedule and run.cfg["early_stopping"]["patience"]:
+        return "early stopping has counted the validation at its end, which a longer run would not have made"
+    return None
 
-    def reads(code: CodeType) -> bool:
-        return "progress" in code.co_names or any(reads(c) for c in code.co_consts if isinstance(c, CodeType))
 
-    return any(reads(f.__code__) for f in vars(cls).values() if isinstance(f, FunctionType))
+class Watched(Tensor):
+    """A tensor that notes when anything is computed with it."""
+
+    used = False
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        Watched.used = True
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+
+def uses_progress(run: Any) -> bool:
+    """Whether the step computes with the progress: it is made once, and its result dropped.
+
+    What a technique, its helpers or an objective of a user's own do cannot be read off their code with certainty.
+    """
+    from mltricks.build import pure_step
+
+    progress = torch.tensor(0.5, device=run.device).as_subclass(Watched)
+    Watched.used = False
+    with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
+        state = map_state(torch.clone, run.state)
+        pure_step(run, run.data.info.normalize)(state, next(run.batches(0)), {**run.hypers.at(0), "progress": progress})
+    return Watched.used
 
 
 def saved_config(folder: Path) -> dict[str, Any]:
@@ -210,15 +249,21 @@ def differs_in_length(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
 
 
 def check_unused(folder: Path) -> None:
-    """Refuse to overwrite a finished run.
+    """Refuse to overwrite a run that is finished or can be resumed.
 
     Raises:
-        ValueError: the folder holds a finished run.
+        ValueError: the folder holds one.
     """
-    if (done := finished(folder)) is not None:
+    done = finished(folder)
+    if done is not None:
         raise ValueError(
             f"{folder} holds a run that {done.status.replace('_', ' ')}. Type another hydra.run.dir, resume={folder} "
             "epochs=N to train it longer, or overwrite=true."
+        )
+    if (folder / LAST).is_file():
+        raise ValueError(
+            f"{folder} holds a run that was stopped. Type resume={folder} to go on with it, another hydra.run.dir, or "
+            "overwrite=true."
         )
 
 

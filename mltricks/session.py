@@ -28,7 +28,7 @@ from mltricks.observers.create import InSweep, create_observers
 from mltricks.process.atomic import remove_partial
 from mltricks.process.device import allows_tf32
 from mltricks.process.interrupt import stopped_by
-from mltricks.resume import LENGTH, check_same_steps, differences, is_free, saved_config
+from mltricks.resume import LENGTH, check_larger, check_same_steps, differences, is_free, saved_config
 from mltricks.state import State, reseed_step
 from mltricks.summary import Summary, git_state
 from mltricks.trivial import constant
@@ -180,6 +180,7 @@ def prepare(
     ledger = Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run))
     observers = create_observers(cfg, folder, in_sweep)
     if not resume:
+        check_links(folder)
         remove_stale(folder)
     if saved is not None:
         check_same_steps(run, saved["config"], int(saved["state"]["step"]))
@@ -226,7 +227,9 @@ def load_saved(cfg: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     """
     check_links(folder)
     for path, (mine, theirs) in differences(cfg, saved_config(folder)).items():
-        if not is_free(path) and path not in LENGTH:
+        if path in LENGTH:
+            check_larger(f"{path}={mine}", mine, theirs, folder)
+        elif not is_free(path):
             raise ValueError(f"{path}={mine} cannot go on with the run in {folder}, where it was {theirs}.")
     for place in (folder, (folder / LAST).parent):
         remove_partial(place)

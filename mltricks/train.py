@@ -13,7 +13,7 @@ from mltricks.config.compose import plain
 from mltricks.evaluate import evaluate
 from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
 from mltricks.observers.create import InSweep, new_folder
-from mltricks.process.atomic import NotWritten
+from mltricks.process.atomic import NotWritten, alone_in
 from mltricks.process.interrupt import Interrupt
 from mltricks.resume import check_unused, finished
 from mltricks.session import AFTER, BEST, Session, new_summary, note_failure, prepare
@@ -52,14 +52,23 @@ def train(
         return done
     if not resume and in_sweep is None and not cfg["overwrite"]:
         check_unused(folder)
-    summary = new_summary(folder, overrides)
+    with alone_in(folder):
+        return train_in(cfg, folder, resume, new_summary(folder, overrides), in_sweep, given)
+
+
+def train_in(
+    cfg: dict[str, Any], folder: Path, resume: bool, summary: Summary, in_sweep: InSweep | None, given: bool
+) -> Summary:
+    """Train in a folder that no other process trains in; ``given``: it was named by the caller."""
     with Interrupt() as interrupt:
         try:
             with interrupt.at_once():
                 session = prepare(cfg, folder, resume, summary, in_sweep)
+                if resume:
+                    begin_again(folder)
         except BaseException as error:
             note_failure(summary, error)
-            if given and not resume:  # so that a folder made for this run records the error
+            if given and not resume and not (folder / "summary.json").exists():  # a folder made for this run
                 summary.write(folder / "summary.json")
             raise
         try:
@@ -73,6 +82,14 @@ def train(
             raise
         session.conclude()
     return summary
+
+
+def begin_again(folder: Path) -> None:
+    """Let the summary of a finished run that is made longer say that it is not finished: a kill would leave it."""
+    old = finished(folder)
+    if old is not None:
+        old.status, old.test = "interrupted", {}
+        old.write(folder / "summary.json")
 
 
 def check_job(cfg: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from conftest import TINY, Outcome, command_environment
 
 import mltricks
 from mltricks.checkpoint import LAST, load
+from mltricks.objectives.classify import Classify
 from mltricks.observers.files import read_records
-from mltricks.resume import resumed_config, uses_progress
+from mltricks.process.atomic import alone_in
+from mltricks.resume import resumed_config
 from mltricks.technique import Ctx, Technique
 
 SMALL = [*TINY, "device=cpu"]
@@ -66,16 +69,98 @@ def test_it_says_why_not(tmp_path: Path, shared: list[str], longer: str, said: s
     assert (tmp_path / "run" / LAST).read_bytes() == before
 
 
-class Fading(Technique):
-    def after(self, params: Any, ctx: Ctx, aux: Any) -> Any:
-        return {name: p * (1 - 0 * ctx.progress) for name, p in params.items()}, {}
+def fade(value: Any, ctx: Ctx) -> Any:
+    return value * (1 - 0.1 * ctx.progress)
 
 
-def test_what_looks_at_the_progress_is_found() -> None:
-    from mltricks.techniques.mixup import Mixup
+@dataclass(frozen=True)
+class Base(Technique):
+    def loss(self, inner: Any) -> Any:
+        def faded(params: Any, batch: Any, ctx: Ctx) -> Any:
+            value, aux = inner(params, batch, ctx)
+            return fade(value, ctx), aux
 
-    assert uses_progress(Fading)
-    assert not uses_progress(Mixup)
+        return faded
+
+
+@dataclass(frozen=True)
+class Fading(Base):
+    """Inherits a verb whose helper looks at the progress."""
+
+
+@dataclass(frozen=True)
+class FadingObjective(Classify):
+    def __call__(self, params: Any, batch: Any, ctx: Ctx) -> Any:
+        value, aux = super().__call__(params, batch, ctx)
+        return fade(value, ctx), aux
+
+
+@pytest.mark.parametrize(
+    "own", [f"+technique.fading._target_={__name__}.Fading", f"objective._target_={__name__}.FadingObjective"]
+)
+def test_what_looks_at_the_progress_is_found(tmp_path: Path, own: str) -> None:
+    allowed = f"allow_modules=[{__name__}]"
+    run(tmp_path / "run", "epochs=1", own, allowed)
+    with pytest.raises(ValueError, match="a technique or the objective depends on the progress"):
+        lengthen(tmp_path / "run", "epochs=2", allowed)
+
+
+def test_a_length_that_does_not_bind_is_refused(tmp_path: Path) -> None:
+    run(tmp_path / "run", "epochs=2", "max_steps=13")
+    with pytest.raises(ValueError, match="epochs=5 has no effect: max_steps=13 ends the run"):
+        lengthen(tmp_path / "run", "epochs=5")
+    with pytest.raises(ValueError, match="longer, not shorter"):
+        mltricks.train(mltricks.compose([*SMALL, "epochs=1", "max_steps=13"]), tmp_path / "run", resume=True)
+
+
+def kill_at(step: int, what: str) -> str:
+    """Code that trains and kills its process after a step."""
+    return (
+        "import os, mltricks\nfrom mltricks.observers.files import Files\nfrom mltricks.resume import resumed_config\n"
+        f"Files.step = lambda self, step: os.kill(os.getpid(), 9) if step == {step} else None\n{what}\n"
+    )
+
+
+def killed(folder: Path, step: int, what: str) -> None:
+    done = subprocess.run([sys.executable, "-c", kill_at(step, what)], cwd=folder, env=command_environment())
+    assert done.returncode == -9
+
+
+def test_a_stopped_run_is_not_destroyed_by_its_command(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    killed(tmp_path, 15, f"mltricks.train(mltricks.compose({[*SMALL, 'epochs=3']!r}), 'run')")
+    before = (tmp_path / "run" / LAST).read_bytes()
+    done = run_cli(*SMALL, "epochs=3", "hydra.run.dir=run")
+    assert (done.status, "resume=run" in done.err) == (1, True)
+    assert (tmp_path / "run" / LAST).read_bytes() == before
+    assert lengthen(tmp_path / "run").status == "completed"
+
+
+def test_a_run_that_is_killed_while_it_is_made_longer_is_not_finished(tmp_path: Path) -> None:
+    run(tmp_path / "run", "epochs=1")
+    again = (
+        "mltricks.train(resumed_config(mltricks.compose(['resume=run', 'epochs=3']), ['epochs=3']), 'run', resume=True)"
+    )
+    killed(tmp_path, 15, again)
+    assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "interrupted"
+    assert lengthen(tmp_path / "run").steps == 30
+
+
+def test_a_refused_overwrite_changes_nothing(tmp_path: Path) -> None:
+    run(tmp_path / "run", "epochs=1")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="unlabelled"):
+        run(tmp_path / "run", "overwrite=true", "technique=fixmatch")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_one_process_trains_in_a_folder(tmp_path: Path) -> None:
+    with alone_in(tmp_path / "run"):
+        code = f"import mltricks\nmltricks.train(mltricks.compose({SMALL!r}), 'run')"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=command_environment(), capture_output=True
+        )
+    assert b"another process trains in run" in done.stderr
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_finished_run_is_not_overwritten(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
@@ -131,6 +216,8 @@ def test_weights_of_another_run(tmp_path: Path) -> None:
     run(tmp_path / "third", *again, f"init.exclude=['{first}']")
     parts = load(tmp_path / "third" / LAST)["state"]["params"]
     assert not torch.allclose(parts[first], saved[first], atol=1e-3)
+    with pytest.raises(ValueError, match=r"typo\.\* matches no tensor"):
+        run(tmp_path / "fourth", *again, "init.exclude=['typo.*']")
     for wrong, said in (
         ("model.width=6", r"features.0.bias has shape .* init.exclude"),
         ("model=mlp", "has no name of|has shape"),

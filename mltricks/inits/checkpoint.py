@@ -50,17 +50,25 @@ class Checkpoint:
         mine = {name: t for name, t in [*model.named_parameters(), *model.named_buffers()] if self.wants(name)}
         taken = mine.keys() & found.keys()
         self.check(mine, found, taken)
+        self.check_patterns(list(dict.fromkeys([*every(model), *found])))
         with torch.no_grad():
             for name in taken:
                 mine[name].copy_(found[name])
-        every = [name for name, _ in [*model.named_parameters(), *model.named_buffers()]]
-        new = [name for name in every if name not in taken]
+        new = [name for name in every(model) if name not in taken]
         unused = [name for name in found if name not in taken]
         return f"init: {len(taken)} tensors from {self.checkpoint}; new: {some(new)}; unused: {some(unused)}"
 
     def wants(self, name: str) -> bool:
         """Whether to copy a tensor of the model from the other run."""
         return any(fnmatchcase(name, p) for p in self.include) and not any(fnmatchcase(name, p) for p in self.exclude)
+
+    def check_patterns(self, names: list[str]) -> None:
+        for key, patterns in (("include", self.include), ("exclude", self.exclude)):
+            for pattern in patterns:
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    raise ValueError(
+                        f"init.{key}={list(patterns)}: {pattern} matches no tensor. There are {some(names)}."
+                    )
 
     def check(self, mine: dict[str, Tensor], found: dict[str, Tensor], taken: set[str]) -> None:
         for name in sorted(taken):
@@ -75,6 +83,11 @@ class Checkpoint:
                 f"init.checkpoint={self.checkpoint} has no name of this model's tensors: {some(list(found))} there, "
                 f"{some(list(mine))} here. Use the same model, or other patterns in init.include."
             )
+
+
+def every(model: nn.Module) -> list[str]:
+    """The names of all parameters and buffers."""
+    return [name for name, _ in [*model.named_parameters(), *model.named_buffers()]]
 
 
 def stored(path: Path) -> dict[str, Tensor]:

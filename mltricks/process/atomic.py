@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -48,8 +49,10 @@ def _second_name(path: Path, keep: Path) -> None:
     keep.unlink(missing_ok=True)
     try:
         os.link(path, keep)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(path, keep)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EXDEV):
+            raise
+        shutil.copyfile(path, keep)  # the file system has no hard links
 
 
 def flush_folder(folder: Path) -> None:
@@ -90,6 +93,32 @@ def _is_alive(pid: int) -> bool:
     except OSError:  # it belongs to another user
         return True
     return True
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Inside this block no other process trains in a folder; the lock ends with the process, however it ends.
+
+    Raises:
+        ValueError: another process does.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)  # a lock on the folder itself leaves no file behind
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"another process trains in {folder}. Wait for it, or type another hydra.run.dir."
+            ) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def remove_empty(folder: Path) -> None:

@@ -37,13 +37,18 @@ def set_threads(threads: int | None) -> list[str]:
     Args:
         threads: their number; ``None`` leaves it to torch, one for each core.
 
+    Raises:
+        ValueError: there are more threads than cores.
+
     Returns:
         Advice, where the cores are busy and the number was left to torch.
     """
+    cores = os.cpu_count() or 1
     if threads is not None:
+        if threads > cores:
+            raise ValueError(f"threads={threads} must be 1 to {cores}, the cores of this machine.")
         torch.set_num_threads(threads)
         return []
-    cores = os.cpu_count() or 1
     if not hasattr(os, "getloadavg") or torch.get_num_threads() == 1 or os.getloadavg()[0] < 0.75 * cores:
         return []
     return [
