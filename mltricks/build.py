@@ -30,6 +30,7 @@ from mltricks.data.splits import DataSplits
 from mltricks.freezing import frozen_names, still_norms
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import Hypers
+from mltricks.process.atomic import first_line
 from mltricks.process.device import choose_device, set_arithmetic, set_threads
 from mltricks.schedules.drives import Drives, extract_drives, learning_rate_drives
 from mltricks.shapes import Shapes, declared
@@ -235,7 +236,12 @@ def make_model(node: dict[str, Any], info: Info, allow: list[str], objective: An
     Raises:
         ValueError: the object is no module, rejects these inputs, or its outputs do not fit the objective.
     """
-    model = create(node, "model", allow, in_shape=info.in_shape, num_outputs=info.num_outputs)
+    try:
+        model = create(node, "model", allow, in_shape=info.in_shape, num_outputs=info.num_outputs)
+    except RuntimeError as error:
+        if "allocate" not in str(error):
+            raise
+        raise ValueError(f"the model does not fit into memory: {first_line(error)}. Type smaller settings.") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"model._target_={node['_target_']} gives a {type(model).__name__}, no torch.nn.Module.")
     what = f"model.name={node['name']}" if "name" in node else f"model._target_={node['_target_']}"

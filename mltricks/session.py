@@ -22,13 +22,14 @@ from mltricks.checkpoint import LAST, PREVIOUS
 from mltricks.data.splits import DataSplits
 from mltricks.evaluate import steered_by
 from mltricks.ledger import Diverged, Ledger
+from mltricks.lengthen import LENGTH, check_larger, check_same_steps
 from mltricks.memory import is_out_of_memory
 from mltricks.observers.base import Moment, Observer
 from mltricks.observers.create import InSweep, create_observers
 from mltricks.process.atomic import remove_partial
 from mltricks.process.device import allows_tf32
 from mltricks.process.interrupt import stopped_by
-from mltricks.resume import LENGTH, check_larger, check_same_steps, differences, is_free, saved_config
+from mltricks.resume import differences, is_free, saved_config
 from mltricks.state import State, reseed_step
 from mltricks.summary import Summary, git_state
 from mltricks.trivial import constant

@@ -67,7 +67,13 @@ def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) 
         r"Could not override '([^']+)'|Could not delete from config\. '([^']+)' does not exist", str(error)
     )
     if found is None:
-        return error
+        missing = re.search(
+            r"Could not find '([^']+)/([^'/]+)'.*?Available options in '[^']+':\n((?:\t\S+\n)+)", str(error), re.S
+        )
+        if missing is None:
+            return error
+        group, name, options = missing.groups()
+        return UnknownName(f"{group} has no option {name}. {suggest(name, options.split())}")
     key = found.group(1) or found.group(2)
     typed = next((o for o in overrides if o.lstrip("+~").split("=")[0] == key), key)
     outer, _, last = key.rpartition(".")

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mltricks.config.slips import check_package, check_parsed, check_text
 from mltricks.config.values import UnknownName, suggest
 
 WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
@@ -74,11 +75,14 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None], ot
     """
     from mltricks.config.settings import top_level
 
+    check_text(overrides)
+    parsed = parse(overrides)
+    check_parsed(parsed)
     readable = [folder for folder in folders if folder is not None]
     groups = {
         path.name for folder in readable for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"
     }
-    for override in parse(overrides):
+    for override in parsed:
         name = override.key_or_group
         first = re.split(r"[./]", name)[0]
         if first == "hydra" or override.is_delete():
@@ -136,6 +140,7 @@ def own_folders(overrides: Sequence[str], options: dict[str, str]) -> list[Path 
     folders: list[Path | None] = []
     for name in named:
         folder = Path(name.removeprefix("file://"))
+        check_package(str(name))
         if "://" in str(name) and not name.startswith("file://"):
             folders.append(None)
         elif not folder.is_dir():

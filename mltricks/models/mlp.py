@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from mltricks.config.values import Count, Size, check_value
 
+DEEPEST = 1000
+
 
 class MLP(nn.Module):
     """Flatten, then ``depth`` hidden layers with ReLU, then the head.
@@ -19,7 +21,7 @@ class MLP(nn.Module):
         in_shape: shape of one input.
         num_outputs: width of the output.
         width: units of every hidden layer, >= 1.
-        depth: number of hidden layers, >= 0.
+        depth: number of hidden layers, in [0, 1000].
 
     Raises:
         ValueError: a setting is out of range.
@@ -29,6 +31,8 @@ class MLP(nn.Module):
         super().__init__()
         check_value("model.width", width, Count)
         check_value("model.depth", depth, Size)
+        if depth > DEEPEST:
+            raise ValueError(f"model.depth={depth} is out of range. Allowed: 0 to {DEEPEST}.")
         sizes = [math.prod(in_shape)] + [width] * depth
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(sizes):

@@ -18,6 +18,10 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type == "meta" or (device.type == "cpu" and device.index is not None):
+            raise ValueError(
+                f"device={name} cannot be used: nothing is computed there. Type device=auto or device=cpu."
+            )
         torch.empty(0, device=device)
         if device.index is not None and device.type == "cuda":
             torch.cuda.set_device(device)  # streams and captures belong to the current device

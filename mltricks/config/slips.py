@@ -1,0 +1,110 @@
+"""Refuse overrides that Hydra accepts or answers with a raw error: each with the key, the value and the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mltricks.config.options import GROUPS
+from mltricks.config.values import suggest
+
+LONGEST, DEEPEST = 1000, 20
+"""Characters of an override, and brackets inside each other, beyond which it is a slip."""
+OF_HYDRA = (
+    *("callbacks", "env", "help", "hydra_help", "hydra_logging", "job", "job_logging", "launcher", "mode"),
+    *("output_subdir", "overrides", "run", "runtime", "searchpath", "sweep", "sweeper", "verbose"),
+)
+"""Keys directly below ``hydra``."""
+
+
+def check_text(overrides: Sequence[str]) -> None:
+    """Refuse overrides by their text, before they are parsed.
+
+    Raises:
+        ValueError: one has no key, is too long, or nests too deep.
+    """
+    for text in overrides:
+        shown = text if len(text) <= 60 else f"{text[:57]}..."
+        if text.startswith("="):
+            raise ValueError(f"{shown!r} has no key. Type KEY=VALUE, for instance optim.lr=3e-3.")
+        if len(text) > LONGEST and "," not in text and " " not in text:
+            raise ValueError(f"{shown} has {len(text)} characters; no name or value is longer than {LONGEST}.")
+        if any(mark * DEEPEST in text for mark in "[{("):
+            raise ValueError(f"{shown} nests brackets more than {DEEPEST} deep. Type a list as [a,b].")
+
+
+def check_parsed(overrides: Sequence[Any]) -> None:
+    """Refuse overrides that cannot be right, by their key and value.
+
+    Args:
+        overrides: parsed by Hydra's grammar.
+
+    Raises:
+        ValueError: says what to type instead.
+    """
+    for override in overrides:
+        key, typed = override.key_or_group, override.input_line
+        if override.is_delete():
+            check_deletion(key, typed)
+            continue
+        value = override.value()
+        if key in GROUPS and isinstance(value, dict):
+            raise ValueError(f"{typed}: {key} takes names of options. Type {key}=NAME; settings are {key}.KEY=VALUE.")
+        if key in GROUPS and isinstance(value, list) and any(item is None for item in value):
+            raise ValueError(f"{typed}: null is no option of {key}. Type {key}=[] for none.")
+        if key == "allow_modules" and not isinstance(value, list):
+            raise ValueError(f"{typed}: allow_modules takes a list of packages. Type allow_modules=[my_package].")
+        if key in ("checkpoint", "input", "resume") and isinstance(value, list | dict | bool):
+            raise ValueError(f"{typed}: {key} takes one path. Type {key}=PATH.")
+        first, _, rest = key.partition(".")
+        if first == "hydra" and rest and rest.partition(".")[0] not in OF_HYDRA:
+            raise ValueError(f"{typed}: hydra has no setting {rest}. {suggest(rest.partition('.')[0], OF_HYDRA)}")
+        if override.is_range_sweep() and not list(value.range()):
+            raise ValueError(f"{typed}: the range is empty, so there is no job. Type {key}=range(0,3) for three.")
+
+
+def check_deletion(key: str, typed: str) -> None:
+    """Refuse to leave out a group that every run reads.
+
+    Raises:
+        ValueError: names an option that stands for nothing, where there is one.
+    """
+    nothing = {"tracker": "none", "technique": "[]", "augment": "none", "regularizer": "none", "precision": "fp32"}
+    if key in GROUPS and key != "experiment":
+        raise ValueError(f"{typed}: every run needs {key}. Type {key}={nothing.get(key, 'OPTION')}, or leave it out.")
+
+
+def check_command(overrides: Sequence[str], options: Collection[str]) -> None:
+    """Refuse a sweeper without a sweep, and an output folder that cannot be one.
+
+    Raises:
+        ValueError: says what to type instead.
+    """
+    multirun = {"-m", "--multirun"} & set(options)
+    sweeper = [text for text in overrides if text.startswith("hydra/sweeper=")]
+    if sweeper and not multirun and not {"-c", "--cfg", "--info"} & set(options):
+        raise ValueError(f"{sweeper[0]} has no effect without -m. Type python -m mltricks -m {sweeper[0]} ...")
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key not in ("hydra.run.dir", "hydra.sweep.dir"):
+            continue
+        path = Path(value.strip("'\"")).absolute()
+        if path.is_file() or any(parent.is_file() for parent in path.parents):
+            raise ValueError(f"{text}: a file stands there. Type {key}=FOLDER.")
+        if path.parts[:2] in (("/", "proc"), ("/", "sys")):
+            raise ValueError(
+                f"{text}: no folder can be made there. Type {key}=FOLDER, for instance {key}=outputs/first."
+            )
+
+
+def check_package(name: str) -> None:
+    """Refuse a search path in a package that is not installed.
+
+    Raises:
+        ValueError: names it.
+    """
+    package = name.removeprefix("pkg://").partition(".")[0].partition("/")[0]
+    if name.startswith("pkg://") and find_spec(package) is None:
+        raise ValueError(f"hydra.searchpath: {name} names the package {package}, which is not installed.")
