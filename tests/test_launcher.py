@@ -211,7 +211,7 @@ def test_trials_that_are_over_at_once_are_not_stacked_unless_told() -> None:
     made = plan(jobs(*([f"seed={n}", "max_steps=2"] for n in range(3))), "auto", "auto", trains=True)
     assert [len(unit) for unit in made.units] == [1, 1, 1]
     assert not made.slots, "nor is a worker started for them"
-    assert "one by one, all of them take" in made.notes[0]
+    assert "one by one, they take only" in made.notes[0]
 
 
 def test_what_cannot_be_stacked_is_refused_where_it_is_asked_for() -> None:
