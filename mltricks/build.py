@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mltricks.batch import INPUTS, Batch
+from mltricks.batch import Batch
 from mltricks.compatibility import (
     check_batches,
     check_engine,
@@ -35,7 +35,7 @@ from mltricks.process.device import choose_device, set_arithmetic, set_threads
 from mltricks.schedules.drives import Drives, extract_drives, learning_rate_drives
 from mltricks.shapes import Shapes, declared
 from mltricks.state import INIT, ORDER, SETUP, State, fold, map_state, reseed
-from mltricks.step import Predict, Step, Techniques, build_predict, build_step
+from mltricks.step import Predict, Step, Techniques, build_predict, build_step, normalized
 from mltricks.technique import floats_of
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -114,7 +114,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     source = make_source(cfg, data, objective)
     total_steps = source.total_steps
 
-    batch = normalized(next(source.stream(0)), data.info)
+    batch = normalized(next(source.stream(0)), data.info.normalize)
     module = create_model(cfg, data, seed, allow, objective, batch, notes)
     check_batches(source, module, techniques)
     check_one_output(techniques, module, data.info, objective)
@@ -174,11 +174,6 @@ def make_source(cfg: dict[str, Any], data: DataSplits, objective: Any) -> Source
     )
 
 
-def normalized(batch: Batch, info: Info) -> Batch:
-    """The batch with normalised inputs, as the model receives it."""
-    return {key: info.normalize(value) if key in INPUTS else value for key, value in batch.items()}
-
-
 def create_techniques(cfg: dict[str, Any], allow: list[str]) -> tuple[Techniques, Drives]:
     """The techniques in order, and the schedules of their floats."""
     techniques: Techniques = {}
@@ -221,7 +216,9 @@ def create_model(
     model = make_model(cfg["model"], data.info, allow, objective)
     init, more = create(cfg["init"], "init", allow), {}
     if "batch" in inspect.signature(init).parameters:
-        batch = normalized(next(in_order(data.train, cfg["batch_size"])), data.info) if batch is None else batch
+        batch = (
+            normalized(next(in_order(data.train, cfg["batch_size"])), data.info.normalize) if batch is None else batch
+        )
         more = {"batch": map_state(Tensor.cpu, batch)}
     reseed(fold(seed, INIT, 1))
     note = init(model, **more)

@@ -70,20 +70,16 @@ def build_step(
         bound = {name: bind(t, hyper.get(name, {})) for name, t in techniques.items()}
         ctx = Ctx(model, dict(state["buffers"]), state["own"], state["step"], hyper["progress"], num_outputs)
 
-        batch = through(bound, raw, batch, ctx)
-        batch = {key: normalize(value) if key in INPUTS else value for key, value in batch.items()}
+        batch = normalized(through(bound, raw, batch, ctx), normalize)
         batch = through(bound, ready, batch, ctx)
-
         before, opt = state["params"], state["opt"]
         moving = {name: p for name, p in before.items() if name not in frozen} if frozen else before
         base = gradient(onion(bound, "loss", objective), before if frozen else {})
         grads, aux = onion(bound, "grads", in_micro_batches(base, num_micro))(moving, batch, ctx)
         taught = {} if learn is None else {"sampler": learn(state["sampler"], state["step"], batch, aux)}
-
         aux["previous"] = {name: p.clone() for name, p in before.items()} if needs_previous else before
         params, opt = updated(bind(optim, hyper["optim"]), grads, opt, moving, donate, aux.get("finite"))
         params = {**before, **params} if frozen else params
-
         aux["grads"] = grads
         params, own = through_after(bound, afters, params, ctx, aux)
 
@@ -91,6 +87,11 @@ def build_step(
         return {**new, **taught}, aux["metrics"]
 
     return step
+
+
+def normalized(batch: Batch, normalize: Callable[[Any], Any]) -> Batch:
+    """A batch whose inputs are as the model sees them."""
+    return {key: normalize(value) if key in INPUTS else value for key, value in batch.items()}
 
 
 def updated(

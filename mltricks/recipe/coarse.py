@@ -94,13 +94,13 @@ def gate_of(
             4, "coarse search", "fail", f"none ended: {why}", evidence, "Mend the error, or give a lower range."
         )
     point = points[outcomes.index(best)]
-    objective, loss = best.summary.objective, best.summary.val.get("loss")
+    objective = best.summary.objective
     at_edge = edges(domains, point)
     evidence |= {
         "objective": objective["name"],
         "best": objective["value"],
         "worst": min((o.summary.objective["value"] for o in ended), key=lambda v: v if is_max(best) else -v),
-        "loss": loss,
+        "loss": best.summary.val.get("loss"),
         "ignorant_loss": ignorant_loss,
         **floor.evidence(objective),
         "at_edge": at_edge,
@@ -110,23 +110,20 @@ def gate_of(
     reason = f"best {objective['name']} {objective['value']:.4g} with {shown}; {len(outcomes) - len(ended)} diverged."
     curve = scores_over_rates(points, outcomes)
     advice = f"The best lies at the edge of {', '.join(at_edge)}: the next search opens it." if at_edge else ""
-    if not floor.is_beaten_by(best.summary):
-        why = f"That is no better than the same answer always. {floor.say(objective)}"
-    elif loss is not None and not loss < ignorant_loss and not floor.constant:
-        why = f"Its loss {loss:.4g} is no better than knowing nothing, {ignorant_loss:.4g}."
-    else:
-        why = ""
-    if why:
-        return Gate(
-            4,
-            "coarse search",
-            "fail",
-            f"{reason} {why}",
-            evidence,
-            "Look at the data and their targets: are they shuffled against each other? More epochs may help too.",
-            curve=curve,
-        )
+    if why := why_nothing_is_learnt(best, ignorant_loss, floor):
+        advice = "Look at the data and their targets: are they shuffled against each other? More epochs may help too."
+        return Gate(4, "coarse search", "fail", f"{reason} {why}", evidence, advice, curve=curve)
     return Gate(4, "coarse search", "pass", reason, evidence, advice, curve=curve)
+
+
+def why_nothing_is_learnt(best: Outcome, ignorant_loss: float, floor: Floor) -> str:
+    """Why the best trial counts as one that learnt nothing; empty where it learnt something."""
+    loss = best.summary.val.get("loss")
+    if not floor.is_beaten_by(best.summary):
+        return f"That is no better than the same answer always. {floor.say(best.summary.objective)}"
+    if loss is not None and not loss < ignorant_loss and not floor.constant:
+        return f"Its loss {loss:.4g} is no better than knowing nothing, {ignorant_loss:.4g}."
+    return ""
 
 
 def scores_over_rates(points: list[Point], outcomes: list[Outcome]) -> dict[str, Any]:
