@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mltricks.batch import INPUTS, Batch
+from mltricks.batch import Batch
 from mltricks.build import Run
-from mltricks.step import gradient
+from mltricks.step import gradient, normalized
 from mltricks.technique import Ctx
 
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
@@ -27,7 +27,7 @@ def context(run: Run) -> Ctx:
 
 def ready(run: Run, batch: Batch) -> Batch:
     """A batch as the model sees it."""
-    return {key: run.data.info.normalize(value) if key in INPUTS else value for key, value in batch.items()}
+    return normalized(batch, run.data.info.normalize)
 
 
 @torch.no_grad()
