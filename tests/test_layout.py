@@ -13,10 +13,11 @@ from test_fused import fuse
 from torch import Tensor
 
 import mltricks
-from mltricks.build import Run, build, normalized
+from mltricks.build import Run, build
 from mltricks.config.compose import plain
 from mltricks.stack.layout import in_layout, stack_rows
 from mltricks.stack.run import StackedRun, build_all
+from mltricks.step import normalized
 
 STEPS = 5
 SHORT = ["batch_size=32", "epochs=4", "optim=sgd", "optim.lr=0.05", *EXACT]
@@ -71,7 +72,7 @@ def test_techniques_draw_in_a_stack_as_alone(technique: str) -> None:
 
 
 def layouts(run: Run) -> list[tuple[int, ...]]:
-    batch = normalized(next(run.batches()), run.data.info)
+    batch = normalized(next(run.batches()), run.data.info.normalize)
     return [batch[key].stride() for key in sorted(batch)]
 
 
