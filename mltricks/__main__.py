@@ -82,11 +82,13 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     from mltricks.config.options import conf_dir
     from mltricks.config.overrides import check_overrides, own_folders, parse, quoted, split_arguments
     from mltricks.config.shorthand import bare_settings, expand
-    from mltricks.config.slips import check_command
+    from mltricks.config.slips import check_command, repeated
 
     arguments = expand(arguments)
     overrides, options = split_arguments(arguments)
     check_command(overrides, options)
+    for line in repeated(overrides):
+        print(line, file=sys.stderr)
     check_overrides(overrides, [conf_dir(), *own_folders(overrides, options)], bare_settings(overrides, options))
     asked = ("resume=", "job=", "show=", "overwrite=", "hydra.run.dir=")
     chosen = {o.key_or_group: o.value() for o in parse([t for t in overrides if t.startswith(asked)])}

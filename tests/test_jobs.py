@@ -128,11 +128,13 @@ def test_predict_reads_the_test_split_and_arrays(trained: tuple[Summary, Path], 
 def test_predict_refuses_what_it_cannot_read(trained: tuple[Summary, Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.png").write_text("no image")
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     np.save(tmp_path / "odd.npy", np.zeros((2, 5, 5), dtype=np.uint8))
     cases = (
         ("empty", "holds no image"),
         ("nowhere", "does not exist"),
-        ("broken.png", "cannot be decoded"),
+        ("broken.png", "is no image that can be decoded"),
+        ("table.csv", "is no image that can be decoded .* This model reads an image, a folder of images, or an array"),
         ("odd.npy", "shape"),
     )
     for name, said in cases:

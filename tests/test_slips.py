@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from conftest import Outcome
 
 import mltricks
 from mltricks.build import build
-from mltricks.config.compose import compose, plain
-from mltricks.config.slips import check_command, check_package
+from mltricks.config.compose import compose, explain, plain
+from mltricks.config.slips import check_command, check_package, repeated
+from mltricks.data.custom import as_target
 
 SLIPS = [
     ("~model", "every run needs model. Type model=OPTION"),
@@ -71,4 +76,78 @@ def test_commands_that_work_are_not_refused(tmp_path: Path) -> None:
 def test_what_only_the_run_can_tell_is_refused_when_it_is_built(override: str, said: str) -> None:
     cfg = plain(mltricks.compose(["model=mlp", "data.limit=64", override]))
     with pytest.raises(ValueError, match=said):
+        build(cfg)
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit_slurm"])
+def test_a_launcher_that_is_not_installed_is_named_with_its_package(name: str) -> None:
+    from hydra.errors import MissingConfigException
+
+    said = f"In 'config': Could not find 'hydra/launcher/{name}'\n\nAvailable options in 'hydra/launcher':\n\tbasic\n"
+    told = explain(MissingConfigException(said), [f"hydra/launcher={name}"], None)
+    assert str(told) == f"hydra/launcher={name} is a plug-in of Hydra. Type: pip install 'mltricks[launchers]'"
+
+
+def test_a_key_that_is_given_twice_is_told() -> None:
+    assert repeated(["optim.lr=0.1", "seed=1", "optim.lr=0.2", "seed=1"]) == [
+        "note: optim.lr=0.1 is replaced by optim.lr=0.2, which comes later"
+    ]
+    assert repeated(["model=mlp", "model.width=8", "~tracker", "+model.a=1"]) == []
+
+
+def test_the_command_tells_it(run_cli: Callable[..., Outcome]) -> None:
+    done = run_cli("job=explain", "model=mlp", "model=convnet")
+    assert "note: model=mlp is replaced by model=convnet, which comes later" in done.err.splitlines()
+
+
+class Reads(torch.nn.Module):
+    """A model whose forward pass branches on a number, on the line that the error names."""
+
+    def __init__(self, how: str, in_shape: tuple[int, ...], num_outputs: int):
+        super().__init__()
+        self.how, self.layer = how, torch.nn.Linear(math.prod(in_shape), num_outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layer(x.flatten(1))
+        if self.how == "item":
+            return x * x.max().item()
+        if self.how == "branch":
+            return x if x.mean() > 100 else 2 * x
+        return x + x[x > 0].sum()
+
+
+@pytest.mark.parametrize(
+    ("how", "line"),
+    [
+        ("item", "return x * x.max().item()"),
+        ("branch", "return x if x.mean() > 100 else 2 * x"),
+        ("mask", "return x + x[x > 0].sum()"),
+    ],
+)
+def test_a_step_that_reads_a_tensor_is_refused_with_its_line(how: str, line: str) -> None:
+    model = ["model=custom", "model._target_=test_slips.Reads", f"+model.how={how}", "allow_modules=[test_slips]"]
+    run = build(plain(mltricks.compose([*model, "engine=traced", "data.limit=64", "batch_size=8"])))
+    with pytest.raises(ValueError) as refusal:
+        run.step(run.state, next(run.batches()), run.hypers.at(0))
+    assert "test_slips.py, line " in str(refusal.value)
+    assert f": {line}. Type engine=eager" in str(refusal.value)
+
+
+def test_labels_that_are_words_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"y of sample 3 is the text 'cat'\. Give classes as whole numbers, 0 to K - 1"
+    ):
+        as_target("cat", "sample 3")
+
+
+@pytest.mark.parametrize("model", ["torchvision", "timm"])
+def test_weights_that_cannot_be_downloaded_are_named(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing answers at that port
+    cfg = plain(mltricks.compose([f"model={model}", "model.name=resnet18", "model.pretrained=true", "data.limit=64"]))
+    with pytest.raises(ValueError, match=r"weights of resnet18 cannot be downloaded .* model\.pretrained=false"):
         build(cfg)

@@ -61,6 +61,10 @@ def plain(cfg: Any) -> dict[str, Any]:
     return {str(key): value for key, value in tree.items()}
 
 
+PLUGINS = ("joblib", "ray", "ray_aws", "submitit_local", "submitit_slurm")
+"""Launchers of packages that only ``mltricks[launchers]`` installs."""
+
+
 def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) -> Exception:
     """Replace Hydra's error about a key that does not exist with a clearer one; return other errors unchanged."""
     found = re.search(
@@ -73,6 +77,8 @@ def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) 
         if missing is None:
             return error
         group, name, options = missing.groups()
+        if group == "hydra/launcher" and name in PLUGINS:
+            return UnknownName(f"{group}={name} is a plug-in of Hydra. Type: pip install 'mltricks[launchers]'")
         return UnknownName(f"{group} has no option {name}. {suggest(name, options.split())}")
     key = found.group(1) or found.group(2)
     typed = next((o for o in overrides if o.lstrip("+~").split("=")[0] == key), key)

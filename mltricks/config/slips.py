@@ -65,6 +65,18 @@ def check_parsed(overrides: Sequence[Any]) -> None:
             raise ValueError(f"{typed}: the range is empty, so there is no job. Type {key}=range(0,3) for three.")
 
 
+def repeated(overrides: Sequence[str]) -> list[str]:
+    """A line for every key that is given more than once: Hydra takes the last value without a word."""
+    last: dict[str, str] = {}
+    lines = []
+    for text in overrides:
+        key = text.partition("=")[0]
+        if key in last and last[key] != text:
+            lines.append(f"note: {last[key]} is replaced by {text}, which comes later")
+        last[key] = text
+    return lines
+
+
 def check_deletion(key: str, typed: str) -> None:
     """Refuse to leave out a group that every run reads.
 

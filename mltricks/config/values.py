@@ -101,7 +101,8 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     for kind, bounds in fitting:
         if isinstance(value, int | float) and bounds is not None and value not in bounds:
             example = _example(bounds, value, kind is int)
-            raise ValueError(f"{key}={value} is out of range. Allowed: {bounds}; for instance {key}={example}.")
+            advice = "" if example is None else f"; for instance {key}={example}"
+            raise ValueError(f"{key}={value} is out of range. Allowed: {bounds}{advice}.")
         if typing.get_origin(kind) in SEQUENCES:
             for i, (item, item_hint) in enumerate(_items(key, value, kind)):
                 check_value(f"{key}[{i}]", item, item_hint)
@@ -159,14 +160,16 @@ def _items(key: str, value: Sequence[Any], kind: Any) -> list[tuple[Any, Any]]:
     return [(item, hints[0]) for item in value]
 
 
-def _example(bounds: Range, value: float, whole: bool) -> str:
-    """An allowed number for the message: the nearest end of the range if that is allowed."""
+def _example(bounds: Range, value: float, whole: bool) -> str | None:
+    """An allowed number for the message: the nearest end of the range if that is allowed, or the middle.
+
+    ``None`` for a range that excludes the nearest end and has no other: 1 is no advice for a learning rate.
+    """
     low, high = bounds.low, bounds.high
-    near, far = (low, high) if value <= low else (high, low)
-    middle = (low + high) / 2 if math.isfinite(low) and math.isfinite(high) else math.nan
-    candidates = [near, middle, far, low + 1, high - 1]
-    found = next(c for c in candidates if math.isfinite(c) and c in bounds and not (whole and c != round(c)))
-    return str(round(found)) if whole else f"{found:g}"
+    candidates = [low if value <= low else high, (low + high) / 2, low + 1 if whole else math.nan]
+    found = (c for c in candidates if math.isfinite(c) and c in bounds and not (whole and c != round(c)))
+    example = next(found, None)
+    return None if example is None else str(round(example)) if whole else f"{example:g}"
 
 
 def check_fields(owner: Any, prefix: str = "") -> None:

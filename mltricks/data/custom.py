@@ -186,6 +186,11 @@ def as_target(y: Any, where: str) -> Tensor:
     Raises:
         ValueError: y is none of these, or not finite.
     """
+    if isinstance(y, str | bytes):
+        raise ValueError(
+            f"y of {where} is the text {y!r:.60}. Give classes as whole numbers, 0 to K - 1, and their names as "
+            "`classes` of the dataset."
+        )
     y = torch.as_tensor(y)
     if y.is_floating_point() and y.ndim <= 1:
         if not bool(y.isfinite().all()):

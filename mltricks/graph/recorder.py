@@ -6,7 +6,11 @@ shapes, no fake tensors. It does not import the compiler, which alone takes long
 
 from __future__ import annotations
 
+import linecache
 import operator
+import os
+import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +39,8 @@ def record(
         A graph from the inputs to the results; ``meta["val"]`` of a node is a meta tensor with the layout of its value.
 
     Raises:
-        RuntimeError: the function reads a tensor back as a number, or a shape depends on the content of a tensor.
+        ValueError: the function reads a tensor back as a number, or a shape depends on the content of a tensor; the
+            message names the line.
     """
     recorder = _Recorder(table or {})
     given = [recorder.placeholder(i, t) for i, t in enumerate(inputs)]
@@ -91,7 +96,10 @@ class _Recorder(TorchDispatchMode):
             with self:
                 return func._op_dk(IMPLICIT, *args, **kwargs)
         if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
-            raise RuntimeError(f"{func} depends on the content of a tensor, which a traced step cannot.")
+            raise ValueError(
+                f"the step cannot be traced, because it reads the content of a tensor{calling_line()}. "
+                "Type engine=eager, or compute it with tensors, as torch.where does."
+            )
         if func is aten.lift_fresh.default:
             func = aten.lift_fresh_copy.default  # an in-place operation must not change the constant
         target, (given, named) = func, tree_map(self._argument, (args, kwargs))
@@ -111,6 +119,16 @@ class _Recorder(TorchDispatchMode):
             for i, part in enumerate(result):
                 if isinstance(part, Tensor):
                     self._note(self.graph.call_function(operator.getitem, (node, i)), part)
+
+
+def calling_line() -> str:
+    """The innermost line of Python on the stack that is neither PyTorch's nor of this module, for a message."""
+    inside = (os.path.dirname(torch.__file__), __file__)
+    for frame, line in traceback.walk_stack(sys._getframe()):
+        file = frame.f_code.co_filename
+        if not file.startswith(inside) and os.path.isfile(file):
+            return f" in {os.path.relpath(file)}, line {line}: {linecache.getline(file, line).strip()}"
+    return ""
 
 
 def _layout(t: Tensor) -> Tensor:

@@ -11,6 +11,10 @@ from torch import Tensor
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
+class UndecodableImage(ValueError):
+    """An image file is damaged or of an unknown format."""
+
+
 def is_images(x: Any) -> bool:
     """Whether ``x`` is a PIL image or a list of PIL images."""
     first = x[0] if isinstance(x, list | tuple) and x else x
@@ -51,9 +55,7 @@ def find_images(path: Path) -> list[Path]:
     files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file()) if path.is_dir() else []
     if not files:
         what = "holds no image" if path.is_dir() else "does not exist"
-        raise ValueError(
-            f"input={path} {what}. Give an image ({' '.join(sorted(SUFFIXES))}), a folder, or an array (.npy)."
-        )
+        raise ValueError(f"input={path} {what}. Give an image ({' '.join(SUFFIXES)}), a folder, or an array (.npy).")
     return files
 
 
@@ -65,13 +67,16 @@ def read_image(path: Path, shape: tuple[int, ...]) -> Tensor:
     """
     from PIL import Image, UnidentifiedImageError
 
-    if len(shape) == 3 and shape[0] == 3 and shape[1] == shape[2]:
-        return decode_image(str(path), shape[1])[None]
     try:
+        if len(shape) == 3 and shape[0] == 3 and shape[1] == shape[2]:
+            return decode_image(str(path), shape[1])[None]
         with Image.open(path) as image:
             return from_images(image, shape)
-    except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(f"input: {path} cannot be decoded: {error}. Delete or replace it.") from error
+    except (OSError, UnidentifiedImageError, UndecodableImage) as error:
+        raise ValueError(
+            f"input: {path} is no image that can be decoded ({error}). This model reads an image, a folder of images, "
+            "or an array (.npy)."
+        ) from error
 
 
 def decode_image(path: str, size: int) -> Tensor:
@@ -81,7 +86,7 @@ def decode_image(path: str, size: int) -> Tensor:
     is faster.
 
     Raises:
-        ValueError: the file cannot be decoded.
+        UndecodableImage: the file cannot be decoded.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -91,7 +96,7 @@ def decode_image(path: str, size: int) -> Tensor:
             file.draft("RGB", (size, size))
             image = _to_rgb(ImageOps.exif_transpose(file))
     except Exception as error:  # decoders may raise anything: OSError, SyntaxError, EOFError, struct.error
-        raise ValueError(f"{path} cannot be decoded: {error}. Delete or replace it.") from error
+        raise UndecodableImage(f"{path} cannot be decoded: {error}. Delete or replace it.") from error
     width, height = image.size
     short, long = min(width, height), max(width, height)
     long = int(size * long / short)

@@ -6,12 +6,13 @@ Shapes: (B, C, H, W) -> (B, K).
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from torch import nn
 
 from mltricks.config.values import Count, check_value, suggest
-from mltricks.models.torchvision import check_image
+from mltricks.models.torchvision import check_image, unreachable
 
 
 def create_timm(
@@ -49,6 +50,8 @@ def create_timm(
         return timm.create_model(
             name, pretrained=pretrained, in_chans=in_shape[0], num_classes=num_outputs, **size, **arguments
         )
+    except OSError as error:
+        raise unreachable(name, error, os.environ.get("HF_HOME", "~/.cache/huggingface")) from error
     except (TypeError, RuntimeError) as error:
         raise ValueError(
             f"model.name={name} cannot be made with img_size={img_size} and arguments={arguments}: {error}"

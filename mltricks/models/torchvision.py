@@ -80,6 +80,16 @@ def make(name: str, arguments: dict[str, Any], pretrained: bool, num_outputs: in
         return torchvision.models.get_model(name, **{**known, **arguments})
     except TypeError as error:
         raise ValueError(f"model.arguments={arguments} do not fit {name}: {error}") from error
+    except OSError as error:
+        raise unreachable(name, error, f"{torch.hub.get_dir()}/checkpoints") from error
+
+
+def unreachable(name: str, error: OSError, cache: str) -> ValueError:
+    """The error for pretrained weights that are neither in the cache nor downloadable."""
+    return ValueError(
+        f"model.pretrained=true: the weights of {name} cannot be downloaded ({error}). Copy them into {cache} from a "
+        "machine that has them, or type model.pretrained=false."
+    )
 
 
 def drop_auxiliary(model: Any) -> None:
