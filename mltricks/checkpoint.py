@@ -46,7 +46,8 @@ def save(path: Path, state: State, cfg: dict[str, Any], overrides: Sequence[str]
         "overrides": list(overrides),
         "versions": versions(),
     }
-    content["digest"] = digest(content)
+    content["state_digest"] = digest(content["state"])
+    content["digest"] = digest_beside_state(content)
     write_atomically(path, lambda partial: torch.save(content, partial), keep=path.with_name(PREVIOUS))
 
 
@@ -68,6 +69,11 @@ def digest(content: Mapping[str, Any]) -> str:
     return state.hexdigest()
 
 
+def digest_beside_state(content: Mapping[str, Any]) -> str:
+    """The hash of a checkpoint's content without its tensors; ``state_digest``, a part of it, is theirs."""
+    return digest({key: value for key, value in content.items() if key not in ("state", "digest")})
+
+
 def damaged(path: Path, reason: str) -> ValueError:
     """The error for a damaged checkpoint; it says how to restore the one before."""
     previous = path.with_name(PREVIOUS)
@@ -77,16 +83,28 @@ def damaged(path: Path, reason: str) -> ValueError:
     return ValueError(f"the checkpoint {path} is damaged{reason}. {way}")
 
 
-def load(path: Path, mmap: bool = False) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint: ``state``, ``config``, ``overrides`` and ``versions``.
 
     Args:
         path: the file, or its output folder.
-        mmap: map the tensors from the file, so that they are read only when used.
 
     Raises:
         ValueError: the checkpoint is missing, damaged, or in another version of the format.
     """
+    content = read(path, mmap=False)
+    if content["state_digest"] != digest(content["state"]):
+        raise damaged(path / LAST if path.is_dir() else path, ": its tensors do not match their hash")
+    return content
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """The configuration in a checkpoint, without reading its tensors. Raises the errors of ``load``."""
+    return read(path, mmap=True)["config"]
+
+
+def read(path: Path, mmap: bool) -> dict[str, Any]:
+    """Read a checkpoint and verify all of it but the tensors, which ``mmap`` leaves in the file until they are used."""
     path = path / LAST if path.is_dir() else path
     if not path.is_file():
         raise ValueError(
@@ -109,14 +127,9 @@ def load(path: Path, mmap: bool = False) -> dict[str, Any]:
         assert {"params", "buffers", "opt", "own", "step"} <= content["state"].keys(), "parts of the state are missing"
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise damaged(path, f": {first_line(error)}") from error
-    if content.get("digest") != digest({key: value for key, value in content.items() if key != "digest"}):
+    if content.get("digest") != digest_beside_state(content):
         raise damaged(path, ": its content does not match its hash")
     return {**content, "config": config, "overrides": list(content.get("overrides", []))}
-
-
-def load_config(path: Path) -> dict[str, Any]:
-    """The configuration in a checkpoint. Raises the errors of ``load``."""
-    return load(path, mmap=True)["config"]
 
 
 def restore(saved: State, built: State, path: Path) -> State:

@@ -65,6 +65,16 @@ def test_cut_short(share: float, last: Path) -> None:
         checkpoint.load(last)
 
 
+def test_the_configuration_is_read_without_the_tensors(last: Path) -> None:
+    content = bytearray(last.read_bytes())
+    weights = next(leaves(checkpoint.load(last)["state"]["params"])).numpy().tobytes()[:64]
+    content[content.index(weights)] ^= 1
+    last.write_bytes(content)
+    assert checkpoint.load_config(last)["seed"] == 0
+    with pytest.raises(ValueError, match="is damaged: its tensors do not match their hash"):
+        checkpoint.load(last)
+
+
 @pytest.mark.parametrize("what", ["text", "a number", "a list", "code", "another dict", "no state", "no config"])
 def test_garbage(what: str, last: Path) -> None:
     class Code:
