@@ -15,7 +15,7 @@ SHORT = {
     "step_overhead": ["--rounds", "1", "--steps", "3", "--no-lightning"],
     "augment": ["--rounds", "1", "--images", "256"],
     "stack": ["--rounds", "1", "--cases", "1"],
-    "two_workers": ["--rounds", "1", "--trials", "2", "epochs=1"],
+    "two_workers": ["--rounds", "1", "--trials", "2", "data.limit=64", "max_steps=2"],
     "small_trials": ["--rounds", "1", "--trials", "2", "--epochs", "1"],
     "fused_cells": ["--rounds", "1", "--steps", "2", "--cells", "1"],
     "noop_trials": ["--rounds", "1", "--trials", "2", "4"],

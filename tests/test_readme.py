@@ -30,7 +30,9 @@ def run(command: list[str] | str, folder: Path) -> subprocess.CompletedProcess[s
     return subprocess.run(command, shell=shell, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)
 
 
-DOCUMENTS = ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md") if p.stem != "benchmarks")]
+ELSEWHERE = ("benchmarks", "launchers")
+"""Documents whose commands test_benchmarks.py and test_other_launchers.py run, on less data."""
+DOCUMENTS = ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md") if p.stem not in ELSEWHERE)]
 
 
 @pytest.mark.slow
