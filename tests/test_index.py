@@ -53,8 +53,8 @@ def test_a_batch_names_its_samples(data: object, workers: int, tmp_path: Path) -
     kept = run.source.steps_per_epoch * 4
     order = torch.cat([order[:kept], order[len(order) // 2 :][:kept]])
     for i, batch in enumerate(islice(run.source.stream(0), run.source.steps_per_epoch + 2)):
-        assert torch.equal(batch["index"], order[4 * i : 4 * i + 4])
-        again = next(run.data.train.batches([batch["index"]]))
+        assert torch.equal(batch["index"].cpu(), order[4 * i : 4 * i + 4])
+        again = next(run.data.train.batches([batch["index"].cpu()]))
         assert torch.equal(again["x"], batch["x"])
         assert torch.equal(again["y"], batch["y"])
 
@@ -103,7 +103,7 @@ def test_the_index_reaches_the_loss_through_techniques_and_micro_batches() -> No
     run.step = compose_step(run)
     advance(run, 2)
     assert [len(part) for part in look.seen] == [5, 5, 6] * 2
-    assert torch.equal(torch.cat(look.seen), run.source.order(0)[:32])
+    assert torch.equal(torch.cat(look.seen).cpu(), run.source.order(0)[:32])
 
 
 @pytest.mark.parametrize("seeds", [(0, 1), (0, 0)])

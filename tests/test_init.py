@@ -167,7 +167,7 @@ def test_an_initialisation_may_see_the_first_batch() -> None:
     assert not torch.equal(run.state["params"]["head.weight"], other.state["params"]["head.weight"])
     model = create_model(run.cfg, run.data, 5, run.cfg["allow_modules"], run.objective)
     first = run.data.info.normalize(run.data.train.x[:16].permute(0, 3, 1, 2))
-    assert model(first).std().item() == pytest.approx(1.0, abs=1e-5)
+    assert model.to(run.device)(first).std().item() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_lazy_layer_is_refused_by_name() -> None:

@@ -103,12 +103,12 @@ def test_the_order_of_an_epoch_is_made_of_the_losses_before_it() -> None:
         own = {name: t.clone() for name, t in run.state["sampler"]["now"].items()}
         orders.append(run.source.order(epoch, own))
         seen = [b["index"] for b, _ in zip(run.batches(epoch * STEPS_PER_EPOCH), range(1), strict=False)]
-        assert torch.equal(seen[0], orders[epoch][:16])
+        assert torch.equal(seen[0].cpu(), orders[epoch][:16].cpu())
         advance(run, STEPS_PER_EPOCH, epoch * STEPS_PER_EPOCH)
         assert_same(run.state["sampler"]["start"], own)
     untaught = [run.source.order(epoch) for epoch in range(3)]
-    assert torch.equal(orders[0], untaught[0])
-    assert not torch.equal(orders[1], untaught[1])
+    assert torch.equal(orders[0].cpu(), untaught[0].cpu())
+    assert not torch.equal(orders[1].cpu(), untaught[1].cpu())
 
 
 def test_losses_are_those_of_the_samples_that_were_drawn() -> None:
@@ -121,7 +121,7 @@ def test_losses_are_those_of_the_samples_that_were_drawn() -> None:
     losses = F.cross_entropy(model(run.data.info.normalize(batch["x"])), batch["y"], reduction="none").detach()
     learnt = run.state["sampler"]["now"]["loss"]
     torch.testing.assert_close(learnt[batch["index"]], losses + 0.01)
-    unseen = torch.ones(96, dtype=torch.bool).index_fill(0, batch["index"], False)
+    unseen = torch.ones(96, dtype=torch.bool, device=run.device).index_fill(0, batch["index"], False)
     assert (learnt[unseen] == 2.3).all()
 
 

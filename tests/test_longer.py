@@ -23,11 +23,9 @@ from mltricks.process.atomic import alone_in
 from mltricks.resume import resumed_config
 from mltricks.technique import Ctx, Technique
 
-SMALL = [*TINY, "device=cpu"]
-
 
 def run(folder: Path, *overrides: str) -> Any:
-    return mltricks.train(mltricks.compose([*SMALL, *overrides]), folder)
+    return mltricks.train(mltricks.compose([*TINY, *overrides]), folder)
 
 
 def lengthen(folder: Path, *overrides: str) -> Any:
@@ -110,7 +108,7 @@ def test_a_length_that_does_not_bind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="epochs=5 has no effect: max_steps=13 ends the run"):
         lengthen(tmp_path / "run", "epochs=5")
     with pytest.raises(ValueError, match="longer, not shorter"):
-        mltricks.train(mltricks.compose([*SMALL, "epochs=1", "max_steps=13"]), tmp_path / "run", resume=True)
+        mltricks.train(mltricks.compose([*TINY, "epochs=1", "max_steps=13"]), tmp_path / "run", resume=True)
 
 
 def kill_at(step: int, what: str) -> str:
@@ -127,9 +125,9 @@ def killed(folder: Path, step: int, what: str) -> None:
 
 
 def test_a_stopped_run_is_not_destroyed_by_its_command(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
-    killed(tmp_path, 15, f"mltricks.train(mltricks.compose({[*SMALL, 'epochs=3']!r}), 'run')")
+    killed(tmp_path, 15, f"mltricks.train(mltricks.compose({[*TINY, 'epochs=3']!r}), 'run')")
     before = (tmp_path / "run" / LAST).read_bytes()
-    done = run_cli(*SMALL, "epochs=3", "hydra.run.dir=run")
+    done = run_cli(*TINY, "epochs=3", "hydra.run.dir=run")
     assert (done.status, "resume=run" in done.err) == (1, True)
     assert (tmp_path / "run" / LAST).read_bytes() == before
     assert lengthen(tmp_path / "run").status == "completed"
@@ -155,7 +153,7 @@ def test_a_refused_overwrite_changes_nothing(tmp_path: Path) -> None:
 
 def test_one_process_trains_in_a_folder(tmp_path: Path) -> None:
     with alone_in(tmp_path / "run"):
-        code = f"import mltricks\nmltricks.train(mltricks.compose({SMALL!r}), 'run')"
+        code = f"import mltricks\nmltricks.train(mltricks.compose({TINY!r}), 'run')"
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path, env=command_environment(), capture_output=True
         )
@@ -166,7 +164,7 @@ def test_one_process_trains_in_a_folder(tmp_path: Path) -> None:
 def test_a_finished_run_is_not_overwritten(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     run(tmp_path / "run", "epochs=1")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    done = run_cli(*SMALL, "epochs=1", "seed=3", "hydra.run.dir=run")
+    done = run_cli(*TINY, "epochs=1", "seed=3", "hydra.run.dir=run")
     assert (done.status, "overwrite=true" in done.err, "resume=run" in done.err) == (1, True, True)
     with pytest.raises(ValueError, match="overwrite=true"):
         run(tmp_path / "run", "seed=3")
@@ -180,7 +178,7 @@ def test_a_run_killed_before_its_report_makes_it_when_it_is_gone_on_with(tmp_pat
     code = (
         "import os, mltricks\nfrom mltricks.observers.report import Report\n"
         "Report.finish = lambda self, summary: os.kill(os.getpid(), 9)\n"
-        f"mltricks.train(mltricks.compose({[*SMALL, 'epochs=1', 'plots=true']!r}), 'run')\n"
+        f"mltricks.train(mltricks.compose({[*TINY, 'epochs=1', 'plots=true']!r}), 'run')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=command_environment())
     assert done.returncode == -9

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Outcome
+from conftest import EXACT, Outcome
 from contract import advance
 from torch import Tensor, nn
 
@@ -24,13 +24,13 @@ from mltricks.objectives.base import Objective
 from mltricks.state import leaves, merged
 from mltricks.weights import info_of
 
-TINY = ["data.limit=64", "epochs=2", "batch_size=16", "device=cpu", "progress=none"]
+TINY = ["data.limit=64", "epochs=2", "batch_size=16", "progress=none"]
 PAIR = ["data=digit_halves", "model=two_towers", "model.width=8"]
 MASK = ["data=digit_masks", "model=fcn", "model.width=4", "objective=segment"]
 
 
 def make(*overrides: str) -> Run:
-    return build(plain(mltricks.compose([*TINY, *overrides])))
+    return build(plain(mltricks.compose([*EXACT, *TINY, *overrides])))
 
 
 @pytest.mark.parametrize("technique", ["crop", "flip", "cutmix", "mixup", "tta", "fixmatch"])

@@ -8,6 +8,7 @@ import mltricks
 from mltricks.config.compose import plain
 from mltricks.launch import probe as module
 from mltricks.launch.probe import blend, evenly, fusable, probe
+from mltricks.process.device import choose_device
 from mltricks.stack.run import StackedRun, build_all
 
 MLP = ["model=mlp", "model.width=8", "batch_size=16", "optim=sgd", "data.limit=160"]
@@ -56,8 +57,7 @@ def test_many_tiny_trials_are_stacked_and_the_stack_is_that_of_the_sweep() -> No
 
 
 def test_slow_steps_keep_the_device_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for device in ("cpu", "cuda"):
-        monkeypatch.setitem(module.SLOW_S, device, 1e-9)
+    monkeypatch.setitem(module.SLOW_S, choose_device("auto").type, 1e-9)
     found = probe(trials([*MLP, "epochs=2000"], ["seed=0"], ["seed=1"]))
     assert not found.fuse
     assert "keeps the device busy" in found.reason

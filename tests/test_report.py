@@ -109,7 +109,7 @@ def test_plots_that_fail_fail_no_run(run_cli: Callable[..., Outcome], tmp_path: 
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "plots").write_text("in the way")
-    done = run_cli(*TINY, "plots=true", "epochs=1", f"hydra.run.dir={folder}")
+    done = run_cli(*TINY[:3], "plots=true", "progress=none", "epochs=1", f"hydra.run.dir={folder}")
     assert done.status == 0
     lines = done.err.strip().splitlines()
     assert [line.partition(" could")[0] for line in lines] == [

@@ -144,8 +144,8 @@ def test_labels_that_are_words_are_refused() -> None:
 def test_weights_that_cannot_be_downloaded_are_named(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing answers at that port
     cfg = plain(mltricks.compose([f"model={model}", "model.name=resnet18", "model.pretrained=true", "data.limit=64"]))

@@ -86,7 +86,7 @@ class Overflow(Technique):
     def grads(self, inner):
         def grads(params, batch, ctx):
             found, aux = inner(params, batch, ctx)
-            return found, {**aux, "finite": torch.tensor(False)}
+            return found, {**aux, "finite": torch.zeros_like(batch["y"][0], dtype=torch.bool)}
 
         return grads
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Outcome
+from conftest import EXACT, Outcome
 from contract import advance, assert_same, largest_difference
 from sklearn.metrics import jaccard_score
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ TASKS = {
     "pair": ["data=digit_halves", "model=two_towers", "model.width=8"],
     "mask": ["data=digit_masks", "model=fcn", "model.width=4", "objective=segment"],
 }
-TINY = ["data.limit=64", "epochs=2", "batch_size=16", "device=cpu", "progress=none"]
+TINY = ["data.limit=64", "epochs=2", "batch_size=16", "progress=none"]
 
 
 def compared(tree: ast.AST) -> list[str]:
@@ -87,7 +87,7 @@ def test_a_comparison_would_be_found(code: str) -> None:
 
 
 def make(*overrides: str) -> Run:
-    return build(plain(mltricks.compose([*TINY, *overrides])))
+    return build(plain(mltricks.compose([*EXACT, *TINY, *overrides])))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -143,7 +143,7 @@ def test_a_loaded_model_predicts_what_the_run_did(task: str, tmp_path: Path) -> 
     mltricks.train(mltricks.compose([*TASKS[task], *TINY, "plots=false"]), tmp_path / "run")
     model, data = mltricks.load(tmp_path / "run"), make(*TASKS[task]).data
     x = next(data.test.batches([torch.arange(5)]))["x"]
-    assert torch.equal(model.predict(x), model.objective.predict(model.forward(x)))
+    assert torch.equal(model.predict(x), model.objective.predict(model.forward(x)).cpu())
     one = {name: part[0] for name, part in x.items()} if isinstance(x, dict) else x[0]
     torch.testing.assert_close(model.predict(one), model.predict(x)[:1])
     with pytest.raises(ValueError, match=r"inputs (are pairs|have shape)"):

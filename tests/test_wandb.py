@@ -16,6 +16,7 @@ from mltricks.observers.wandb import has_key, last_id
 from mltricks.summary import Summary
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
+DRAWN = [*(override for override in TINY if override != "plots=false"), "plots=true"]
 HOME = {"NETRC": "/nonexistent", "WANDB_ERROR_REPORTING": "false"}
 
 
@@ -28,10 +29,10 @@ def as_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_offline_run_holds_everything_but_the_key(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
-    options = ["tracker=wandb", "tracker.mode=offline", "tracker.tags=[a,b]", "tracker.group=mine", "plots=true"]
+    options = ["tracker=wandb", "tracker.mode=offline", "tracker.tags=[a,b]", "tracker.group=mine"]
     folder = tmp_path / "run"
     done = run_cli(
-        *TINY, *options, "epochs=2", "log_every=1", f"hydra.run.dir={folder}", env={**HOME, "WANDB_API_KEY": KEY}
+        *DRAWN, *options, "epochs=2", "log_every=1", f"hydra.run.dir={folder}", env={**HOME, "WANDB_API_KEY": KEY}
     )
     assert (done.status, done.err) == (0, ""), done.err
     logged = read_wandb(folder)
@@ -135,7 +136,7 @@ def test_wrong_settings_are_refused(train_digits: Callable[..., Summary], settin
 
 def test_tensorboard_reads_what_was_measured(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    done = run_cli(*TINY, "tracker=tensorboard", "epochs=2", "log_every=3", "plots=true", f"hydra.run.dir={folder}")
+    done = run_cli(*DRAWN, "tracker=tensorboard", "epochs=2", "log_every=3", f"hydra.run.dir={folder}")
     assert (done.status, done.err) == (0, ""), done.err
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = event_accumulator.EventAccumulator(str(folder / "tensorboard"))
