@@ -22,9 +22,10 @@ EXACT: list[str] = []
 """Overrides under which equal means equal bit for bit; ``deterministic=true`` with ``--device cuda``."""
 TINY = ["data.limit=320", "batch_size=32", "model.width=4", "plots=false", "progress=none"]
 """Ten steps an epoch, a second a run; ``EXACT`` is a part of them."""
-CPU_ONLY = """ablation compose_patch config data golden grid hyper launcher leave libraries other_launchers packaging
-postgres pruners readme recipe replicates rooms samplers shorthand slots space statistics stock_sweepers study
-study_kill study_searchers sweep_browser sweep_page trust values wandb wandb_sweep"""
+CPU_ONLY = """ablation benchmarks cards cli compose_patch config data golden grid hyper launcher leave libraries
+observers other_launchers packaging postgres pruners readme recipe replicates rooms samplers shorthand slips slots
+space statistics stock_sweepers study study_kill study_searchers sweep_browser sweep_page threads trust values wandb
+wandb_sweep"""
 """Test modules that say nothing about CUDA: configuration, sweeps as folders and processes, pages, the data, and the
 losses that were recorded on a CPU. ``--device cuda`` leaves them out, as it does tests marked ``cpu``."""
 
