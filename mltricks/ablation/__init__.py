@@ -1,1 +1,1 @@
-"""What each technique is worth: arms with paired seeds, and what their differences prove."""
+"""Ablations: arms trained with paired seeds, and the effect of each technique with its confidence interval."""

@@ -1,4 +1,4 @@
-"""The arms of an ablation: the command with some parts of its list left out."""
+"""The arms of an ablation: the command with some of its techniques left out."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Design:
-    """An ablation's command, taken apart.
+    """The parsed command of an ablation.
 
     Attributes:
-        parts: what can be left out: the techniques of the list, and ``augment=X`` and ``regularizer=X`` where typed.
+        parts: what can be left out: the techniques of the list, and ``augment=X`` and ``regularizer=X`` if typed.
         fixed: the other overrides, which every arm has.
         base_seed: the first of the paired seeds.
         brings: the techniques that each part brings into the list.
@@ -60,7 +60,7 @@ class Design:
 
 
 def is_setting_of(text: str, techniques: frozenset[str]) -> bool:
-    """Whether an override sets something of one of these techniques.
+    """Whether an override is a setting of one of these techniques.
 
     >>> is_setting_of("technique.mixup.alpha=0.2", frozenset(["mixup"]))
     True
@@ -70,11 +70,11 @@ def is_setting_of(text: str, techniques: frozenset[str]) -> bool:
 
 
 def read_design(arguments: Sequence[str], folders: Sequence[Path]) -> Design:
-    """Take a command apart.
+    """Parse a command.
 
     Args:
         arguments: the overrides typed.
-        folders: where options lie: ``conf`` and the user's own.
+        folders: folders of options: ``conf`` and the user's own.
 
     Raises:
         ValueError: a value is swept, or there is nothing to leave out.
@@ -111,7 +111,7 @@ def _brings(part: str, folders: Sequence[Path]) -> frozenset[str]:
 
 
 def comparisons(mode: Mode, parts: tuple[str, ...]) -> list[Comparison]:
-    """What is compared under a mode.
+    """The comparisons of a mode.
 
     >>> [(c.treated, c.control) for c in comparisons("drop", ("a", "b"))]
     [(('a', 'b'), ('b',)), (('a', 'b'), ('a',))]
@@ -129,12 +129,12 @@ def comparisons(mode: Mode, parts: tuple[str, ...]) -> list[Comparison]:
 
 
 def arm_name(arm: Arm) -> str:
-    """An arm as it is written: its parts, or ``none``."""
+    """The name of an arm: its parts, or ``none``."""
     return " + ".join(arm) if arm else "none"
 
 
 def distinct(compared: Sequence[Comparison]) -> list[Arm]:
-    """Every arm that is needed, once, in order."""
+    """Every arm that is needed, without duplicates, in order."""
     arms: dict[Arm, Any] = {}
     for c in compared:
         arms |= {c.control: None, c.treated: None}

@@ -1,4 +1,4 @@
-"""What a difference between two arms proves: paired over seeds, with its interval and its price."""
+"""The effect of a technique: the difference between two arms, paired over seeds, with its interval and its cost."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Effect:
         n: seeds that both arms finished.
         lost: seeds that only one arm finished, or none.
         mean, interval: of the treated arm.
-        difference, difference_interval: paired; ``None`` under two pairs.
-        cost_ratio: seconds of the treated arm a run, over those of the control; ``None`` where they were not run in
+        difference, difference_interval: paired; ``None`` with fewer than two pairs.
+        cost_ratio: seconds per run of the treated arm divided by those of the control; ``None`` if they were not run in
             the same way.
         verdict: ``helps``, ``hurts``, ``no evidence at n=...``, or ``too few pairs``; of this comparison alone.
-        seeds_to_settle: pairs that would make the interval exclude zero if mean and spread stayed as they are;
-            ``None`` where it does already, or never would.
-        p_value: of the paired t-test, two-sided; ``None`` under two pairs.
+        seeds_to_settle: number of pairs that would make the interval exclude zero if mean and spread stayed the same;
+            ``None`` if it does already, or never would.
+        p_value: of the paired t-test, two-sided; ``None`` with fewer than two pairs.
         p_holm, verdict_of_all: the same, corrected for all comparisons of the ablation.
     """
 
@@ -64,7 +64,7 @@ def effect(
         compared: the two arms.
         overrides: of the treated arm, for the record.
         results: the outcomes of all arms.
-        higher_is_better: which way of the metric is better.
+        higher_is_better: direction of the metric.
         level: confidence of the intervals.
     """
     treated, control = tested(results[compared.treated]), tested(results[compared.control])
@@ -96,11 +96,11 @@ def effect(
 
 
 def of_all(effects: Sequence[Effect], level: float) -> list[Effect]:
-    """The effects with the verdicts that hold for all of them at once, by Holm's correction.
+    """The effects with simultaneous verdicts, by Holm's correction.
 
     Args:
         effects: of one ablation, each with its own verdict.
-        level: of confidence: the chance that all that is said to help or to hurt does, is at least this.
+        level: confidence level: the probability that all simultaneous verdicts are true is at least this.
     """
     known = [e for e in effects if e.p_value is not None]
     corrected = dict(zip(map(id, known), holm([e.p_value for e in known if e.p_value is not None]), strict=True))
@@ -113,12 +113,12 @@ def of_all(effects: Sequence[Effect], level: float) -> list[Effect]:
 
 
 def values(outcomes: Mapping[int, Outcome]) -> dict[int, float]:
-    """The objective of every seed that was run to its end: of the validation split, to choose by."""
+    """The validation objective of every completed seed, by which choices are made."""
     return finite({seed: o.summary.objective.get("value") for seed, o in outcomes.items() if o.summary.status in DONE})
 
 
 def tested(outcomes: Mapping[int, Outcome]) -> dict[int, float]:
-    """The same metric on the test split, to judge by: it has chosen no epoch and no setting."""
+    """The same metric on the test split, by which arms are judged: it has chosen no epoch and no setting."""
     return finite({seed: test_value(o.summary) for seed, o in outcomes.items() if o.summary.status in DONE})
 
 
@@ -132,7 +132,7 @@ def finite(found: Mapping[int, float | None]) -> dict[int, float]:
 
 
 def verdict(between: Interval | None, n: int, higher_is_better: bool) -> str:
-    """What an interval of differences says.
+    """The verdict that follows from an interval of differences.
 
     >>> found = Interval(0.015, 0.01, 0.02)
     >>> verdict(found, 5, True), verdict(found, 5, False), verdict(Interval(0.0, -0.1, 0.2), 5, True)
@@ -146,7 +146,7 @@ def verdict(between: Interval | None, n: int, higher_is_better: bool) -> str:
 
 
 def cost_ratio(treated: Mapping[int, Outcome], control: Mapping[int, Outcome], seeds: list[int]) -> float | None:
-    """Mean seconds a run over mean seconds a run, where both arms were trained in stacks of one size, or singly."""
+    """The ratio of mean seconds per run, if both arms were trained in stacks of one size, or both alone."""
     if not seeds:
         return None
     sides = [[arm[seed].summary for seed in seeds] for arm in (treated, control)]

@@ -1,4 +1,4 @@
-"""The values that are tried for the retuned settings of an arm.
+"""The candidate values of an arm's retuned settings.
 
 Source: Sobol 1967; one setting is spread evenly, several by a scrambled Sobol sequence.
 """
@@ -18,16 +18,16 @@ Points = Callable[[Arm], list[list[str]]]
 
 
 def points_of(design: Design, retune: Sequence[str], count: int, place: Any) -> Points:
-    """What is tried for each arm: ``count`` points over the ranges of the options' own files, and what is configured.
+    """The candidates of each arm: ``count`` points over the ranges in the options' files, and the configured values.
 
     Args:
-        design: the command, taken apart.
+        design: the parsed command.
         retune: keys of the settings.
         count: points, besides the configured one.
-        place: where the sweep happens.
+        place: where the sweep runs.
 
     Returns:
-        A function of the arm; one that has none of the settings has one point, its own.
+        A function of the arm; an arm that has none of the settings has one point, the configured one.
     """
 
     def points(arm: Arm) -> list[list[str]]:
@@ -49,7 +49,7 @@ def space_of(job: list[str], place: Any, keys: list[str]) -> Space:
     """The ranges of the settings of an arm.
 
     Raises:
-        ValueError: as ``read_space``; of this sweeper's setting.
+        ValueError: as ``read_space``, with the name of this sweeper's setting.
     """
     try:
         return read_space(job, place, keys)
@@ -60,7 +60,7 @@ def space_of(job: list[str], place: Any, keys: list[str]) -> Space:
 
 
 def pick(at: dict[str, float], name: str, domain: Domain) -> str:
-    """The value of a setting at its share."""
+    """The value of a setting at its relative position."""
     return value_at(domain, at[name])
 
 
@@ -70,7 +70,7 @@ def key_of(text: str) -> str:
 
 
 def spread(num_settings: int, count: int) -> list[list[float]]:
-    """Points in the unit cube, each a list of ``num_settings`` shares: both ends and even steps for one setting.
+    """Points in the unit cube, each a list of ``num_settings`` positions: for one setting both ends and even steps.
 
     >>> spread(1, 3)
     [[0.0], [0.5], [1.0]]
@@ -85,7 +85,7 @@ def spread(num_settings: int, count: int) -> list[list[float]]:
 
 
 def value_at(domain: Domain, share: float) -> str:
-    """The value that stands at a share of the way through a domain.
+    """The value at a relative position in a domain.
 
     >>> value_at(Span(0.01, 1.0, log=True), 0.5)
     '0.1'

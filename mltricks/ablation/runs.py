@@ -1,4 +1,4 @@
-"""Running the arms: numbered jobs for every arm and seed, each run once, and settings searched anew for every arm."""
+"""Runs the arms: a numbered job for every arm and seed, each run once, and a search of the settings for every arm."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class ArmRuns:
 
     Args:
         sweep: launches jobs.
-        design: the command, taken apart.
-        points: what is tried for an arm, each point a list of overrides; a single point is not searched.
-        tuning_seed: of the search; none of the paired seeds, so that no arm is judged by the luck it was chosen for.
+        design: the parsed command.
+        points: candidates of an arm, each a list of overrides; a single candidate is not searched.
+        tuning_seed: of the search; not one of the paired seeds, so that no arm is judged by the seed that tuned it.
     """
 
     def __init__(self, sweep: Sweep, design: Design, points: Points, tuning_seed: int):
@@ -31,11 +31,11 @@ class ArmRuns:
         self.results: dict[Arm, dict[int, Outcome]] = {}
 
     def overrides(self, arm: Arm) -> list[str]:
-        """The overrides of an arm with what was found for it, without its seed."""
+        """The overrides of an arm with its tuned settings, without its seed."""
         return [*self.design.overrides(arm), *self.tuned.get(arm, [])]
 
     def tune(self, arms: Sequence[Arm]) -> None:
-        """Search the settings of arms that have not been searched; all of them in one launch."""
+        """Tune the settings of all arms that have not been tuned, in one launch."""
         new = [arm for arm in arms if arm not in self.tuned]
         points = {arm: self.points(arm) for arm in new}
         pairs = [(arm, point) for arm in new for point in points[arm] if len(points[arm]) > 1]
@@ -47,7 +47,7 @@ class ArmRuns:
             self.tuned[arm] = list(best_point(tried)) if tried else []
 
     def measure(self, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
-        """Run arms with seeds, in one launch; what has been run is not run again."""
+        """Run arms with seeds, in one launch; a finished job is not run again."""
         pairs = [(a, s) for a, s in itertools.product(arms, seeds) if s not in self.results.get(a, {})]
         jobs = [[*self.overrides(arm), f"seed={seed}"] for arm, seed in pairs]
         for (arm, seed), outcome in zip(pairs, self._run(jobs), strict=True):
@@ -62,7 +62,7 @@ def best_point(tried: Sequence[tuple[Sequence[str], Outcome]]) -> Sequence[str]:
     """The point with the best objective; the first of equals.
 
     Raises:
-        ValueError: no run of an arm came to its end.
+        ValueError: no run of an arm completed.
     """
     found = [(values({0: outcome}).get(0), outcome.summary.objective, point) for point, outcome in tried]
     done: list[Any] = [entry for entry in found if entry[0] is not None]

@@ -1,4 +1,4 @@
-"""The best list of techniques, grown greedily: each round the candidates race, and the winner must beat what there is.
+"""Greedy growth of the best list of techniques: candidates race in rounds; a winner must beat the current list.
 
 Source: Maron and Moore, "Hoeffding Races", NeurIPS 1994; with paired t-intervals instead of Hoeffding's bound.
 """
@@ -17,17 +17,17 @@ from mltricks.sweep.statistics import paired_interval
 def grow(
     runs: ArmRuns, parts: Sequence[str], seeds: Sequence[int], first: int, level: float
 ) -> list[dict[str, object]]:
-    """Add one part after another for as long as one helps.
+    """Add one part after another as long as one helps.
 
     Args:
         runs: of the arms.
         parts: candidates, in the order of the list.
         seeds: the paired seeds.
-        first: seeds of every candidate before any is dropped.
+        first: number of seeds of every candidate before any is dropped.
         level: confidence of a decision.
 
     Returns:
-        One entry a round: ``chosen``, the list after it; ``candidates``; ``raced``, the seeds each of them was given.
+        One entry per round: ``chosen``, the list after it; ``candidates``; ``raced``, the number of seeds of each.
     """
     chosen: Arm = ()
     rounds: list[dict[str, object]] = []
@@ -46,9 +46,9 @@ def grow(
 def race(
     runs: ArmRuns, current: Arm, candidates: Sequence[Arm], seeds: Sequence[int], first: int, level: float
 ) -> Arm | None:
-    """The candidate that is left, or the best of those that are left when the seeds are used up.
+    """The last remaining candidate, or the best of those that remain when all seeds are used.
 
-    A candidate leaves when it is proven worse than the best of them, or than what there is.
+    A candidate is dropped when it is proven worse than the best candidate or than the current list.
     """
     runs.tune([current, *candidates])
     alive, used = list(candidates), min(first, len(seeds))
@@ -66,9 +66,9 @@ def race(
 
 
 def gain(runs: ArmRuns, arm: Arm, other: Arm, level: float) -> tuple[float, float]:
-    """The interval of how much better one arm is than another, on their common seeds; positive is better.
+    """The interval of the gain of one arm over another, on their common seeds; positive is better.
 
-    It has no bounds where there are fewer than two pairs, or all differences are equal and their spread is not known.
+    It is unbounded with fewer than two pairs, and if all differences are equal, so that their spread is unknown.
     """
     a, b = values(runs.results[arm]), values(runs.results[other])
     seeds = sorted(a.keys() & b.keys())
@@ -81,11 +81,11 @@ def gain(runs: ArmRuns, arm: Arm, other: Arm, level: float) -> tuple[float, floa
 
 
 def score(runs: ArmRuns, arm: Arm) -> float:
-    """The mean of an arm, negated where less is better."""
+    """The mean of an arm, negated if lower is better."""
     return sign_of(runs) * fmean(values(runs.results[arm]).values())
 
 
 def sign_of(runs: ArmRuns) -> int:
-    """1 where more of the objective is better, -1 where less is."""
+    """1 if a higher objective is better, else -1."""
     objectives = [o.summary.objective for arm in runs.results.values() for o in arm.values()]
     return -1 if any(o.get("direction") == "minimize" for o in objectives) else 1

@@ -1,4 +1,4 @@
-"""Checking the settings of the sweeper ``ablation``."""
+"""Checks of the settings of the sweeper ``ablation``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check(settings: dict[str, Any]) -> None:
     """Refuse values of the wrong type or out of range.
 
     Raises:
-        ValueError: naming the setting, its value and what it may be.
+        ValueError: names the setting, its value and the allowed values.
     """
     for name, hint in HINTS.items():
         check_value(f"hydra.sweeper.{name}", settings[name], hint)

@@ -1,4 +1,4 @@
-"""What each technique is worth, with paired seeds and intervals; the sweeper ``ablation``."""
+"""The sweeper ``ablation``: the effect of each technique, with paired seeds and intervals."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from mltricks.sweep.runner import Place, Sweep
 
 
 def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[Outcome]:
-    """Run every arm with every seed, and say what the differences prove.
+    """Run every arm with every seed, and report the effects.
 
     Args:
         settings: of ``conf/hydra/sweeper/ablation.yaml``.
-        place: where the sweep happens.
+        place: where the sweep runs.
         arguments: the overrides of the command.
 
     Raises:
@@ -52,7 +52,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
 
 
 def steps_of(rounds: Sequence[dict[str, Any]]) -> list[Comparison]:
-    """Every candidate of every round against the list that it would have been added to."""
+    """The comparisons of every candidate of every round with the list of that round."""
     before: Arm = ()
     found = []
     for entry in rounds:
@@ -77,7 +77,7 @@ def write(
     effects: Sequence[Effect],
     rounds: Sequence[Any],
 ) -> None:
-    """Write ``ablation.json``, which the page shows."""
+    """Write ``ablation.json``, which the page reads."""
     objectives = [o.summary.objective for arm in runs.results.values() for o in arm.values()]
     chosen_by = next((o["name"] for o in objectives if o.get("name")), None)
     content = {

@@ -1,4 +1,4 @@
-"""What an ablation says on the terminal."""
+"""The text of an ablation on the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mltricks.ablation.runs import ArmRuns
 def say(
     effects: Sequence[Effect], runs: ArmRuns, settings: dict[str, Any], rounds: Sequence[dict[str, Any]], folder: Path
 ) -> None:
-    """Print a line a comparison, and the command that follows from them."""
+    """Print a line per comparison, and the resulting command."""
     percent = f"{100 * settings['level']:g} %"
     width = max(len(found.name) for found in effects)
     of_all = f"of all {len(effects)} at once"

@@ -1,4 +1,4 @@
-"""What the recipe ends with: the best configuration as a command, and as an ``experiment`` of the configuration."""
+"""The result of the recipe: the best configuration, as a command and as an ``experiment`` option."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def is_list(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value of an override as YAML has it."""
+    """A value of an override in YAML syntax."""
     if isinstance(value, dict):
         return {getattr(key, "text", key): plain(v) for key, v in value.items()}
     if isinstance(value, list):
@@ -71,7 +71,7 @@ def plain(value: Any) -> Any:
 
 
 def write_best(folder: Path, overrides: Sequence[str], groups: Sequence[str], outcome: Outcome) -> dict[str, Any]:
-    """Write the experiment; what ``recipe.json`` says of the best configuration.
+    """Write the experiment; return the record of the best configuration for ``recipe.json``.
 
     Args:
         folder: of the sweep.

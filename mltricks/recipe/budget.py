@@ -1,8 +1,8 @@
-"""The budget: how many samples may pass through training, and how they are divided among the steps.
+"""The training budget of the recipe, in samples, and its division among the steps.
 
-Everything is counted in samples, so that a run of half an epoch and a batch that is made again and again are counted
-exactly; an update counts as a whole batch. A step may take its share of the whole, and never more than what is left;
-what it does not take is left to the final run.
+Everything is counted in samples, so that runs of half an epoch and repeated batches are counted exactly; an update
+counts as a whole batch. A step may use its share of the total, and never more than what is left; the final run gets
+what the other steps leave over.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ SHARES = {"overfit": 0.10, "rates": 0.10, "coarse": 0.25, "refine": 0.25, "again
 
 @dataclass
 class Budget:
-    """What may be spent and what was.
+    """The budget: the total, and what has been spent.
 
     Args:
-        epochs: passes over the training split in all, > 0.
-        steps_per_epoch: updates an epoch.
-        batch_size: samples an update.
+        epochs: total passes over the training split, > 0.
+        steps_per_epoch: updates per epoch.
+        batch_size: samples per update.
 
     Attributes:
         spent: samples so far.
@@ -33,17 +33,17 @@ class Budget:
 
     @property
     def total(self) -> int:
-        """Samples in all."""
+        """Total number of samples."""
         return int(self.epochs * self.epoch)
 
     @property
     def epoch(self) -> int:
-        """Samples an epoch."""
+        """Samples per epoch."""
         return self.steps_per_epoch * self.batch_size
 
     @property
     def left(self) -> int:
-        """Updates that are left."""
+        """Number of updates left."""
         return max(0, self.total - self.spent) // self.batch_size
 
     @property
@@ -51,7 +51,7 @@ class Budget:
         return round(self.spent / self.epoch, 4)
 
     def share(self, step: str) -> int:
-        """Updates that a step may make.
+        """Number of updates that a step may use.
 
         >>> Budget(10, 40, 32).share("coarse")
         100
@@ -59,7 +59,7 @@ class Budget:
         return min(self.left, int(SHARES[step] * self.total) // self.batch_size)
 
     def spend(self, updates: int, size: int | None = None) -> None:
-        """Note updates on batches of ``size`` samples, by default the configured ones."""
+        """Record updates on batches of ``size`` samples, by default the configured size."""
         self.spent += updates * (self.batch_size if size is None else size)
         assert self.spent <= self.total, "a step takes no more than is left"
 
@@ -67,8 +67,8 @@ class Budget:
 def coarse_split(updates: int, budget: Budget) -> tuple[int, int]:
     """Number of trials of the coarse search, and updates of each.
 
-    A trial takes an epoch, and with every 50 epochs of budget one more, up to five. Where that leaves fewer than four
-    trials, four shorter ones are made.
+    A trial trains for one epoch, and one more for every 50 epochs of budget, up to five. If the share affords fewer
+    than four such trials, there are four shorter ones.
 
     >>> coarse_split(25 * 40, Budget(100, 40, 32))
     (12, 80)
@@ -79,7 +79,7 @@ def coarse_split(updates: int, budget: Budget) -> tuple[int, int]:
 
 
 def refine_split(updates: int, budget: Budget) -> tuple[int, int]:
-    """Number of trials of the refined search, and updates of each: 10 to 20 epochs where there is enough for two.
+    """Number of trials of the refined search, and updates of each: 10 to 20 epochs, if the share affords two.
 
     >>> refine_split(25 * 40, Budget(100, 40, 32))
     (2, 480)

@@ -14,12 +14,12 @@ from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.ranges import Span
 
 COUNTED = ("batch_size", "epochs", "max_steps", "data.", "sampler.", "scheduler.", "early_stopping.")
-"""What the recipe itself counts with or chooses, and does not search."""
+"""Settings that are not searched: the budget is counted in them, or the recipe chooses them."""
 RATE, DECAY = "optim.lr", "optim.weight_decay"
 
 
 def domains_of(tuner: Tuner, rates: Span, compositions: Any) -> Domains:
-    """What is searched: the learning rate, the weight decay unless it was typed, and the keys of ``tune``.
+    """The search space: the learning rate, the weight decay unless it was typed, and the keys of ``tune``.
 
     Args:
         tuner: of the recipe.
@@ -48,21 +48,21 @@ def domains_of(tuner: Tuner, rates: Span, compositions: Any) -> Domains:
 
 
 def changes_of(tuner: Tuner, point: Point) -> Changes:
-    """The overrides of a point; learning rates that go with the first keep their proportion to it."""
+    """The overrides of a point; other learning rates keep their ratio to the first."""
     others = {key: text(value) for key, value in point.items() if key != RATE}
     return {**rate_changes(tuner, float(point[RATE])), **others}
 
 
 def search_coarsely(tuner: Tuner, domains: Domains, ignorant_loss: float) -> tuple[Point, Outcome | None]:
-    """Train at random points; the best of them.
+    """Train at random points; return the best.
 
     Args:
         tuner: of the recipe.
-        domains: what is searched.
-        ignorant_loss: of a model that knows nothing.
+        domains: the search space.
+        ignorant_loss: loss of a constant prediction.
 
     Raises:
-        GateFailed: no trial ended, or none is better than knowing nothing.
+        GateFailed: no trial completed, or none is better than a constant prediction.
     """
     before = tuner.money.spent
     num, updates = coarse_split(tuner.money.share("coarse"), tuner.money)
@@ -85,7 +85,7 @@ def gate_of(
     ignorant_loss: float,
     floor: Floor,
 ) -> Gate:
-    """The gate: a trial learnt something."""
+    """The gate: did any trial learn something?"""
     ended = [outcome for outcome in outcomes if is_finite(outcome)]
     evidence: dict[str, Any] = {"trials": len(outcomes), "ended": len(ended)}
     if best is None:
@@ -117,7 +117,7 @@ def gate_of(
 
 
 def why_nothing_is_learnt(best: Outcome, ignorant_loss: float, floor: Floor) -> str:
-    """Why the best trial counts as one that learnt nothing; empty where it learnt something."""
+    """The reason why the best trial counts as having learnt nothing; empty if it learnt something."""
     loss = best.summary.val.get("loss")
     if not floor.is_beaten_by(best.summary):
         return f"That is no better than the same answer always. {floor.say(best.summary.objective)}"
@@ -127,7 +127,7 @@ def why_nothing_is_learnt(best: Outcome, ignorant_loss: float, floor: Floor) -> 
 
 
 def scores_over_rates(points: list[Point], outcomes: list[Outcome]) -> dict[str, Any]:
-    """The objective of the trials that ended over their learning rates, for a chart."""
+    """The objective of the completed trials over their learning rates, for a chart."""
     pairs = [(float(p[RATE]), o) for p, o in zip(points, outcomes, strict=True) if is_finite(o)]
     scored = sorted((rate, o.summary.objective["value"]) for rate, o in pairs)
     names = {"x_label": "learning rate", "y_label": pairs[0][1].summary.objective["name"]}
@@ -135,5 +135,5 @@ def scores_over_rates(points: list[Point], outcomes: list[Outcome]) -> dict[str,
 
 
 def is_max(outcome: Outcome) -> bool:
-    """Whether more of the objective is better."""
+    """Whether a higher objective is better."""
     return outcome.summary.objective.get("direction") == "maximize"

@@ -1,7 +1,7 @@
 """Step 6: reading the curves. A pure function from curves to findings.
 
 Source: CS231n, "Babysitting the learning process" and "Without tons of GPUs", step 6.
-Every threshold stands below with its meaning; curves are of runs at a constant learning rate.
+The thresholds are below, each with its meaning. The curves are of runs at a constant learning rate.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ UNEVEN = 0.1
 
 @dataclass(frozen=True)
 class Curves:
-    """What is read.
+    """The curves of a run.
 
     Attributes:
         train: mean training loss of every epoch, or of every equal part of a shorter run.
         val: validation loss at the end of every epoch.
-        ignorant: loss of a model that knows nothing.
-        ratio: median ratio of an update to its weight; ``None`` where it was not measured.
-        diverged: whether the run broke off.
+        ignorant: loss of a constant prediction.
+        ratio: median ratio of an update to its weight; ``None`` if not measured.
+        diverged: whether the run diverged.
     """
 
     train: Sequence[float]
@@ -57,14 +57,14 @@ class Curves:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a curve says.
+    """A conclusion from the curves.
 
     Attributes:
-        name: in a word or two.
-        evidence: the numbers it rests on, in a sentence.
+        name: one or two words.
+        evidence: the numbers behind it, in a sentence.
         advice: what to do about it.
-        factors: what the next round multiplies settings with, by key.
-        severe: whether further tuning is a waste.
+        factors: factors by which the next round multiplies settings, by key.
+        severe: whether further tuning would be wasted.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Finding:
 
 
 def read_curves(curves: Curves) -> list[Finding]:
-    """Everything the curves say, the gravest first."""
+    """All findings, the most severe first."""
     if curves.diverged or len(curves.train) < 3:
         return [f for f in (_diverged(curves), _rate_by_ratio(curves), _too_short(curves)) if f is not None]
     found = [_learns_nothing(curves), *_rate(curves), _bad_start(curves), *_fit(curves), *_end(curves)]
@@ -106,12 +106,12 @@ def _learns_nothing(curves: Curves) -> Finding | None:
 
 
 def fall(values: Sequence[float]) -> float:
-    """How far the first value lies above the lowest; a tiny number where it does not."""
+    """The difference between the first value and the lowest; a tiny number if the first is the lowest."""
     return max(values[0] - min(values), 1e-12)
 
 
 def ups(train: Sequence[float]) -> float:
-    """How much a curve goes up in its second half, as a share of its whole fall."""
+    """The rise of a curve in its second half, as a fraction of its total fall."""
     half = len(train) // 2
     pairs = zip(train[max(half - 1, 0) :], train[half:] if half else train[1:], strict=False)
     return sum(max(0.0, b - a) for a, b in pairs) / fall(train) if len(train) > 1 else 0.0

@@ -15,10 +15,10 @@ CONSTANT = "mltricks.schedules.constant.Constant"
 
 
 def run_final(tuner: Tuner, best: Tried, updates: int) -> tuple[Outcome, Changes]:
-    """Train the best point to the end; the better of that and the trial it came from, and what makes it.
+    """Train the best point to the end; return the better of that run and its trial, with the overrides.
 
     Raises:
-        GateFailed: the run did not end.
+        GateFailed: the run did not complete.
     """
     before = tuner.money.spent
     point, epoch = changes_of(tuner, best.point), tuner.money.steps_per_epoch
@@ -60,7 +60,7 @@ def run_final(tuner: Tuner, best: Tried, updates: int) -> tuple[Outcome, Changes
 
 
 def schedule(cfg: dict[str, Any], settings: dict[str, Any]) -> Changes:
-    """The schedule of the final run; nothing where one is configured already."""
+    """The schedule of the final run; empty if one is configured already."""
     node = cfg["scheduler"]
     if node.get("_target_") != CONSTANT or node.get("warmup_frac"):
         return {}

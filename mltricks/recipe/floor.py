@@ -1,4 +1,4 @@
-"""What trivial predictors score on the validation split: the floor that a gate holds a trial against."""
+"""The scores of trivial predictors on the validation split: the floor that a gate compares a trial with."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Floor:
     """Metrics of trivial predictors on the validation split.
 
     Attributes:
-        constant: of the same answer always; empty where the objective knows none.
-        linear: of a linear model; empty where there can be none.
-        size: samples of the split.
+        constant: of the best constant prediction; empty if the objective defines none.
+        linear: of a linear model; empty if none can be fitted.
+        size: number of samples of the split.
     """
 
     constant: dict[str, float]
@@ -25,28 +25,28 @@ class Floor:
     size: int
 
     def ignorant(self, expected: float) -> float:
-        """The loss of knowing nothing: of outputs all alike as ``expected``, or less, of shares of the classes."""
+        """The loss of a constant prediction: ``expected``, or that of the class frequencies if lower."""
         return min(expected, self.constant.get("loss", expected))
 
     def is_beaten_by(self, summary: Summary) -> bool:
-        """Whether a trial is better than the same answer always, by its score or its loss, beyond chance."""
+        """Whether a trial is significantly better than the constant prediction, by its score or its loss."""
         objective = summary.objective
         score, higher = metric(objective), objective.get("direction") == "maximize"
         return not self.constant or beats(summary.val, self.constant, score, higher, self.size)
 
     def is_linear_enough(self, summary: Summary) -> bool:
-        """Whether a linear model has the score of a trial, or a better one."""
+        """Whether a linear model has at least the score of a trial."""
         score, sign = metric(summary.objective), 1 if summary.objective.get("direction") == "maximize" else -1
         return score in self.linear and sign * self.linear[score] >= sign * summary.objective["value"]
 
     def evidence(self, objective: dict[str, Any]) -> dict[str, float]:
-        """The score of each, by what it is called."""
+        """The score of each predictor, by its name."""
         score = metric(objective)
         found = {"trivial predictor": self.constant, "linear model": self.linear}
         return {name: metrics[score] for name, metrics in found.items() if score in metrics}
 
     def say(self, objective: dict[str, Any]) -> str:
-        """The scores of both in a sentence; empty where there is none."""
+        """The scores of both in a sentence; empty if there are none."""
         said = ", ".join(f"{name} {value:.4g}" for name, value in self.evidence(objective).items())
         return f"For comparison: {said}." if said else ""
 

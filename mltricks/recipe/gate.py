@@ -1,4 +1,4 @@
-"""A gate: what a step of the recipe found, and whether one may go on."""
+"""A gate: the result of a step of the recipe, and whether the recipe may continue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MARKS = {"pass": "pass", "fail": "FAIL", "skipped": "skip"}
 
 
 class GateFailed(ValueError):
-    """A step of the recipe found what makes further tuning a waste."""
+    """A step of the recipe found a problem that makes further tuning a waste."""
 
 
 @dataclass
@@ -19,13 +19,13 @@ class Gate:
 
     Attributes:
         step: its number, 1 to 7.
-        name: what it is called.
+        name: of the step.
         verdict: ``pass``, ``fail`` or ``skipped``.
         reason: a sentence with the evidence for the verdict.
         evidence: numbers.
-        advice: what to do; empty where there is nothing to do.
-        jobs: numbers of the jobs it consists of.
-        epochs: passes over the training split it took.
+        advice: what to do; empty if there is nothing to do.
+        jobs: numbers of its jobs.
+        epochs: training budget used, in passes over the training split.
         seconds: spent in its jobs.
         curve: ``{"x": [...], "y": [...], "x_label", "y_label"}`` for a small chart.
     """
@@ -42,14 +42,14 @@ class Gate:
     curve: dict[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
-        """The gate as ``recipe.json`` has it."""
+        """The gate in the form of ``recipe.json``."""
         content = asdict(self)
         if self.curve is None:
             del content["curve"]
         return content
 
     def lines(self, width: int = 110) -> list[str]:
-        """The gate as the terminal shows it."""
+        """The gate as text for the terminal."""
         first = f"{self.step} {self.name:<19}{MARKS[self.verdict]}  "
         texts = [(first, self.reason), (" " * len(first), self.advice)]
         return [

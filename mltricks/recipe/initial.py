@@ -1,4 +1,4 @@
-"""Step 1: the loss before the first step, with regularisation off and on."""
+"""Step 1: the loss before the first update, without and with regularisation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALLEST = 200
 
 
 def check_budget(cfg: dict[str, Any], budget_epochs: float) -> DataSplits:
-    """Refuse a budget that no step can do anything with, before the first job; the data, loaded to count them.
+    """Refuse a budget that is too small for any step, before the first job; return the data that were counted.
 
     Args:
         cfg: the configuration, as nested dicts.
@@ -45,10 +45,10 @@ def check_budget(cfg: dict[str, Any], budget_epochs: float) -> DataSplits:
 
 
 def check_initial_loss(tuner: Tuner) -> dict[str, Any]:
-    """Run ``job=check_init``; what it found. The batches that it counts make the budget.
+    """Run ``job=check_init`` and return its result; the batches that it counts define the budget.
 
     Raises:
-        GateFailed: the loss is not what it should be.
+        GateFailed: the loss is not in the expected range.
     """
     outcome, found = tuner.probe("check_init", {"job.num_batches": str(NUM_BATCHES)})
     tuner.budget = Budget(float(tuner.settings["budget_epochs"]), found["steps_per_epoch"], found["batch_size"])

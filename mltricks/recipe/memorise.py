@@ -1,4 +1,4 @@
-"""Step 2: a small sample by heart."""
+"""Step 2: overfit a small sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def overfit_small_sample(tuner: Tuner) -> None:
     """Run ``job=overfit`` with as many updates as the budget affords.
 
     Raises:
-        GateFailed: the sample was not learnt, though there was time for it.
+        GateFailed: the sample was not fitted, although there were enough updates.
     """
     before = tuner.money.spent
     affordable = tuner.money.share("overfit") * tuner.money.batch_size // NUM_SAMPLES

@@ -1,4 +1,4 @@
-"""Step 3: the learning rates that move the loss within about a hundred updates."""
+"""Step 3: the range of learning rates that lower the loss within about a hundred updates."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MOVED = 0.05
 
 
 def find_rates(tuner: Tuner, initial_loss: float) -> Span:
-    """Run the range test and short runs at rates about what it suggests; the range worth searching.
+    """Run the range test, and short runs at rates around its suggestion; return the range to search.
 
     Args:
         tuner: of the recipe.
-        initial_loss: on the validation split, before training.
+        initial_loss: validation loss before training.
 
     Raises:
-        GateFailed: no rate moved the loss.
+        GateFailed: no rate lowered the loss.
     """
     before, share = tuner.money.spent, tuner.money.share("rates")
     updates = min(NUM_UPDATES, max(FEWEST, share // (NUM_RATES + 1)))
@@ -43,7 +43,7 @@ def find_rates(tuner: Tuner, initial_loss: float) -> Span:
 
 
 def spaced(found: dict[str, Any], configured: float, num: int) -> list[float]:
-    """Rates from a tenth of the suggested one to where the loss rises, by equal ratios; without one, about the typed.
+    """Rates at equal ratios from a tenth of the suggestion to where the loss rises, else around the typed rate.
 
     >>> spaced({"suggestion": 0.01, "breaks": 0.1}, 1.0, 3)
     [0.001, 0.01, 0.1]
@@ -54,12 +54,12 @@ def spaced(found: dict[str, Any], configured: float, num: int) -> list[float]:
 
 
 def rate_changes(tuner: Tuner, rate: float) -> Changes:
-    """The overrides of a learning rate, and of those that go with it."""
+    """The overrides for a learning rate and for the other rates that keep their ratio to it."""
     return {f"optim.{name}": f"{value:.6g}" for name, value in together(tuner.cfg, rate).items()}
 
 
 def last_loss(run: Outcome) -> float:
-    """The validation loss after a short run; infinite where it broke off.
+    """The validation loss after a short run; infinite if it diverged.
 
     Training losses of so few updates are too noisy to compare.
     """
@@ -68,7 +68,7 @@ def last_loss(run: Outcome) -> float:
 
 
 def scope_of(found: dict[str, Any], rates: list[float], moving: list[float]) -> Span:
-    """The range of the coarse search: from the lowest to the highest rate that moves the loss, and a little beyond."""
+    """The range of the coarse search: from the lowest to the highest rate that lowers the loss, and a little beyond."""
     if moving:
         ratio = (rates[-1] / rates[0]) ** (0.5 / max(1, len(rates) - 1))  # half way to the neighbours, which do not
         low, high = min(moving) / max(ratio, 1.5), max(moving) * (1.0 if max(moving) == rates[-1] else min(ratio, 1.5))
@@ -83,7 +83,7 @@ def scope_of(found: dict[str, Any], rates: list[float], moving: list[float]) -> 
 def gate_of(
     found: dict[str, Any], rates: list[float], losses: list[float], moving: list[float], scope: Span, updates: int
 ) -> Gate:
-    """The gate: some rate moves the loss."""
+    """The gate: does any rate lower the loss?"""
     passed = bool(moving) or (not rates and found["verdict"] == "pass")
     reason = f"range test: {found['reason']}"
     if rates:

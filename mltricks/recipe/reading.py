@@ -1,4 +1,4 @@
-"""Step 6 in the recipe: the curves of the best trial so far, and the size of its updates."""
+"""Step 6: read the curves of the best trial so far, and measure the size of its updates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUM_UPDATES = 5
 def read_trial(
     tuner: Tuner, trial: Tried, ignorant_loss: float, updates: int
 ) -> tuple[list[Finding], Gate, list[Outcome]]:
-    """Measure the updates of a trial and read its curves; the findings, a gate not settled yet, and its jobs."""
+    """Measure the updates of a trial and read its curves; return the findings, an open gate, and its jobs."""
     ratio, jobs = measure_ratio(tuner, trial, updates)
     curves = curves_of(trial.outcome.folder / "metrics.jsonl", ignorant_loss, ratio)
     findings = read_curves(curves)
@@ -58,7 +58,7 @@ def read_best(tuner: Tuner, trial: Tried, ignorant_loss: float, updates: int) ->
 
 
 def measure_ratio(tuner: Tuner, trial: Tried, updates: int) -> tuple[float | None, list[Outcome]]:
-    """Run ``job=update_ratio`` on a trial; nothing where it left no checkpoint, or where nothing is left to spend."""
+    """Run ``job=update_ratio`` on a trial; ``None`` without a checkpoint or without budget."""
     folder = trial.outcome.folder
     if not (folder / LAST).is_file() or tuner.money.left < NUM_UPDATES:
         return None, []
@@ -82,7 +82,7 @@ def curves_of(path: Path, ignorant_loss: float, ratio: float | None = None) -> C
 
     Args:
         path: its ``metrics.jsonl``.
-        ignorant_loss: of a model that knows nothing.
+        ignorant_loss: loss of a constant prediction.
         ratio: of an update to its weight.
     """
     records = [r for r in read_records(path) if r.get("loss") is not None]
@@ -99,5 +99,5 @@ def curves_of(path: Path, ignorant_loss: float, ratio: float | None = None) -> C
 
 
 def last(values: Sequence[float]) -> Any:
-    """The last of some values, if there is one."""
+    """The last value, or ``None``."""
     return values[-1] if values else None

@@ -1,4 +1,4 @@
-"""Step 5: a refined search around the best, longer and without decay."""
+"""Step 5: a refined search around the best point, with longer trials at a constant learning rate."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mltricks.sweep.outcome import Outcome
 
 @dataclass
 class Tried:
-    """A trial of full length: where it was, and what became of it."""
+    """A trial of full length: its point and its outcome."""
 
     point: Point
     outcome: Outcome
 
 
 def refine(tuner: Tuner, domains: Domains, centre: Point) -> tuple[Tried | None, Domains, int]:
-    """Train about the best point of the coarse search; the best trial, the domains and the updates of each.
+    """Train around the best point of the coarse search; return the best trial, the domains, and the updates per trial.
 
     Raises:
-        GateFailed: no trial ended.
+        GateFailed: no trial completed.
     """
     before = tuner.money.spent
     num, updates = refine_split(tuner.money.share("refine"), tuner.money)

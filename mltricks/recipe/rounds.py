@@ -1,4 +1,4 @@
-"""Step 7, first part: round again. What the curves say changes the best point, and that is tried at the same length."""
+"""Step 7, first part: apply the findings to the best point, and train that at the same length."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MOST_TRIALS = 4
 def round_again(
     tuner: Tuner, best: Tried, findings: list[Finding], domains: Domains, updates: int, ignorant_loss: float
 ) -> Tried:
-    """Try what the findings ask for, and read the curves again, until nothing is left to change or to spend.
+    """Apply the suggested changes and read the curves again, until there is nothing left to change or to spend.
 
     Args:
         tuner: of the recipe.
         best: the best trial so far.
         findings: of its curves.
-        domains: what is searched.
+        domains: the search space.
         updates: of a trial.
-        ignorant_loss: of a model that knows nothing.
+        ignorant_loss: loss of a constant prediction.
     """
     share = tuner.money.share("again")
     spent, number = 0, 0
@@ -60,19 +60,19 @@ def round_again(
 
 
 def shown(point: Point) -> str:
-    """A point as one would type it."""
+    """A point as overrides."""
     return ", ".join(f"{key}={text(value)}" for key, value in point.items())
 
 
 def skip(tuner: Tuner, unchanged: bool) -> None:
-    """Say why there is no round."""
+    """Record why there is no further search."""
     why = "the curves ask for no change" if unchanged else "the budget affords no further trial"
     gate = Gate(7, "round again", "skipped", f"{why}; the rest goes to the final run.")
     tuner.close(gate, [], tuner.money.spent)
 
 
 def follow(point: Point, findings: list[Finding], domains: Domains) -> tuple[Point, Domains]:
-    """The point with what the findings multiply, and the domains opened so far that it lies in them."""
+    """The point multiplied by the factors of the findings, and the domains widened to contain it."""
     moved, opened = dict(point), dict(domains)
     for finding in findings:
         for key, factor in finding.factors.items():

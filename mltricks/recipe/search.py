@@ -1,4 +1,4 @@
-"""Where the searches of the recipe look: a domain for each setting, random points of it, and points near another."""
+"""The search space of the recipe: a domain for each setting, random points in it, and points near a given one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPREAD = 0.12
 
 
 def random_points(domains: Domains, num: int, seed: str) -> list[Point]:
-    """Random points, in log space where a range spans a decade; every equal part of a range gets as many.
+    """Stratified random points: equal parts of a range get equally many; in log space if a range spans a decade.
 
     Args:
         domains: of the settings.
@@ -33,7 +33,7 @@ def random_points(domains: Domains, num: int, seed: str) -> list[Point]:
 
 
 def near(domains: Domains, centre: Point, num: int, seed: str) -> list[Point]:
-    """The point itself and ``num - 1`` others about it."""
+    """The point itself and ``num - 1`` others around it."""
     rng = random.Random(seed)
     points = [dict(centre)]
     while len(points) < num:
@@ -48,7 +48,7 @@ def near(domains: Domains, centre: Point, num: int, seed: str) -> list[Point]:
 
 
 def at(domain: Domain, share: float) -> float | str:
-    """The value at a share of a domain, in [0, 1]; beyond it the end.
+    """The value at a relative position in a domain, in [0, 1]; positions outside give the nearest end.
 
     >>> at(Span(0.001, 0.1, log=True), 0.5)
     0.01
@@ -65,7 +65,7 @@ def at(domain: Domain, share: float) -> float | str:
 
 
 def place(domain: Span, value: float) -> float:
-    """Where in an interval a value lies, 0 at the lower end and 1 at the upper.
+    """The relative position of a value in an interval: 0 at the lower end, 1 at the upper.
 
     >>> round(place(Span(0.001, 0.1, log=True), 0.01), 6)
     0.5
@@ -76,18 +76,18 @@ def place(domain: Span, value: float) -> float:
 
 
 def edges(domains: Domains, point: Point, margin: float = 0.1) -> list[str]:
-    """The settings whose value lies near an end of its interval."""
+    """The settings whose value is near an end of its interval."""
     inside = [(key, d, point[key]) for key, d in domains.items() if isinstance(d, Span)]
     return [key for key, d, value in inside if not margin <= place(d, float(value)) <= 1 - margin]
 
 
 def text(value: float | str) -> str:
-    """A value as an override has it."""
+    """A value as text of an override."""
     return value if isinstance(value, str) else f"{value:.6g}"
 
 
 def widened(domains: Domains, keys: Sequence[str], factor: float = 3.0) -> Domains:
-    """The same domains, with some log intervals opened by a factor at both ends."""
+    """The same domains, with some log intervals widened by a factor at both ends."""
     result = dict(domains)
     for key in keys:
         domain = domains[key]

@@ -32,12 +32,12 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
 
     Args:
         settings: of ``conf/hydra/sweeper/recipe.yaml``.
-        place: where the sweep happens.
+        place: where the sweep runs.
         arguments: the overrides of the command.
 
     Raises:
         ValueError: a setting is wrong, or the command names what the recipe chooses.
-        GateFailed: a step found what makes further tuning a waste.
+        GateFailed: a step found a problem that makes further tuning a waste.
     """
     from mltricks.config.compose import plain
     from mltricks.sweep.option_sets import Compositions
@@ -58,7 +58,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
 
 
 def go_through(tuner: Tuner, compositions: Any, place: Place) -> None:
-    """The program: one line a step."""
+    """The program: one line per step."""
     start = check_initial_loss(tuner)
     ignorant = tuner.ground.ignorant(start["expected"])
     overfit_small_sample(tuner)
@@ -78,7 +78,7 @@ def go_through(tuner: Tuner, compositions: Any, place: Place) -> None:
 
 
 def conclude(tuner: Tuner) -> None:
-    """Print what the recipe ended with."""
+    """Print the result of the recipe."""
     assert tuner.best is not None, "the final run has been made"
     seconds = sum(outcome.summary.seconds for outcome in tuner.outcomes)
     tested = ", ".join(f"{name} {value:.4f}" for name, value in tuner.best["test"].items())
@@ -94,7 +94,7 @@ def conclude(tuner: Tuner) -> None:
 
 
 def check_arguments(arguments: list[str], config_loader: Any) -> list[str]:
-    """The overrides as single values.
+    """Check that every override has a single value.
 
     Raises:
         ValueError: several values for a key, or a key that the recipe chooses.

@@ -1,7 +1,7 @@
-"""What the steps of the recipe share: the command's overrides, the numbering of jobs, the budget, the gates.
+"""State shared by the steps of the recipe: the command's overrides, the numbered jobs, the budget, the gates.
 
-The recipe is a deterministic program over outcomes: jobs are numbered as they are asked for, and one that has been run
-is not run again. So the same command, typed again, replays to where it stopped.
+The recipe is a deterministic program over outcomes: jobs are numbered in the order of their requests, and a
+finished job is not run again. So the same command, typed again, replays to where it stopped.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Tuner:
     Args:
         sweep: launches jobs.
         base: the overrides of the command.
-        cfg: the configuration they make, as nested dicts.
+        cfg: the composed configuration, as nested dicts.
         settings: of ``conf/hydra/sweeper/recipe.yaml``.
 
     Attributes:
         budget: known from the first step on.
         outcomes: of every job so far.
         gates: of every step so far.
-        best: what is said of the best configuration, when it is known.
-        floor: what trivial predictors score; known before the first step.
+        best: the record of the best configuration, once known.
+        floor: scores of trivial predictors; known before the first step.
     """
 
     sweep: Sweep
@@ -55,7 +55,7 @@ class Tuner:
 
     @property
     def ground(self) -> Floor:
-        """What trivial predictors score."""
+        """Scores of trivial predictors."""
         assert self.floor is not None, "it is measured before the first step"
         return self.floor
 
@@ -66,7 +66,7 @@ class Tuner:
         return self.budget
 
     def probe(self, job: str, changes: Changes) -> tuple[Outcome, dict[str, Any]]:
-        """Run one of the measuring jobs; its outcome and what it wrote.
+        """Run a measuring job; return its outcome and its result file.
 
         Raises:
             GateFailed: it could not measure.
@@ -78,11 +78,11 @@ class Tuner:
         return outcome, json.loads(path.read_text())
 
     def train(self, trials: Sequence[Changes], updates: int) -> list[Outcome]:
-        """Train each for ``updates`` updates at a constant rate, in one launch; the budget is charged what was made.
+        """Train each trial for ``updates`` updates at a constant rate, in one launch, and charge the budget.
 
         Args:
-            trials: what is changed for each.
-            updates: of each; no more than the budget has left.
+            trials: the changed overrides of each.
+            updates: per trial; at most what the budget has left.
         """
         length = self.length(updates)
         outcomes = self._run([{**constant(), **length, **trial} for trial in trials])
@@ -91,13 +91,13 @@ class Tuner:
         return outcomes
 
     def final(self, changes: Changes, updates: int) -> Outcome:
-        """Train once with the schedule that ``changes`` name, or that is configured."""
+        """Train once, with the schedule in ``changes`` or the configured one."""
         outcome = self._run([{**self.length(updates), **changes}])[0]
         self.money.spend(min(outcome.summary.steps, updates))
         return outcome
 
     def length(self, updates: int) -> Changes:
-        """The overrides for a run of so many updates; whole epochs where it comes out even.
+        """The overrides for a run of this many updates; in epochs if they are whole.
 
         Args:
             updates: >= 1.
@@ -118,8 +118,8 @@ class Tuner:
 
         Args:
             gate: what the step found.
-            jobs: that it consists of.
-            spent_before: samples that were spent before it.
+            jobs: of the step.
+            spent_before: samples spent before the step.
 
         Raises:
             GateFailed: it failed, and ``force`` is not set.
@@ -159,14 +159,14 @@ class Tuner:
 
 
 def constant() -> Changes:
-    """A learning rate without decay."""
+    """Overrides for a constant learning rate."""
     return {"scheduler": "constant"}
 
 
 def changed(base: Sequence[str], changes: Changes) -> list[str]:
-    """The overrides of a command with others in the place of those of the same key.
+    """The overrides of a command, with those of the same key replaced.
 
-    Where a schedule is chosen, settings of another one that the command names are left out.
+    If another schedule is chosen, the settings of the command's schedule are left out.
 
     >>> changed(["optim=sgd", "optim.lr=0.1", "scheduler=cosine", "scheduler.final=0.1"], {"scheduler": "constant"})
     ['optim=sgd', 'optim.lr=0.1', 'scheduler=constant']
@@ -181,7 +181,7 @@ def changed(base: Sequence[str], changes: Changes) -> list[str]:
 
 
 def better(a: Outcome, b: Outcome | None) -> bool:
-    """Whether a trial that ended did better than another."""
+    """Whether a completed trial is better than another."""
     if not is_finite(a):
         return False
     if b is None or not is_finite(b):
@@ -191,7 +191,7 @@ def better(a: Outcome, b: Outcome | None) -> bool:
 
 
 def best_of(outcomes: Iterable[Outcome]) -> Outcome | None:
-    """The best of the trials that ended, the first of equals; ``None`` where none did."""
+    """The best completed trial, the first of equals; ``None`` if there is none."""
     found: Outcome | None = None
     for outcome in outcomes:
         if better(outcome, found):
@@ -200,6 +200,6 @@ def best_of(outcomes: Iterable[Outcome]) -> Outcome | None:
 
 
 def is_finite(outcome: Outcome) -> bool:
-    """Whether a trial ended with a number."""
+    """Whether a trial completed with a finite objective."""
     value = outcome.summary.objective.get("value")
     return outcome.summary.status in ENDED and isinstance(value, int | float) and value == value
