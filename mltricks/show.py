@@ -44,7 +44,7 @@ def verbs(run: Run) -> dict[str, str]:
         for verb in ("setup", "loss", "grads", "evaluate")
     }
     return {
-        "stack": " -> ".join(techniques) or "no techniques",
+        "techniques": " -> ".join(techniques) or "no techniques",
         "setup": ", ".join(acting["setup"]) or "-",
         "batch": " -> ".join([*raw, "normalize", *ready]),
         "loss": onion(acting["loss"], called(run.objective)),

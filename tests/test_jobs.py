@@ -244,7 +244,7 @@ def shown_lines(*overrides: str) -> dict[str, str]:
 
 def test_show_says_who_acts_where() -> None:
     rows = shown_lines("augment=standard", "technique=[mixup,ema,accumulate,sam]", "scheduler=cosine")
-    assert rows["stack"] == "crop -> flip -> mixup -> ema -> accumulate -> sam"
+    assert rows["techniques"] == "crop -> flip -> mixup -> ema -> accumulate -> sam"
     assert rows["batch"] == "crop -> flip -> normalize -> mixup"
     assert rows["loss"] == "classify"
     assert rows["grads"] == "accumulate(sam(gradient))"

@@ -1,4 +1,4 @@
-"""job=overfit: what a model can learn by heart, and what is said where it cannot."""
+"""job=overfit: a model fits a small sample, or the job says why not."""
 
 from __future__ import annotations
 

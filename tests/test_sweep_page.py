@@ -285,7 +285,7 @@ def test_the_best_is_held_against_the_same_answer_always(tmp_path: Path, floor: 
     write(sweep)
     said = payload(sweep)
     assert said["best"]["group"]["trivial"] == floor
-    assert any(f"no better than the same answer always, which has {floor}" in w for w in said["warnings"]) == is_said
+    assert any(f"no better than a constant prediction, which has {floor}" in w for w in said["warnings"]) == is_said
 
 
 def test_equals_have_the_same_rank(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_run_and_its_report_say_what_the_trivial_predictor_has(
     assert set(summary.trivial) == {"val", "test"}
     assert 0.05 < summary.trivial["test"]["accuracy"] < 0.2, "ten classes of about one size"
     text = (tmp_path / "run" / "report.html").read_text()
-    for said in ("trivial predictor: test accuracy", "the same answer always, test", "a linear model, validation"):
+    for said in ("trivial predictor: test accuracy", "a constant prediction, test", "a linear model, validation"):
         assert said in text
 
 
@@ -133,5 +133,5 @@ def test_the_recipe_stops_where_labels_have_nothing_to_do_with_the_images(
     assert done.status == 1, done.out
     gates = json.loads((tmp_path / "s" / "recipe.json").read_text())["gates"]
     assert (gates[-1]["name"], gates[-1]["verdict"]) == ("coarse search", "fail")
-    assert "no better than the same answer always. For comparison: trivial predictor 0.8" in gates[-1]["reason"]
+    assert "no better than a constant prediction. For comparison: trivial predictor 0.8" in gates[-1]["reason"]
     assert gates[-1]["evidence"]["trivial predictor"] == pytest.approx(0.85, abs=0.05)

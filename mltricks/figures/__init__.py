@@ -1,1 +1,1 @@
-"""Figures and the parts of an HTML page: pure functions, matplotlib loaded where it draws."""
+"""Figures and parts of an HTML page, as pure functions; matplotlib is imported when the first figure is drawn."""

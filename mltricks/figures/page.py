@@ -1,4 +1,4 @@
-"""The page ``report.html``: one file, nothing loaded from elsewhere, no scripts; light and dark, wide and narrow."""
+"""The page ``report.html``: one file without scripts that loads nothing else, for any screen, light or dark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CSS = Path(__file__).with_suffix(".css")
 
 
 def page(title: str, subtitle: str, body: Iterable[str]) -> str:
-    """A whole document around parts that are HTML already; the title and the subtitle are text."""
+    """A whole document around parts that are HTML; title and subtitle are text."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -40,17 +40,17 @@ def cards(values: dict[str, str], style: str = "") -> str:
 
 
 def section(title: str, *parts: str) -> str:
-    """A titled part of the page, or nothing where it is empty."""
+    """A section with a title; empty without content."""
     return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>" if any(parts) else ""
 
 
 def pair(*parts: str) -> str:
-    """Parts side by side where there is room."""
+    """Parts side by side if there is room."""
     return f'<div class="pair">{"".join(parts)}</div>'
 
 
 def folded(title: str, *parts: str) -> str:
-    """A part that is closed at first."""
+    """A part that is initially closed."""
     return f"<details><summary>{escape(title)}</summary>{''.join(parts)}</details>"
 
 
@@ -62,7 +62,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A number as it is read, or text."""
+    """A number formatted for reading, or text."""
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
@@ -71,7 +71,7 @@ def code(text: str) -> str:
 
 
 def picture(path: Path | None, wide: bool = False) -> str:
-    """A PNG file as part of the page; nothing where it is missing. A wide one is swiped on a phone."""
+    """A PNG file as part of the page; empty if it is missing. A wide picture scrolls on a phone."""
     if path is None or not path.is_file():
         return ""
     data = base64.b64encode(path.read_bytes()).decode()

@@ -1,4 +1,4 @@
-"""Figures of test splits, and what all figures share.
+"""Figures of test splits, and helpers for all figures.
 
 matplotlib is imported when the first one is drawn, without its window system.
 
@@ -48,7 +48,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def confusion_matrix(matrix: Tensor, classes: Sequence[str]) -> Any:
-    """Shares of every true class (row) among the predicted ones (columns), with the counts where there is room."""
+    """Fractions of every true class (row) by predicted class (column), with the counts if there is room."""
     num = len(matrix)
     shares = matrix.double() / matrix.sum(1, keepdim=True).clamp_min(1)
     figure = new_figure(5.4, 5)
@@ -97,7 +97,7 @@ def worst_examples(images: Tensor, captions: Sequence[str]) -> Any:
 
 
 def predictions(y: Tensor, predicted: Tensor) -> Any:
-    """Predicted against true values, and how the errors are spread; all target columns together."""
+    """Predicted against true values, and the distribution of errors; all target columns together."""
     figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
     y, predicted = y.flatten(), predicted.flatten()
@@ -111,7 +111,7 @@ def predictions(y: Tensor, predicted: Tensor) -> Any:
 
 
 def loss_by_position(losses: Tensor) -> Any:
-    """The loss at every position of the window, (L,): how much the model gains from context."""
+    """The loss at every position of the window, (L,): the gain from context."""
     figure = new_figure(6, 3)
     axes = figure.subplots()
     axes.plot(range(1, len(losses) + 1), losses.numpy(), color=COLORS["test"])

@@ -1,4 +1,4 @@
-"""The observer: host side, read-only. It sees metrics and state every so many steps and may ask to stop."""
+"""The observer: runs on the host, sees metrics and state (read-only), and may ask to stop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EPOCH = "epoch_"
 
 
 def of_epoch(record: Record) -> Record:
-    """A training record with the means over its epoch in the place of those since the record before, where it has any.
+    """A training record with the means over its epoch, if it has any, instead of those since the record before.
 
     >>> of_epoch({"epoch": 1, "loss": 0.5, "epoch_loss": 0.7}), of_epoch({"epoch": 1, "loss": 0.5})
     ({'epoch': 1, 'loss': 0.7}, {'epoch': 1, 'loss': 0.5})
@@ -37,7 +37,7 @@ def of_epoch(record: Record) -> Record:
 
 
 def curve(records: Sequence[Record], name: str) -> list[tuple[int, float]]:
-    """Steps and values of a metric of one split: means of epochs where there are two or more, else all records."""
+    """Steps and values of a metric of one split: means of epochs if there are two or more, else all records."""
     epochs = [r for r in records if r["split"] != "train" or f"{EPOCH}{name}" in r]
     shown = [of_epoch(r) for r in epochs] if len(epochs) > 1 else records
     return [(r["step"], r[name]) for r in shown if r.get(name) is not None]
@@ -45,10 +45,10 @@ def curve(records: Sequence[Record], name: str) -> list[tuple[int, float]]:
 
 @dataclass(frozen=True)
 class Moment:
-    """What an observer sees after a validation.
+    """The information for observers after a validation.
 
     Attributes:
-        state: the state, to be read and not written; its tensors may change at the next step.
+        state: read-only; its tensors may change at the next step.
         record: the record of the validation.
         is_best: whether this validation is the best so far.
     """
@@ -59,38 +59,38 @@ class Moment:
 
 
 class Observer:
-    """The base: sees everything and does nothing."""
+    """The base class: every method does nothing."""
 
     def start(self, run: Run, folder: Path, resumed_at: int) -> None:
-        """The run begins, or goes on after ``resumed_at`` updates; output goes to ``folder``."""
+        """The run starts, or continues after ``resumed_at`` updates; output goes to ``folder``."""
 
     def step(self, step: int) -> None:
-        """An update was made; called for every one, so it must cost next to nothing."""
+        """Called after every update, so it must be cheap."""
 
     def record(self, record: Record) -> None:
-        """Metrics were measured: a line for ``metrics.jsonl``."""
+        """Called with every record of metrics: a line of ``metrics.jsonl``."""
 
     def validated(self, moment: Moment) -> bool:
-        """A validation was made; ``True`` asks to stop."""
+        """Called after a validation; ``True`` asks to stop."""
         return False
 
     def hopeless(self) -> bool:
-        """Whether the run is to be given up; asked after a validation, when all runs that train together were told."""
+        """Whether to stop the run as hopeless; called after ``validated`` of all runs that train together."""
         return False
 
     def stopped(self) -> bool:
-        """Whether this observer had asked to stop before a restart; asked once, after ``start``."""
+        """Whether this observer had asked to stop before a restart; called once, after ``start``."""
         return False
 
     def tested(self, batch: Batch, outputs: Tensor) -> None:
-        """A batch of the test split and the outputs of the best weights on it, in order, when training is over."""
+        """Called after training with every batch of the test split, in order, and the outputs of the best weights."""
 
     def finish(self, summary: Summary) -> None:
-        """The run ended, in whatever way; ``summary`` is the content of ``summary.json``."""
+        """Called when the run ends, for any reason; ``summary`` is the content of ``summary.json``."""
 
     def memory(self) -> dict[str, Tensor]:
-        """What this observer must remember over a restart."""
+        """The state of this observer that must survive a restart."""
         return {}
 
     def recall(self, memory: dict[str, Tensor]) -> None:
-        """Take back what ``memory`` gave before the restart."""
+        """Restore the state that ``memory`` returned before the restart."""

@@ -1,4 +1,4 @@
-"""What a run says while it trains: a progress bar on a terminal, plain lines elsewhere."""
+"""Console output of a run: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFRESHES_PER_SECOND = 4
 
 
 def create_console(progress: str) -> Observer | None:
-    """The observer that ``progress`` asks for; ``auto`` is a bar on a terminal and lines elsewhere."""
+    """The observer for the setting ``progress``; ``auto`` is a bar on a terminal and lines elsewhere."""
     if progress == "none":
         return None
     if progress == "lines" or (progress == "auto" and not sys.stdout.isatty()):

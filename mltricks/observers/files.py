@@ -14,7 +14,7 @@ from mltricks.summary import Summary, json_safe
 
 
 class Files(Observer):
-    """Writes the configuration once and a line for every record as it comes."""
+    """Writes the configuration once, and a line for every record at once."""
 
     def __init__(self) -> None:
         self.file: FileIO | None = None
@@ -40,11 +40,11 @@ class Files(Observer):
 
 
 def yaml_text(cfg: dict[str, Any]) -> str:
-    """A configuration as YAML, which OmegaConf reads back as it was; the C library writes it in a tenth of the time."""
+    """A configuration as YAML that OmegaConf reads back unchanged; the C library takes a tenth of the time."""
     import yaml
 
     class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-        """Quotes texts that look like numbers or truth values, as OmegaConf's own does; repeats what occurs twice."""
+        """Quotes texts that look like numbers or truth values, as OmegaConf's dumper does; writes no aliases."""
 
         def ignore_aliases(self, data: Any) -> bool:
             return True
@@ -66,10 +66,10 @@ def misread(text: str) -> bool:
 
 
 def append(file: FileIO, text: str) -> None:
-    """Add a line to a file as a whole or, where the disk is full, not at all.
+    """Append a whole line to a file or, if the disk is full, nothing.
 
     Raises:
-        NotWritten: the file is as it was.
+        NotWritten: the file is unchanged.
     """
     size, rest = file.seek(0, SEEK_END), text.encode()
     try:
@@ -81,7 +81,7 @@ def append(file: FileIO, text: str) -> None:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a ``metrics.jsonl``; a last line that was cut short is left out."""
+    """The records of a ``metrics.jsonl``; a truncated last line is skipped."""
     records = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:

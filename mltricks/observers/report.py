@@ -1,4 +1,4 @@
-"""The pictures and the page of a run that is over: ``plots/*.png`` and ``report.html``."""
+"""The report of a finished run: ``plots/*.png`` and ``report.html``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LONG = {"train": "training", "val": "validation", "test": "test"}
 
 
 class Report(Observer):
-    """Draws what ``metrics.jsonl`` and the outputs on the test split show. Whatever fails here fails no run."""
+    """Draws the report from ``metrics.jsonl`` and the outputs on the test split. Its errors do not fail the run."""
 
     def __init__(self) -> None:
         self.parts: list[Outcome] = []
@@ -57,7 +57,7 @@ class Report(Observer):
 
 
 def attempt(what: str, do: Callable[[], Any]) -> Any:
-    """Call ``do``; where it fails, say so in one line on stderr and return ``None``."""
+    """Call ``do``; on an error print one line to stderr and return ``None``."""
     try:
         return do()
     except Exception as error:
@@ -67,7 +67,7 @@ def attempt(what: str, do: Callable[[], Any]) -> Any:
 
 
 def write_report(run: Run, folder: Path, summary: Summary, parts: list[Outcome]) -> None:
-    """Write the pictures, and the page around those that could be drawn."""
+    """Write the pictures, and the page with those that could be drawn."""
     records, outcome = read_records(folder / "metrics.jsonl"), gather(parts)
     floor = attempt("linear model", lambda: linear(run.data, run.objective, run.cfg["eval_batch_size"], "val", "test"))
     sections = [
@@ -87,14 +87,14 @@ def write_report(run: Run, folder: Path, summary: Summary, parts: list[Outcome])
 
 
 def draw(folder: Path, draw_figure: Callable[..., Any], *arguments: Any) -> str:
-    """A picture, saved under the name of the function that draws it and shown in the page; nothing where that fails."""
+    """A picture, saved under the name of its drawing function, as HTML for the page; empty on an error."""
     name = draw_figure.__name__
     path = attempt(f"plots/{name}.png", lambda: plots.save(draw_figure, folder / "plots" / f"{name}.png", *arguments))
     return page.picture(path, wide=draw_figure in (curves.learning_curves, plots.predictions))
 
 
 def result_section(summary: Summary, floor: dict[str, dict[str, float]] | None = None) -> str:
-    """The outcome in large, and every metric of every split, beside those of trivial predictors.
+    """The main results, and every metric of every split beside those of trivial predictors.
 
     Args:
         summary: of the run.
@@ -112,7 +112,7 @@ def result_section(summary: Summary, floor: dict[str, dict[str, float]] | None =
         for split, metrics in splits.items()
         if metrics
     ]
-    for words, trivial in (("the same answer always", summary.trivial), ("a linear model", floor or {})):
+    for words, trivial in (("a constant prediction", summary.trivial), ("a linear model", floor or {})):
         rows += [[f"{words}, {LONG[split]}", *(found.get(n) for n in names)] for split, found in trivial.items()]
     if score in summary.trivial.get("test", {}):
         large[f"trivial predictor: test {score}"] = page.shown(summary.trivial["test"][score])
@@ -121,7 +121,7 @@ def result_section(summary: Summary, floor: dict[str, dict[str, float]] | None =
 
 
 def row_label(split: str, summary: Summary) -> str:
-    """Which split a row of metrics is of, and at which epoch."""
+    """The split and epoch of a row of metrics."""
     epoch = summary.epoch_of.get(split)
     said = {"train": f"{LONG['train']}, mean over epoch {{}}, the last", "val": f"{LONG['val']}, epoch {{}}, the best"}
     return said.get(split, "test, weights of epoch {}").format(epoch) if epoch else split
@@ -141,10 +141,10 @@ def schedule_section(run: Run, folder: Path) -> str:
 
 @dataclass(frozen=True)
 class TestSheet:
-    """What an objective draws its part of a run's report on.
+    """The context in which an objective draws its part of a report.
 
     Attributes:
-        info: what the data are.
+        info: of the data.
         test: the test split.
         folder: of the run.
     """
@@ -168,7 +168,7 @@ def gather(parts: list[Outcome]) -> Outcome:
 
 
 def error_sections(run: Run, folder: Path, outcome: Outcome) -> list[str]:
-    """What goes wrong on the test split, as the objective shows it."""
+    """The objective's analysis of errors on the test split."""
     if not outcome:
         return []
     sheet = TestSheet(run.data.info, run.data.test, folder)
@@ -176,7 +176,7 @@ def error_sections(run: Run, folder: Path, outcome: Outcome) -> list[str]:
 
 
 def about_section(run: Run, folder: Path, summary: Summary) -> str:
-    """How to run it again, on what it ran, and the whole configuration."""
+    """The command to repeat the run, its environment, and the whole configuration."""
     from omegaconf import OmegaConf
 
     versions = {**summary.versions, "device": summary.device, "parameters": f"{run.num_params:,}"}
@@ -192,7 +192,7 @@ def about_section(run: Run, folder: Path, summary: Summary) -> str:
 
 
 def command(summary: Summary, folder: Path) -> str:
-    """The command that repeats a run; for one that was composed in Python, from the configuration it wrote."""
+    """The command that repeats a run; for a run composed in Python, code that reads its configuration."""
     from hydra.core.hydra_config import HydraConfig
 
     if summary.overrides or HydraConfig.initialized():

@@ -27,7 +27,7 @@ class Tensorboard(Observer):
     """Writes every record as scalars.
 
     Args:
-        flush_s: seconds after which points are on the disk at the latest, > 0.
+        flush_s: longest delay in seconds before points are written to disk, > 0.
 
     Raises:
         ValueError: the package is not installed.

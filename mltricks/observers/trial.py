@@ -1,4 +1,4 @@
-"""A trial's reports to its study, which may give it up before its end."""
+"""Reports of a trial to its study, which may stop it early."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Weights & Biases: configuration, curves, plots and result. No failure of it stops a run.
 
 Source: https://docs.wandb.ai; settings as of wandb 0.31.
-Deviation: every run stands for itself (``reinit="create_new"``), so that the runs of a sweep in one process do not
-become one, and trials that are trained at the same time do not end each other.
+Deviation: every run is separate (``reinit="create_new"``), so that the runs of a sweep in one process are not
+merged, and trials that train at the same time do not end each other.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Wandb(Observer):
     Args:
         project: project that the run is put into.
         entity: user or team; ``None`` for the account's default.
-        group: what runs are grouped by; ``None`` for the name of the sweep's folder, in a sweep.
+        group: group of the run; ``None`` for the name of the sweep's folder, in a sweep.
         name: of the run; ``None`` for its output folder's name.
         tags: words to find it by.
-        mode: ``online``, ``offline`` or ``disabled``; ``auto`` is online where there is an API key.
+        mode: ``online``, ``offline`` or ``disabled``; ``auto`` is online if there is an API key.
         init_timeout_s: seconds to wait for the server, > 0.
 
     Raises:
@@ -132,7 +132,7 @@ class Wandb(Observer):
         self.logged.summary.update({**said, **metrics})
 
     def _attempt(self, do: Callable[[], Any]) -> None:
-        """Call ``do`` while there is a run; where it fails, say so and log no more."""
+        """Call ``do`` if there is a run; on an error print a message and stop logging."""
         try:
             if self.logged is not None:
                 do()
@@ -142,7 +142,7 @@ class Wandb(Observer):
 
 
 def choose_mode(wanted: str) -> tuple[Any, str]:
-    """The mode for wandb, and what is to be said about it."""
+    """The mode for wandb, and a message about it."""
     if wanted == "auto" and os.environ.get("WANDB_MODE"):
         wanted = os.environ["WANDB_MODE"]
     if wanted in ("auto", "online"):
@@ -183,7 +183,7 @@ def reason(error: BaseException) -> str:
 
 @functools.cache
 def say_once(text: str) -> None:
-    """Say what is the same for all trials of a sweep for the first of them."""
+    """Print a message once for all trials of a sweep."""
     say(text)
 
 

@@ -1,1 +1,1 @@
-"""Short measurements before and around training: the initial loss, a small sample by heart, the learning rate."""
+"""Short measurements before and around training: the initial loss, overfitting a small sample, the learning rate."""

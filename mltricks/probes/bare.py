@@ -1,4 +1,4 @@
-"""A run with everything off that keeps a model from fitting: techniques, weight decay, dropout of its own."""
+"""A run without anything that keeps a model from fitting: techniques, weight decay, the model's own dropout."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def bare_config(cfg: dict[str, Any]) -> dict[str, Any]:
 
 
 def constant_rate(cfg: dict[str, Any]) -> dict[str, Any]:
-    """The same configuration with the learning rate as typed, throughout."""
+    """The same configuration with a constant learning rate."""
     constant = {"_target_": "mltricks.schedules.constant.Constant", "warmup_frac": 0.0, "warmup_start": 0.0}
     return {**cfg, "scheduler": constant}
 
 
 def bare_run(cfg: dict[str, Any]) -> Run:
-    """A run of ``bare_config``, whose model leaves out nothing at random."""
+    """A run of ``bare_config``, with the model's own dropout off."""
     run = build(bare_config(cfg))
     for module in run.model.module.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):

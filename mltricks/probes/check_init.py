@@ -1,6 +1,6 @@
-"""The loss before the first step: a model that knows nothing should say so, and regularisation should only add to it.
+"""The initial loss: it should be that of a constant prediction, and regularisation should only add to it.
 
-Source: the first step of tuning with few GPUs in Stanford's CS231n: look at the initial loss with weight decay off.
+Source: the first step of tuning with few GPUs in Stanford's CS231n: check the initial loss without weight decay.
 Cost: the forward passes of a few batches and of the validation split, and the gradient of one batch.
 """
 
@@ -41,7 +41,7 @@ DEAD = 0.5
 
 
 def check_init(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
-    """Measure the initial loss and what goes through the layers; the gap to the expected loss, as a share of it.
+    """Measure the initial loss and the signals in the layers; return the relative gap to the expected loss.
 
     Raises:
         ValueError: the configuration is refused.
@@ -68,9 +68,9 @@ def check_init(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float
 
 @torch.no_grad()
 def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
-    """The mean loss of the first batches in training mode, and what a model that knows nothing would have.
+    """The mean loss of the first batches in training mode, and the loss of a constant prediction.
 
-    The loss on the validation split stands beside it, for comparison with those of training.
+    The validation loss is measured too, for comparison with later ones.
     """
     outputs, targets, inputs = [], [], []
     for i, raw in enumerate(islice(run.source.stream(0), num_batches)):
@@ -97,13 +97,13 @@ def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
 
 
 def ignorance(run: Run, outputs: Any, y: Tensor) -> tuple[float, str]:
-    """The loss of outputs that know nothing, and what it is called."""
+    """The loss of a constant prediction, and its name."""
     ignorant, words = run.objective.ignorant(outputs, y)
     return float(run.objective.judge(ignorant, y)[0]), words
 
 
 def regularised(cfg: dict[str, Any]) -> dict[str, Any]:
-    """The loss of all configured techniques on the first batch, and the part of it that penalties add."""
+    """The loss with all configured techniques on the first batch, and the part that penalties add."""
     run = build(cfg)
     reseed_step(cfg["seed"], 0)
     value, metrics = whole_loss(run, next(run.source.stream(0)))
@@ -117,7 +117,7 @@ def regularised(cfg: dict[str, Any]) -> dict[str, Any]:
 
 @torch.no_grad()
 def whole_loss(run: Run, batch: Batch) -> tuple[float, dict[str, float]]:
-    """The loss whose gradient a step follows, and the metrics beside it."""
+    """The loss whose gradient the step follows, and its metrics."""
     ctx, techniques = context(run), run.techniques
     raw, rest = split_at_normalize(techniques)
     batch = through(techniques, rest, ready(run, through(techniques, raw, batch, ctx)), ctx)
@@ -133,19 +133,19 @@ def inside(run: Run) -> dict[str, Any]:
 
 
 def verdict_of(found: dict[str, Any], tolerance: float) -> tuple[str, str]:
-    """Verdict and reason: the loss is what it should be, and what is meant to add to it does."""
+    """Verdict and reason: is the loss as expected, and do the penalties add to it?"""
     said = f"initial loss {found['loss']:.4g}, {found['expected_is']} = {found['expected']:.4g}"
     if not found["gap"] <= tolerance:
         return "fail", f"{said}: {found['gap']:.0%} above, and {tolerance:.0%} is tolerated."
     if found["gap"] < -BELOW:
-        return "fail", f"{said}: {-found['gap']:.0%} below, which nobody can be who knows nothing."
+        return "fail", f"{said}: {-found['gap']:.0%} below, which an untrained model cannot reach."
     if found["penalty"] is not None and not found["penalty"] > 0:
         return "fail", f"{said}; the penalty adds {found['penalty']:g}, so it does not rise with regularisation on."
     return "pass", f"{said}; {said_of_penalty(found)}."
 
 
 def said_of_penalty(found: dict[str, Any]) -> str:
-    """What became of the loss with regularisation on, or why there is nothing to switch on."""
+    """The effect of regularisation on the loss, or why there is none."""
     if found["penalty"] is not None:
         return f"regularisation adds {found['penalty']:.3g}"
     if found["weight_decay"]:
@@ -154,7 +154,7 @@ def said_of_penalty(found: dict[str, Any]) -> str:
 
 
 def advice(found: dict[str, Any], tolerance: float) -> list[str]:
-    """What to look at, each with its evidence."""
+    """Advice, each with its evidence."""
     spreads = [r["std"] for r in found["activations"] if r["weights"]]
     norms = [r["gradient"] for r in found["gradients"]]
     dead = [(r["layer"], r["dead"]) for r in found["activations"] if r.get("dead", 0.0) > DEAD]
@@ -167,7 +167,9 @@ def advice(found: dict[str, Any], tolerance: float) -> list[str]:
         if abs(found.get("target_mean", 0.0)) > 3 * found.get("target_std", math.inf):
             lines.append(f"The targets have mean {found['target_mean']:.3g}: scale them to mean 0 and spread 1.")
     elif found["gap"] < -BELOW:
-        lines.append("Better than knowing nothing: look for the target among the inputs, or for pretrained weights.")
+        lines.append(
+            "Better than a constant prediction: check for the target among the inputs, and for pretrained weights."
+        )
     if found["penalty"] is not None and not found["penalty"] > 0:
         lines.append("Give the penalty a strength above 0, or leave it out.")
     if found["input_std"] is not None and not INPUT_STD[0] < found["input_std"] < INPUT_STD[1]:
@@ -186,7 +188,7 @@ def advice(found: dict[str, Any], tolerance: float) -> list[str]:
 
 
 def picture(content: dict[str, Any]) -> Any:
-    """Spread of the outputs and norm of the gradient, layer by layer."""
+    """Standard deviation of the outputs and norm of the gradient, layer by layer."""
     from mltricks.figures.plots import COLORS, new_figure, shorten
 
     rows = ((content["activations"], "layer", "std"), (content["gradients"], "weight", "gradient"))

@@ -1,6 +1,6 @@
-"""What a probe leaves behind: ``<name>.json``, a picture, and ``summary.json``, by which a sweep knows it is done.
+"""The output of a probe: ``<name>.json``, a picture, and ``summary.json``, which marks it as finished for a sweep.
 
-The summary names no objective: what a probe measures is not to be compared with the scores of trainings beside it.
+The summary names no objective, because a probe's measurements are not comparable with training scores.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ def keep(
     overrides: Sequence[str],
     quiet: bool = False,
 ) -> None:
-    """Write what was measured, and print the verdict.
+    """Write the measurements and print the verdict.
 
     Args:
         name: of the probe.
-        run: that it measured.
+        run: the measured run.
         content: of the JSON file; ``verdict``, ``reason``, ``advice``, ``steps`` and ``seconds`` are in it.
         draw: makes the figure.
         folder: the output folder.
         overrides: the command's.
-        quiet: print nothing; in a sweep, which has a line for every job.
+        quiet: print nothing, as in a sweep, which prints a line per job.
     """
     content = {"job": name, **content, "steps_per_epoch": run.source.steps_per_epoch, "overrides": list(overrides)}
     content["batch_size"] = run.cfg["batch_size"]
@@ -59,7 +59,7 @@ def keep(
 
 
 def say(name: str, content: dict[str, Any], folder: Path) -> None:
-    """Print the verdict, the advice and where the numbers lie."""
+    """Print the verdict, the advice and the path of the numbers."""
     print(f"{name}: {content['verdict']}. {content['reason']}")
     for line in content["advice"]:
         print(f"  {line}")

@@ -1,4 +1,4 @@
-"""What goes through every layer at the start: activations, dead units, gradients.
+"""Signals in every layer at the start: activations, dead units, gradients.
 
 Legend: B batch, C channels or units.
 """
@@ -20,7 +20,7 @@ SKIPPED = (nn.Dropout, nn.Identity, nn.Flatten)
 
 
 def context(run: Run) -> Ctx:
-    """What the verbs see at the first step of a run."""
+    """The context of the verbs at the first step of a run."""
     state = run.state
     return Ctx(run.model, dict(state["buffers"]), state["own"], state["step"], 0.0, run.data.info.num_outputs)
 
@@ -32,9 +32,9 @@ def ready(run: Run, batch: Batch) -> Batch:
 
 @torch.no_grad()
 def activations(run: Run, batch: Batch) -> list[dict[str, Any]]:
-    """Of every layer, in the order of the model: name, kind, spread of its outputs, share of dead units if a ReLU.
+    """For every layer, in order: name, kind, standard deviation of outputs, share of dead units (ReLU).
 
-    A unit is dead where its output is zero for the whole batch, at every position.
+    A unit is dead if its output is zero for the whole batch, at every position.
     """
     leaves = {name: m for name, m in run.model.module.named_modules() if name and not list(m.children())}
     names = [name for name, m in leaves.items() if not isinstance(m, SKIPPED)]

@@ -1,4 +1,4 @@
-"""Numbers along a logarithmic axis of a picture, without the formulas that our pictures do not set."""
+"""Tick labels of a logarithmic axis as plain numbers instead of formulas."""
 
 from __future__ import annotations
 

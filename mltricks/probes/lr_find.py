@@ -1,10 +1,10 @@
-"""The learning-rate range test: the rate rises at every update, and the loss tells where it helps and where it breaks.
+"""The learning-rate range test: the rate rises at every update, and the loss shows where it helps and diverges.
 
 Source: Smith, "Cyclical Learning Rates for Training Neural Networks", 2015, arXiv:1506.01186, section 3.3; Smith, "A
 Disciplined Approach to Neural Network Hyper-Parameters", 2018, arXiv:1803.09820, section 4.
 Deviation: the rate rises by the same factor at every update instead of linearly; two rates are read off the curve, that
 of the steepest descent and a tenth of that of the lowest loss.
-Cost: ``num_steps`` ordinary updates, fewer where the loss breaks out before.
+Cost: ``num_steps`` ordinary updates, fewer if the loss diverges earlier.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ ONLINE = 0.9
 
 @dataclass(frozen=True)
 class Reading:
-    """What a curve of losses over rising rates says.
+    """The conclusions from a curve of losses over rising rates.
 
     Attributes:
-        first: loss before it moved, the mean of the first tenth.
+        first: loss before it fell, the mean of the first tenth.
         lowest: the lowest smoothed loss.
         noise: standard deviation of a loss from update to update, in the first quarter.
         moved: whether the loss fell by more than noise.
-        steepest: rate at which the smoothed loss falls fastest with the logarithm of the rate, from there on.
+        steepest: rate at which the smoothed loss falls fastest with the logarithm of the rate, after ``starts``.
         tenth: a tenth of the rate of the lowest smoothed loss.
-        suggestion: the smaller of the two, where the loss moved.
-        starts: rate at which a tenth of the fall is made, for good.
+        suggestion: the smaller of the two, if the loss moved.
+        starts: rate after which the loss stays below nine tenths of its fall.
         breaks: rate of the lowest loss: beyond it the loss rises.
     """
 
@@ -71,7 +71,7 @@ class Reading:
 
 
 def lr_find(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | None:
-    """Run the range test; the learning rate it suggests.
+    """Run the range test; return the suggested learning rate.
 
     Raises:
         ValueError: the configuration is refused, or a learning rate has a schedule of its own.
@@ -102,7 +102,7 @@ def lr_find(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | 
 
 
 def rising_run(cfg: dict[str, Any], settings: dict[str, Any]) -> Run:
-    """A run whose learning rates all rise from ``low`` to ``high`` and keep their proportion to each other."""
+    """A run whose learning rate rises from ``low`` to ``high``; other learning rates keep their ratio to it."""
     cfg = constant_rate(cfg)
     typed = learning_rates(cfg)
     run = build(cfg)
@@ -118,7 +118,7 @@ def rising_run(cfg: dict[str, Any], settings: dict[str, Any]) -> Run:
 
 
 def record(run: Run, num_steps: int, breakout: float) -> tuple[list[float], list[float]]:
-    """Rates and training losses, update by update, until the loss breaks out or is no number."""
+    """Rates and training losses of every update, until the loss diverges or is not finite."""
     rates: list[float] = []
     losses: list[float] = []
     running, weight, best = 0.0, 0.0, math.inf
@@ -188,7 +188,7 @@ def noise_of(losses: Sequence[float]) -> float:
 
 
 def smooth(values: Sequence[float], width: float) -> list[float]:
-    """The weighted mean about every value with the weights of a Gaussian; it lags on neither side.
+    """The mean around every value with Gaussian weights; unlike a running mean it has no lag.
 
     >>> smooth([1.0, 1.0, 1.0], 2.0)
     [1.0, 1.0, 1.0]
@@ -210,7 +210,7 @@ def suggested(cfg: dict[str, Any], found: Reading) -> dict[str, float]:
 
 
 def reason(found: Reading) -> str:
-    """What the test found, in a sentence."""
+    """The result in a sentence."""
     if found.suggestion is None:
         return f"no learning rate moved the loss: {found.first:.4g} at first, {found.lowest:.4g} at best."
     low, high = f"{found.starts:.2g}", f"{found.breaks:.2g}"
@@ -222,7 +222,7 @@ def reason(found: Reading) -> str:
 
 
 def advice(found: Reading, settings: dict[str, Any], num: int) -> list[str]:
-    """What to type next."""
+    """The overrides to type next."""
     if found.suggestion is None:
         return [
             f"Type job.high={settings['high'] * 100:g} or job.num_steps={2 * settings['num_steps']} if the rates may "
@@ -234,7 +234,7 @@ def advice(found: Reading, settings: dict[str, Any], num: int) -> list[str]:
 
 
 def picture(content: dict[str, Any]) -> Any:
-    """The losses over the rates, and what was read off them."""
+    """The losses over the rates, with the rates read off them."""
     from mltricks.figures.plots import COLORS, new_figure
 
     figure = new_figure(6.4, 3.6)

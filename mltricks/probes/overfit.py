@@ -1,9 +1,9 @@
-"""A small sample by heart: what cannot learn thirty samples cannot learn a data set.
+"""Overfit a small sample: a model that cannot fit thirty samples cannot fit a data set.
 
-Source: the second step of tuning with few GPUs in Stanford's CS231n: fit 5 to 10 batches perfectly, with weight decay
-off.
-Deviation: one fixed batch of a few dozen samples, made again at every update; where the configured learning rate does
-not do it, a tenth and ten times of it are tried.
+Source: the second step of tuning with few GPUs in Stanford's CS231n: fit 5 to 10 batches perfectly, without weight
+decay.
+Deviation: one fixed batch of a few dozen samples at every update; if the configured learning rate does not fit
+it, a tenth of it and ten times it are tried.
 Cost: at most ``num_steps`` updates on ``num_samples`` samples for each learning rate.
 """
 
@@ -33,7 +33,7 @@ HINTS = {"num_samples": Count, "num_steps": Count, "share": Fraction}
 
 
 def overfit(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
-    """Fit a small sample; the last loss as a share of that of a model that knows nothing.
+    """Overfit a small sample; return the last loss divided by that of a constant prediction.
 
     Raises:
         ValueError: the configuration is refused.
@@ -67,14 +67,14 @@ def overfit(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
 
 
 def small_sample(run: Run, num_samples: int) -> Batch:
-    """The first training samples in the run's order, fewer where there are fewer."""
+    """The first training samples in the run's order."""
     size = run.source.smallest_batch
     batches = list(islice(run.source.stream(0), min(-(-num_samples // size), run.source.steps_per_epoch)))
     return map_state(lambda t: t[:num_samples], merged(torch.cat, batches))
 
 
 def fit(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
-    """Update on the same sample until the loss is near zero or the updates are spent."""
+    """Update on the same sample until the loss is near zero or the updates are used up."""
     batch = small_sample(run, settings["num_samples"])
     ignorant = ignorance(run, run.predict(run.state, batch["x"]), batch["y"])[0]
     losses: list[float] = []
@@ -99,7 +99,7 @@ def fit(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_known(loss: float, accuracy: float | None, ignorant: float, run: Run, share: float) -> bool:
-    """Whether the sample is known by heart: the loss near zero and, of classes, every one right."""
+    """Whether the sample is fitted: the loss is near zero and every sample is classified correctly."""
     every = accuracy == 1.0 if accuracy is not None and run.objective.exact else True
     return loss <= share * ignorant and every
 
@@ -118,7 +118,7 @@ def verdict_of(best: dict[str, Any], tries: list[dict[str, Any]]) -> tuple[str, 
 
 
 def advice(best: dict[str, Any], tries: list[dict[str, Any]], settings: dict[str, Any]) -> list[str]:
-    """What to look at where the sample was not learnt, or not at the configured learning rate."""
+    """Advice if the sample was not fitted, or not at the configured learning rate."""
     if best["fits"]:
         rate = best["learning_rate"]
         return [f"Type optim.lr={rate:.3g}: the configured one did not fit the sample."] if best["factor"] != 1 else []

@@ -1,4 +1,4 @@
-"""The learning rates of a configuration: the one that is meant, and others that go with it."""
+"""The learning rates of a configuration: the main one, and others that keep their ratio to it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def at_rate(cfg: dict[str, Any], rates: dict[str, float]) -> dict[str, Any]:
 
 
 def together(cfg: dict[str, Any], rate: float) -> dict[str, float]:
-    """All learning rates where the first is ``rate`` and the others keep their proportion to it.
+    """All learning rates if the first is ``rate`` and the others keep their ratio to it.
 
     >>> node = {"_target_": "mltricks.optim.muon.Muon", "lr": 0.02, "adam_lr": 0.002}
     >>> together({"optim": node, "allow_modules": []}, 0.1)

@@ -1,8 +1,8 @@
-"""How far an update moves the weights: the norm of a weight's change as a share of the weight's norm.
+"""The ratio of update to weight: the norm of a weight's change divided by the weight's norm.
 
 Source: CS231n, "Babysitting the learning process": about 1e-3 is healthy; far less learns slowly, far more is unstable.
-Deviation: measured on the weights themselves, over a few further updates of a run that has ended, so that momentum,
-adaptive steps and weight decay are in it.
+Deviation: measured on the weights themselves, over a few further updates of a finished run, so that momentum,
+adaptive steps and weight decay are included.
 Cost: ``num_steps`` updates.
 """
 
@@ -30,9 +30,9 @@ HEALTHY = (1e-4, 1e-2)
 
 
 def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
-    """Make a few more updates of the run in ``checkpoint``; the median over its weights of their ratio.
+    """Make a few more updates of the run in ``checkpoint``; return the median ratio over its weights.
 
-    The configuration is that of the run, which the command repeats; the learning rate stands where it was typed.
+    The command repeats the configuration of the run; the learning rate is constant, as typed.
 
     Raises:
         ValueError: there is no checkpoint, or it is that of another configuration.
@@ -79,7 +79,7 @@ def measure(run: Run, num_steps: int) -> list[dict[str, Any]]:
 
 
 def advice(ratio: float) -> list[str]:
-    """What to change where the ratio is far from 1e-3."""
+    """The changes to make if the ratio is far from 1e-3."""
     if not math.isfinite(ratio) or ratio > HEALTHY[1]:
         return ["The updates are large against the weights: a smaller optim.lr."]
     return ["The updates are small against the weights: a larger optim.lr."] if ratio < HEALTHY[0] else []

@@ -120,9 +120,9 @@ def why_nothing_is_learnt(best: Outcome, ignorant_loss: float, floor: Floor) -> 
     """The reason why the best trial counts as having learnt nothing; empty if it learnt something."""
     loss = best.summary.val.get("loss")
     if not floor.is_beaten_by(best.summary):
-        return f"That is no better than the same answer always. {floor.say(best.summary.objective)}"
+        return f"That is no better than a constant prediction. {floor.say(best.summary.objective)}"
     if loss is not None and not loss < ignorant_loss and not floor.constant:
-        return f"Its loss {loss:.4g} is no better than knowing nothing, {ignorant_loss:.4g}."
+        return f"Its loss {loss:.4g} is no better than that of a constant prediction, {ignorant_loss:.4g}."
     return ""
 
 

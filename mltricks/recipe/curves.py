@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from mltricks.probes.update_ratio import HEALTHY
 
 LEARNT = 0.02
-"""Share of the loss of a model that knows nothing by which a loss must lie below it."""
+"""Fraction of the loss of a constant prediction by which a loss must be below it."""
 ROUGH = 0.5
 """Ups of the second half of the training curve, as a share of the whole fall: beyond it the rate is too high."""
 LINEAR = 0.35
@@ -29,7 +29,7 @@ RISE = 0.1
 GAP = 0.1
 """Distance of validation loss and training loss, as a share of the training loss, that is no gap."""
 FITTED = 0.1
-"""Share of the loss of a model that knows nothing below which the training split counts as fitted."""
+"""Fraction of the loss of a constant prediction below which the training split counts as fitted."""
 ALARMING = 3e-2
 """Ratio that is too high whatever the curve looks like; small models that learn fast go beyond 1e-2 unharmed."""
 UNEVEN = 0.1

@@ -50,7 +50,7 @@ def run_final(tuner: Tuner, best: Tried, updates: int) -> tuple[Outcome, Changes
     if kept.summary.val and tuner.ground.is_linear_enough(kept.summary):
         advice = f"{advice} A linear model does as well, for a fraction of the work.".strip()
     if verdict == "fail":
-        advice = "The best there is, is no better than the same answer always: look at the data and their targets."
+        advice = "The best result is no better than a constant prediction: check the data and their targets."
     losses = list(curves_of(outcome.folder / "metrics.jsonl", 1.0).val)
     chart = {"x": list(range(1, len(losses) + 1)), "y": losses, "x_label": "epoch", "y_label": "validation loss"}
     tuner.close(Gate(7, "final run", verdict, reason, evidence, advice, curve=chart), [outcome], before)

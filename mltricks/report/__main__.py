@@ -1,4 +1,4 @@
-"""The command ``python -m mltricks.report DIR``: the table and the page of a sweep, written anew."""
+"""The command ``python -m mltricks.report DIR``: the table and the page of a sweep, written again from the folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Writes DIR/sweep.csv and DIR/sweep.html from the folders of a sweep's jobs, fini
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0 written, 1 refused, 2 mistyped."""
+    """Run the command; return the exit status: 0 written, 1 refused, 2 wrong usage."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if {"-h", "--help"} & set(words):
         print(USAGE)

@@ -1,4 +1,4 @@
-"""The table and the page of a sweep, written when it ends, whichever sweeper ran it and however it ended."""
+"""Writes the table and the page of a sweep when it ends, for any sweeper, also after failures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ RECORD = "multirun.yaml"
 class SweepPage(Callback):
     """Hydra calls this at the end of every multirun, also of one that failed or was interrupted.
 
-    Of Hydra's sweepers some leave no record of the command, by which the page and the trackers know a sweep: it is
-    written for those at the start.
+    Some of Hydra's sweepers write no record of the command, which the page and the trackers need: it is written at the
+    start for them.
     """
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        """Write ``multirun.yaml`` where the sweeper is not ours; ours write it themselves."""
+        """Write ``multirun.yaml`` for sweepers that are not ours; ours write it themselves."""
         from omegaconf import OmegaConf
 
         if not str(config.hydra.sweeper.get("_target_", "")).startswith("hydra_plugins.mltricks"):
@@ -29,7 +29,7 @@ class SweepPage(Callback):
             OmegaConf.save(config, folder / RECORD)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        """Write ``sweep.csv`` and ``sweep.html``; what fails here fails no sweep."""
+        """Write ``sweep.csv`` and ``sweep.html``; an error here does not fail the sweep."""
         from mltricks.report.folders import job_folders
         from mltricks.report.write import write
         from mltricks.sweep.record import close

@@ -1,4 +1,4 @@
-"""What the folder of a sweep holds, whoever wrote it: our sweepers or Hydra's own, finished or not."""
+"""Reads the folder of a sweep, of our sweepers or Hydra's own, finished or not."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Row:
 
     Attributes:
         name: path of its folder below that of the sweep, ``3`` or ``3/1``.
-        status: as in ``summary.json``; ``unfinished`` where there is none.
-        value: of the objective; ``None`` where there is no finite one.
-        values: what it was given of the swept keys, as text.
-        overrides: that made it, without those of Hydra.
+        status: as in ``summary.json``; ``unfinished`` without one.
+        value: of the objective; ``None`` if not finite.
+        values: of the swept keys, as text.
+        overrides: of the job, without those of Hydra.
         seconds, epochs: of training.
-        error: why it failed or diverged; empty otherwise.
+        error: reason of a failure or divergence; else empty.
         curves: of score and losses.
         test: metrics on the test split.
-        trivial: the objective of the same answer always; ``None`` where that is not known.
+        trivial: the objective of the constant prediction; ``None`` if unknown.
         has_report: whether it has a page of its own.
     """
 
@@ -52,7 +52,7 @@ class Row:
 
     @property
     def counts(self) -> bool:
-        """Whether its objective is compared with others'."""
+        """Whether its objective takes part in the comparison."""
         return self.value is not None and self.status in COUNTED
 
 
@@ -62,14 +62,14 @@ class Collected:
 
     Attributes:
         folder: of the sweep.
-        origin: the command, and what it says of itself.
-        objective: name of what is compared.
-        maximize: whether more of it is better.
-        keys: that jobs differ by.
+        origin: the command and the sweep's own record.
+        objective: name of the compared metric.
+        maximize: whether higher is better.
+        keys: in which the jobs differ.
         rows: the jobs, in order.
-        set_aside: attempts that were stopped and begun anew.
-        recipe, ablation: what these sweepers have written; ``None`` elsewhere.
-        ended_with: what the recipe says of its best configuration; ``None`` elsewhere.
+        set_aside: number of attempts that were interrupted and started again.
+        recipe, ablation: the files of these sweepers; else ``None``.
+        ended_with: the recipe's record of its best configuration; else ``None``.
     """
 
     folder: Path
@@ -85,7 +85,7 @@ class Collected:
 
     @property
     def sign(self) -> float:
-        """1 where more is better, -1 where less is."""
+        """1 if higher is better, else -1."""
         return 1.0 if self.maximize else -1.0
 
 
@@ -93,7 +93,7 @@ def collect(folder: Path) -> Collected:
     """Read a sweep.
 
     Raises:
-        ValueError: there is no such folder, or no job in it, or whole sweeps.
+        ValueError: there is no such folder, it has no job, or it holds several sweeps.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder. Give the folder of a sweep, as multirun/DATE/TIME.")
@@ -140,7 +140,7 @@ def make_row(sweep: Path, path: Path, summary: Summary | None, overrides: list[s
 
 
 def give_values(rows: list[Row], paths: list[Path], known: list[str]) -> list[str]:
-    """Find the keys that the jobs differ by, the known ones first, and note each job's values of them."""
+    """Find the keys in which the jobs differ, the known ones first, and store each job's values."""
     given = [pairs(row.overrides) for row in rows]
     keys = list(dict.fromkeys([*(k for k in known if any(k in g for g in given)), *differing(given)]))
     for row, path, values in zip(rows, paths, given, strict=True):
@@ -151,7 +151,7 @@ def give_values(rows: list[Row], paths: list[Path], known: list[str]) -> list[st
 
 
 def objective(origin: Origin, summaries: list[Summary | None]) -> tuple[str, bool]:
-    """Name of the objective, and whether more of it is better; what the sweep says goes before what its jobs say."""
+    """Name of the objective, and whether higher is better; the sweep's record takes precedence over its jobs'."""
     said = [s.objective for s in summaries if s and s.objective.get("name")]
     name = origin.objective or (str(said[0]["name"]) if said else "objective")
     direction = origin.direction or next((str(o["direction"]) for o in said if o.get("direction")), "")
@@ -161,27 +161,27 @@ def objective(origin: Origin, summaries: list[Summary | None]) -> tuple[str, boo
 
 
 def read_overrides(path: Path, summary: Summary | None) -> list[str]:
-    """What made a job, from Hydra's own record or, without one, from its summary."""
+    """The overrides of a job, from Hydra's record or else from its summary."""
     found = read_yaml(path / ".hydra" / "overrides.yaml")
     overrides = found if isinstance(found, list) else summary.overrides if summary else []
     return [str(o) for o in overrides if not str(o).lstrip("+~").startswith(("hydra.", "hydra/"))]
 
 
 def gates(found: Any) -> list[dict[str, Any]] | None:
-    """The gates of a recipe, as a list, whether the file is one or holds one."""
+    """The gates of a recipe as a list; the file is a list or contains one."""
     if isinstance(found, dict):
         found = next((v for v in (found.get("gates"), found.get("steps")) if isinstance(v, list)), None)
     return [gate for gate in found if isinstance(gate, dict)] or None if isinstance(found, list) else None
 
 
 def best_of(found: Any) -> dict[str, Any] | None:
-    """What a recipe says of its best configuration."""
+    """A recipe's record of its best configuration."""
     best = found.get("best") if isinstance(found, dict) else None
     return best if isinstance(best, dict) and best.get("command") else None
 
 
 def finite(value: Any) -> float | None:
-    """The value as a number, or ``None`` where it is none that is finite; of several, the first."""
+    """The value as a finite number, or ``None``; of several values, the first."""
     if isinstance(value, list) and value:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""The learning curves of a job, thinned to what a picture can show."""
+"""The learning curves of a job, thinned for display."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Curve = list[list[float]]
 def read_curves(path: Path, score: str) -> dict[str, Curve]:
     """Curves of ``score`` and ``loss`` on validation and of ``loss`` in training, over epochs.
 
-    The training loss is the mean over each epoch or, of less than two epochs, since the record before, at the fraction
-    of the epoch where it was made. Lines that were cut short are left out.
+    The training loss is the mean over each epoch or, with fewer than two epochs, since the record before, at its
+    fraction of the epoch. Truncated lines are skipped.
 
     Args:
-        path: of a ``metrics.jsonl``; one that is missing has no curves.
+        path: of a ``metrics.jsonl``; a missing file gives no curves.
         score: name of the metric that steers the run.
     """
     try:
@@ -54,7 +54,7 @@ def records(lines: list[str]) -> list[dict[str, Any]]:
 
 
 def points(found: list[dict[str, Any]], name: str, steps_per_epoch: float) -> Curve:
-    """Epoch and value of a metric, where it is a number."""
+    """Epochs and values of a metric, if they are numbers."""
     return [
         [rounded(r["step"] / max(steps_per_epoch, 1e-9)), rounded(value)]
         for r in found

@@ -1,4 +1,4 @@
-"""Reading files that may be missing or cut short."""
+"""Reads files that may be missing or truncated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, or ``None`` where there is none that can be read."""
+    """The content of a JSON file, or ``None`` if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -16,7 +16,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file, or ``None`` where there is none that can be read."""
+    """The content of a YAML file, or ``None`` if it cannot be read."""
     import yaml
 
     try:

@@ -1,4 +1,4 @@
-"""Which folders below that of a sweep are those of its jobs."""
+"""Finds the folders of the jobs below the folder of a sweep."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DEPTH = 3
 
 
 def job_folders(sweep: Path) -> list[Path]:
-    """The output folders of the jobs, in the order of their numbers; attempts that were set aside are left out."""
+    """The output folders of the jobs, in the order of their numbers, without interrupted attempts."""
     return sorted(_below(sweep, DEPTH), key=lambda path: natural(path.relative_to(sweep).as_posix()))
 
 
 def sweeps_in(folder: Path) -> list[Path]:
-    """The sweeps below a folder that is none itself, the newest last."""
+    """The sweeps below a folder that is not a sweep itself, the newest last."""
     if any((folder / name).exists() for name in RECORDS):
         return []
     below = [p for d in range(1, DEPTH + 1) for name in RECORDS for p in folder.glob("/".join(["*"] * d + [name]))]
@@ -43,7 +43,7 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def set_aside(sweep: Path) -> int:
-    """How many attempts were stopped and begun anew."""
+    """Number of attempts that were interrupted and started again."""
     found = [*sweep.glob("*.interrupted-*"), *sweep.glob("*/*.interrupted-*")]
     return sum(path.is_dir() and bool(SET_ASIDE.search(path.name)) for path in found)
 

@@ -1,8 +1,8 @@
-"""How much of what the jobs differ in is due to each swept key.
+"""Importance: the share of the variance of the jobs' results that is due to each swept key.
 
 Source: Breiman 2001, Machine Learning 45(1), permutation importance; half of it is the total effect of Sobol',
 Gregorutti et al. 2017, Statistics and Computing 27(3).
-Deviation: on jobs that the forest has not seen, so that a key of pure noise gets about nothing.
+Deviation: computed on held-out jobs, so that a key of pure noise gets about zero.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ LEAST = 20
 
 @dataclass
 class Importance:
-    """What a forest of trees has found.
+    """The result of a random forest.
 
     Attributes:
-        shares: the part of the variance of unseen jobs that is due to a key, alone and with others, the largest first;
-            what comes out below zero is noise, and counts as none.
-        explained: the part of the variance of unseen jobs that the forest predicts, at most 1.
-        n: jobs it has learnt from.
-        note: what to keep in mind.
+        shares: the share of the variance of held-out jobs due to a key, alone and with others, the largest first;
+            negative values are noise and count as zero.
+        explained: the share of the variance of held-out jobs that the forest predicts, at most 1.
+        n: number of jobs.
+        note: a caveat.
     """
 
     shares: list[tuple[str, float]]
@@ -38,7 +38,7 @@ class Importance:
 
 
 def importance(sweep: Collected, axes: list[Axis]) -> Importance | None:
-    """The importance of every key, or ``None`` where there is too little to compare."""
+    """The importance of every key, or ``None`` with too few jobs."""
     rows = [i for i, row in enumerate(sweep.rows) if row.counts]
     varying = [axis for axis in axes if len({axis.numbers[i] for i in rows}) > 1]
     if len(rows) < LEAST or not varying:
@@ -67,7 +67,7 @@ def column(axis: Axis, rows: list[int]) -> Any:
 
 
 def held_out(columns: list[Any], y: Any) -> tuple[float, list[float]]:
-    """The share of the variance that is predicted, and what shuffling each key costs of it."""
+    """The predicted share of the variance, and its loss when each key is shuffled."""
     import numpy as np
     from sklearn.ensemble import RandomForestRegressor
 

@@ -1,4 +1,4 @@
-"""Jobs grouped to configurations: those that differ in nothing but their seed are one."""
+"""Groups jobs to configurations: jobs that differ only in their seed are one configuration."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Group:
     """A configuration.
 
     Attributes:
-        values: of the swept keys that are no seeds.
+        values: of the swept keys other than seeds.
         rows: numbers of its jobs in the sweep's list.
-        n: how many jobs it has; one that was typed twice, with the same seed, counts once.
-        measured_on: what its score was measured on, where jobs differ in that: only equals are ranked together.
-        score: mean and interval of the objective over the jobs that had their whole training; ``None`` without any.
+        n: number of jobs; jobs with the same seed count once.
+        measured_on: data and metric of its score, if jobs differ in these: only equal ones are ranked together.
+        score: mean and interval of the objective over the jobs that trained to their end; ``None`` without any.
         best, worst: of these; ``None`` likewise.
-        partial: the best of the jobs that were stopped on the way, where none had its whole training.
+        partial: the best of the interrupted or pruned jobs, if none trained to its end.
         seconds: of training, all jobs together.
-        trivial: the objective of the same answer always; ``None`` where that is not known.
-        rank: 1 for the best of those measured alike, the same for equal means; ``None`` without a whole training.
+        trivial: the objective of the constant prediction; ``None`` if unknown.
+        rank: 1 for the best of those measured alike, equal for equal means; ``None`` if no job trained to its end.
     """
 
     values: dict[str, str]
@@ -42,7 +42,7 @@ class Group:
 
 
 def groups(sweep: Collected) -> list[Group]:
-    """The configurations, the best first, apart for what they were measured on; last those without a whole training."""
+    """The configurations, the best first, separate by data and metric; last those without a completed job."""
     members: dict[tuple[object, ...], list[int]] = {}
     for i, row in enumerate(sweep.rows):
         members.setdefault(identity(row), []).append(i)
@@ -71,20 +71,20 @@ def give_ranks(found: list[Group]) -> None:
 
 
 def best_group(found: list[Group]) -> Group | None:
-    """The best configuration; ``None`` where there is none, or where scores were not all measured alike."""
+    """The best configuration; ``None`` if there is none, or if not all scores were measured alike."""
     whole = [group for group in found if group.score]
     return whole[0] if len({group.measured_on for group in whole}) == 1 else None
 
 
 def identity(row: Row) -> tuple[object, ...]:
-    """What jobs have in common that only repeat each other."""
+    """The key of a configuration: equal for jobs that only repeat each other."""
     return tuple(sorted((k, v) for k, v in pairs(row.overrides).items() if not is_seed(k)))
 
 
 def different(rows: list[Row]) -> list[Row]:
-    """One job for each seed: the others are the same job again, and no evidence of how far it is from chance.
+    """One job per seed: the others are repetitions of the same job, and no further evidence.
 
-    The first that had its whole training stands for them.
+    It is the first one that trained to its end.
     """
     found: dict[tuple[tuple[str, str], ...], Row] = {}
     for row in rows:
@@ -118,7 +118,7 @@ def make_group(sweep: Collected, numbers: list[int]) -> Group:
 
 
 def best_command(sweep: Collected, found: list[Group]) -> str:
-    """The best configuration as a command; without its seed where the mean over several was what won."""
+    """The best configuration as a command; without its seed if it won by the mean over several."""
     best = best_group(found)
     if best is None:
         return ""

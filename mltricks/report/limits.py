@@ -1,4 +1,4 @@
-"""What a setting may be, as the comment beside it in its option's file says: its limits, and whether it is a rate."""
+"""Limits of a setting, and whether its scale is logarithmic, read from the comment in its option's file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ABOVE = re.compile(rf"(>=?) ({NUMBER})")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a number may be.
+    """Limits of a number.
 
     Attributes:
         low, high: the ends.
-        has_low, has_high: whether it may be the end itself.
+        has_low, has_high: whether the end itself is allowed.
         log: whether its own range is searched on a log scale.
-        whole: whether it is an integer; ``None`` where nothing tells.
+        whole: whether it is an integer; ``None`` if unknown.
     """
 
     low: float = -math.inf
@@ -34,7 +34,7 @@ class Limits:
     whole: bool | None = None
 
     def clip(self, value: float, best: float, whole: bool) -> float:
-        """The value within the limits; in the place of an end that is not allowed, nine tenths of the way to it."""
+        """The value clipped to the limits; if the end is not allowed, nine tenths of the way to it."""
         if whole:
             inside = (math.floor(self.low) + (not self.has_low)) if self.low > -math.inf else round(value)
             return max(round(value), inside) if value < best else min(round(value), self.high)
@@ -46,7 +46,7 @@ class Limits:
 
 
 def limits_of(key: str, tried: list[float]) -> Limits:
-    """The limits of a setting; of one that no file explains, the sign that all values tried have."""
+    """The limits of a setting; without a comment in a file, the common sign of all values tried."""
     meaning = meanings(key.partition(".")[0] if "." in key else "").get(key, "")
     domain = parse_comment(meaning)
     log = isinstance(domain, Span) and domain.log
@@ -61,7 +61,7 @@ def limits_of(key: str, tried: list[float]) -> Limits:
 
 @functools.cache
 def meanings(group: str) -> dict[str, str]:
-    """The comments beside the settings of a group, by key; of the first of its options that has one."""
+    """The comments on the settings of a group, by key, from the first option that has one."""
     if not group:
         return {key: text for key, _, text in read_values((conf_dir() / "config.yaml").read_text(), "")}
     found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What a sweep says of itself: ``sweep.json`` of our sweepers, and ``multirun.yaml`` that Hydra writes."""
+"""The sweep's own record: ``sweep.json`` of our sweepers, and Hydra's ``multirun.yaml``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Origin:
     """Where a sweep comes from.
 
     Attributes:
-        command: that started it, to be pasted; empty where nothing tells.
-        sweeper: its name; empty where nothing tells.
-        finished: whether it says so itself; ``None`` where it says nothing.
-        started: ISO time; empty where nothing tells.
-        seconds: it has taken.
-        objective, direction: what is compared, and ``maximize`` or ``minimize``; empty where nothing tells.
+        command: that started it, to paste; empty if unknown.
+        sweeper: its name; empty if unknown.
+        finished: whether the record says so; ``None`` if it says nothing.
+        started: ISO time; empty if unknown.
+        seconds: its duration so far.
+        objective, direction: the compared metric, and ``maximize`` or ``minimize``; empty if unknown.
         swept: keys that were given several values.
-        planned: how many jobs there are to be; ``None`` where that is not known before.
+        planned: number of jobs; ``None`` if not known in advance.
     """
 
     command: str = ""
@@ -41,14 +41,14 @@ class Origin:
 
 
 def read_origin(folder: Path) -> Origin:
-    """What the files of the sweep tell."""
+    """The origin according to the files of the sweep."""
     origin = from_hydra(read_yaml(folder / "multirun.yaml"))
     said = read_json(folder / "sweep.json")
     return with_own(origin, said) if isinstance(said, dict) else origin
 
 
 def with_own(origin: Origin, said: dict[str, Any]) -> Origin:
-    """Let ``sweep.json`` speak where it does."""
+    """Replace values by those of ``sweep.json``, which takes precedence."""
     if isinstance(command := said.get("command"), list) and command:
         origin.command = typed_command([str(word) for word in command])
     objective = said.get("objective") or {}
@@ -65,7 +65,7 @@ def with_own(origin: Origin, said: dict[str, Any]) -> Origin:
 
 
 def from_hydra(multirun: Any) -> Origin:
-    """What Hydra's record of the sweep tells."""
+    """The origin according to Hydra's record."""
     hydra = multirun.get("hydra") if isinstance(multirun, dict) else None
     if not isinstance(hydra, dict):
         return Origin()
@@ -89,7 +89,7 @@ def from_hydra(multirun: Any) -> Origin:
 
 
 def lengths(task: list[str]) -> dict[str, int]:
-    """The keys that were given several values, and how many; 1 where that is not known, as of an interval."""
+    """The keys with several values, and their number; 1 if unknown, as for an interval."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -108,7 +108,7 @@ def lengths(task: list[str]) -> dict[str, int]:
 
 
 def typed_command(words: list[str]) -> str:
-    """The words of a command as a line for the shell, with the program in front where it is missing."""
+    """The words of a command as a shell line, with the program in front if it is missing."""
     has_program = "=" not in words[0] and not words[0].startswith("-")
     return shlex.join(words if has_program else [*PROGRAM, *words])
 

@@ -1,7 +1,7 @@
-"""``sweep.html``: one file that loads nothing, with the data as JSON and a script that draws them.
+"""``sweep.html``: one file that loads nothing else, with the data as JSON and a script that draws them.
 
-The script makes elements and sets their text; nothing of the data is ever read as HTML. The policy in the head lets
-only this script run.
+The script creates elements and sets their text, so data are never parsed as HTML. The content security policy allows
+only this script.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def page(sweep: Collected) -> str:
 
 
 def digest(text: str) -> str:
-    """The hash by which the policy knows a script or a style."""
+    """The hash of a script or style for the content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def as_script(data: Any) -> str:
-    """JSON that can stand inside a script element: nothing in it can end that, whatever the data say."""
+    """JSON for a script element, escaped so that no data can end the element."""
     text = json.dumps(clean(data), separators=(",", ":"), ensure_ascii=False)
     escapes = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
     for character, written in escapes.items():
@@ -60,7 +60,7 @@ def as_script(data: Any) -> str:
 
 
 def clean(value: Any) -> Any:
-    """The value with what JSON does not know replaced by ``null``, and texts for keys."""
+    """The value with everything that JSON cannot hold replaced by ``null``, and keys as text."""
     if isinstance(value, dict):
         return {str(key): clean(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
@@ -71,7 +71,7 @@ def clean(value: Any) -> Any:
 
 
 def payload(sweep: Collected) -> dict[str, Any]:
-    """What the script draws."""
+    """The data that the script draws."""
     found, scales = groups(sweep), axes(sweep)
     best = best_group(found)
     at_edge = edges(sweep, scales, best) if sweep.recipe is None else []  # its jobs ask different questions
@@ -95,7 +95,7 @@ def payload(sweep: Collected) -> dict[str, Any]:
 
 
 def as_group(group: Group) -> dict[str, Any]:
-    """A configuration, its interval only where there is one."""
+    """A configuration, with its interval if there is one."""
     known = group.score is not None and math.isfinite(group.score.low)
     return {
         "values": group.values,
@@ -114,7 +114,7 @@ def as_group(group: Group) -> dict[str, Any]:
 
 
 def job(row: Row) -> dict[str, Any]:
-    """A job as the script needs it."""
+    """A job for the script."""
     return {
         "name": row.name,
         "status": row.status,

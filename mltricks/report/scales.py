@@ -22,9 +22,9 @@ class Axis:
         key: its name.
         kind: ``number`` or ``category``.
         log: whether equal factors are equal distances.
-        numbers: of every job; ``None`` where it was given none. Of a category, its index.
+        numbers: of every job; ``None`` without one. For categories, their indices.
         names: of the categories, in order.
-        seed: whether it only repeats.
+        seed: whether the key is a seed.
     """
 
     key: str
@@ -41,7 +41,7 @@ def axes(sweep: Collected) -> list[Axis]:
 
 
 def make_axis(key: str, values: Sequence[str]) -> Axis:
-    """The axis that fits the values: categories as soon as one is no number."""
+    """The axis for the values: categories if any is not a number."""
     found = [typed(value) for value in values]
     if all(isinstance(v, int | float) and math.isfinite(v) for v, t in zip(found, values, strict=True) if t != ""):
         numbers = [float(v) if not isinstance(v, str) else None for v in found]
@@ -51,7 +51,7 @@ def make_axis(key: str, values: Sequence[str]) -> Axis:
 
 
 def is_log(numbers: Sequence[float]) -> bool:
-    """Whether the numbers are better shown by their logarithms: they span decades, or each is so many times the last.
+    """Whether a logarithmic axis suits the numbers: they span decades, or have equal ratios.
 
     >>> [is_log(n) for n in ([1e-4, 1e-2], [16, 32, 64], [1, 2, 3], [0, 10, 1000], [])]
     [True, True, False, False, False]

@@ -1,4 +1,4 @@
-"""Whether the best lies at the edge of what was tried, and what to try next."""
+"""Warns if the best value is at the edge of the range tried, and proposes the next range."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Edge:
     """A best value at the edge.
 
     Attributes:
-        key: whose.
+        key: of the value.
         side: ``low`` or ``high``.
-        text: what to know.
-        override: the next range to try, to be pasted.
+        text: the warning.
+        override: the next range to try, to paste.
     """
 
     key: str
@@ -34,7 +34,7 @@ class Edge:
 
 
 def edges(sweep: Collected, axes: list[Axis], best: Group | None) -> list[Edge]:
-    """A warning for every number whose best value lies in the outer tenth of those tried, with the next range."""
+    """A warning for every number whose best value is in the outer tenth of the range tried, with the next range."""
     found = [
         edge_of(sweep, axis, best) for axis in axes if best is not None and axis.kind == "number" and not axis.seed
     ]
@@ -65,14 +65,14 @@ def edge_of(sweep: Collected, axis: Axis, best: Group | None) -> Edge | None:
 
 
 def next_range(low: float, high: float, at: float, log: bool) -> tuple[float, float]:
-    """A range as wide as the one tried, with the best in its middle; ends in the key's own unit."""
+    """A range as wide as the one tried, with the best in its middle; its ends are in the key's unit."""
     half = (high - low) / 2
     first, last = at - half, at + half
     return (10**first, 10**last) if log else (first, last)
 
 
 def override(sweep: Collected, key: str, ends: tuple[float, float], count: int, is_integer: bool, log: bool) -> str:
-    """The next range as the sweeper of this sweep takes it: values for a grid, an interval for a study."""
+    """The next range in the syntax of the sweeper: values for a grid, an interval for a study."""
     low, high = ends
     if sweep.origin.sweeper in ("", *LISTED):
         count = min(max(count, 3), 7)
@@ -93,6 +93,6 @@ def scaled(value: float, log: bool) -> float:
 
 
 def shown(value: float) -> str:
-    """Three significant digits, or as many as tell a value from the whole number beside it."""
+    """Three significant digits, or as many as distinguish a value from the nearest whole number."""
     text = f"{value:.3g}"
     return text if value == round(value) or float(text) != round(value) else f"{value:.6g}"

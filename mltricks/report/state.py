@@ -1,4 +1,4 @@
-"""How far a sweep is, and what one should know before believing it."""
+"""The state of a sweep, and warnings about its result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def state(sweep: Collected) -> dict[str, Any]:
 
 
 def warnings(sweep: Collected, found: list[Group], at_edge: list[Edge]) -> list[str]:
-    """What one should know before believing the result, in plain words."""
+    """Warnings about the result."""
     now = state(sweep)
     texts = []
     if not now["finished"]:
@@ -51,7 +51,7 @@ def warnings(sweep: Collected, found: list[Group], at_edge: list[Edge]) -> list[
 
 
 def doubts(sweep: Collected, found: list[Group]) -> list[str]:
-    """Why the first of the list may not be the best."""
+    """Reasons why the first of the list may not be the best."""
     whole = [group for group in found if group.score]
     if not whole:
         return ["No job has a result that can be compared."]
@@ -63,7 +63,7 @@ def doubts(sweep: Collected, found: list[Group]) -> list[str]:
         ]
     best, texts = whole[0], []
     if best.score and best.trivial is not None and sweep.sign * (best.score.mean - best.trivial) <= 0:
-        texts.append(f"The best is no better than the same answer always, which has {best.trivial:.4g}.")
+        texts.append(f"The best is no better than a constant prediction, which has {best.trivial:.4g}.")
     tied = sum(group.rank == 1 for group in whole)
     if tied > 1:
         texts.append(f"{tied} of the {len(whole)} configurations have the same best score: which is best is not known.")
@@ -83,5 +83,5 @@ def doubts(sweep: Collected, found: list[Group]) -> list[str]:
 
 
 def overlap(a: Group, b: Group) -> bool:
-    """Whether two intervals have a part in common."""
+    """Whether two intervals overlap."""
     return a.score is not None and b.score is not None and a.score.low <= b.score.high and b.score.low <= a.score.high

@@ -1,4 +1,4 @@
-"""``sweep.csv``: a row a job, as RFC 4180 has it."""
+"""``sweep.csv``: a row per job, in the format of RFC 4180."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overrides as keys and values: what a job was given, and by which of them the jobs differ."""
+"""Overrides as keys and values, and the keys in which jobs differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def pairs(overrides: Iterable[str]) -> dict[str, str]:
-    """Key and value, as text, of the overrides of one job; those of Hydra itself are left out.
+    """Keys and values, as text, of the overrides of one job, without those of Hydra.
 
     >>> pairs(["optim.lr=1e-3", "+model.width=8", "hydra.job.num=1", "~augment", "technique=[mixup,ema]"])
     {'optim.lr': '1e-3', 'model.width': '8', 'augment': '~', 'technique': '[mixup,ema]'}
@@ -30,14 +30,14 @@ def pairs(overrides: Iterable[str]) -> dict[str, str]:
 
 
 def unquoted(text: str) -> str:
-    """A value without the quotes that Hydra's grammar asks for."""
+    """A value without the quotes of Hydra's grammar."""
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         return text[1:-1].replace("\\" + text[0], text[0])
     return text
 
 
 def typed(text: str) -> int | float | str:
-    """A number where the text is one.
+    """The text as a number if it is one.
 
     >>> [typed(t) for t in ("3", "1e-3", "1.", "true", "nan", "[1,2]")]
     [3, 0.001, 1.0, 'true', 'nan', '[1,2]']
@@ -48,13 +48,13 @@ def typed(text: str) -> int | float | str:
 
 
 def differing(jobs: Sequence[dict[str, str]]) -> list[str]:
-    """The keys that not all jobs have with the same value, in the order in which they are first met."""
+    """The keys whose values differ between jobs, in order of first occurrence."""
     keys = dict.fromkeys(key for job in jobs for key in job)
     return [key for key in keys if len({job.get(key) for job in jobs}) > 1]
 
 
 def is_seed(key: str) -> bool:
-    """Whether a key only repeats a configuration with other random numbers."""
+    """Whether a key is a seed."""
     return key == "seed" or key.endswith(".seed")
 
 
@@ -63,7 +63,7 @@ TRAINED_ON = ("fraction", "limit", "unlabeled_ratio", "drop_last", "download", "
 
 
 def is_measure(key: str) -> bool:
-    """Whether jobs that differ in a key are measured on other data, or by another metric.
+    """Whether a key changes the data or the metric of the score.
 
     >>> [is_measure(k) for k in ("data", "data.path", "objective_metric", "data.fraction", "optim.lr")]
     [True, True, True, False, False]
@@ -73,7 +73,7 @@ def is_measure(key: str) -> bool:
 
 
 def look_up(config: Any, key: str) -> str:
-    """The value at a dotted key of a configuration, as text; ``ABSENT`` where there is none or it is no plain value."""
+    """The value at a dotted key of a configuration, as text; ``ABSENT`` if it is missing or no plain value."""
     for part in key.split("."):
         if not isinstance(config, dict) or part not in config:
             return ABSENT

@@ -1,4 +1,4 @@
-"""Writing both files of a sweep."""
+"""Writes both files of a sweep."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mltricks.process.atomic import write_atomically
 
 
 def write(folder: Path) -> tuple[Path, Path]:
-    """Write ``sweep.csv`` and ``sweep.html`` into the folder of a sweep; their paths.
+    """Write ``sweep.csv`` and ``sweep.html`` into the folder of a sweep; return their paths.
 
     Raises:
         ValueError: there is no such folder, or no job in it.

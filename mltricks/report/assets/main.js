@@ -7,7 +7,7 @@ function header() {
   const parts = [make("h1", {}, `Sweep ${data.title}`), make("p", { class: "sub" }, said.join(" · ")),
     make("div", { class: "cards" }, card(state.finished ? "finished" : "not finished", "state", state.finished ? "finished" : "running"), card(`${state.done} of ${state.total}`, "jobs done"),
       best.said ? card(shown(best.said.objective && best.said.objective.value), `${objective.name} of the configuration kept`) : card(group ? shown(group.mean) + interval : "–", `best ${objective.name}${group && group.n > 1 ? `, mean of ${group.n}` : ""}`),
-      ...(group && known(group.trivial) ? [card(shown(group.trivial), "trivial predictor: the same answer always")] : []),
+      ...(group && known(group.trivial) ? [card(shown(group.trivial), "trivial predictor: a constant prediction")] : []),
       card(String(data.groups.length), data.groups.length === 1 ? "configuration" : "configurations"),
       card(duration(known(state.seconds) ? state.seconds : state.training_seconds), known(state.seconds) ? "wall time" : "training time, all jobs"))];
   const commands = section("commands", "Commands");
