@@ -19,7 +19,7 @@ SHORT = {
     "small_trials": ["--rounds", "1", "--trials", "2", "--epochs", "1"],
     "fused_cells": ["--rounds", "1", "--steps", "2", "--cells", "1"],
     "noop_trials": ["--rounds", "1", "--trials", "2", "4"],
-    "tuners": ["--rounds", "1", "--trials", "2", "--epochs", "1", "--without", "Ray Tune"],
+    "tuners": ["--rounds", "1", "--trials", "2", "--epochs", "1", "--without", "Ray Tune", "mltricks, fuse=false"],
     "kill_resume": ["--trials", "1", "epochs=8"],
 }
 

@@ -101,13 +101,13 @@ def test_random_jobs_are_what_hydra_composes(hydra: Any) -> None:
     cfg = master(hydra)
     composer, rng = Composer(hydra.config_loader, cfg), random.Random(0)
     outcomes = []
-    for num in range(70):
+    for num in range(40):
         job = [*rng.sample(CHOICES, rng.randint(0, 2)), *rng.sample(VALUES, rng.randint(0, 4))]
         job += rng.sample(OWN, 1) if num % 7 == 0 else []
         rng.shuffle(job)
         outcomes.append(check_equal(hydra, cfg, composer, num, job))
-    assert outcomes.count("equal") > 30
-    assert outcomes.count("refused") > 3
+    assert outcomes.count("equal") > 15
+    assert outcomes.count("refused") > 1
 
 
 @pytest.mark.parametrize("value", VALUES)
