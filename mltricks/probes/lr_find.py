@@ -52,10 +52,10 @@ class Reading:
         lowest: the lowest smoothed loss.
         noise: standard deviation of a loss from update to update, in the first quarter.
         moved: whether the loss fell by more than noise.
-        steepest: rate at which the smoothed loss falls fastest with the logarithm of the rate, after ``starts``.
+        steepest: rate at which the smoothed loss falls fastest with the logarithm of the rate, from ``starts`` on.
         tenth: a tenth of the rate of the lowest smoothed loss.
         suggestion: the smaller of the two, if the loss moved.
-        starts: rate after which the loss stays below nine tenths of its fall.
+        starts: rate from which on the loss has made at least a tenth of its fall.
         breaks: rate of the lowest loss: beyond it the loss rises.
     """
 
