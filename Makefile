@@ -1,6 +1,7 @@
 # make train   train on the embedded default; everything needed is installed into $(VENV) first
 # make test    the whole suite
 # make test-gpu   the tests that say something about CUDA, on the GPU (16 cores, one GPU); a line for each as it ends
+# make test-simulated   the same on a simulated accelerator: tensors on the wrong device show without a GPU
 # make allpairs   every pair of techniques, and every technique on every kind of input; ends with a report
 # make catalogue   write docs/catalogue.md from the options' own cards
 # make lint    style and types
@@ -13,7 +14,7 @@ WORKERS ?= 2
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 RUN = $(VENV)/bin/python -m
 
-.PHONY: train test test-gpu allpairs catalogue lint
+.PHONY: train test test-gpu test-simulated allpairs catalogue lint
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.installed
@@ -25,6 +26,9 @@ test: $(VENV)/.installed-test
 
 test-gpu: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(RUN) pytest --device cuda -n 16 --dist worksteal -vv $(ARGS)
+
+test-simulated: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(RUN) pytest --device simulated -n $(WORKERS) $(ARGS)
 
 allpairs: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(RUN) pytest -m allpairs -n $(WORKERS) tests/test_pairs.py tests/test_kinds.py $(ARGS)

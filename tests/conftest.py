@@ -22,12 +22,14 @@ EXACT: list[str] = []
 """Overrides under which equal means equal bit for bit; ``deterministic=true`` with ``--device cuda``."""
 TINY = ["data.limit=320", "batch_size=32", "model.width=4", "plots=false", "progress=none"]
 """Ten steps an epoch, a second a run; ``EXACT`` is a part of them."""
-CPU_ONLY = """ablation benchmarks cards cli compose_patch config data golden grid hyper launcher leave libraries
-observers other_launchers packaging postgres pruners readme recipe replicates rooms samplers shorthand slips slots
-space statistics stock_sweepers study study_kill study_searchers sweep_browser sweep_page threads trust values wandb
-wandb_sweep"""
-"""Test modules that say nothing about CUDA: configuration, sweeps as folders and processes, pages, the data, and the
-losses that were recorded on a CPU. ``--device cuda`` leaves them out, as it does tests marked ``cpu``."""
+CPU_ONLY = """ablation benchmarks cards cli compose_patch config data fused_node golden grid hyper launcher leave
+libraries observers other_launchers packaging postgres pruners readme recipe replicates rooms samplers shorthand slips
+slots space statistics stock_sweepers study study_kill study_searchers sweep_browser sweep_page threads trust values
+wandb wandb_sweep"""
+"""Test modules that say nothing about CUDA: configuration, sweeps as folders and processes, pages, the data, the losses
+that were recorded on a CPU, and its kernels. Other devices leave them out, as they do tests marked ``cpu``."""
+IN_PROCESSES = "kill"
+"""Test modules that compare a run in this process with one in another, which has no simulated device."""
 
 
 def fitting(shared: Sequence[str], overrides: Sequence[str]) -> list[str]:
@@ -38,7 +40,9 @@ def fitting(shared: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", choices=["cpu", "cuda"], default="cpu", help="what device=auto finds in every test")
+    parser.addoption(
+        "--device", choices=["cpu", "cuda", "simulated"], default="cpu", help="what device=auto finds in every test"
+    )
     parser.addoption("--pairs-shard", type=int, default=0, help="which part of all pairs of options has its turn")
 
 
@@ -46,24 +50,32 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let this process and those that tests start see the chosen device, and import this clone."""
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-    if config.getoption("device") == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif not torch.cuda.is_available():
+    device = config.getoption("device")
+    if device == "cuda" and not torch.cuda.is_available():
         raise pytest.UsageError("--device cuda: there is no CUDA device here")
-    else:
+    if device == "cuda":
         EXACT.append("deterministic=true")
         TINY.extend(EXACT)
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if device == "simulated":
+        import simulated_device
+
+        simulated_device.install()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Count what says nothing about the chosen device as deselected."""
-    modules = {f"test_{name}" for name in CPU_ONLY.split()}
-    if config.getoption("device") == "cuda":
-        left_out = {item for item in items if item.get_closest_marker("cpu") or item.path.stem in modules}
-    else:
-        left_out = {item for item in items if item.get_closest_marker("gpu")}
+    """Count what says nothing about the chosen device, or cannot run on it, as deselected."""
+    device = config.getoption("device")
+    marks = {"cpu": ["gpu"], "cuda": ["cpu"], "simulated": ["cpu", "gpu", "inductor"]}[device]
+    names = {"cpu": "", "cuda": CPU_ONLY, "simulated": f"{CPU_ONLY} {IN_PROCESSES}"}[device].split()
+    left_out = {item for item in items if item.path.stem.removeprefix("test_") in names}
+    left_out |= {item for item in items if any(item.get_closest_marker(mark) for mark in marks)}
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=list(left_out))
+    for item in items:
+        if item.get_closest_marker("inductor"):
+            item.add_marker(pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated"))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

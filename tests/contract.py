@@ -26,9 +26,6 @@ from mltricks.state import State, leaves, reseed_step
 
 SMALL = ["data.limit=320", "batch_size=16", "model.width=4", "epochs=4", "optim.lr=3e-3", *EXACT]
 
-INDUCTOR = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-"""For tests that compile: Inductor of torch 2.11 uses it on CUDA, and a warning as an error fails the compilation."""
-
 PAIRS_A_RUN = 100
 """Pairs that one run of the suite tries; the others have their turn in other runs, or in ``pytest -m allpairs``."""
 

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 from conftest import EXACT
-from contract import INDUCTOR, advance, largest_difference, make
+from contract import advance, largest_difference, make
 
 import mltricks
 from mltricks.build import build
@@ -25,7 +25,7 @@ def test_traced_state_equals_eager(optim: str) -> None:
     assert largest_difference(eager.state, traced.state) < 1e-4
 
 
-@INDUCTOR
+@pytest.mark.inductor
 @pytest.mark.slow
 def test_compiled_draws_what_eager_draws() -> None:
     eager, compiled = make("technique=[mixup,ema]"), make("technique=[mixup,ema]", "engine=compile")

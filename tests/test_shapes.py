@@ -93,6 +93,7 @@ def test_traced_equals_eager_and_keeps_one_recording_a_shape(normal: list[str]) 
 
 
 @pytest.mark.slow
+@pytest.mark.inductor
 def test_compiled_equals_eager() -> None:
     eager, compiled = growing(), growing("engine=compile")
     assert advance(compiled, 14) == pytest.approx(advance(eager, 14), abs=1e-5)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from conftest import EXACT
-from contract import INDUCTOR, advance, largest_difference
+from contract import advance, largest_difference
 from torch import Tensor
 
 import mltricks
@@ -152,7 +152,7 @@ def test_a_stack_of_one_kind_is_traced_once() -> None:
     assert len(second.step.graphs) == 1
 
 
-@INDUCTOR
+@pytest.mark.inductor
 @pytest.mark.slow
 def test_compiled_stack_is_the_runs_alone() -> None:
     cfgs = configurations([*MLP, "engine=compile"], *rates(2, True))
