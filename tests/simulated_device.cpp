@@ -169,16 +169,6 @@ Tensor& set_whole_storage(Tensor& t, at::Storage storage) {
 }
 
 at::Scalar item(const Tensor& t) { return on_cpu(t).item(); }
-Tensor as_strided(const Tensor& t, IntArrayRef size, IntArrayRef stride, std::optional<int64_t> offset) {
-  return at::native::as_strided_tensorimpl(t, size, stride, offset);
-}
-Tensor view(const Tensor& t, IntArrayRef size) { return at::native::view(t, size); }
-Tensor reshape_alias(const Tensor& t, IntArrayRef size, IntArrayRef stride) {
-  return at::native::_reshape_alias(t, size, stride);
-}
-Tensor unfold(const Tensor& t, int64_t dim, int64_t size, int64_t step) {
-  return at::native::unfold(t, dim, size, step);
-}
 
 // ---- operations that the fallback gets wrong ----
 
@@ -271,10 +261,10 @@ void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("empty.memory_format", &empty);
   m.impl("empty_strided", &empty_strided);
-  m.impl("as_strided", &as_strided);
-  m.impl("view", &view);
-  m.impl("_reshape_alias", &reshape_alias);
-  m.impl("unfold", &unfold);
+  m.impl("as_strided", TORCH_FN(at::native::as_strided_tensorimpl));
+  m.impl("view", TORCH_FN(at::native::view));
+  m.impl("_reshape_alias", TORCH_FN(at::native::_reshape_alias));
+  m.impl("unfold", TORCH_FN(at::native::unfold));
   m.impl("resize_", &resize);
   m.impl("set_.source_Storage", &set_whole_storage);
   m.impl("set_.source_Storage_storage_offset", &set_storage);
