@@ -1,6 +1,6 @@
 # make train   train on the embedded default; everything needed is installed into $(VENV) first
 # make test    the whole suite
-# make test-gpu   the tests that say something about CUDA, on the GPU (16 cores, one GPU); a line for each as it ends
+# make test-gpu   the tests that say something about CUDA, on the GPU (16 cores, one GPU); failures.txt names what fails
 # make test-simulated   the same on a simulated accelerator: tensors on the wrong device show without a GPU
 # make allpairs   every pair of techniques, and every technique on every kind of input; ends with a report
 # make catalogue   write docs/catalogue.md from the options' own cards
@@ -25,7 +25,7 @@ test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-gpu: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(RUN) pytest --device cuda -n 16 --dist worksteal -vv $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) pytest --device cuda -n 16 --dist worksteal -vv --failures failures.txt $(ARGS)
 
 test-simulated: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(RUN) pytest --device simulated -n $(WORKERS) $(ARGS)

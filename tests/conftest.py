@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import mltricks
+from mltricks.process.device import set_arithmetic
 from mltricks.summary import Summary
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -43,6 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--device", choices=["cpu", "cuda", "simulated"], default="cpu", help="what device=auto finds in every test"
     )
+    parser.addoption("--failures", type=Path, help="file that names each failing test, with its error, as it ends")
     parser.addoption("--pairs-shard", type=int, default=0, help="which part of all pairs of options has its turn")
 
 
@@ -62,6 +64,24 @@ def pytest_configure(config: pytest.Config) -> None:
         import simulated_device
 
         simulated_device.install()
+    failures = config.getoption("failures")
+    if failures is not None and not hasattr(config, "workerinput"):  # the workers of xdist report to their parent
+        failures.write_text("")
+        config.pluginmanager.register(Failures(failures.absolute()))
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Name each failing test as it ends, as pytest does only at the end of a run, which a time limit may cut off."""
+
+    path: Path
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            message = str(crash.message if crash else report.longrepr).strip().partition("\n")[0]
+            with self.path.open("a") as file:
+                file.write(f"{report.nodeid}  {message}\n")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -103,6 +123,12 @@ class Outcome:
 def one_thread() -> None:
     """Sums are split the same way on every machine, and tests may run side by side."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def same_arithmetic() -> None:
+    """Every test begins with the same kernels, whatever the test before it has set."""
+    set_arithmetic(deterministic=bool(EXACT), tf32="auto")
 
 
 def command_environment(**changes: str) -> dict[str, str]:
