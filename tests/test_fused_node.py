@@ -78,6 +78,7 @@ def test_what_comes_after_the_update_sees_its_result(technique: str) -> None:
     )
 
 
+@pytest.mark.cpu  # the kernel is the CPU's; on CUDA a product in a stack has other float16 roundings than one alone
 def test_a_step_that_may_be_undone_is_the_same_alone_and_stacked() -> None:
     """In half precision any rounding grows: the arithmetic of the update has to be the same."""
     shared = [*WIDE, "optim=adamw", "precision=fp16"]
