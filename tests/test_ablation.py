@@ -34,7 +34,7 @@ def test_the_arms_of_every_mode() -> None:
     assert distinct(comparisons("drop", parts)) == [("ema", "sam"), parts, ("mixup", "sam"), ("mixup", "ema")]
     assert distinct(comparisons("add", parts)) == [(), ("mixup",), ("ema",), ("sam",)]
     every = comparisons("all", parts)
-    assert every[-1] == Comparison("the full stack", parts, ())
+    assert every[-1] == Comparison("all together", parts, ())
     assert len(distinct(every)) == 1 + 3 + 3 + 1
     assert distinct(comparisons("all", ("ema",))) == [(), ("ema",)], "one part: alone and left out are the same"
 
@@ -210,9 +210,9 @@ def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
     assert list(arms) == [
         "label_smoothing alone",
         "clip_norm alone",
-        "label_smoothing in the full stack",
-        "clip_norm in the full stack",
-        "the full stack",
+        "label_smoothing with all others",
+        "clip_norm with all others",
+        "all together",
     ]
     summaries = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("sweep/*/summary.json"))]
     seeds = [o for s in summaries for o in s["overrides"] if o.startswith("seed=")]
@@ -230,7 +230,7 @@ def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
 
     assert (found["metric"], found["chosen_by"]) == ("test/accuracy", "val/accuracy")
     assert any(s["test"]["accuracy"] != s["objective"]["value"] for s in summaries), "else this tests nothing"
-    both = arms["the full stack"]
+    both = arms["all together"]
     assert both["difference"] == pytest.approx(mean_of("label_smoothing,clip_norm") - mean_of(""))
     assert (both["n"], both["mean"]) == (2, pytest.approx(mean_of("label_smoothing,clip_norm")))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/summary.json")}

@@ -11,7 +11,7 @@ from mltricks.config.overrides import TECHNIQUE_GROUPS, choices, parse
 
 Mode = Literal["drop", "add", "all", "select"]
 Arm = tuple[str, ...]
-"""The names of the parts that an arm has, in the order of the list."""
+"""The parts (techniques or ``augment=X``) that an arm is trained with, in the order of the command."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Comparison:
     """Two arms that differ in one part, or in all.
 
     Attributes:
-        name: what is compared, as ``mixup`` or ``full stack``.
-        treated: the arm that has it.
-        control: the arm that does not.
+        name: what is compared, as ``mixup alone`` or ``all together``.
+        treated: the arm with it.
+        control: the arm without it.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Design:
     """The parsed command of an ablation.
 
     Attributes:
-        parts: what can be left out: the techniques of the list, and ``augment=X`` and ``regularizer=X`` if typed.
+        parts: what can be left out: each technique of the list, and ``augment=X`` and ``regularizer=X`` if typed.
         fixed: the other overrides, which every arm has.
         base_seed: the first of the paired seeds.
         brings: the techniques that each part brings into the list.
@@ -46,7 +46,7 @@ class Design:
     brings: dict[str, frozenset[str]]
 
     def overrides(self, arm: Arm) -> list[str]:
-        """The overrides of an arm, without its seed. Settings of techniques that it does not have are left out."""
+        """The overrides of an arm, without its seed and without settings of techniques that it does not have."""
         lost = self.missing(arm)
         kept = [text for text in self.fixed if not is_setting_of(text, lost)]
         techniques = [part for part in arm if "=" not in part]
@@ -54,7 +54,7 @@ class Design:
         return [*groups, f"technique=[{','.join(techniques)}]", *kept]
 
     def missing(self, arm: Arm) -> frozenset[str]:
-        """The techniques of the full list that an arm does not have."""
+        """The techniques of the command that an arm does not have."""
         present = frozenset[str]().union(*(self.brings[part] for part in arm))
         return frozenset[str]().union(*self.brings.values()) - present
 
@@ -73,7 +73,7 @@ def read_design(arguments: Sequence[str], folders: Sequence[Path]) -> Design:
     """Parse a command.
 
     Args:
-        arguments: the overrides typed.
+        arguments: the overrides of the command.
         folders: folders of options: ``conf`` and the user's own.
 
     Raises:
@@ -118,13 +118,13 @@ def comparisons(mode: Mode, parts: tuple[str, ...]) -> list[Comparison]:
     >>> [(c.treated, c.control) for c in comparisons("add", ("a", "b"))]
     [(('a',), ()), (('b',), ())]
     """
-    dropped = [Comparison(f"{p} in the full stack", parts, tuple(q for q in parts if q != p)) for p in parts]
+    dropped = [Comparison(f"{p} with all others", parts, tuple(q for q in parts if q != p)) for p in parts]
     added = [Comparison(f"{p} alone", (p,), ()) for p in parts]
     if mode == "drop":
         return dropped
     if mode == "add":
         return added
-    whole = [Comparison("the full stack", parts, ())] if len(parts) > 1 else []
+    whole = [Comparison("all together", parts, ())] if len(parts) > 1 else []
     return [*added, *(dropped if len(parts) > 1 else []), *whole]
 
 

@@ -13,7 +13,7 @@ from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.statistics import Interval, holm, mean_interval, paired_interval, paired_p_value, seeds_to_settle
 
 Results = Mapping[Arm, Mapping[int, Outcome]]
-"""Of every arm, by seed."""
+"""The outcomes of every arm, by seed."""
 DONE = ("completed", "stopped_early")
 
 
@@ -23,18 +23,18 @@ class Effect:
 
     Attributes:
         name: what is compared.
-        overrides: of the treated arm.
-        n: seeds that both arms finished.
-        lost: seeds that only one arm finished, or none.
-        mean, interval: of the treated arm.
-        difference, difference_interval: paired; ``None`` with fewer than two pairs.
+        overrides: the overrides of the treated arm.
+        n: number of seeds that both arms finished.
+        lost: number of seeds that one or both arms did not finish.
+        mean, interval: mean of the treated arm, and its interval.
+        difference, difference_interval: mean paired difference, and its interval; ``None`` with fewer than two pairs.
         cost_ratio: seconds per run of the treated arm divided by those of the control; ``None`` if they were not run in
             the same way.
         verdict: ``helps``, ``hurts``, ``no evidence at n=...``, or ``too few pairs``; of this comparison alone.
         seeds_to_settle: number of pairs that would make the interval exclude zero if mean and spread stayed the same;
             ``None`` if it does already, or never would.
         p_value: of the paired t-test, two-sided; ``None`` with fewer than two pairs.
-        p_holm, verdict_of_all: the same, corrected for all comparisons of the ablation.
+        p_holm, verdict_of_all: p-value and verdict, corrected for all comparisons of the ablation.
     """
 
     name: str
@@ -62,7 +62,7 @@ def effect(
 
     Args:
         compared: the two arms.
-        overrides: of the treated arm, for the record.
+        overrides: the overrides of the treated arm.
         results: the outcomes of all arms.
         higher_is_better: direction of the metric.
         level: confidence of the intervals.
@@ -96,10 +96,10 @@ def effect(
 
 
 def of_all(effects: Sequence[Effect], level: float) -> list[Effect]:
-    """The effects with simultaneous verdicts, by Holm's correction.
+    """The effects, with p-values and verdicts corrected for all of them at once by Holm's method.
 
     Args:
-        effects: of one ablation, each with its own verdict.
+        effects: all effects of one ablation, not yet corrected.
         level: confidence level: the probability that all simultaneous verdicts are true is at least this.
     """
     known = [e for e in effects if e.p_value is not None]
@@ -113,12 +113,12 @@ def of_all(effects: Sequence[Effect], level: float) -> list[Effect]:
 
 
 def values(outcomes: Mapping[int, Outcome]) -> dict[int, float]:
-    """The validation objective of every completed seed, by which choices are made."""
+    """The validation objective of every completed seed; tuning and selection use it."""
     return finite({seed: o.summary.objective.get("value") for seed, o in outcomes.items() if o.summary.status in DONE})
 
 
 def tested(outcomes: Mapping[int, Outcome]) -> dict[int, float]:
-    """The same metric on the test split, by which arms are judged: it has chosen no epoch and no setting."""
+    """The same metric on the test split; verdicts use it, because no epoch or setting was chosen by it."""
     return finite({seed: test_value(o.summary) for seed, o in outcomes.items() if o.summary.status in DONE})
 
 

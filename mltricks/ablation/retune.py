@@ -1,6 +1,6 @@
-"""The candidate values of an arm's retuned settings.
+"""The candidate values of the settings that are tuned for each arm (``retune``).
 
-Source: Sobol 1967; one setting is spread evenly, several by a scrambled Sobol sequence.
+Source: Sobol 1967. The values of one setting are evenly spaced; those of several are a scrambled Sobol sequence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mltricks.sweep.ranges import Domain, Span
 from mltricks.sweep.space import Space, read_space
 
 Points = Callable[[Arm], list[list[str]]]
-"""The points of an arm, each a list of overrides."""
+"""A function from an arm to its candidate points, each a list of overrides."""
 
 
 def points_of(design: Design, retune: Sequence[str], count: int, place: Any) -> Points:
@@ -23,7 +23,7 @@ def points_of(design: Design, retune: Sequence[str], count: int, place: Any) -> 
     Args:
         design: the parsed command.
         retune: keys of the settings.
-        count: points, besides the configured one.
+        count: number of points, besides the configured one.
         place: where the sweep runs.
 
     Returns:
@@ -46,10 +46,10 @@ def points_of(design: Design, retune: Sequence[str], count: int, place: Any) -> 
 
 
 def space_of(job: list[str], place: Any, keys: list[str]) -> Space:
-    """The ranges of the settings of an arm.
+    """The spans of the settings of an arm.
 
     Raises:
-        ValueError: as ``read_space``, with the name of this sweeper's setting.
+        ValueError: as ``read_space``, with this sweeper's name for the setting (``retune``).
     """
     try:
         return read_space(job, place, keys)
@@ -60,7 +60,7 @@ def space_of(job: list[str], place: Any, keys: list[str]) -> Space:
 
 
 def pick(at: dict[str, float], name: str, domain: Domain) -> str:
-    """The value of a setting at its relative position."""
+    """The value of a setting at a relative position in its span."""
     return value_at(domain, at[name])
 
 

@@ -1,4 +1,4 @@
-"""Runs the arms: a numbered job for every arm and seed, each run once, and a search of the settings for every arm."""
+"""Runs the arms: one numbered job per arm and seed, each run once, and a search of the retuned settings per arm."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ArmRuns:
     Args:
         sweep: launches jobs.
         design: the parsed command.
-        points: candidates of an arm, each a list of overrides; a single candidate is not searched.
-        tuning_seed: of the search; not one of the paired seeds, so that no arm is judged by the seed that tuned it.
+        points: gives the candidates of an arm, each a list of overrides; a single one is not searched.
+        tuning_seed: seed of the search, none of the paired seeds, so that no arm is judged by the seed that tuned it.
     """
 
     def __init__(self, sweep: Sweep, design: Design, points: Points, tuning_seed: int):
@@ -69,8 +69,8 @@ def best_point(tried: Sequence[tuple[Sequence[str], Outcome]]) -> Sequence[str]:
     if not done:
         first = tried[0][1]
         raise ValueError(
-            f"none of the {len(tried)} points tried came to its end; {first.folder}: "
-            f"{first.summary.error or first.summary.status}. Mend that, or type another range with retune."
+            f"none of the {len(tried)} points tried completed; {first.folder}: "
+            f"{first.summary.error or first.summary.status}. Fix that, or type another span with retune."
         )
     sign = 1 if done[0][1].get("direction") == "maximize" else -1
     return max(done, key=lambda entry: sign * entry[0])[2]

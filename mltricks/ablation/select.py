@@ -1,4 +1,4 @@
-"""Greedy growth of the best list of techniques: candidates race in rounds; a winner must beat the current list.
+"""Greedy forward selection of techniques: the candidates race in rounds, and a winner must beat the current list.
 
 Source: Maron and Moore, "Hoeffding Races", NeurIPS 1994; with paired t-intervals instead of Hoeffding's bound.
 """
@@ -20,14 +20,14 @@ def grow(
     """Add one part after another as long as one helps.
 
     Args:
-        runs: of the arms.
+        runs: launches the arms.
         parts: candidates, in the order of the list.
         seeds: the paired seeds.
         first: number of seeds of every candidate before any is dropped.
         level: confidence of a decision.
 
     Returns:
-        One entry per round: ``chosen``, the list after it; ``candidates``; ``raced``, the number of seeds of each.
+        One entry per round: ``chosen``, the list after the round; ``candidates``; ``raced``, the seeds used by each.
     """
     chosen: Arm = ()
     rounds: list[dict[str, object]] = []
@@ -68,7 +68,7 @@ def race(
 def gain(runs: ArmRuns, arm: Arm, other: Arm, level: float) -> tuple[float, float]:
     """The interval of the gain of one arm over another, on their common seeds; positive is better.
 
-    It is unbounded with fewer than two pairs, and if all differences are equal, so that their spread is unknown.
+    It is unbounded with fewer than two pairs, or if all differences are equal, since their spread is then unknown.
     """
     a, b = values(runs.results[arm]), values(runs.results[other])
     seeds = sorted(a.keys() & b.keys())

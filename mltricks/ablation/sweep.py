@@ -25,7 +25,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     """Run every arm with every seed, and report the effects.
 
     Args:
-        settings: of ``conf/hydra/sweeper/ablation.yaml``.
+        settings: the settings of ``conf/hydra/sweeper/ablation.yaml``.
         place: where the sweep runs.
         arguments: the overrides of the command.
 
@@ -52,7 +52,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
 
 
 def steps_of(rounds: Sequence[dict[str, Any]]) -> list[Comparison]:
-    """The comparisons of every candidate of every round with the list of that round."""
+    """The comparisons of ``mode=select``: in each round, every candidate against the list of that round."""
     before: Arm = ()
     found = []
     for entry in rounds:

@@ -18,15 +18,15 @@ def say(
     """Print a line per comparison, and the resulting command."""
     percent = f"{100 * settings['level']:g} %"
     width = max(len(found.name) for found in effects)
-    of_all = f"of all {len(effects)} at once"
-    print(f"{'':{width}} {'with-without':>12}  {percent + ' interval':22} {'cost':>6}  {of_all:20}  this one alone")
+    of_all = f"corrected for {len(effects)}"
+    print(f"{'':{width}} {'with-without':>12}  {percent + ' interval':22} {'cost':>6}  {of_all:20}  uncorrected")
     for found in effects:
         print(line(found, width))
-    print("Judged on the test split, which has chosen nothing: validation chose the epochs and what was retuned.")
+    print("Differences are measured on the test split; the validation split chose the epochs and the retuned settings.")
     if len(effects) > 1:
         print(
-            "Intervals and the last verdict stand for one comparison each; the first verdict is corrected for "
-            f"{len(effects)} (Holm)."
+            f"The first verdict is corrected for all {len(effects)} comparisons (Holm); the interval and the last "
+            "verdict are for one comparison alone."
         )
     if rounds:
         chosen: Arm = tuple(rounds[-1]["chosen"])

@@ -1,1 +1,1 @@
-"""The seven steps of tuning with few GPUs: one file a step."""
+"""The sweeper ``recipe``: seven steps of tuning with few GPUs, one file per step."""

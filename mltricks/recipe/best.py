@@ -11,7 +11,7 @@ from mltricks.process.atomic import write_atomically
 from mltricks.sweep.outcome import Outcome
 
 PLACE = Path("conf/experiment/best.yaml")
-"""In the sweep's folder; ``--config-dir FOLDER/conf experiment=best`` runs it."""
+"""The ``experiment`` option, in the sweep's folder; run it with ``--config-dir FOLDER/conf experiment=best``."""
 
 
 def command(overrides: Sequence[str], options: Sequence[str] = ()) -> str:
@@ -27,9 +27,9 @@ def experiment(overrides: Sequence[str], groups: Sequence[str], header: Sequence
     """The overrides of a command as the text of an ``experiment`` option.
 
     Args:
-        overrides: of the command.
+        overrides: the overrides of the command.
         groups: names of configuration groups.
-        header: lines of comment.
+        header: lines of the comment at the top.
     """
     from omegaconf import OmegaConf
 
@@ -74,16 +74,16 @@ def write_best(folder: Path, overrides: Sequence[str], groups: Sequence[str], ou
     """Write the experiment; return the record of the best configuration for ``recipe.json``.
 
     Args:
-        folder: of the sweep.
-        overrides: of the best run.
+        folder: the sweep's folder.
+        overrides: the overrides of the best run.
         groups: names of configuration groups.
-        outcome: of that run.
+        outcome: the outcome of the best run.
     """
     objective = outcome.summary.objective
     tested = ", ".join(f"{name} {value:.4f}" for name, value in outcome.summary.test.items())
     use = command(["experiment=best"], ["--config-dir", str((folder / PLACE).parent.parent)])
     header = [
-        "What the seven steps of tuning ended with",
+        "The best configuration that the recipe (seven steps of tuning) found",
         use,
         f"Result: {objective['name']} {objective['value']:.4f}; test {tested}; job {outcome.num}",
     ]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SHARES = {"overfit": 0.10, "rates": 0.10, "coarse": 0.25, "refine": 0.25, "again": 0.15}
-"""Of the whole budget, at most; the final run has the rest, 0.15 and whatever the steps leave."""
+"""The largest fraction of the budget that a step may use; the final run gets the rest, at least 0.15."""
 
 
 @dataclass
 class Budget:
-    """The budget: the total, and what has been spent.
+    """The training budget, and how much of it has been used.
 
     Args:
         epochs: total passes over the training split, > 0.

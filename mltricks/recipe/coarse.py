@@ -14,7 +14,7 @@ from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.ranges import Span
 
 COUNTED = ("batch_size", "epochs", "max_steps", "data.", "sampler.", "scheduler.", "early_stopping.")
-"""Settings that are not searched: the budget is counted in them, or the recipe chooses them."""
+"""Keys that cannot be searched: the budget is counted in them, or the recipe chooses them."""
 RATE, DECAY = "optim.lr", "optim.weight_decay"
 
 
@@ -22,12 +22,12 @@ def domains_of(tuner: Tuner, rates: Span, compositions: Any) -> Domains:
     """The search space: the learning rate, the weight decay unless it was typed, and the keys of ``tune``.
 
     Args:
-        tuner: of the recipe.
-        rates: the range that step 3 found.
-        compositions: configurations with the ranges that their options name.
+        tuner: the state of the recipe.
+        rates: the span of learning rates that step 3 found.
+        compositions: configurations, with the spans from the files of their options.
 
     Raises:
-        ValueError: a key of ``tune`` is no setting or has no range.
+        ValueError: a key of ``tune`` does not exist, cannot be searched, or has no range in its option's file.
     """
     composed = compositions[tuple(tuner.base)]
     domains: Domains = {RATE: rates}
@@ -37,11 +37,13 @@ def domains_of(tuner: Tuner, rates: Span, compositions: Any) -> Domains:
     for key in tuner.settings["tune"]:
         if key.startswith(COUNTED):
             raise ValueError(
-                f"tune=[{key}]: {key} changes what an epoch is or how long a trial takes, and the recipe counts in "
-                "epochs. Type a value for it, or hydra/sweeper=study."
+                f"tune=[{key}]: the recipe cannot search {key}: it changes the length of an epoch or of a trial, and "
+                "the budget is counted in epochs. Type one value for it, or search it with hydra/sweeper=study."
             )
         if key not in (RATE, DECAY) and not composed.has(key):
-            raise ValueError(f"tune=[{key}]: there is no such setting. With a range: {', '.join(composed.ranges)}.")
+            raise ValueError(
+                f"tune=[{key}]: there is no setting {key}. Settings that have a range: {', '.join(composed.ranges)}."
+            )
         if key != RATE:
             domains[key] = composed.range_of(key)[0]
     return domains
@@ -57,7 +59,7 @@ def search_coarsely(tuner: Tuner, domains: Domains, ignorant_loss: float) -> tup
     """Train at random points; return the best.
 
     Args:
-        tuner: of the recipe.
+        tuner: the state of the recipe.
         domains: the search space.
         ignorant_loss: loss of a constant prediction.
 
@@ -85,14 +87,13 @@ def gate_of(
     ignorant_loss: float,
     floor: Floor,
 ) -> Gate:
-    """The gate: did any trial learn something?"""
+    """The gate: it passes if the best trial beats a constant prediction."""
     ended = [outcome for outcome in outcomes if is_finite(outcome)]
     evidence: dict[str, Any] = {"trials": len(outcomes), "ended": len(ended)}
     if best is None:
-        why = next((o.summary.error for o in outcomes if o.summary.error), "no trial ended")
-        return Gate(
-            4, "coarse search", "fail", f"none ended: {why}", evidence, "Mend the error, or give a lower range."
-        )
+        why = next((o.summary.error for o in outcomes if o.summary.error), "none has a finite objective")
+        advice = "Fix the error; against divergence, add technique=clip_norm."
+        return Gate(4, "coarse search", "fail", f"no trial completed: {why}", evidence, advice)
     point = points[outcomes.index(best)]
     objective = best.summary.objective
     at_edge = edges(domains, point)
@@ -109,9 +110,13 @@ def gate_of(
     shown = ", ".join(f"{key}={text(value)}" for key, value in point.items())
     reason = f"best {objective['name']} {objective['value']:.4g} with {shown}; {len(outcomes) - len(ended)} diverged."
     curve = scores_over_rates(points, outcomes)
-    advice = f"The best lies at the edge of {', '.join(at_edge)}: the next search opens it." if at_edge else ""
+    advice = (
+        f"The best point is at the edge of the span of {', '.join(at_edge)}: the next search widens it."
+        if at_edge
+        else ""
+    )
     if why := why_nothing_is_learnt(best, ignorant_loss, floor):
-        advice = "Look at the data and their targets: are they shuffled against each other? More epochs may help too."
+        advice = "Check that every input has its own target. A larger recipe.budget_epochs may help too."
         return Gate(4, "coarse search", "fail", f"{reason} {why}", evidence, advice, curve=curve)
     return Gate(4, "coarse search", "pass", reason, evidence, advice, curve=curve)
 

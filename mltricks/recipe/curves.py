@@ -13,27 +13,27 @@ from dataclasses import dataclass, field
 from mltricks.probes.update_ratio import HEALTHY
 
 LEARNT = 0.02
-"""Fraction of the loss of a constant prediction by which a loss must be below it."""
+"""A run has learnt something if its loss is below a constant prediction's by this fraction of the latter."""
 ROUGH = 0.5
-"""Ups of the second half of the training curve, as a share of the whole fall: beyond it the rate is too high."""
+"""The rate is too high if the rises in the second half of the training curve exceed this fraction of its fall."""
 LINEAR = 0.35
-"""Share of the fall that the second half makes: a straight line makes 0.5, a curve that bends well below 0.2."""
+"""The rate is too low if this fraction of the fall is in the second half: 0.5 for a line, 0.2 for a good curve."""
 FLAT_START = 0.05
-"""Share of the fall that the first fifth makes, below which the start is bad."""
+"""The start is bad if less than this fraction of the fall is in the first fifth."""
 STALLED = 0.01
-"""Share of the validation's whole fall that its last third makes, below which it stands still."""
+"""A plateau: less than this fraction of the fall of the validation loss is in the last third."""
 IMPROVING = 0.03
-"""The same, from which on it still improves."""
+"""Still improving: at least this fraction of the fall of the validation loss is in the last third."""
 RISE = 0.1
-"""Rise of the validation loss above its lowest, as a share of it, that is overfitting."""
+"""Overfitting: the validation loss ends above its lowest value by more than this fraction of it."""
 GAP = 0.1
-"""Distance of validation loss and training loss, as a share of the training loss, that is no gap."""
+"""No gap: the validation loss exceeds the training loss by less than this fraction of the training loss."""
 FITTED = 0.1
-"""Fraction of the loss of a constant prediction below which the training split counts as fitted."""
+"""The training split is fitted if its loss is below this fraction of a constant prediction's."""
 ALARMING = 3e-2
-"""Ratio that is too high whatever the curve looks like; small models that learn fast go beyond 1e-2 unharmed."""
+"""Update-to-weight ratio that is too high for any curve; above 1e-2 is normal for small models that learn fast."""
 UNEVEN = 0.1
-"""Ups as for ``ROUGH``, which together with an unhealthy ratio say that the rate is too high."""
+"""As ``ROUGH``, if the update-to-weight ratio is above ``HEALTHY`` too."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,17 @@ def read_curves(curves: Curves) -> list[Finding]:
 def _diverged(curves: Curves) -> Finding | None:
     if not curves.diverged:
         return None
-    return Finding("diverged", "The run broke off.", "A third of the learning rate.", {"optim.lr": 1 / 3})
+    return Finding(
+        "diverged", "The run diverged before its end.", "Divide the learning rate by 3.", {"optim.lr": 1 / 3}
+    )
 
 
 def _too_short(curves: Curves) -> Finding | None:
     if curves.diverged:
         return None
-    return Finding("too short", f"{len(curves.train)} points are no curve.", "A larger recipe.budget_epochs.")
+    return Finding(
+        "too short", f"The curve has only {len(curves.train)} points.", "Type a larger recipe.budget_epochs."
+    )
 
 
 def _learns_nothing(curves: Curves) -> Finding | None:
@@ -99,8 +103,8 @@ def _learns_nothing(curves: Curves) -> Finding | None:
         return None
     return Finding(
         "learns nothing",
-        f"Training loss {min(curves.train):.4g} at best, {curves.ignorant:.4g} with no knowledge.",
-        "Run job=check_init and job=overfit; look at the data and their targets.",
+        f"The lowest training loss is {min(curves.train):.4g}; a constant prediction has {curves.ignorant:.4g}.",
+        "Run job=check_init and job=overfit; check the data and their targets.",
         severe=True,
     )
 
@@ -124,24 +128,24 @@ def _rate(curves: Curves) -> list[Finding | None]:
     late = (train[half] - train[-1]) / fall(train)
     fitted = train[-1] < FITTED * curves.ignorant
     if not fitted and (rise > ROUGH or train[-1] > 1.1 * train[0]):
-        evidence = f"In its second half the training loss goes up by {rise:.0%} of all it fell."
-        return [Finding("rate too high", evidence, "A third of the learning rate.", {"optim.lr": 1 / 3})]
+        evidence = f"In its second half the training loss rises by {rise:.0%} of its total fall."
+        return [Finding("rate too high", evidence, "Divide the learning rate by 3.", {"optim.lr": 1 / 3})]
     if by_ratio is not None:
         return [by_ratio]
     if not fitted and late > LINEAR:
-        evidence = f"The second half makes {late:.0%} of the fall: a straight line."
-        return [Finding("rate too low", evidence, "Three times the learning rate.", {"optim.lr": 3.0})]
+        evidence = f"{late:.0%} of the fall is in the second half: the curve is nearly straight."
+        return [Finding("rate too low", evidence, "Multiply the learning rate by 3.", {"optim.lr": 3.0})]
     return []
 
 
 def _rate_by_ratio(curves: Curves) -> Finding | None:
     if curves.ratio is None or not math.isfinite(curves.ratio):
         return None
-    evidence = f"An update changes a weight by {curves.ratio:.2g} of its size, and 1e-3 is usual."
+    evidence = f"An update changes a weight by {curves.ratio:.2g} of its size; about 1e-3 is usual."
     if curves.ratio < HEALTHY[0]:
-        return Finding("rate too low", evidence, "Three times the learning rate.", {"optim.lr": 3.0})
+        return Finding("rate too low", evidence, "Multiply the learning rate by 3.", {"optim.lr": 3.0})
     if curves.ratio > ALARMING or (curves.ratio > HEALTHY[1] and ups(curves.train) > UNEVEN):
-        return Finding("rate too high", evidence, "A third of the learning rate.", {"optim.lr": 1 / 3})
+        return Finding("rate too high", evidence, "Divide the learning rate by 3.", {"optim.lr": 1 / 3})
     return None
 
 
@@ -152,8 +156,8 @@ def _bad_start(curves: Curves) -> Finding | None:
         return None
     return Finding(
         "bad start",
-        f"The first {start} of {len(curves.train)} epochs make {made:.0%} of the fall.",
-        "Another init, a warm-up (scheduler.warmup_frac=0.05), normalisation.",
+        f"Only {made:.0%} of the fall is in the first {start} of {len(curves.train)} epochs.",
+        "Try another init, a warm-up (scheduler.warmup_frac=0.05) or normalisation.",
     )
 
 
@@ -167,13 +171,15 @@ def _fit(curves: Curves) -> list[Finding | None]:
         evidence = (
             f"The validation loss is lowest after epoch {lowest + 1} of {len(curves.val)} and rises by {rise:.0%}."
         )
-        advice = "Three times the weight decay; augment=standard, regularizer=dropout, technique=mixup; more data."
+        advice = (
+            "Multiply the weight decay by 3; try augment=standard, regularizer=dropout, technique=mixup or more data."
+        )
         return [Finding("overfitting", evidence, advice, {"optim.weight_decay": 3.0})]
     if gap < GAP and curves.train[-1] > FITTED * curves.ignorant:
         evidence = (
-            f"Training loss {curves.train[-1]:.4g}, validation loss {curves.val[-1]:.4g}: no gap, and not fitted."
+            f"Training loss {curves.train[-1]:.4g}, validation loss {curves.val[-1]:.4g}: no gap, and both are high."
         )
-        advice = "A third of the weight decay; a larger model, more epochs, less augmentation."
+        advice = "Divide the weight decay by 3; try a larger model, more epochs or less augmentation."
         return [Finding("underfitting", evidence, advice, {"optim.weight_decay": 1 / 3})]
     return []
 
@@ -184,9 +190,15 @@ def _end(curves: Curves) -> list[Finding | None]:
     third = len(curves.val) - max(1, len(curves.val) // 3)
     gained = (min(curves.val[:third]) - min(curves.val[third:])) / fall(curves.val)
     if gained >= IMPROVING:
-        evidence = f"The last third of the epochs makes {gained:.0%} of the fall of the validation loss."
-        return [Finding("still improving", evidence, "More epochs: the final run is longer, or recipe.budget_epochs.")]
+        evidence = f"{gained:.0%} of the fall of the validation loss is in the last third of the epochs."
+        return [
+            Finding(
+                "still improving",
+                evidence,
+                "Train longer: the final run does, and more so with a larger recipe.budget_epochs.",
+            )
+        ]
     if gained < STALLED:
-        evidence = f"The last third of the epochs makes {max(gained, 0.0):.0%} of the fall of the validation loss."
-        return [Finding("plateau", evidence, "A schedule that decays, which the final run has.")]
+        evidence = f"{max(gained, 0.0):.0%} of the fall of the validation loss is in the last third of the epochs."
+        return [Finding("plateau", evidence, "Use a schedule that decays, as the final run does.")]
     return []

@@ -33,7 +33,7 @@ def run_final(tuner: Tuner, best: Tried, updates: int) -> tuple[Outcome, Changes
     named = f"scheduler={changes['scheduler']}" if "scheduler" in changes else "the configured schedule"
     reason = f"{length / epoch:.3g} epochs with {named}: "
     if not is_finite(outcome):
-        advice = "A lower optim.lr, or technique=clip_norm."
+        advice = "Type a lower optim.lr, or technique=clip_norm."
         error = outcome.summary.error or outcome.summary.status
         tuner.close(Gate(7, "final run", "fail", f"{reason}{error}", {}, advice), [outcome], before)
         return best.outcome, {**constant(), **tuner.length(updates), **point}
@@ -48,7 +48,7 @@ def run_final(tuner: Tuner, best: Tried, updates: int) -> tuple[Outcome, Changes
     kept = outcome if wins else best.outcome
     verdict = "pass" if tuner.ground.is_beaten_by(kept.summary) else "fail"
     if kept.summary.val and tuner.ground.is_linear_enough(kept.summary):
-        advice = f"{advice} A linear model does as well, for a fraction of the work.".strip()
+        advice = f"{advice} A linear model does as well, at a fraction of the cost.".strip()
     if verdict == "fail":
         advice = "The best result is no better than a constant prediction: check the data and their targets."
     losses = list(curves_of(outcome.folder / "metrics.jsonl", 1.0).val)

@@ -15,8 +15,8 @@ class Floor:
     """Metrics of trivial predictors on the validation split.
 
     Attributes:
-        constant: of the best constant prediction; empty if the objective defines none.
-        linear: of a linear model; empty if none can be fitted.
+        constant: metrics of the best constant prediction; empty if the objective defines none.
+        linear: metrics of a linear model; empty if none can be fitted.
         size: number of samples of the split.
     """
 
@@ -46,7 +46,7 @@ class Floor:
         return {name: metrics[score] for name, metrics in found.items() if score in metrics}
 
     def say(self, objective: dict[str, Any]) -> str:
-        """The scores of both in a sentence; empty if there are none."""
+        """The scores of both predictors in a sentence; empty if there are none."""
         said = ", ".join(f"{name} {value:.4g}" for name, value in self.evidence(objective).items())
         return f"For comparison: {said}." if said else ""
 
@@ -57,11 +57,11 @@ def metric(objective: dict[str, Any]) -> str:
 
 
 def measure_floor(cfg: dict[str, Any], data: DataSplits) -> Floor:
-    """Measure both predictors.
+    """Measure both trivial predictors on the validation split.
 
     Args:
         cfg: the configuration, as nested dicts.
-        data: that it names.
+        data: the data that it names.
     """
     from mltricks.config.create import create
 

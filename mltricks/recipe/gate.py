@@ -10,7 +10,7 @@ MARKS = {"pass": "pass", "fail": "FAIL", "skipped": "skip"}
 
 
 class GateFailed(ValueError):
-    """A step of the recipe found a problem that makes further tuning a waste."""
+    """A step of the recipe found a problem that makes further tuning useless."""
 
 
 @dataclass
@@ -18,15 +18,15 @@ class Gate:
     """The record of a step.
 
     Attributes:
-        step: its number, 1 to 7.
-        name: of the step.
+        step: number of the step, 1 to 7.
+        name: name of the step.
         verdict: ``pass``, ``fail`` or ``skipped``.
         reason: a sentence with the evidence for the verdict.
-        evidence: numbers.
+        evidence: the numbers behind the verdict, by name.
         advice: what to do; empty if there is nothing to do.
-        jobs: numbers of its jobs.
+        jobs: numbers of the step's jobs.
         epochs: training budget used, in passes over the training split.
-        seconds: spent in its jobs.
+        seconds: time spent in its jobs.
         curve: ``{"x": [...], "y": [...], "x_label", "y_label"}`` for a small chart.
     """
 
@@ -42,7 +42,7 @@ class Gate:
     curve: dict[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
-        """The gate in the form of ``recipe.json``."""
+        """The gate as an entry of ``recipe.json``."""
         content = asdict(self)
         if self.curve is None:
             del content["curve"]

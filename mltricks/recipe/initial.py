@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 NUM_BATCHES = 2
 SMALLEST = 200
-"""Updates without which the steps have nothing to divide."""
+"""The smallest budget in updates: with fewer, the steps' shares are too small."""
 
 
 def check_budget(cfg: dict[str, Any], budget_epochs: float) -> DataSplits:
-    """Refuse a budget that is too small for any step, before the first job; return the data that were counted.
+    """Refuse a budget that is too small for any step, before the first job; return the loaded data.
 
     Args:
         cfg: the configuration, as nested dicts.
-        budget_epochs: of the recipe.
+        budget_epochs: the setting of that name.
 
     Raises:
-        ValueError: says what to type.
+        ValueError: the budget is too small; the message names the least.
     """
     from mltricks.build import load_data
     from mltricks.config.create import create
@@ -38,8 +38,8 @@ def check_budget(cfg: dict[str, Any], budget_epochs: float) -> DataSplits:
     if budget.left < SMALLEST:
         least = -(-SMALLEST // budget.steps_per_epoch)
         raise ValueError(
-            f"hydra.sweeper.budget_epochs={budget_epochs} is {budget.left} updates, and the steps need {SMALLEST} at "
-            f"least. Type recipe.budget_epochs={least} or more."
+            f"hydra.sweeper.budget_epochs={budget_epochs} is {budget.left} updates, but the recipe needs at least "
+            f"{SMALLEST}. Type recipe.budget_epochs={least} or more."
         )
     return data
 

@@ -7,7 +7,7 @@ from mltricks.recipe.tuner import Tuner
 
 NUM_SAMPLES, NUM_UPDATES, FACTORS = 32, 300, ("1.0", "0.1", "10.0")
 FEWEST = 20
-"""Updates below which trying says nothing."""
+"""With fewer updates than this, the step is skipped."""
 
 
 def overfit_small_sample(tuner: Tuner) -> None:
@@ -20,7 +20,7 @@ def overfit_small_sample(tuner: Tuner) -> None:
     affordable = tuner.money.share("overfit") * tuner.money.batch_size // NUM_SAMPLES
     updates, num_rates = min(NUM_UPDATES, affordable), min(len(FACTORS), max(1, affordable // NUM_UPDATES))
     if updates < FEWEST:
-        reason = f"{affordable} updates on {NUM_SAMPLES} samples are its share of the budget, too few to say anything."
+        reason = f"its share of the budget is {affordable} updates on {NUM_SAMPLES} samples, too few for a verdict."
         tuner.close(Gate(2, "overfit a sample", "skipped", reason, advice="Type job=overfit."), [], before)
         return
     settings = {
@@ -33,7 +33,7 @@ def overfit_small_sample(tuner: Tuner) -> None:
     verdict, reason, advice = found["verdict"], found["reason"], " ".join(found["advice"])
     if verdict == "fail" and (updates < NUM_UPDATES or num_rates < len(FACTORS)):
         verdict = "skipped"
-        reason = f"not decided within the {found['steps']} updates that the budget affords: {reason}"
+        reason = f"undecided within the {found['steps']} updates that the budget affords: {reason}"
     evidence = {name: found[name] for name in ("loss", "accuracy", "ignorant_loss", "learning_rate", "num_updates")}
     losses = found["tries"][[t["factor"] for t in found["tries"]].index(found["factor"])]["losses"]
     curve = {"x": list(range(1, len(losses) + 1)), "y": losses, "x_label": "update", "y_label": "loss"}

@@ -14,14 +14,14 @@ from mltricks.sweep.ranges import Span
 NUM_UPDATES, NUM_RATES = 100, 5
 FEWEST = 10
 MOVED = 0.05
-"""Share of the initial loss by which a short run must lower it."""
+"""A short run must lower the initial loss by this fraction of it."""
 
 
 def find_rates(tuner: Tuner, initial_loss: float) -> Span:
     """Run the range test, and short runs at rates around its suggestion; return the range to search.
 
     Args:
-        tuner: of the recipe.
+        tuner: the state of the recipe.
         initial_loss: validation loss before training.
 
     Raises:
@@ -70,7 +70,9 @@ def last_loss(run: Outcome) -> float:
 def scope_of(found: dict[str, Any], rates: list[float], moving: list[float]) -> Span:
     """The range of the coarse search: from the lowest to the highest rate that lowers the loss, and a little beyond."""
     if moving:
-        ratio = (rates[-1] / rates[0]) ** (0.5 / max(1, len(rates) - 1))  # half way to the neighbours, which do not
+        ratio = (rates[-1] / rates[0]) ** (
+            0.5 / max(1, len(rates) - 1)
+        )  # half way to the next rates, which do not lower it
         low, high = min(moving) / max(ratio, 1.5), max(moving) * (1.0 if max(moving) == rates[-1] else min(ratio, 1.5))
     elif found["suggestion"] is not None:
         low, high = found["suggestion"] / 10, found["breaks"]
@@ -83,13 +85,13 @@ def scope_of(found: dict[str, Any], rates: list[float], moving: list[float]) -> 
 def gate_of(
     found: dict[str, Any], rates: list[float], losses: list[float], moving: list[float], scope: Span, updates: int
 ) -> Gate:
-    """The gate: does any rate lower the loss?"""
+    """The gate: it passes if any rate lowers the loss."""
     passed = bool(moving) or (not rates and found["verdict"] == "pass")
     reason = f"range test: {found['reason']}"
     if rates:
         runs = f"{len(rates)} short run{'s' if len(rates) > 1 else ''}"
         reason += f" {len(moving)} of {runs} of {updates} updates lower the loss by {MOVED:.0%}."
-    reason += f" To search: {scope.low:g} to {scope.high:g}." if passed else ""
+    reason += f" The coarse search covers {scope.low:g} to {scope.high:g}." if passed else ""
     evidence = {
         "first": found["first"],
         "suggestion": found["suggestion"],
@@ -100,6 +102,6 @@ def gate_of(
         "low": scope.low,
         "high": scope.high,
     }
-    advice = "" if passed else " ".join(found["advice"]) or "Look at the data, at init, and at another optim."
+    advice = "" if passed else " ".join(found["advice"]) or "Check the data; try another init or another optim."
     curve = {"x": found["rates"], "y": found["smooth"], "x_label": "learning rate", "y_label": "training loss"}
     return Gate(3, "learning rates", "pass" if passed else "fail", reason, evidence, advice, curve=curve)

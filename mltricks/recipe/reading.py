@@ -22,13 +22,13 @@ NUM_UPDATES = 5
 def read_trial(
     tuner: Tuner, trial: Tried, ignorant_loss: float, updates: int
 ) -> tuple[list[Finding], Gate, list[Outcome]]:
-    """Measure the updates of a trial and read its curves; return the findings, an open gate, and its jobs."""
+    """Measure the updates of a trial and read its curves; return the findings, an unrecorded gate, and its jobs."""
     ratio, jobs = measure_ratio(tuner, trial, updates)
     curves = curves_of(trial.outcome.folder / "metrics.jsonl", ignorant_loss, ratio)
     findings = read_curves(curves)
     severe = [finding for finding in findings if finding.severe]
     reason = "; ".join(f"{f.name}: {f.evidence[:1].lower()}{f.evidence[1:].rstrip('.')}" for f in findings)
-    reason = f"{reason}." if findings else "nothing stands out."
+    reason = f"{reason}." if findings else "no findings."
     if ratio is not None:
         reason += f" Update-to-weight ratio {ratio:.2g}."
     evidence = {
@@ -71,7 +71,7 @@ def measure_ratio(tuner: Tuner, trial: Tried, updates: int) -> tuple[float | Non
     try:
         outcome, found = tuner.probe("update_ratio", {"checkpoint": quoted(str(folder.resolve())), **settings})
     except GateFailed as error:
-        print(f"the size of the updates was not measured: {error}")
+        print(f"the update-to-weight ratio was not measured: {error}")
         return None, []
     tuner.money.spend(found["steps"])
     return found["ratio"], [outcome]
@@ -83,7 +83,7 @@ def curves_of(path: Path, ignorant_loss: float, ratio: float | None = None) -> C
     Args:
         path: its ``metrics.jsonl``.
         ignorant_loss: loss of a constant prediction.
-        ratio: of an update to its weight.
+        ratio: update-to-weight ratio; ``None`` if not measured.
     """
     records = [r for r in read_records(path) if r.get("loss") is not None]
     sums: dict[int, list[float]] = {}

@@ -36,15 +36,15 @@ def refine(tuner: Tuner, domains: Domains, centre: Point) -> tuple[Tried | None,
     epochs = updates / tuner.money.steps_per_epoch
     evidence: dict[str, Any] = {"trials": num, "ended": sum(map(is_finite, outcomes)), "epochs_each": epochs}
     if best is None:
-        reason = f"none of {num} trials of {epochs:.3g} epochs ended."
-        advice = "The best rate of a short search is too high for a long run: type a lower optim.lr, or clip_norm."
+        reason = f"none of the {num} trials of {epochs:.3g} epochs completed."
+        advice = "The best rate of a short search is too high for a long run: type a lower optim.lr, or add clip_norm."
         tuner.close(Gate(5, "refined search", "fail", reason, evidence, advice), outcomes, before)
         return None, domains, updates
     trial = Tried(points[outcomes.index(best)], best)
     value, name = best.summary.objective["value"], best.summary.objective["name"]
     shown = ", ".join(f"{key}={text(v)}" for key, v in trial.point.items())
     reason = f"{num} trials of {epochs:.3g} epochs without decay: best {name} {value:.4g} with {shown}."
-    advice = "" if epochs >= 10 else "10 to 20 epochs a trial are meant; the budget affords fewer."
+    advice = "" if epochs >= 10 else "Trials should have 10 to 20 epochs; the budget affords fewer."
     evidence |= {"objective": name, "best": value, **trial.point}
     tuner.close(Gate(5, "refined search", "pass", reason, evidence, advice), outcomes, before)
     return trial, domains, updates

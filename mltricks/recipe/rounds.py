@@ -1,4 +1,4 @@
-"""Step 7, first part: apply the findings to the best point, and train that at the same length."""
+"""Step 7, first part: apply the findings to the best point, and train the new point for as many updates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mltricks.recipe.tuner import Tuner, best_of, better
 from mltricks.sweep.ranges import Span
 
 MOST_TRIALS = 4
-"""Of one round."""
+"""The largest number of trials in one round."""
 
 
 def round_again(
@@ -21,11 +21,11 @@ def round_again(
     """Apply the suggested changes and read the curves again, until there is nothing left to change or to spend.
 
     Args:
-        tuner: of the recipe.
+        tuner: the state of the recipe.
         best: the best trial so far.
-        findings: of its curves.
+        findings: the findings from its curves.
         domains: the search space.
-        updates: of a trial.
+        updates: updates per trial.
         ignorant_loss: loss of a constant prediction.
     """
     share = tuner.money.share("again")
@@ -33,7 +33,9 @@ def round_again(
     while True:
         before, number = tuner.money.spent, number + 1
         point, domains = follow(best.point, findings, domains)
-        affordable = min(share - spent, tuner.money.left - updates) // max(updates, 1)  # the final run is no shorter
+        affordable = min(share - spent, tuner.money.left - updates) // max(
+            updates, 1
+        )  # leave the final run at least as many
         if point == best.point or affordable < 1:
             if number == 1:
                 skip(tuner, point == best.point)
@@ -42,14 +44,14 @@ def round_again(
         outcomes = tuner.train([changes_of(tuner, p) for p in points], updates)
         spent += len(points) * updates
         found = best_of(outcomes)
-        score = "none ended" if found is None else f"{found.summary.objective['value']:.4g}"
+        score = "none completed" if found is None else f"{found.summary.objective['value']:.4g}"
         old = best.outcome.summary.objective["value"]
         trials = f"{len(points)} trial{'s' if len(points) > 1 else ''}"
         reason = f"round {number}, {trials} about {shown(point)}: {score}, {old:.4g} before."
         evidence = {"changes": dict(point), "before": old, "best": found.summary.objective["value"] if found else None}
         if found is None or not better(found, best.outcome):
             tuner.close(
-                Gate(7, "round again", "pass", f"{reason} No gain; the old one stays.", evidence), outcomes, before
+                Gate(7, "round again", "pass", f"{reason} No gain: the old point is kept.", evidence), outcomes, before
             )
             return best
         best = Tried(points[outcomes.index(found)], found)
@@ -66,7 +68,7 @@ def shown(point: Point) -> str:
 
 def skip(tuner: Tuner, unchanged: bool) -> None:
     """Record why there is no further search."""
-    why = "the curves ask for no change" if unchanged else "the budget affords no further trial"
+    why = "the curves suggest no change" if unchanged else "the budget affords no further trial"
     gate = Gate(7, "round again", "skipped", f"{why}; the rest goes to the final run.")
     tuner.close(gate, [], tuner.money.spent)
 

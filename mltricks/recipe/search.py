@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from mltricks.sweep.ranges import Domain, Span
 
 Point = dict[str, float | str]
-"""A value for every setting that is searched: a number for intervals, a text for choices."""
+"""A value for every searched setting: a number from a span, text from choices."""
 Domains = dict[str, Domain]
 SPREAD = 0.12
-"""Standard deviation of the points near another, as a share of an interval."""
+"""Standard deviation of nearby points, as a fraction of a span."""
 
 
 def random_points(domains: Domains, num: int, seed: str) -> list[Point]:
-    """Stratified random points: equal parts of a range get equally many; in log space if a range spans a decade.
+    """Stratified random points: equal parts of a span get equally many, in log space for logarithmic spans.
 
     Args:
-        domains: of the settings.
-        num: how many.
+        domains: the search space.
+        num: number of points.
         seed: any text; equal seeds give equal points.
     """
     rng = random.Random(seed)
@@ -65,7 +65,7 @@ def at(domain: Domain, share: float) -> float | str:
 
 
 def place(domain: Span, value: float) -> float:
-    """The relative position of a value in an interval: 0 at the lower end, 1 at the upper.
+    """The relative position of a value in a span: 0 at the lower end, 1 at the upper.
 
     >>> round(place(Span(0.001, 0.1, log=True), 0.01), 6)
     0.5
@@ -76,18 +76,18 @@ def place(domain: Span, value: float) -> float:
 
 
 def edges(domains: Domains, point: Point, margin: float = 0.1) -> list[str]:
-    """The settings whose value is near an end of its interval."""
+    """The settings whose value is near an end of its span."""
     inside = [(key, d, point[key]) for key, d in domains.items() if isinstance(d, Span)]
     return [key for key, d, value in inside if not margin <= place(d, float(value)) <= 1 - margin]
 
 
 def text(value: float | str) -> str:
-    """A value as text of an override."""
+    """A value as it stands in an override."""
     return value if isinstance(value, str) else f"{value:.6g}"
 
 
 def widened(domains: Domains, keys: Sequence[str], factor: float = 3.0) -> Domains:
-    """The same domains, with some log intervals widened by a factor at both ends."""
+    """The same domains, with the logarithmic spans of ``keys`` widened by ``factor`` at both ends."""
     result = dict(domains)
     for key in keys:
         domain = domains[key]

@@ -1,4 +1,4 @@
-"""The seven steps of tuning, each a gate: a deterministic program over the outcomes of jobs.
+"""The sweeper ``recipe``: seven steps of tuning, each with a gate; deterministic in the outcomes of its jobs.
 
 Source: CS231n, "Without tons of GPUs".
 """
@@ -28,16 +28,16 @@ OWN = ("epochs", "max_steps", "job", "resume", "checkpoint", "input", "show")
 
 
 def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[Outcome]:
-    """Go through the seven steps.
+    """Run the seven steps; return the outcomes of all jobs.
 
     Args:
-        settings: of ``conf/hydra/sweeper/recipe.yaml``.
+        settings: the settings of ``conf/hydra/sweeper/recipe.yaml``.
         place: where the sweep runs.
         arguments: the overrides of the command.
 
     Raises:
-        ValueError: a setting is wrong, or the command names what the recipe chooses.
-        GateFailed: a step found a problem that makes further tuning a waste.
+        ValueError: a setting is wrong, or the command sets a key that the recipe chooses.
+        GateFailed: a step found a problem that makes further tuning useless.
     """
     from mltricks.config.compose import plain
     from mltricks.sweep.option_sets import Compositions
@@ -46,7 +46,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     base = check_arguments(arguments, place.context.config_loader)
     compositions = Compositions(place.context.config_loader, place.config)
     tuner = Tuner(None, base, plain(compositions.plain(base)), settings)  # type: ignore[arg-type]
-    domains_of(tuner, Span(1e-6, 1.0, log=True), compositions)  # a mistyped key is told before the first job
+    domains_of(tuner, Span(1e-6, 1.0, log=True), compositions)  # refuse a mistyped key before the first job
     tuner.floor = measure_floor(tuner.cfg, check_budget(tuner.cfg, settings["budget_epochs"]))
     tuner.sweep = Sweep(place)
     try:
@@ -58,7 +58,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
 
 
 def go_through(tuner: Tuner, compositions: Any, place: Place) -> None:
-    """The program: one line per step."""
+    """Run the steps in order, and write the result."""
     start = check_initial_loss(tuner)
     ignorant = tuner.ground.ignorant(start["expected"])
     overfit_small_sample(tuner)
@@ -66,7 +66,7 @@ def go_through(tuner: Tuner, compositions: Any, place: Place) -> None:
     point, _ = search_coarsely(tuner, domains, ignorant)
     trial, domains, updates = refine(tuner, domains, point)
     if trial is None:
-        raise GateFailed("no trial of the refined search ended, so that there is nothing to go on with.")
+        raise GateFailed("no trial of the refined search completed, so the recipe cannot continue.")
     findings = read_best(tuner, trial, ignorant, updates)
     trial = round_again(tuner, trial, findings, domains, updates, ignorant)
     outcome, changes = run_final(tuner, trial, updates)
@@ -120,7 +120,7 @@ def check_settings(settings: dict[str, Any]) -> None:
     """Refuse settings of the wrong type or out of range.
 
     Raises:
-        ValueError: names the key.
+        ValueError: names the key, its value and the allowed values.
     """
     from mltricks.config.values import Decay, Positive, Size, check_value
 

@@ -1,7 +1,7 @@
 """State shared by the steps of the recipe: the command's overrides, the numbered jobs, the budget, the gates.
 
 The recipe is a deterministic program over outcomes: jobs are numbered in the order of their requests, and a
-finished job is not run again. So the same command, typed again, replays to where it stopped.
+finished job is not run again. So the same command, typed again, continues where the recipe stopped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.runner import Sweep
 
 Changes = dict[str, str]
-"""Overrides by key, as text."""
+"""The values of overrides, as text, by key."""
 ENDED = ("completed", "stopped_early", "pruned")
 
 
@@ -33,13 +33,13 @@ class Tuner:
         sweep: launches jobs.
         base: the overrides of the command.
         cfg: the composed configuration, as nested dicts.
-        settings: of ``conf/hydra/sweeper/recipe.yaml``.
+        settings: the settings of ``conf/hydra/sweeper/recipe.yaml``.
 
     Attributes:
-        budget: known from the first step on.
-        outcomes: of every job so far.
-        gates: of every step so far.
-        best: the record of the best configuration, once known.
+        budget: the budget; ``None`` until the first step has counted the batches.
+        outcomes: the outcomes of all jobs so far.
+        gates: the gates of all steps so far.
+        best: the record of the best configuration; ``None`` until the final run.
         floor: scores of trivial predictors; known before the first step.
     """
 
@@ -69,7 +69,7 @@ class Tuner:
         """Run a measuring job; return its outcome and its result file.
 
         Raises:
-            GateFailed: it could not measure.
+            GateFailed: the job failed, or wrote no result.
         """
         outcome = self._run([{"job": job, **changes}])[0]
         path = outcome.folder / f"{job}.json"
@@ -81,7 +81,7 @@ class Tuner:
         """Train each trial for ``updates`` updates at a constant rate, in one launch, and charge the budget.
 
         Args:
-            trials: the changed overrides of each.
+            trials: the changed overrides of each trial.
             updates: per trial; at most what the budget has left.
         """
         length = self.length(updates)
@@ -97,7 +97,7 @@ class Tuner:
         return outcome
 
     def length(self, updates: int) -> Changes:
-        """The overrides for a run of this many updates; in epochs if they are whole.
+        """The overrides for a run of this many updates; in epochs if they fill whole epochs.
 
         Args:
             updates: >= 1.
@@ -114,15 +114,15 @@ class Tuner:
         return found
 
     def close(self, gate: Gate, jobs: Iterable[Outcome], spent_before: int) -> Gate:
-        """Record a gate and show it.
+        """Record a gate and print it.
 
         Args:
-            gate: what the step found.
-            jobs: of the step.
+            gate: the result of the step.
+            jobs: the jobs of the step.
             spent_before: samples spent before the step.
 
         Raises:
-            GateFailed: it failed, and ``force`` is not set.
+            GateFailed: the gate failed, and ``force`` is not set.
         """
         jobs = list(jobs)
         gate.jobs = [outcome.num for outcome in jobs]
@@ -135,7 +135,7 @@ class Tuner:
         if stop:
             raise GateFailed(
                 f"step {gate.step} ({gate.name}) failed: {gate.reason} {gate.advice} "
-                "hydra.sweeper.force=true goes on all the same.".replace("  ", " ")
+                "hydra.sweeper.force=true continues nevertheless.".replace("  ", " ")
             )
         return gate
 
@@ -154,7 +154,7 @@ class Tuner:
 
     @property
     def folder(self) -> Path:
-        """Of the sweep."""
+        """The sweep's folder."""
         return self.sweep.folder
 
 
