@@ -117,7 +117,7 @@ def growing(run: Run) -> str:
 
 
 def data(run: Run) -> dict[str, str]:
-    """Kinds and sizes of the data, and the length of the run."""
+    """Inputs, outputs and sizes of the data, and the length of the run."""
     info, splits = run.data.info, run.data
     sizes = {"train": splits.train, "val": splits.val, "test": splits.test, "unlabeled": splits.unlabeled}
     return {

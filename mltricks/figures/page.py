@@ -30,7 +30,7 @@ def page(title: str, subtitle: str, body: Iterable[str]) -> str:
 
 
 def cards(values: dict[str, str], style: str = "") -> str:
-    """A row of large numbers, each with a word below; the first one in the given style."""
+    """A row of large numbers, each with a label below; the first one in the given style."""
     styles = [style, *[""] * len(values)]
     boxes = (
         f'<div class="card {escape(s)}"><b>{escape(v)}</b><span>{escape(k)}</span></div>'
@@ -50,7 +50,7 @@ def pair(*parts: str) -> str:
 
 
 def folded(title: str, *parts: str) -> str:
-    """A part that is initially closed."""
+    """A part that the reader can open; initially closed."""
     return f"<details><summary>{escape(title)}</summary>{''.join(parts)}</details>"
 
 

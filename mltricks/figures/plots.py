@@ -23,11 +23,11 @@ STYLE: Any = {
     "axes.grid": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
-    "text.parse_math": False,  # a class may be called $5 or a_b
+    "text.parse_math": False,  # names such as $5 are text, not formulas
     "figure.constrained_layout.use": True,
 }
 MAX_NUMBERS, MAX_NAMES = 12, 40
-"""Most classes with numbers in the cells, and with names at the axes, of a confusion matrix."""
+"""Largest number of classes for counts in the cells, and for names at the axes, of a confusion matrix."""
 
 
 def save(draw: Callable[..., Any], path: Path, *arguments: Any) -> Path:
@@ -36,7 +36,7 @@ def save(draw: Callable[..., Any], path: Path, *arguments: Any) -> Path:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a class name in a script that the font lacks is no reason to bother anyone
+        warnings.simplefilter("ignore")  # ignore the warning about glyphs that the font lacks
         draw(*arguments).savefig(path, dpi=120)
     return path
 
@@ -97,7 +97,7 @@ def worst_examples(images: Tensor, captions: Sequence[str]) -> Any:
 
 
 def predictions(y: Tensor, predicted: Tensor) -> Any:
-    """Predicted against true values, and the distribution of errors; all target columns together."""
+    """Predicted against true values, and the distribution of errors; all target columns pooled."""
     figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
     y, predicted = y.flatten(), predicted.flatten()

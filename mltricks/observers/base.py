@@ -1,4 +1,4 @@
-"""The observer: runs on the host, sees metrics and state (read-only), and may ask to stop."""
+"""The observer: runs on the host, sees metrics and state (read-only), and may request a stop."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 """One line of ``metrics.jsonl``.
 
-The metrics of a training record are means over the steps since the record before. The one that ends an epoch, or the
-run, has the means over the whole epoch besides: ``epoch_loss``, ``epoch_accuracy``.
+The metrics of a training record are means over the steps since the previous record. The last one of an epoch, or of
+the run, also has the means over the whole epoch: ``epoch_loss``, ``epoch_accuracy``.
 """
 EPOCH = "epoch_"
-"""How the names of these begin."""
+"""Prefix of the names of means over an epoch."""
 
 
 def of_epoch(record: Record) -> Record:
-    """A training record with the means over its epoch, if it has any, instead of those since the record before.
+    """A training record with the means over its epoch, if it has any, instead of those since the previous record.
 
     >>> of_epoch({"epoch": 1, "loss": 0.5, "epoch_loss": 0.7}), of_epoch({"epoch": 1, "loss": 0.5})
     ({'epoch': 1, 'loss': 0.7}, {'epoch': 1, 'loss': 0.5})
@@ -71,7 +71,7 @@ class Observer:
         """Called with every record of metrics: a line of ``metrics.jsonl``."""
 
     def validated(self, moment: Moment) -> bool:
-        """Called after a validation; ``True`` asks to stop."""
+        """Called after a validation; returning ``True`` stops the run."""
         return False
 
     def hopeless(self) -> bool:
@@ -79,7 +79,7 @@ class Observer:
         return False
 
     def stopped(self) -> bool:
-        """Whether this observer had asked to stop before a restart; called once, after ``start``."""
+        """Whether this observer had stopped the run before a restart; called once, after ``start``."""
         return False
 
     def tested(self, batch: Batch, outputs: Tensor) -> None:

@@ -53,7 +53,7 @@ class Lines(Observer):
         print(line, flush=True)
 
     def line(self, record: Record, is_best: bool) -> str:
-        """What a validation is worth saying."""
+        """The line for a validation."""
         wide, wider = len(str(self.num_epochs)), len(str(self.num_steps))
         parts = [
             f"epoch {record['epoch']:>{wide}}/{self.num_epochs}",
@@ -67,7 +67,7 @@ class Lines(Observer):
 
 
 def result_lines(summary: Summary, folder: Path) -> list[str]:
-    """The end of a run in a line or two; empty where the error message says it all."""
+    """One or two lines with the result of a run; empty if its error message suffices."""
     if summary.status == "interrupted":
         return [f"interrupted at step {summary.steps}; go on with: python -m mltricks resume={shown_folder(folder)}"]
     if not summary.test:
@@ -82,13 +82,13 @@ def result_lines(summary: Summary, folder: Path) -> list[str]:
 
 
 def shown_folder(folder: Path) -> str:
-    """A folder as one would type it: relative where it lies below the working directory."""
+    """A folder as a path to type: relative if it is below the working directory."""
     whole = folder.resolve()
     return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(folder)
 
 
 class Bar(Lines):
-    """A progress bar under the lines; a thread of rich's draws it, so that a step only leaves a number."""
+    """A progress bar below the lines. A thread of rich draws it, so a step only stores its number."""
 
     def __init__(self) -> None:
         self.done, self.bar = 0, None  # type: int, Any
@@ -100,7 +100,7 @@ class Bar(Lines):
         self.steps_per_epoch = run.source.steps_per_epoch
         self.bar = progress_bar(self)
         self.bar.start()
-        atexit.register(self.bar.stop)  # however the run ends, the cursor comes back
+        atexit.register(self.bar.stop)  # restores the cursor if the process exits without ``finish``
 
     def step(self, step: int) -> None:
         self.done = step
@@ -118,7 +118,7 @@ class Bar(Lines):
         super().finish(summary)
 
     def fields(self) -> dict[str, str]:
-        """What stands beside the bar, from left to right."""
+        """The fields beside the bar, by name, from left to right."""
         speed = (self.done - self.resumed_at) / max(time.perf_counter() - self.begun, 1e-9)
         left = (self.num_steps - self.done) / speed if speed else 0.0
         epoch = min(self.num_epochs, self.done // self.steps_per_epoch + 1)
@@ -138,7 +138,7 @@ def clock(seconds: float) -> str:
 
 
 def progress_bar(source: Bar, console: Any = None) -> Any:
-    """rich's progress bar, which asks ``source`` for its numbers whenever it draws itself."""
+    """A progress bar of rich that reads the numbers of ``source`` at every refresh."""
     from rich.progress import BarColumn, Progress, ProgressColumn, Task
     from rich.text import Text
 
@@ -153,7 +153,7 @@ def progress_bar(source: Bar, console: Any = None) -> Any:
             return Text(task.fields.get(self.name, ""), style=self.style, no_wrap=True)
 
     class Pulled(Progress):
-        """A bar that is not told of steps but looks them up."""
+        """A bar that reads its progress at every refresh, so a step does not update it."""
 
         def get_renderables(self) -> Any:
             for task in self.tasks:

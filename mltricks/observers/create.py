@@ -1,4 +1,4 @@
-"""Which observers a run has."""
+"""Creates the observers of a run from its configuration."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mltricks.observers.files import Files
 
 @dataclass(frozen=True)
 class InSweep:
-    """How a run is observed that is a trial of a sweep.
+    """How a run is observed if it is a job of a sweep.
 
     Args:
-        trial: token by which it reports to a study; empty: none listens.
-        quiet: whether somebody else says how it goes.
+        trial: token by which it reports to a study; empty: no study.
+        quiet: whether it prints nothing, because the sweep prints its progress.
     """
 
     trial: str = ""
@@ -33,7 +33,7 @@ def new_folder() -> Path:
 
 
 def create_observers(cfg: dict[str, Any], folder: Path, in_sweep: InSweep | None = None) -> list[Observer]:
-    """The observers that the configuration asks for, in the order in which they are told: plots come before uploads.
+    """The configured observers, in the order in which they are called: the report before the tracker that uploads it.
 
     Raises:
         ValueError: a setting is wrong or has no effect, or a tracker is not installed.
@@ -58,7 +58,7 @@ def create_observers(cfg: dict[str, Any], folder: Path, in_sweep: InSweep | None
 
 
 def trial_observers(token: str) -> list[Observer]:
-    """The observer that reports to the study which the token names, if it names one."""
+    """A list with the observer that reports to the study of this token; empty if there is none."""
     if not token:
         return []
     from mltricks.observers.trial import TrialObserver

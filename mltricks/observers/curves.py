@@ -1,4 +1,4 @@
-"""The figures of a run that its records and its schedules give."""
+"""Figures of a run: learning curves from its records, and schedules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_METRICS = ("step", "epoch", "split", "lr", "samples_per_s", "seconds")
 
 
 def learning_curves(records: Sequence[dict[str, Any]], steps_per_epoch: int, score: str) -> Any:
-    """Loss, and the score or else another metric, over epochs, in training and in validation."""
+    """Loss and score (or another metric) over epochs, in training and validation."""
     figure = new_figure(9, 3.2)
     others = [name for name in (score, "accuracy", *records[-1]) if name != "loss" and name in records[-1]]
     known = [name for name in others if name not in NO_METRICS and not name.startswith(EPOCH)]

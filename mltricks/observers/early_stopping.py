@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class EarlyStopping(Observer):
-    """Asks to stop after ``patience`` validations in a row without an improvement by more than ``min_delta``.
+    """Stops after ``patience`` validations in a row without an improvement by more than ``min_delta``.
 
     Args:
         patience: validations, >= 1.

@@ -14,7 +14,7 @@ from mltricks.summary import Summary, json_safe
 
 
 class Files(Observer):
-    """Writes the configuration once, and a line for every record at once."""
+    """Writes the configuration at the start, and every record as a line as soon as it comes."""
 
     def __init__(self) -> None:
         self.file: FileIO | None = None
@@ -25,7 +25,9 @@ class Files(Observer):
         path = folder / "metrics.jsonl"
         if resumed_at:
             before = read_records(path)
-            kept = [line for line in before if line["step"] <= resumed_at and line["split"] != "test"]  # tested anew
+            kept = [
+                line for line in before if line["step"] <= resumed_at and line["split"] != "test"
+            ]  # the test is repeated
             lines = "".join(json.dumps(record) + "\n" for record in kept)
             write_atomically(path, lambda partial: partial.write_text(lines))
         self.file = FileIO(path, "a" if resumed_at else "w")
@@ -40,7 +42,7 @@ class Files(Observer):
 
 
 def yaml_text(cfg: dict[str, Any]) -> str:
-    """A configuration as YAML that OmegaConf reads back unchanged; the C library takes a tenth of the time."""
+    """A configuration as YAML that OmegaConf reads back unchanged; libyaml (C) takes a tenth of the time."""
     import yaml
 
     class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 REPORTED = ("completed", "stopped_early", "diverged")
 LONG = {"train": "training", "val": "validation", "test": "test"}
-"""The splits in words."""
+"""The full names of the splits."""
 
 
 class Report(Observer):

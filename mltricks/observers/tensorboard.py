@@ -18,7 +18,7 @@ NO_METRICS = ("step", "epoch", "split")
 
 
 def curves(record: Record) -> dict[str, float]:
-    """A record as named points: ``train/loss``."""
+    """A record as values by name, such as ``train/loss``."""
     return {f"{record['split']}/{name}": v for name, v in record.items() if name not in NO_METRICS and v is not None}
 
 
@@ -48,7 +48,7 @@ class Tensorboard(Observer):
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = folder
-        after = resumed_at + 1 if resumed_at else None  # of what an interrupted run wrote beyond its checkpoint
+        after = resumed_at + 1 if resumed_at else None  # removes what an interrupted run wrote after its checkpoint
         self.writer = SummaryWriter(
             str(folder / "tensorboard"), purge_step=after, flush_secs=max(1, round(self.flush_s))
         )

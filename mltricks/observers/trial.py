@@ -17,7 +17,7 @@ class TrialObserver(Observer):
     """Reports the score that steers the run after each validation.
 
     Args:
-        reporter: the study's.
+        reporter: reports to the study.
     """
 
     def __init__(self, reporter: Reporter):

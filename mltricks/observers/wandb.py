@@ -1,4 +1,4 @@
-"""Weights & Biases: configuration, curves, plots and result. No failure of it stops a run.
+"""Weights & Biases: configuration, curves, plots and result. Its failures do not stop a run.
 
 Source: https://docs.wandb.ai; settings as of wandb 0.31.
 Deviation: every run is separate (``reinit="create_new"``), so that the runs of a sweep in one process are not
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mltricks.summary import Summary
 
 FINISH_TIMEOUT_S = 120.0
-"""How long the end of a run waits for the upload; what is not sent by then lies in the output folder."""
+"""Longest wait for the upload at the end of a run; what is not sent by then is in the output folder."""
 
 
 RESULT = ("status", "steps", "epochs", "seconds", "objective", "device", "error")
@@ -41,8 +41,8 @@ class Wandb(Observer):
         project: project that the run is put into.
         entity: user or team; ``None`` for the account's default.
         group: group of the run; ``None`` for the name of the sweep's folder, in a sweep.
-        name: of the run; ``None`` for its output folder's name.
-        tags: words to find it by.
+        name: name of the run; ``None`` for its output folder's name.
+        tags: tags of the run.
         mode: ``online``, ``offline`` or ``disabled``; ``auto`` is online if there is an API key.
         init_timeout_s: seconds to wait for the server, > 0.
 
@@ -173,7 +173,7 @@ def sweep_folder(folder: Path) -> Path | None:
 def last_id(folder: Path) -> str | None:
     """The id of the run that was logged from this folder before."""
     found = [path.name.rpartition("run-")[2] for path in (folder / "wandb").glob("*run-*-*") if path.is_dir()]
-    return max(found).rpartition("-")[2] if found else None  # they begin with date and time
+    return max(found).rpartition("-")[2] if found else None  # names begin with date and time
 
 
 def reason(error: BaseException) -> str:

@@ -1,1 +1,1 @@
-"""The record of a sweep as a table and as a page: ``sweep.csv`` and ``sweep.html``."""
+"""The results of a sweep as a table, ``sweep.csv``, and as a page, ``sweep.html``."""

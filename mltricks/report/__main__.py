@@ -1,4 +1,4 @@
-"""The command ``python -m mltricks.report DIR``: the table and the page of a sweep, written again from the folders."""
+"""The command ``python -m mltricks.report DIR``: write the table and the page of a sweep from its folders."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ RECORD = "multirun.yaml"
 
 
 class SweepPage(Callback):
-    """Hydra calls this at the end of every multirun, also of one that failed or was interrupted.
+    """Writes the table and the page at the end of every multirun; Hydra calls it after failures and interrupts too.
 
-    Some of Hydra's sweepers write no record of the command, which the page and the trackers need: it is written at the
-    start for them.
+    The page and the trackers need a record of the command. Some of Hydra's sweepers write none, so it is written at
+    the start.
     """
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
@@ -44,12 +44,12 @@ class SweepPage(Callback):
                 print(f"sweep: {write(folder)[1]}")
             close(folder)
         except Exception as error:
-            close(folder)  # typed again, the command would not write it either
+            close(folder)  # marks the sweep as finished: repeating the command would not write the page either
             print(f"sweep: the page could not be written ({type(error).__name__}: {error})", file=sys.stderr)
 
 
 def remove_if_unused(folder: Path) -> None:
-    """Remove a folder that holds nothing but the record of a sweep that was refused."""
+    """Remove a folder that holds only Hydra's record: the sweep was refused."""
     from mltricks.process.atomic import remove_empty
 
     if {path.name for path in folder.iterdir()} == {RECORD}:

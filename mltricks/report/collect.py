@@ -1,4 +1,4 @@
-"""Reads the folder of a sweep, of our sweepers or Hydra's own, finished or not."""
+"""Reads the folder of a sweep by any sweeper, ours or Hydra's, finished or not."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from mltricks.report.values import differing, look_up, pairs
 from mltricks.summary import Summary, read_summary
 
 COUNTED = ("completed", "stopped_early")
-"""How a job ends whose objective is compared: others had less than the whole training."""
+"""The statuses of jobs whose objectives are compared; other jobs did not train to their end."""
 
 
 @dataclass
 class Row:
-    """A job.
+    """A job of a sweep.
 
     Attributes:
         name: path of its folder below that of the sweep, ``3`` or ``3/1``.
         status: as in ``summary.json``; ``unfinished`` without one.
-        value: of the objective; ``None`` if not finite.
-        values: of the swept keys, as text.
-        overrides: of the job, without those of Hydra.
-        seconds, epochs: of training.
+        value: value of the objective; ``None`` if not finite.
+        values: values of the swept keys, as text.
+        overrides: overrides of the job, without those of Hydra.
+        seconds, epochs: training time and length.
         error: reason of a failure or divergence; else empty.
-        curves: of score and losses.
+        curves: learning curves of score and losses.
         test: metrics on the test split.
         trivial: the objective of the constant prediction; ``None`` if unknown.
         has_report: whether it has a page of its own.
@@ -58,17 +58,17 @@ class Row:
 
 @dataclass
 class Collected:
-    """A sweep.
+    """The content of a sweep's folder.
 
     Attributes:
-        folder: of the sweep.
+        folder: the sweep's folder.
         origin: the command and the sweep's own record.
         objective: name of the compared metric.
         maximize: whether higher is better.
-        keys: in which the jobs differ.
+        keys: the keys in which the jobs differ.
         rows: the jobs, in order.
         set_aside: number of attempts that were interrupted and started again.
-        recipe, ablation: the files of these sweepers; else ``None``.
+        recipe, ablation: content of these sweepers' files; else ``None``.
         ended_with: the recipe's record of its best configuration; else ``None``.
     """
 
@@ -99,7 +99,7 @@ def collect(folder: Path) -> Collected:
         raise ValueError(f"{folder}: there is no such folder. Give the folder of a sweep, as multirun/DATE/TIME.")
     if found := sweeps_in(folder):
         raise ValueError(
-            f"{folder} holds {len(found)} sweep{'s' if len(found) > 1 else ''}, and no jobs of its own. Type the "
+            f"{folder} holds {len(found)} sweep{'s' if len(found) > 1 else ''}, and no jobs directly. Type the "
             f"folder of one; the newest is python -m mltricks.report {shlex.quote(str(found[-1]))}"
         )
     paths = job_folders(folder)

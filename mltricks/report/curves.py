@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 POINTS = 120
-"""Points that a curve keeps."""
+"""The largest number of points of a curve."""
 
 Curve = list[list[float]]
 """Pairs of epoch and value."""
@@ -17,11 +17,11 @@ Curve = list[list[float]]
 def read_curves(path: Path, score: str) -> dict[str, Curve]:
     """Curves of ``score`` and ``loss`` on validation and of ``loss`` in training, over epochs.
 
-    The training loss is the mean over each epoch or, with fewer than two epochs, since the record before, at its
-    fraction of the epoch. Truncated lines are skipped.
+    The training loss is the mean over each epoch or, with fewer than two epochs, since the previous record, at
+    that record's fraction of the epoch. Truncated lines are skipped.
 
     Args:
-        path: of a ``metrics.jsonl``; a missing file gives no curves.
+        path: a ``metrics.jsonl``; a missing file gives no curves.
         score: name of the metric that steers the run.
     """
     try:

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MARKS = ("summary.json", "metrics.jsonl", ".hydra")
-"""What a run leaves, or Hydra before it begins."""
+"""Names that mark a job's folder: a run or Hydra writes at least one of them."""
 RECORDS = ("sweep.json", "multirun.yaml")
-"""What a sweep leaves in its folder."""
+"""Names that mark a sweep's folder."""
 OF_A_RUN = ("checkpoints", "plots", "wandb", "tensorboard")
-"""Folders that a run has, and no runs are in."""
+"""Folders inside a job's folder that contain no jobs."""
 SET_ASIDE = re.compile(r"\.interrupted-\d+$")
-"""How the folder of an attempt is called that was stopped and begun anew."""
+"""Suffix of the folder of an interrupted attempt that was started again."""
 DEPTH = 3
-"""How far below the sweep's folder runs lie at most: ``<trial>/<replicate>``, and one for who names folders so."""
+"""Levels of folders searched for jobs: ``<trial>/<replicate>``, and one for a ``/`` in the user's ``subdir``."""
 
 
 def job_folders(sweep: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from mltricks.report.scales import Axis
 
 FOLDS, REPEATS, TREES = 4, 4, 48
 LEAST = 20
-"""Under so many jobs the figures would be hardly more than noise, and importing the forest takes long."""
+"""With fewer jobs, the importance is mostly noise and not worth the slow import of scikit-learn."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ def importance(sweep: Collected, axes: list[Axis]) -> Importance | None:
 
 
 def column(axis: Axis, rows: list[int]) -> Any:
-    """The values of a key as features, (jobs, features): one for numbers, one each for categories."""
+    """The values of a key as features, (jobs, features): number and whether it is missing, or one-hot categories."""
     import numpy as np
 
     values = [axis.numbers[i] for i in rows]
@@ -67,7 +67,7 @@ def column(axis: Axis, rows: list[int]) -> Any:
 
 
 def held_out(columns: list[Any], y: Any) -> tuple[float, list[float]]:
-    """The predicted share of the variance, and its loss when each key is shuffled."""
+    """The predicted share of the variance on held-out jobs, and how much of it shuffling each key loses."""
     import numpy as np
     from sklearn.ensemble import RandomForestRegressor
 
@@ -79,7 +79,7 @@ def held_out(columns: list[Any], y: Any) -> tuple[float, list[float]]:
     for test in np.array_split(generator.permutation(len(y)), min(FOLDS, len(y))):
         train = np.setdiff1d(np.arange(len(y)), test)
         forest = RandomForestRegressor(TREES, random_state=0, min_samples_leaf=1).fit(x[train], y[train])
-        # every shuffled copy is predicted in one call: a call costs more than its rows do
+        # predict all shuffled copies in one call: the cost is per call rather than per row
         copies = [x[test]]
         for span in spans:
             for _ in range(REPEATS):
@@ -94,5 +94,5 @@ def held_out(columns: list[Any], y: Any) -> tuple[float, list[float]]:
 
 
 def note_of(explained: float) -> str:
-    """What to keep in mind."""
+    """A caveat if the forest predicts little; else empty."""
     return "The swept keys hardly predict the objective: the order may be chance." if explained < 0.1 else ""

@@ -13,17 +13,17 @@ from mltricks.sweep.statistics import Interval, mean_interval
 
 @dataclass
 class Group:
-    """A configuration.
+    """A configuration, with all its jobs.
 
     Attributes:
-        values: of the swept keys other than seeds.
+        values: values of the swept keys other than seeds.
         rows: numbers of its jobs in the sweep's list.
         n: number of jobs; jobs with the same seed count once.
-        measured_on: data and metric of its score, if jobs differ in these: only equal ones are ranked together.
+        measured_on: data and metric of its score, if jobs differ in them; only equal ones are ranked together.
         score: mean and interval of the objective over the jobs that trained to their end; ``None`` without any.
-        best, worst: of these; ``None`` likewise.
-        partial: the best of the interrupted or pruned jobs, if none trained to its end.
-        seconds: of training, all jobs together.
+        best, worst: best and worst objective of these jobs; ``None`` without any.
+        partial: best objective of the interrupted or pruned jobs, if none trained to its end.
+        seconds: training time of all jobs together.
         trivial: the objective of the constant prediction; ``None`` if unknown.
         rank: 1 for the best of those measured alike, equal for equal means; ``None`` if no job trained to its end.
     """

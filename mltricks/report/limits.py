@@ -20,9 +20,9 @@ class Limits:
     """Limits of a number.
 
     Attributes:
-        low, high: the ends.
-        has_low, has_high: whether the end itself is allowed.
-        log: whether its own range is searched on a log scale.
+        low, high: smallest and largest value.
+        has_low, has_high: whether that value itself is allowed.
+        log: whether the option's file gives it a logarithmic span.
         whole: whether it is an integer; ``None`` if unknown.
     """
 

@@ -1,4 +1,4 @@
-"""The sweep's own record: ``sweep.json`` of our sweepers, and Hydra's ``multirun.yaml``."""
+"""Reads the record of a sweep: ``sweep.json`` of our sweepers, and Hydra's ``multirun.yaml``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LISTED = ("grid", "basic")
 
 @dataclass
 class Origin:
-    """Where a sweep comes from.
+    """The command and the plan of a sweep.
 
     Attributes:
-        command: that started it, to paste; empty if unknown.
-        sweeper: its name; empty if unknown.
-        finished: whether the record says so; ``None`` if it says nothing.
+        command: the command that started it, to paste; empty if unknown.
+        sweeper: name of the sweeper; empty if unknown.
+        finished: whether the sweep has finished; ``None`` if unknown.
         started: ISO time; empty if unknown.
         seconds: its duration so far.
         objective, direction: the compared metric, and ``maximize`` or ``minimize``; empty if unknown.
@@ -41,7 +41,7 @@ class Origin:
 
 
 def read_origin(folder: Path) -> Origin:
-    """The origin according to the files of the sweep."""
+    """Read the origin from the files of a sweep."""
     origin = from_hydra(read_yaml(folder / "multirun.yaml"))
     said = read_json(folder / "sweep.json")
     return with_own(origin, said) if isinstance(said, dict) else origin

@@ -74,7 +74,9 @@ def payload(sweep: Collected) -> dict[str, Any]:
     """The data that the script draws."""
     found, scales = groups(sweep), axes(sweep)
     best = best_group(found)
-    at_edge = edges(sweep, scales, best) if sweep.recipe is None else []  # its jobs ask different questions
+    at_edge = (
+        edges(sweep, scales, best) if sweep.recipe is None else []
+    )  # a recipe's jobs are not comparable: they differ in purpose and length
     important = importance(sweep, scales)
     command = str(sweep.ended_with["command"]) if sweep.ended_with else best_command(sweep, found)
     return {

@@ -11,7 +11,7 @@ from mltricks.report.collect import Collected
 from mltricks.report.values import is_seed, typed
 
 DECADES = 1.5
-"""Positive numbers that span more powers of ten than this are on a logarithmic scale."""
+"""The scale is logarithmic if positive numbers span more powers of ten than this."""
 
 
 @dataclass
@@ -19,11 +19,11 @@ class Axis:
     """A swept key.
 
     Attributes:
-        key: its name.
+        key: name of the key.
         kind: ``number`` or ``category``.
-        log: whether equal factors are equal distances.
-        numbers: of every job; ``None`` without one. For categories, their indices.
-        names: of the categories, in order.
+        log: whether the axis is logarithmic.
+        numbers: value of every job, ``None`` if it has none; for categories, their indices.
+        names: names of the categories, in order.
         seed: whether the key is a seed.
     """
 

@@ -21,7 +21,7 @@ class Edge:
     """A best value at the edge.
 
     Attributes:
-        key: of the value.
+        key: the swept key.
         side: ``low`` or ``high``.
         text: the warning.
         override: the next range to try, to paste.
@@ -53,7 +53,7 @@ def edge_of(sweep: Collected, axis: Axis, best: Group | None) -> Edge | None:
     place = (at - low) / (high - low)
     side = "low" if place <= EDGE else "high"
     if EDGE < place < 1 - EDGE or value == (limits.low if side == "low" else limits.high):
-        return None  # where a setting ends is not where the search did
+        return None  # the limit of the setting is no edge of the search
     first, last = next_range(low, high, at, log)
     is_integer = limits.whole is not False and all(float(n).is_integer() for n in tried)
     ends = limits.clip(first, value, is_integer), limits.clip(last, value, is_integer)

@@ -13,7 +13,7 @@ UNFINISHED = ("unfinished", "interrupted")
 
 
 def state(sweep: Collected) -> dict[str, Any]:
-    """The figures of the header."""
+    """The numbers in the header of the page."""
     counts = Counter(row.status for row in sweep.rows)
     done = len(sweep.rows) - sum(counts[status] for status in UNFINISHED)
     total = max(sweep.origin.planned or 0, len(sweep.rows))
@@ -45,13 +45,13 @@ def warnings(sweep: Collected, found: list[Group], at_edge: list[Edge]) -> list[
     if sweep.recipe is not None:
         return [
             *texts,
-            "The jobs of a recipe ask different questions: the leaderboard does not compare like with like.",
+            "The jobs of a recipe differ in purpose and length, so the ranks of the leaderboard mean little.",
         ]
     return [*texts, *doubts(sweep, found), *(f"{edge.text} Next: {edge.override}" for edge in at_edge)]
 
 
 def doubts(sweep: Collected, found: list[Group]) -> list[str]:
-    """Reasons why the first of the list may not be the best."""
+    """Reasons why the first of the leaderboard may not be the best."""
     whole = [group for group in found if group.score]
     if not whole:
         return ["No job has a result that can be compared."]
@@ -59,7 +59,7 @@ def doubts(sweep: Collected, found: list[Group]) -> list[str]:
     if len(measures) > 1:
         return [
             f"The jobs were measured on different data or by different metrics ({'; '.join(measures)}): their scores "
-            "cannot be compared. Each has a ranking of its own, and there is no best of all."
+            "cannot be compared. They are ranked separately, and there is no overall best."
         ]
     best, texts = whole[0], []
     if best.score and best.trivial is not None and sweep.sign * (best.score.mean - best.trivial) <= 0:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 ABSENT = ""
-"""Stands where a job was not given a key and its configuration does not hold it."""
+"""Placeholder for a key that is neither among a job's overrides nor in its configuration."""
 NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -59,7 +59,7 @@ def is_seed(key: str) -> bool:
 
 
 TRAINED_ON = ("fraction", "limit", "unlabeled_ratio", "drop_last", "download", "root")
-"""Settings of data that leave alone what a run is measured on."""
+"""Settings of ``data`` that do not change the validation and test splits."""
 
 
 def is_measure(key: str) -> bool:
