@@ -1,1 +1,1 @@
-"""Short measurements before and around training: the initial loss, overfitting a small sample, the learning rate."""
+"""Short diagnostic runs: initial loss, overfitting a small sample, learning-rate range test, update ratio."""

@@ -1,4 +1,4 @@
-"""A run without anything that keeps a model from fitting: techniques, weight decay, the model's own dropout."""
+"""A run without regularisation: no techniques, no weight decay, no dropout in the model."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch import nn
 from mltricks.build import Run, build
 
 NEEDED = ("loss_scale",)
-"""Techniques that belong to the arithmetic of a precision and regularise nothing."""
+"""Techniques that a bare run keeps, because ``precision`` needs them; they do not regularise."""
 
 
 def bare_config(cfg: dict[str, Any]) -> dict[str, Any]:
-    """The same configuration without augmentation, regularisation, technique, weight decay and schedule.
+    """The same configuration without augmentation, regularisation, techniques, weight decay and schedule.
 
     Args:
         cfg: the resolved configuration as nested dicts; it is not changed.
     """
     techniques = {name: node for name, node in cfg["technique"].items() if name in NEEDED}
     optim = dict(cfg["optim"])
-    if optim.get("weight_decay"):  # null is a class's own default, which only the class knows
+    if optim.get("weight_decay"):  # null means the class's default, which is unknown here
         optim["weight_decay"] = 0.0
     data = {**cfg["data"], "unlabeled_ratio": 0} if cfg["data"].get("unlabeled_ratio") else cfg["data"]
     return {**constant_rate(cfg), "technique": techniques, "optim": optim, "data": data}
@@ -33,7 +33,7 @@ def constant_rate(cfg: dict[str, Any]) -> dict[str, Any]:
 
 
 def bare_run(cfg: dict[str, Any]) -> Run:
-    """A run of ``bare_config``, with the model's own dropout off."""
+    """A run of ``bare_config``, with dropout in the model off."""
     run = build(bare_config(cfg))
     for module in run.model.module.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):

@@ -27,17 +27,17 @@ from mltricks.state import leaves, merged, reseed_step
 from mltricks.step import onion, split_at_normalize, through
 
 BELOW = 0.3
-"""How far below the expected loss, as a share of it, the first one may lie."""
+"""The initial loss may be below the expected one by this fraction of it."""
 NOTABLE = 0.25
-"""How far above is worth a word."""
+"""From this fraction above the expected loss on, there is advice."""
 INPUT_STD = (0.3, 3.0)
-"""Spread of inputs that counts as scaled."""
+"""Standard deviations of well-scaled inputs."""
 SPREAD = 100.0
-"""How far the spreads of activations, layer against layer, may lie apart."""
+"""Largest ratio between standard deviations of activations of different layers."""
 GRADIENT_SPREAD = 1e4
-"""The same of gradients."""
+"""Largest ratio between norms of gradients of different weights."""
 DEAD = 0.5
-"""Share of dead units worth a word."""
+"""Above this fraction of dead units in a layer, there is advice."""
 
 
 def check_init(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
@@ -97,7 +97,7 @@ def initial_loss(run: Run, num_batches: int) -> dict[str, Any]:
 
 
 def ignorance(run: Run, outputs: Any, y: Tensor) -> tuple[float, str]:
-    """The loss of a constant prediction, and its name."""
+    """The loss of a constant prediction, and its name, such as ``ln 10``."""
     ignorant, words = run.objective.ignorant(outputs, y)
     return float(run.objective.judge(ignorant, y)[0]), words
 
@@ -117,7 +117,7 @@ def regularised(cfg: dict[str, Any]) -> dict[str, Any]:
 
 @torch.no_grad()
 def whole_loss(run: Run, batch: Batch) -> tuple[float, dict[str, float]]:
-    """The loss whose gradient the step follows, and its metrics."""
+    """The training loss as the step computes it, with all techniques, and its metrics."""
     ctx, techniques = context(run), run.techniques
     raw, rest = split_at_normalize(techniques)
     batch = through(techniques, rest, ready(run, through(techniques, raw, batch, ctx)), ctx)
@@ -133,14 +133,17 @@ def inside(run: Run) -> dict[str, Any]:
 
 
 def verdict_of(found: dict[str, Any], tolerance: float) -> tuple[str, str]:
-    """Verdict and reason: is the loss as expected, and do the penalties add to it?"""
+    """Verdict and reason: pass if the loss is as expected and the penalties add to it."""
     said = f"initial loss {found['loss']:.4g}, {found['expected_is']} = {found['expected']:.4g}"
     if not found["gap"] <= tolerance:
-        return "fail", f"{said}: {found['gap']:.0%} above, and {tolerance:.0%} is tolerated."
+        return "fail", f"{said}: {found['gap']:.0%} above, but at most {tolerance:.0%} is tolerated."
     if found["gap"] < -BELOW:
         return "fail", f"{said}: {-found['gap']:.0%} below, which an untrained model cannot reach."
     if found["penalty"] is not None and not found["penalty"] > 0:
-        return "fail", f"{said}; the penalty adds {found['penalty']:g}, so it does not rise with regularisation on."
+        return (
+            "fail",
+            f"{said}; the penalty adds {found['penalty']:g}, so the loss does not rise with regularisation on.",
+        )
     return "pass", f"{said}; {said_of_penalty(found)}."
 
 
@@ -150,40 +153,45 @@ def said_of_penalty(found: dict[str, Any]) -> str:
         return f"regularisation adds {found['penalty']:.3g}"
     if found["weight_decay"]:
         return f"weight decay {found['weight_decay']:g} acts on the weights and does not show in the loss"
-    return "no regularisation to switch on: nothing is added to the loss"
+    return "no regularisation is configured, so nothing is added to the loss"
 
 
 def advice(found: dict[str, Any], tolerance: float) -> list[str]:
-    """Advice, each with its evidence."""
+    """Lines of advice, each with its evidence."""
     spreads = [r["std"] for r in found["activations"] if r["weights"]]
     norms = [r["gradient"] for r in found["gradients"]]
     dead = [(r["layer"], r["dead"]) for r in found["activations"] if r.get("dead", 0.0) > DEAD]
     lines = []
     if not found["gap"] <= min(NOTABLE, tolerance):
         lines.append(
-            f"The outputs have spread {found['output_std']:.3g}: confident before they know anything. Initialise with "
-            "init=default or init=xavier, a smaller init.gain, or a last layer near zero."
+            f"The outputs have standard deviation {found['output_std']:.3g}, too much for an untrained model. "
+            "Initialise with init=default or init=xavier, a smaller init.gain, or a last layer near zero."
         )
         if abs(found.get("target_mean", 0.0)) > 3 * found.get("target_std", math.inf):
-            lines.append(f"The targets have mean {found['target_mean']:.3g}: scale them to mean 0 and spread 1.")
+            lines.append(
+                f"The targets have mean {found['target_mean']:.3g}: scale them to mean 0, standard deviation 1."
+            )
     elif found["gap"] < -BELOW:
         lines.append(
-            "Better than a constant prediction: check for the target among the inputs, and for pretrained weights."
+            "An untrained model beats a constant prediction: check for targets among the inputs or pretrained weights."
         )
     if found["penalty"] is not None and not found["penalty"] > 0:
         lines.append("Give the penalty a strength above 0, or leave it out.")
     if found["input_std"] is not None and not INPUT_STD[0] < found["input_std"] < INPUT_STD[1]:
-        lines.append(f"The inputs have spread {found['input_std']:.3g}: scale the data to spread 1.")
+        lines.append(f"The inputs have standard deviation {found['input_std']:.3g}: scale the data to about 1.")
     if spreads and max(spreads) > SPREAD * max(min(spreads), 1e-30):
         lines.append(
-            f"Spreads of the layers reach from {min(spreads):.2g} to {max(spreads):.2g}: init=kaiming or normalisation."
+            f"The layers' outputs have standard deviations from {min(spreads):.2g} to {max(spreads):.2g}. "
+            "Initialise with init=kaiming, or add normalisation."
         )
     if norms and max(norms) > GRADIENT_SPREAD * max(min(norms), 1e-30):
         lines.append(
-            f"Gradient norms reach from {min(norms):.2g} to {max(norms):.2g}: they vanish or explode with depth. "
-            "Initialise with init=kaiming or init=orthogonal, add normalisation or residual connections."
+            f"Gradient norms range from {min(norms):.2g} to {max(norms):.2g}: they vanish or explode with depth. "
+            "Initialise with init=kaiming or init=orthogonal, or add normalisation or residual connections."
         )
-    lines += [f"{share:.0%} of the units of {layer} are dead: smaller biases, init=kaiming." for layer, share in dead]
+    lines += [
+        f"{share:.0%} of the units of {layer} are dead: try smaller biases or init=kaiming." for layer, share in dead
+    ]
     return lines
 
 
@@ -193,7 +201,7 @@ def picture(content: dict[str, Any]) -> Any:
 
     rows = ((content["activations"], "layer", "std"), (content["gradients"], "weight", "gradient"))
     figure = new_figure(9, 1.2 + 0.2 * max(len(r[0]) for r in rows))
-    titles = ("spread of a layer's outputs", "norm of a weight's gradient")
+    titles = ("standard deviation of a layer's outputs", "norm of a weight's gradient")
     for axes, (found, name, value), title in zip(figure.subplots(1, 2), rows, titles, strict=True):
         axes.barh([shorten(r[name], 24) for r in found], [r[value] for r in found], color=COLORS["train"])
         axes.set(title=title)

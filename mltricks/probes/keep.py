@@ -30,13 +30,13 @@ def keep(
     """Write the measurements and print the verdict.
 
     Args:
-        name: of the probe.
+        name: name of the probe.
         run: the measured run.
-        content: of the JSON file; ``verdict``, ``reason``, ``advice``, ``steps`` and ``seconds`` are in it.
+        content: content of the JSON file, with ``verdict``, ``reason``, ``advice``, ``steps`` and ``seconds``.
         draw: makes the figure.
         folder: the output folder.
-        overrides: the command's.
-        quiet: print nothing, as in a sweep, which prints a line per job.
+        overrides: the overrides of the command.
+        quiet: print nothing; used in a sweep, which prints a line per job.
     """
     content = {"job": name, **content, "steps_per_epoch": run.source.steps_per_epoch, "overrides": list(overrides)}
     content["batch_size"] = run.cfg["batch_size"]

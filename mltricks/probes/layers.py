@@ -26,7 +26,7 @@ def context(run: Run) -> Ctx:
 
 
 def ready(run: Run, batch: Batch) -> Batch:
-    """A batch as the model sees it."""
+    """A batch with normalised inputs, as the model receives it."""
     return normalized(batch, run.data.info.normalize)
 
 
@@ -56,7 +56,7 @@ def _row(name: str, module: nn.Module, output: Tensor) -> dict[str, Any]:
 
 
 def gradients(run: Run, batch: Batch) -> list[dict[str, Any]]:
-    """The norms of every weight and of the gradient of the bare objective for it, in the order of the model."""
+    """The norm of every weight, and of its gradient of the objective without techniques, in the model's order."""
     params = {name: p for name, p in run.state["params"].items()}
     found, _ = gradient(run.objective)(params, batch, context(run))
     return [

@@ -2,8 +2,8 @@
 
 Source: Smith, "Cyclical Learning Rates for Training Neural Networks", 2015, arXiv:1506.01186, section 3.3; Smith, "A
 Disciplined Approach to Neural Network Hyper-Parameters", 2018, arXiv:1803.09820, section 4.
-Deviation: the rate rises by the same factor at every update instead of linearly; two rates are read off the curve, that
-of the steepest descent and a tenth of that of the lowest loss.
+Deviation: the rate rises by the same factor at every update instead of linearly; two rates are read off the curve, the
+rate of the steepest descent, and a tenth of the rate of the lowest loss.
 Cost: ``num_steps`` ordinary updates, fewer if the loss diverges earlier.
 """
 
@@ -36,26 +36,26 @@ HINTS: dict[str, Any] = {
     "breakout": Annotated[float, Range(1.0, above=True)],
 }
 MOVED = 0.02
-"""Share of the first loss by which it must fall, besides the noise, to count as moved."""
+"""The loss has moved if it falls by more than this fraction of its first value, and by more than noise."""
 CHANCE = 1.5
-"""Times the noise of a single loss that the smoothed curve may fall by chance, over a hundred updates."""
+"""Noise: over a hundred updates, the smoothed curve may fall by chance by this many ``Reading.noise``."""
 ONLINE = 0.9
-"""Share of the running mean that is kept from one update to the next, by which a breakout is noticed."""
+"""Decay of the running mean of the loss that detects the breakout, per update."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The conclusions from a curve of losses over rising rates.
+    """What is read off a curve of losses over rising rates.
 
     Attributes:
-        first: loss before it fell, the mean of the first tenth.
+        first: initial loss: the mean of the first tenth.
         lowest: the lowest smoothed loss.
         noise: standard deviation of a loss from update to update, in the first quarter.
         moved: whether the loss fell by more than noise.
         steepest: rate at which the smoothed loss falls fastest with the logarithm of the rate, from ``starts`` on.
         tenth: a tenth of the rate of the lowest smoothed loss.
-        suggestion: the smaller of the two, if the loss moved.
-        starts: rate from which on the loss has made at least a tenth of its fall.
+        suggestion: the smaller of ``steepest`` and ``tenth``; ``None`` if the loss did not move.
+        starts: rate from which on the loss has fallen by at least a tenth of its total fall.
         breaks: rate of the lowest loss: beyond it the loss rises.
     """
 
@@ -118,7 +118,7 @@ def rising_run(cfg: dict[str, Any], settings: dict[str, Any]) -> Run:
 
 
 def record(run: Run, num_steps: int, breakout: float) -> tuple[list[float], list[float]]:
-    """Rates and training losses of every update, until the loss diverges or is not finite."""
+    """The rate and the training loss of every update, until the loss diverges or is not finite."""
     rates: list[float] = []
     losses: list[float] = []
     running, weight, best = 0.0, 0.0, math.inf
@@ -137,19 +137,19 @@ def record(run: Run, num_steps: int, breakout: float) -> tuple[list[float], list
 
 
 def read(rates: Sequence[float], losses: Sequence[float], smoothing: float) -> Reading:
-    """Read a curve.
+    """Read the rates off a curve.
 
     Args:
         rates: rising by the same factor from one to the next.
-        losses: at these rates.
-        smoothing: standard deviation of the Gaussian the losses are smoothed with, as a share of their number.
+        losses: the training losses at these rates.
+        smoothing: standard deviation of the Gaussian that smooths the losses, as a fraction of their number.
 
     Raises:
         ValueError: fewer than five losses: the first updates made the loss infinite.
     """
     if len(losses) < 5:
         raise ValueError(
-            f"the loss was NaN or infinite after {len(losses)} updates: there is nothing to read. "
+            f"the loss was NaN or infinite after {len(losses)} updates, too few to find a rate. "
             "Type job=check_init, or a smaller job.low."
         )
     curve = smooth(losses, smoothing * len(losses))
@@ -159,7 +159,7 @@ def read(rates: Sequence[float], losses: Sequence[float], smoothing: float) -> R
     lowest_at = min(range(len(curve)), key=curve.__getitem__)
     moved = first - curve[lowest_at] > max(MOVED * abs(first), CHANCE * noise)
     mark = first - 0.1 * (first - curve[lowest_at])
-    onset = max((i for i in range(lowest_at) if curve[i] > mark), default=0)  # from there on it never comes back up
+    onset = max((i for i in range(lowest_at) if curve[i] > mark), default=0)  # the last update above the mark
     falls = {i: curve[i] - curve[i - 1] for i in range(onset + 1, lowest_at + 1)}
     steepest = rates[min(falls, key=lambda i: falls[i])] if falls else rates[0]
     starts = rates[min(onset + 1, lowest_at)]
@@ -217,7 +217,8 @@ def reason(found: Reading) -> str:
     where = f"between {low} and {high}" if low != high else f"at {low}"
     return (
         f"the loss falls from {found.first:.4g} to {found.lowest:.4g} {where}"
-        f"; steepest at {found.steepest:.2g}, a tenth of the lowest at {found.tenth:.2g}: try {found.suggestion:.2g}."
+        f"; steepest at {found.steepest:.2g}, a tenth of the lowest's rate is {found.tenth:.2g}: "
+        f"try {found.suggestion:.2g}."
     )
 
 
@@ -225,11 +226,11 @@ def advice(found: Reading, settings: dict[str, Any], num: int) -> list[str]:
     """The overrides to type next."""
     if found.suggestion is None:
         return [
-            f"Type job.high={settings['high'] * 100:g} or job.num_steps={2 * settings['num_steps']} if the rates may "
-            "be too low or the noise too high; then job=check_init and job=overfit."
+            f"Type job.high={settings['high'] * 100:g} in case the rates were too low, or "
+            f"job.num_steps={2 * settings['num_steps']} in case of noise; else try job=check_init and job=overfit."
         ]
     if num == settings["num_steps"] and found.breaks >= 0.9 * settings["high"]:
-        return [f"The loss did not break out: a higher end may show more. Type job.high={settings['high'] * 10:g}."]
+        return [f"The loss never diverged, so higher rates may work too. Type job.high={settings['high'] * 10:g}."]
     return []
 
 

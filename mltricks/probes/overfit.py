@@ -3,7 +3,7 @@
 Source: the second step of tuning with few GPUs in Stanford's CS231n: fit 5 to 10 batches perfectly, without weight
 decay.
 Deviation: one fixed batch of a few dozen samples at every update; if the configured learning rate does not fit
-it, a tenth of it and ten times it are tried.
+the batch, a tenth and ten times that rate are tried.
 Cost: at most ``num_steps`` updates on ``num_samples`` samples for each learning rate.
 """
 
@@ -105,14 +105,15 @@ def is_known(loss: float, accuracy: float | None, ignorant: float, run: Run, sha
 
 
 def verdict_of(best: dict[str, Any], tries: list[dict[str, Any]]) -> tuple[str, str]:
-    """Verdict and reason."""
+    """Verdict and reason: pass if the sample was fitted at any of the learning rates."""
     right = "" if best["accuracy"] is None else f", accuracy {best['accuracy']:.0%}"
     said = (
-        f"{best['num_samples']} samples: loss {best['loss']:.3g} of {best['ignorant_loss']:.3g}{right} "
-        f"after {best['num_updates']} updates at learning rate {best['learning_rate']:.3g}"
+        f"{best['num_samples']} samples: loss {best['loss']:.3g}{right} "
+        f"(a constant prediction has {best['ignorant_loss']:.3g}) after "
+        f"{best['num_updates']} updates at learning rate {best['learning_rate']:.3g}"
     )
     if best["fits"] and best["factor"] != 1:
-        return "pass", f"{said}; not at the configured rate."
+        return "pass", f"{said}, which is not the configured rate."
     tried = f"{len(tries)} learning rates were tried" if len(tries) > 1 else "no other learning rate was tried"
     return ("pass", f"{said}.") if best["fits"] else ("fail", f"{said}; {tried}.")
 
@@ -123,17 +124,17 @@ def advice(best: dict[str, Any], tries: list[dict[str, Any]], settings: dict[str
         rate = best["learning_rate"]
         return [f"Type optim.lr={rate:.3g}: the configured one did not fit the sample."] if best["factor"] != 1 else []
     if all(not math.isfinite(t["loss"]) for t in tries):
-        return ["The loss is NaN or infinite at every rate: look at the data for NaN, and run job=check_init."]
+        return ["The loss is NaN or infinite at every rate: check the data for NaN, and run job=check_init."]
     lines = []
     falling = best["losses"][-1] < 0.9 * best["losses"][len(best["losses"]) * 3 // 4]
     if falling:
-        lines.append(f"The loss still falls: more updates, as job.num_steps={2 * settings['num_steps']}.")
+        lines.append(f"The loss is still falling: type job.num_steps={2 * settings['num_steps']} for more updates.")
     if best["loss"] > 0.9 * best["ignorant_loss"]:
-        lines.append("Nothing is learnt: the targets may not belong to the inputs, or gradients do not get through.")
-        lines.append("Look at job=check_init, and at a few samples with their targets.")
+        lines.append("The model learns nothing: the targets may not belong to the inputs, or gradients may be zero.")
+        lines.append("Run job=check_init, and look at a few samples with their targets.")
     else:
-        lines.append("Part is learnt: give the model more capacity (model.width, model.depth), and look for samples")
-        lines.append("that are alike but have different targets.")
+        lines.append("The model fits only a part of the sample: give it more capacity (model.width, model.depth).")
+        lines.append("Look for samples that are alike but have different targets.")
     return [*lines, "Try another optim, or job.factors=[1,0.01,100] if the learning rate may be far off."]
 
 

@@ -1,4 +1,4 @@
-"""The learning rates of a configuration: the main one, and others that keep their ratio to it."""
+"""The learning rates of a configuration: ``lr``, and others that keep their ratio to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mltricks.config.create import given_target, locate
 
 
 def learning_rates(cfg: dict[str, Any]) -> dict[str, float]:
-    """The learning rates of the optimiser by the names of its settings, the first of them ``lr``.
+    """The learning rates of the optimiser, by setting; the first is ``lr``.
 
     Args:
         cfg: the resolved configuration as nested dicts.
@@ -21,10 +21,12 @@ def learning_rates(cfg: dict[str, Any]) -> dict[str, float]:
     for name in names:
         if isinstance(node.get(name), dict):
             raise ValueError(
-                f"optim.{name} has a schedule of its own, and this looks for a rate. Type optim.{name}=1e-3."
+                f"optim.{name} has a schedule of its own, but this job needs a single rate. Type optim.{name}=1e-3."
             )
         if name not in node:
-            raise ValueError(f"optim has no {name} to look for. Type optim=adamw, or an optimiser with that setting.")
+            raise ValueError(
+                f"the optimiser has no setting {name}. Type optim=adamw, or another optimiser that has it."
+            )
     return {name: float(node[name]) for name in names}
 
 

@@ -26,22 +26,22 @@ from mltricks.state import map_state, reseed_step
 from mltricks.train import advance
 
 HEALTHY = (1e-4, 1e-2)
-"""Ratio of an update to its weight: a factor of ten about 1e-3."""
+"""The range of healthy update-to-weight ratios: within a factor of ten of 1e-3."""
 
 
 def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
-    """Make a few more updates of the run in ``checkpoint``; return the median ratio over its weights.
+    """Continue the run in ``checkpoint`` for a few updates; return the median ratio over its weights.
 
-    The command repeats the configuration of the run; the learning rate is constant, as typed.
+    The command must repeat the run's configuration; the learning rate is constant at the configured value.
 
     Raises:
-        ValueError: there is no checkpoint, or it is that of another configuration.
+        ValueError: there is no checkpoint, or its tensors do not fit the configuration.
     """
     cfg, start = plain(cfg), time.perf_counter()
     settings = cfg["job"]
     check_value("job.num_steps", settings["num_steps"], Count)
     if cfg["checkpoint"] is None:
-        raise ValueError("job=update_ratio looks at a run. Type checkpoint=DIR, its output folder.")
+        raise ValueError("job=update_ratio needs a finished run. Type checkpoint=DIR, the run's output folder.")
     run = build(constant_rate(cfg))
     path = Path(cfg["checkpoint"])
     saved = checkpoint.load(path)["state"]
@@ -52,7 +52,7 @@ def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> flo
     verdict = "pass" if HEALTHY[0] <= ratio <= HEALTHY[1] else "fail"
     content = {
         "verdict": verdict,
-        "reason": f"an update changes a weight by {ratio:.2g} of its size in the median of {len(rows)}; 1e-3 is usual.",
+        "reason": f"an update changes a weight by {ratio:.2g} of its size (median of {len(rows)}); 1e-3 is usual.",
         "advice": advice(ratio),
         "ratio": ratio,
         "weights": rows,
@@ -81,8 +81,8 @@ def measure(run: Run, num_steps: int) -> list[dict[str, Any]]:
 def advice(ratio: float) -> list[str]:
     """The changes to make if the ratio is far from 1e-3."""
     if not math.isfinite(ratio) or ratio > HEALTHY[1]:
-        return ["The updates are large against the weights: a smaller optim.lr."]
-    return ["The updates are small against the weights: a larger optim.lr."] if ratio < HEALTHY[0] else []
+        return ["The updates are large relative to the weights: type a smaller optim.lr."]
+    return ["The updates are small relative to the weights: type a larger optim.lr."] if ratio < HEALTHY[0] else []
 
 
 def picture(content: dict[str, Any]) -> Any:
@@ -94,7 +94,7 @@ def picture(content: dict[str, Any]) -> Any:
     axes = figure.subplots()
     axes.barh([shorten(r["weight"], 28) for r in rows], [r["ratio"] for r in rows], color=COLORS["train"])
     axes.axvline(1e-3, color="#999999", linewidth=1, linestyle=":")
-    axes.set(xlabel="change by an update / size")
+    axes.set(xlabel="norm of update / norm of weight")
     log_axis(axes, "x")
     axes.invert_yaxis()
     axes.set_title(f"{content['verdict']}: {content['reason']}", fontsize=8, wrap=True)

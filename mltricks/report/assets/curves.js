@@ -1,4 +1,4 @@
-// Learning curves: a line a job, its colour by rank.
+// Learning curves: one line per job, coloured by rank.
 const KINDS = { score: data.objective.name, val: "validation loss", train: "training loss" };
 
 function learningCurves() {
@@ -49,7 +49,7 @@ function learningCurves() {
   const note = make("p", { class: "soft small", role: "status" }), again = picture(host, paint);
   return section("curves", "Learning curves",
     make("div", { class: "controls" }, make("label", { for: "curve" }, "Show"), choice, make("label", {}, log, "logarithmic"), make("label", {}, onlyBest, "the 10 best only"), scaleKey()),
-    host, note, readout, make("p", { class: "soft small" }, "Thick: the best configuration. Dashed, ending in a bar: stopped on the way. A cross: diverged or failed."));
+    host, note, readout, make("p", { class: "soft small" }, "Thick: the best configuration. Dashed, ending in a bar: pruned, interrupted or unfinished. A cross: diverged or failed."));
 }
 
 function scaleKey() {

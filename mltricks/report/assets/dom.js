@@ -1,4 +1,4 @@
-// Making elements, and showing numbers. Text only ever becomes text: nothing here reads HTML.
+// Creates elements and formats numbers. Text is only ever set as text, never parsed as HTML.
 const data = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
 const PARTIAL = ["pruned", "interrupted", "unfinished"];
@@ -30,7 +30,7 @@ function shown(value, digits = 4) {
   return size >= 1e-3 && size < 1e4 ? value.toFixed(size < 10 ? digits : 2) : value.toExponential(2);
 }
 const short = value => (known(value) ? String(Number(value.toPrecision(3))) : shown(value));
-// A swept value, which is a text; numbers that were drawn have more digits than anyone reads.
+// A swept value as text; sampled numbers are shortened.
 const brief = text => (text.length > 8 && Number.isFinite(Number(text)) ? String(Number(Number(text).toPrecision(4))) : text);
 function duration(seconds) {
   if (!known(seconds)) return "–";
@@ -72,7 +72,7 @@ function command(text, name) {
   return make("div", { class: "command" }, make("pre", {}, text), button, said);
 }
 
-// One stop for the tab key in a group of marks; the arrows go from one to the next.
+// A group of marks is one tab stop; the arrow keys move between its marks.
 function roving(marks, show) {
   marks.forEach((mark, i) => {
     mark.setAttribute("tabindex", i ? -1 : 0);

@@ -1,4 +1,4 @@
-// Parallel coordinates: an axis a swept key, the objective last; ranges are typed, or chosen where there are names.
+// Parallel coordinates: one axis per swept key, the objective last; ranges are typed, or chosen for categories.
 function parallel() {
   const goal = { key: data.objective.name, kind: "number", log: false, numbers: data.jobs.map(job => job.value), names: [], objective: true };
   const axes = [...data.axes.filter(axis => !axis.seed), goal];

@@ -5,7 +5,7 @@ function colour(share) { // 0 the worst, 1 the best
   const low = Math.min(Math.floor(at), RAMP.length - 2);
   return `rgb(${RAMP[low].map((c, k) => Math.round(c + (at - low) * (RAMP[low + 1][k] - c))).join(" ")})`;
 }
-// Jobs by rank, so that one outlier does not take all the colours.
+// Colours follow ranks, so that one outlier does not use up the scale.
 const ranked = data.jobs.map((job, i) => i).filter(i => data.jobs[i].value !== null)
   .sort((a, b) => (data.objective.maximize ? 1 : -1) * (data.jobs[a].value - data.jobs[b].value));
 const shares = new Map(ranked.map((job, place) => [job, ranked.length > 1 ? place / (ranked.length - 1) : 1]));
@@ -65,7 +65,7 @@ function frame(width, height, x, y, name) {
 }
 
 const redraws = [];
-// A picture that is drawn anew when its width changes.
+// A picture that is redrawn when its width changes.
 function picture(host, paint) {
   let width = 0;
   const again = force => {

@@ -1,8 +1,8 @@
-// How much each key matters, and the objective against each key.
+// The importance of each key, and the objective against each key.
 function importanceSection() {
   const found = data.importance;
   if (!data.axes.length || data.jobs.length < 2) return null;
-  if (!found) return section("importance", "Importance", make("p", { class: "soft" }, "Fewer than 20 jobs with a result, or all the same: nothing reliable can be said of what matters."));
+  if (!found) return section("importance", "Importance", make("p", { class: "soft" }, "Fewer than 20 jobs have a result, or all results are equal: too little to estimate the importance."));
   const most = Math.max(...found.shares.map(s => s[1]), 1e-9);
   const rows = found.shares.flatMap(([key, share]) => {
     const bar = make("i");
@@ -40,5 +40,5 @@ function slice(axis) {
 function slicesSection() {
   const axes = data.axes.filter(axis => !axis.seed);
   if (!axes.length || !data.jobs.some(job => job.value !== null)) return null;
-  return section("slices", "Slices", make("p", { class: "soft small" }, `${data.objective.name} of every job against each key. Ringed: the best configuration. Hollow: stopped on the way.`), make("div", { class: "slices" }, axes.map(slice)));
+  return section("slices", "Slices", make("p", { class: "soft small" }, `${data.objective.name} of every job against each key. Ringed: the best configuration. Hollow: pruned, interrupted or unfinished.`), make("div", { class: "slices" }, axes.map(slice)));
 }

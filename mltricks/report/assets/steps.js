@@ -1,4 +1,4 @@
-// What recipes and ablations have written, and what failed.
+// The results of recipes and ablations, and the jobs that failed.
 const byName = new Map(data.jobs.map(job => [job.name, job]));
 const flat = value => (value !== null && typeof value === "object" ? JSON.stringify(value, (_, v) => (known(v) ? Number(v.toPrecision(4)) : v)) : shown(value));
 
@@ -18,7 +18,7 @@ function curveOf(gate) {
   const xs = points.map(p => p[0]);
   const isLog = Math.min(...xs) > 0 && Math.max(...xs) / Math.min(...xs) > 50 && !/update|epoch|step/.test(curve.x_label ?? "");
   const ys = points.map(p => p[1]), most = 1.6 * Math.max(Math.abs(ys[0]), Math.abs([...ys].sort((a, b) => a - b)[ys.length >> 1]));
-  const cut = Math.max(...ys) > 2 * most ? ys.filter(v => v <= most) : ys; // where a rate is too high the loss leaves the picture
+  const cut = Math.max(...ys) > 2 * most ? ys.filter(v => v <= most) : ys; // losses at rates that are too high are cut off
   const host = make("div");
   picture(host, width => {
     const drawn = Math.min(width, 544);
@@ -68,25 +68,25 @@ function ablationSection() {
   });
   const range = pair => (Array.isArray(pair) && known(pair[0]) && known(pair[1]) ? `${shown(pair[0])} to ${shown(pair[1])}` : "–");
   const level = `${known(found.level) ? Number((found.level * 100).toFixed(1)) : 95} % interval`;
-  const heads = ["arm", "runs", "mean", level, "difference", level, "cost", `verdict of all ${compared.length}`, "this one alone", "seeds to settle it"];
+  const heads = ["arm", "runs", "mean", level, "difference", level, "cost", `verdict, corrected for ${compared.length}`, "verdict, uncorrected", "seeds to settle it"];
   const rows = found.arms.map(arm => make("tr", { class: arm.name === found.baseline && "best" }, make("td", {}, String(arm.name), arm.control !== undefined ? make("div", { class: "small soft" }, `${arm.treated} against ${arm.control}`) : null), make("td", { class: "number" }, shown(arm.n), arm.lost ? ` (${arm.lost} lost)` : null), make("td", { class: "number" }, shown(arm.mean)), make("td", {}, range(arm.interval)),
     make("td", { class: "number" }, known(arm.difference) ? (arm.difference > 0 ? "+" : "") + shown(arm.difference) : "–"), make("td", {}, range(arm.difference_interval)), make("td", { class: "number" }, known(arm.cost_ratio) ? `×${arm.cost_ratio.toFixed(2)}` : "–"),
     make("td", {}, arm.verdict_of_all ? badge(String(arm.verdict_of_all)) : "–", known(arm.p_holm) ? make("div", { class: "small soft" }, `p ${shown(arm.p_holm)}`) : null), make("td", {}, arm.verdict ? badge(String(arm.verdict)) : arm.name === found.baseline ? "baseline" : "–"), make("td", { class: "number" }, arm.seeds_to_settle === null || arm.seeds_to_settle === undefined ? "–" : shown(arm.seeds_to_settle))));
-  return section("ablation", "Ablation", make("p", { class: "soft small" }, `${found.metric}, ${String(found.direction).startsWith("max") ? "more" : "less"} is better; the difference is ${how}, paired seed by seed. ${found.chosen_by ? `${found.chosen_by} chose the epochs and what was retuned; the test split has chosen nothing. ` : ""}An interval that crosses zero is no evidence at this number of seeds. Intervals stand for one comparison each; the verdict of all is corrected for their number (Holm).`), host,
+  return section("ablation", "Ablation", make("p", { class: "soft small" }, `${found.metric}, ${String(found.direction).startsWith("max") ? "more" : "less"} is better; the difference is ${how}, paired seed by seed. ${found.chosen_by ? `${found.chosen_by} chose the epochs and the retuned settings. ` : ""}An interval that crosses zero is no evidence at this number of seeds. Each interval is for one comparison alone; the corrected verdict accounts for the number of comparisons (Holm).`), host,
     make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Arms, scrolls sideways" }, make("table", {}, make("thead", {}, make("tr", {}, heads.map(h => make("th", { scope: "col" }, h)))), make("tbody", {}, rows))),
     (found.rounds || []).length ? make("details", {}, make("summary", {}, "Rounds of the selection"), evidence(found.rounds)) : null);
 }
 
 function failures() {
   const lost = data.jobs.filter(job => ["failed", "diverged"].includes(job.status)), cut = data.jobs.filter(job => PARTIAL.includes(job.status));
-  if (!lost.length && !cut.length) return section("failures", "Failures", make("p", { class: "soft" }, "None: every job that was begun came to its end."));
+  if (!lost.length && !cut.length) return section("failures", "Failures", make("p", { class: "soft" }, "None: every job that started has finished."));
   const kinds = new Map();
   for (const job of lost) {
-    const key = `${job.status}\n${job.error.replace(/[\d.e+-]+/g, "#")}`; // the same but for its numbers
+    const key = `${job.status}\n${job.error.replace(/[\d.e+-]+/g, "#")}`; // equal except for numbers
     kinds.set(key, [...(kinds.get(key) || []), job]);
   }
   const counts = Object.entries(data.state.counts).filter(([status]) => !["completed", "stopped_early"].includes(status)).map(([status, n]) => `${n} ${words(status)}`);
   const parts = [...kinds.values()].map(jobs => make("details", { open: kinds.size < 6 }, make("summary", {}, badge(jobs[0].status), ` ${jobs.length} ${jobs.length > 1 ? "jobs" : "job"}: `, jobs.slice(0, 40).flatMap(job => [link(job), " "])),
-    make("pre", { class: "message" }, jobs[0].error || "No message was left."), make("p", { class: "small soft" }, jobs[0].overrides.join(" "))));
+    make("pre", { class: "message" }, jobs[0].error || "There is no error message."), make("p", { class: "small soft" }, jobs[0].overrides.join(" "))));
   return section("failures", "Failures", make("p", {}, `${counts.join(", ")} of ${data.jobs.length} jobs.${data.state.counts.pruned ? " Pruned jobs were stopped on purpose, because others were better at the same epoch." : ""}`), parts);
 }

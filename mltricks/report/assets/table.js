@@ -40,7 +40,7 @@ function compare(column, sign) {
   return (a, b) => {
     const [x, y] = [column.value(a), column.value(b)];
     const [noX, noY] = [x === null || x === undefined || x === "", y === null || y === undefined || y === ""];
-    if (noX || noY) return noX - noY; // what is not known comes last, whichever way
+    if (noX || noY) return noX - noY; // unknown values come last in both directions
     if (typeof x === "number" && typeof y === "number") return sign * (x - y);
     return sign * String(x).localeCompare(String(y), undefined, { numeric: true });
   };
