@@ -28,7 +28,7 @@ class Transformer(nn.Module):
         num_outputs: K, size of the vocabulary.
         width: D, length of a token's vector; a multiple of ``heads``.
         depth: number of blocks.
-        heads: attention heads a block.
+        heads: attention heads per block.
         dropout: share of activations set to zero in training, in [0, 1).
         tie_weights: whether the head uses the embedding's matrix.
 

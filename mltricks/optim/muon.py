@@ -40,8 +40,8 @@ class Muon(WithKernel):
 
     Args:
         momentum: decay rate of the average gradient, in [0, 1).
-        nesterov: look ahead along the momentum.
-        iterations: of Newton-Schulz, >= 1.
+        nesterov: whether to use Nesterov momentum.
+        iterations: Newton-Schulz iterations, >= 1.
         dtype: of the iterations: ``fp32``, or ``bf16``, which is faster on a GPU.
         adam_params: patterns of matrices that AdamW trains instead; it always trains parameters of fewer than two
             dimensions.

@@ -24,7 +24,7 @@ class SGD(WithKernel):
 
     Args:
         momentum: factor on the last direction, in [0, 1).
-        nesterov: look ahead along the momentum.
+        nesterov: whether to use Nesterov momentum.
 
     Raises:
         ValueError: ``nesterov`` without momentum.

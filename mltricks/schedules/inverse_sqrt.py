@@ -1,4 +1,4 @@
-"""A linear warm-up, then a fall with the square root of the number of updates.
+"""A linear warm-up, then a decay with the inverse square root of the number of updates.
 
 Source: Vaswani et al., "Attention Is All You Need", 2017, arXiv:1706.03762, equation 3: lr ~ min(i^-0.5, i w^-1.5)
 with w updates of warm-up. Deviation: scaled to 1 at the peak, so that the learning rate is the highest one used.
