@@ -33,7 +33,7 @@ class Effect:
         verdict: ``helps``, ``hurts``, ``no evidence at n=...``, or ``too few pairs``; of this comparison alone.
         seeds_to_settle: number of pairs that would make the interval exclude zero if mean and spread stayed the same;
             ``None`` if it does already, or never would.
-        p_value: of the paired t-test, two-sided; ``None`` with fewer than two pairs.
+        p_value: two-sided p-value of the paired t-test; ``None`` with fewer than two pairs.
         p_holm, verdict_of_all: p-value and verdict, corrected for all comparisons of the ablation.
     """
 

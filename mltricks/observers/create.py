@@ -16,11 +16,11 @@ from mltricks.observers.files import Files
 
 @dataclass(frozen=True)
 class InSweep:
-    """How a run is observed if it is a job of a sweep.
+    """Settings of the observers of a run that is a job of a sweep.
 
     Args:
         trial: token by which it reports to a study; empty: no study.
-        quiet: whether it prints nothing, because the sweep prints its progress.
+        quiet: whether the run prints nothing, because the sweep prints its progress.
     """
 
     trial: str = ""

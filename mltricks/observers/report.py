@@ -97,7 +97,7 @@ def result_section(summary: Summary, floor: dict[str, dict[str, float]] | None =
     """The main results, and every metric of every split beside those of trivial predictors.
 
     Args:
-        summary: of the run.
+        summary: the run's summary.
         floor: metrics of a linear model by split.
     """
     score = summary.objective["name"].rpartition("/")[2]
@@ -144,9 +144,9 @@ class TestSheet:
     """The context in which an objective draws its part of a report.
 
     Attributes:
-        info: of the data.
+        info: describes the data.
         test: the test split.
-        folder: of the run.
+        folder: the run's output folder.
     """
 
     info: Info

@@ -29,7 +29,7 @@ from mltricks.step import onion, split_at_normalize, through
 BELOW = 0.3
 """The initial loss may be below the expected one by this fraction of it."""
 NOTABLE = 0.25
-"""From this fraction above the expected loss on, there is advice."""
+"""An excess of the loss over the expected one, as a fraction of it, that gives advice."""
 INPUT_STD = (0.3, 3.0)
 """Standard deviations of well-scaled inputs."""
 SPREAD = 100.0

@@ -45,7 +45,7 @@ ONLINE = 0.9
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read off a curve of losses over rising rates.
+    """The rates and losses read off a curve of losses over rising rates.
 
     Attributes:
         first: initial loss: the mean of the first tenth.

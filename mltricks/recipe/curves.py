@@ -33,7 +33,7 @@ FITTED = 0.1
 ALARMING = 3e-2
 """Update-to-weight ratio that is too high for any curve; above 1e-2 is normal for small models that learn fast."""
 UNEVEN = 0.1
-"""As ``ROUGH``, if the update-to-weight ratio is above ``HEALTHY`` too."""
+"""The limit in place of ``ROUGH`` if the update-to-weight ratio is above ``HEALTHY``."""
 
 
 @dataclass(frozen=True)

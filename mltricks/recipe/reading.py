@@ -81,7 +81,7 @@ def curves_of(path: Path, ignorant_loss: float, ratio: float | None = None) -> C
     """The curves of a run: the mean training loss of every epoch, and the validation loss after it.
 
     Args:
-        path: its ``metrics.jsonl``.
+        path: the run's ``metrics.jsonl``.
         ignorant_loss: loss of a constant prediction.
         ratio: update-to-weight ratio; ``None`` if not measured.
     """

@@ -23,7 +23,7 @@ class Origin:
         sweeper: name of the sweeper; empty if unknown.
         finished: whether the sweep has finished; ``None`` if unknown.
         started: ISO time; empty if unknown.
-        seconds: its duration so far.
+        seconds: duration so far; ``None`` if unknown.
         objective, direction: the compared metric, and ``maximize`` or ``minimize``; empty if unknown.
         swept: keys that were given several values.
         planned: number of jobs; ``None`` if not known in advance.

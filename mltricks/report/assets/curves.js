@@ -43,7 +43,7 @@ function learningCurves() {
       const curve = lines[i][1].curves[kind], last = curve[curve.length - 1];
       readout.textContent = `${describe(lines[i][1])}  ${KINDS[kind]} ${shown(last[1])} at epoch ${shown(last[0], 1)}`;
     });
-    note.textContent = isCut ? "The largest losses lie above the picture; a logarithmic axis shows them." : "";
+    note.textContent = isCut ? "The largest losses are cut off; a logarithmic axis shows them." : "";
     return svg;
   }
   const note = make("p", { class: "soft small", role: "status" }), again = picture(host, paint);

@@ -1,4 +1,4 @@
-// The page from top to bottom.
+// Builds the page from its sections.
 function header() {
   const { state, objective, best } = data, group = best.group;
   const interval = group && group.interval ? ` ±\u00a0${shown((group.interval[1] - group.interval[0]) / 2)}` : "";
@@ -15,7 +15,7 @@ function header() {
   if (best.command) commands.append(make("h3", {}, "The best configuration"), command(best.command, "the command of the best configuration"));
   if (best.said && best.said.experiment_command) commands.append(make("h3", {}, "The same, as an experiment"), command(best.said.experiment_command, "the command of the experiment"));
   if (data.command) commands.append(make("h3", {}, "This sweep"), command(data.command, "the command of this sweep"));
-  if (data.warnings.length) commands.append(make("h3", {}, "Before you believe it"), make("ul", { class: "warnings" }, data.warnings.map(text => make("li", {}, text))));
+  if (data.warnings.length) commands.append(make("h3", {}, "Warnings"), make("ul", { class: "warnings" }, data.warnings.map(text => make("li", {}, text))));
   return [...parts, commands];
 }
 
