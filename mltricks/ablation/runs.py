@@ -70,7 +70,7 @@ def best_point(tried: Sequence[tuple[Sequence[str], Outcome]]) -> Sequence[str]:
         first = tried[0][1]
         raise ValueError(
             f"none of the {len(tried)} points tried completed; {first.folder}: "
-            f"{first.summary.error or first.summary.status}. Fix that, or type another span with retune."
+            f"{first.summary.error or first.summary.status}. Fix that, or leave the setting out of retune."
         )
     sign = 1 if done[0][1].get("direction") == "maximize" else -1
     return max(done, key=lambda entry: sign * entry[0])[2]

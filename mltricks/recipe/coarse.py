@@ -111,7 +111,7 @@ def gate_of(
     reason = f"best {objective['name']} {objective['value']:.4g} with {shown}; {len(outcomes) - len(ended)} diverged."
     curve = scores_over_rates(points, outcomes)
     advice = (
-        f"The best point is at the edge of the span of {', '.join(at_edge)}: the next search widens it."
+        f"The best point is at the edge of the searched range of {', '.join(at_edge)}: the next search widens it."
         if at_edge
         else ""
     )
