@@ -1,10 +1,11 @@
-"""Augmentation: batches of shifted, mirrored and normalised images a second, against torchvision.
+"""Augmentation: how many images per second are shifted, mirrored and normalised, compared with torchvision.
 
 python benchmarks/augment.py [--images 4096] [--batch_size 128] [--rounds 7]
 
-Both sides do the same to images of CIFAR-10's shape: pad by 4 and crop, mirror every other one, normalise, batch. Ours
-is the run's own source and techniques; theirs is ``RandomCrop``, ``RandomHorizontalFlip``, ``ToTensor``, ``Normalize``
-on PIL images through a ``DataLoader`` without workers. One process, one thread, processor time, contestants in turn.
+Both programs do the same with images of CIFAR-10's shape: pad by 4 and crop, mirror every other image, normalise,
+batch. mltricks uses the run's own source and techniques. torchvision uses ``RandomCrop``, ``RandomHorizontalFlip``,
+``ToTensor`` and ``Normalize`` on PIL images, through a ``DataLoader`` without workers. One process, one thread, CPU
+time, the programs in turn.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MEAN, STD = torch.tensor([125.3, 123.0, 113.9]).view(3, 1, 1), torch.tensor([63.
 
 
 def ours(x: Tensor, y: Tensor, batch_size: int, fill: str) -> Callable[[], None]:
-    """One epoch of our source through our techniques."""
+    """One epoch of mltricks' source through its techniques."""
     source = Source(MemorySplit(x, y, image=True), Shuffle(), batch_size, seed=0)
     info = ImageKind((3, 32, 32), MEAN, STD)
     stack: list[Any] = [Crop(4, fill), Flip(0.5)]

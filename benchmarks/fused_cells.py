@@ -1,9 +1,13 @@
-"""Stacks against loops over separate models, from tiny perceptrons to convolutions: python benchmarks/fused_cells.py
+"""Stacks compared with loops over separate models, from tiny MLPs to ConvNets: python benchmarks/fused_cells.py
 
-Three contestants train K models with SGD and momentum, each with its own learning rate, on the same random data:
-``loop``, K modules written by hand with torch.optim (foreach), one after another, indexing inputs that were normalised
-beforehand; ``eager``, K runs of this project one after another; ``stack``, what the probe chooses: stacks of the size
-it says, or else the runs one after another. Times are CPU seconds of the process, which has one thread.
+Three programs train K models with SGD and momentum, each with its own learning rate, on the same random data:
+
+- ``loop``: K modules in a hand-written loop with torch.optim (foreach), one after another, which index inputs that were
+  normalised beforehand;
+- ``eager``: K runs of mltricks, one after another;
+- ``stack``: the choice of the probe: stacks of the size that it chooses, or the runs one after another.
+
+Times are CPU seconds of the process, which has one thread.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ SAMPLES = 4096
 
 @dataclass(frozen=True)
 class Cell:
-    """One architecture, batch size and number of trials; ``shared``: all have the same seed."""
+    """One architecture, batch size and number of trials. ``shared``: all trials have the same seed."""
 
     model: str
     width: int
@@ -102,7 +106,7 @@ def random_data(cell: Cell) -> DataSplits:
 
 
 def configurations(cell: Cell) -> list[dict]:
-    """One a trial: all differ in the learning rate, and in the seed unless it is shared."""
+    """One configuration per trial; they differ in the learning rate, and in the seed unless it is shared."""
     name = MODELS[cell.model].__name__
     model = ["model=custom", f"model._target_={__name__}.{name}", f"+model.width={cell.width}"]
     shared = [*model, f"allow_modules=[{__name__}]", f"batch_size={cell.batch_size}", "optim=sgd", "epochs=100"]
@@ -115,7 +119,7 @@ def rate(k: int) -> float:
 
 
 def loop(cell: Cell, data: DataSplits, steps: int) -> Callable[[], None]:
-    """Separate modules, written as anybody would."""
+    """K separate modules, in an ordinary training loop."""
     x, y = data.info.normalize(data.train.x.permute(0, 3, 1, 2)), data.train.y
     nets = [MODELS[cell.model](data.info.in_shape, 10, cell.width) for _ in range(cell.trials)]
     optims = [torch.optim.SGD(net.parameters(), rate(k), momentum=0.9, foreach=True) for k, net in enumerate(nets)]
@@ -137,7 +141,7 @@ def loop(cell: Cell, data: DataSplits, steps: int) -> Callable[[], None]:
 
 
 def one_by_one(runs: list[Run], steps: int) -> Callable[[], None]:
-    """Runs of this project, as ``mltricks.train`` advances them."""
+    """Runs of mltricks, advanced as ``mltricks.train`` does."""
 
     def train() -> None:
         for run in runs:
@@ -149,7 +153,7 @@ def one_by_one(runs: list[Run], steps: int) -> Callable[[], None]:
 
 
 def stacked(runs: list[Run], size: int, steps: int) -> Callable[[], None]:
-    """Stacks of the given size; the last may be smaller. Tracing comes in the round that is not counted."""
+    """Stacks of the given size; the last may be smaller. Tracing happens in the warm-up round, which is not counted."""
     stacks = [StackedRun(runs[i : i + size]) for i in range(0, len(runs), size)]
 
     def train() -> None:

@@ -1,8 +1,8 @@
-"""The MNIST CNN of tutorials in stacks of K on a GPU, against one trial after another: python benchmarks/gpu_stack.py
+"""A CNN on MNIST in stacks of K on a GPU, compared with one trial after another: python benchmarks/gpu_stack.py
 
-The network has convolutions of 32 and 64 channels, as the tutorials of PyTorch have. The opponent is a loop of this
-project's own runs with the same engine, all of whose data lie on the device. Needs MNIST under ``--data``. With
-``--device cpu --engines traced`` it shows that the script works.
+The network has convolutions of 32 and 64 channels, as in PyTorch's tutorials. It is compared with a loop over mltricks'
+own runs with the same engine, whose data are all on the device. Needs MNIST under ``--data``. To check that the script
+works without a GPU: ``--device cpu --engines traced``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def stacked(cfgs: list[dict], steps: int) -> Callable[[], None]:
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 

@@ -1,7 +1,7 @@
-"""Successive halving in stacks against random search and against Optuna's Hyperband: python benchmarks/halving.py
+"""Successive halving in a stack, compared with random search and Optuna's Hyperband: python benchmarks/halving.py
 
-27 trials of up to 27 epochs on a tenth of MNIST: learning rate and weight decay of an MLP. Asked is what halving finds
-(validation accuracy), with how many epochs, in what time. Whole processes, in turn, another seed each time.
+27 trials of up to 27 epochs on a tenth of MNIST: learning rate and weight decay of an MLP. It measures the best
+validation accuracy, the number of epochs and the time. Whole processes, in turn, another seed each time.
 Needs MNIST under --data.
 """
 
@@ -26,7 +26,7 @@ RANGES = ("optim.lr=tag(log,interval(1e-4,1e-1))", "optim.weight_decay=tag(log,i
 
 @dataclass(frozen=True)
 class Result:
-    """What a search found."""
+    """The result of a search."""
 
     best: float
     epochs: int
@@ -34,7 +34,7 @@ class Result:
 
 
 def command(arguments: list[str], folder: str) -> str:
-    """Run a Python process in a folder; what it printed."""
+    """Run a Python process in a folder; return its output."""
     environ = {**os.environ, "PYTHONPATH": str(PEERS), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *arguments], cwd=folder, env=environ, capture_output=True, text=True)
     if done.returncode != 0:
@@ -47,7 +47,7 @@ def data(options: argparse.Namespace) -> list[str]:
 
 
 def ours(options: argparse.Namespace, seed: int, *settings: str) -> Result:
-    """A study of random trials, all asked for at once."""
+    """A study of random trials, all in one batch."""
     study = ["-m", "mltricks", "-m", "hydra/sweeper=study", "study.sampler=random", f"study.seed={seed}"]
     study += [f"n_trials={options.trials}", f"n_jobs={options.trials}", *settings, *RANGES]
     run = ["model=mlp", f"model.width={options.width}", "optim=adamw", "batch_size=64", f"epochs={options.epochs}"]
@@ -62,7 +62,7 @@ def ours(options: argparse.Namespace, seed: int, *settings: str) -> Result:
 
 
 def hyperband(options: argparse.Namespace, seed: int) -> Result:
-    """Optuna's, in one process."""
+    """Optuna's Hyperband, in one process."""
     settings = {"data": data(options), "seed": seed, "trials": options.trials}
     settings |= {"width": options.width, "epochs": options.epochs}
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def compare(found: dict[str, list[Result]]) -> None:
-    """Print medians over the repetitions, of pairs with the same seed."""
+    """Print medians over the repetitions, and medians of the differences and ratios of pairs with the same seed."""
 
     def median(values: list[float]) -> str:
         return f"median {statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f}, n={len(values)})"

@@ -1,4 +1,4 @@
-"""Interleaved timing: every contestant in turn, round after round, so that a drifting machine drifts for all."""
+"""Interleaved timing: each round times every program once, so that a change of the machine's speed affects all."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 def race(
     contestants: dict[str, Callable[[], None]], rounds: int = 7, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds of every contestant in every round, after one round that is not counted.
+    """Measure the seconds of every program in every round, after a warm-up round that is not counted.
 
-    A single round is the first one: it shows that the contestants run, and measures nothing.
+    With ``rounds=1`` there is only the warm-up round: it shows that the programs run, and its times mean nothing.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1 if rounds > 1 else 1):
@@ -29,7 +29,7 @@ def race(
 
 
 def report(title: str, times: dict[str, list[float]], ours: list[str], unit: float = 1.0) -> None:
-    """Print medians, and the ratio of every one of ours to every peer, round by round."""
+    """Print medians, and the ratios of mltricks' times to those of every other program, computed round by round."""
     print(f"\n## {title}\n")
     for name, seconds in times.items():
         print(f"{name:>28}: median {statistics.median(seconds) * unit:10.4g}")

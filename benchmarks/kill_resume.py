@@ -1,4 +1,4 @@
-"""Kill a run with SIGKILL at random moments, resume it, and compare it with the run left alone, bit for bit.
+"""Kill a run with SIGKILL at random moments, resume it, and compare it with the uninterrupted run, bit for bit.
 
 python benchmarks/kill_resume.py --trials 10; options after -- are overrides of the run, as data=mnist data.fraction=0.1
 """
@@ -29,7 +29,7 @@ def start(overrides: list[str]) -> subprocess.Popen[bytes]:
 
 
 def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The metrics without the clocks, and the last state without them."""
+    """The metrics and the last state, without times."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     records = [{key: value for key, value in line.items() if key not in CLOCKS} for line in lines]
     state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["state"]
@@ -43,7 +43,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def killed_run(folder: Path, overrides: list[str], latest_s: float, rng: random.Random) -> int:
-    """Kill the run and each of its resumptions, but at most three times, then let it end; how often it was killed."""
+    """Kill the run and resume it, at most three times, then let it end. Returns how often it was killed."""
     for number in range(4):
         process = start([f"resume={folder}"] if number else [*overrides, f"hydra.run.dir={folder}"])
         try:

@@ -1,8 +1,8 @@
-"""What a sweep costs a trial: jobs that do nothing, by our sweeper and launcher and by Hydra's own, in turn.
+"""The cost of a sweep per trial: jobs that do nothing, with mltricks' sweeper and launcher and with Hydra's own.
 
 python benchmarks/noop_trials.py
-Every contestant is a fresh process that sweeps over N values of one float. The cost of a trial is the slope between two
-values of N, so that the start of the process is not in it; the page that we write after a sweep is left out.
+Each measurement is a new process that sweeps over N values of one float. The cost per trial is the slope between two
+values of N, so it does not include the start of the process. The page that mltricks writes after a sweep is left out.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ HYDRAS = ("hydra/sweeper=basic", "hydra/launcher=basic")
 
 
 def sweep(root: str, number: int, *choice: str) -> Callable[[], None]:
-    """Run a sweep of that many trials in a process of its own, in a fresh folder below ``root``.
+    """Run a sweep of ``number`` trials in its own process, in a new folder below ``root``.
 
-    Nothing is deleted in between: ext4 looks long for room beside inodes that were freed in the last seconds.
+    No folder is deleted between sweeps: ext4 is slow to allocate beside inodes that were freed in the last seconds.
     """
     values = ",".join(str(0.001 * (i + 1)) for i in range(number))
     command = [sys.executable, str(APP), "-m", f"optim.lr={values}", "~hydra.callbacks.sweep_page", *choice]

@@ -1,8 +1,9 @@
-"""16 tiny trials, from typing the command to the last result: python benchmarks/small_trials.py
+"""16 tiny trials, timed from the start of the command to the last result: python benchmarks/small_trials.py
 
-Ours is one command with ``-m``, which composes, trains, validates every epoch, tests and writes 16 whole folders. The
-opponents are a script written by hand that trains and prints: 16 processes, two at a time, one trial in each; and one
-process with a loop. They train with as many updates of the same model; they write nothing.
+mltricks is one command with ``-m``, which composes, trains, validates every epoch, tests and writes 16 complete
+folders. It is compared with a hand-written script that trains and prints, once as 16 processes, two at a time, with
+one trial each, and once as one process with a loop. The script makes as many updates of the same model and writes
+nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def rates(trials: int) -> list[str]:
 
 
 def ours(shape: argparse.Namespace, *more: str) -> None:
-    """One sweep; every trial must have its result."""
+    """Run one sweep and check that every trial has its result."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "mltricks", "-m", "model=mlp", f"model.width={shape.width}", "optim=sgd"),
@@ -40,7 +41,7 @@ def ours(shape: argparse.Namespace, *more: str) -> None:
 
 
 def peer(shape: argparse.Namespace, lrs: list[str]) -> None:
-    """One process of the script, with a trial for each rate."""
+    """Run the script once, with one trial per learning rate."""
     sizes = [str(size) for size in (shape.epochs, shape.width, shape.batch_size)]
     subprocess.run([sys.executable, str(PEER), *sizes, *lrs], check=True, env=ENVIRON, stdout=subprocess.DEVNULL)
 

@@ -1,6 +1,6 @@
-"""K trials in one stack against K trials one after another in the same process: python benchmarks/stack.py
+"""K trials in one stack, compared with K trials one after another in the same process: python benchmarks/stack.py
 
-The opponent is the traced engine of this project, which is as fast as a hand-written loop (step_overhead.py).
+Both use the traced engine of mltricks, which is as fast as a hand-written loop (step_overhead.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""From the command to the first optimiser step, on MNIST: python benchmarks/startup.py --data data
+"""Time from the command to the first optimiser step, on MNIST: python benchmarks/startup.py --data data
 
-Every contestant is a fresh process that leaves right after its first step; they run in turn.
+Each program is a new process that exits right after its first step; they run in turn.
 Needs: pip install mltricks[bench], and MNIST under --data.
 """
 
@@ -32,7 +32,7 @@ def process(*arguments: str) -> Callable[[], None]:
 
 
 def unpacked(data: Path) -> str:
-    """A copy of MNIST with its files unpacked, as torchvision leaves them after a download."""
+    """Copy MNIST with its files unpacked, as torchvision leaves them after a download."""
     from torchvision.datasets import MNIST
 
     root = tempfile.mkdtemp()

@@ -1,8 +1,8 @@
-"""Time of a training step against a hand-written loop, Lightning and Fabric: python benchmarks/step_overhead.py
+"""Time of a training step, compared with a hand-written loop, Lightning and Fabric: python benchmarks/step_overhead.py
 
-All train the same model on the same digits in the same process, in turn, on one thread, with a cosine learning rate
-and with loss and accuracy kept at every step. The peers index data that were normalised beforehand, which is the
-fastest they can do; ours are normalised in the step. Times are CPU seconds of the process, which has one thread.
+All programs train the same model on the same digits in the same process, in turn, on one thread, with a cosine learning
+rate, and keep loss and accuracy at every step. The other programs index data that were normalised beforehand, which is
+the fastest way for them; mltricks normalises in the step. Times are CPU seconds of the process, which has one thread.
 Needs: pip install mltricks[bench]
 """
 
@@ -42,7 +42,7 @@ def overrides(model: str, optim: str, batch_size: int, engine: str) -> list[str]
 
 
 def ours(model: str, optim: str, batch_size: int, engine: str, steps: int) -> Callable[[], None]:
-    """The loop of this project: reseeding, schedule, stream, step and metrics, as ``mltricks.train`` makes them."""
+    """The loop of mltricks: reseeding, schedule, stream, step and metrics, as in ``mltricks.train``."""
     run = build(plain(mltricks.compose(overrides(model, optim, batch_size, engine))))
 
     def train() -> None:
@@ -57,7 +57,7 @@ def ours(model: str, optim: str, batch_size: int, engine: str, steps: int) -> Ca
 
 
 class Bare:
-    """Model and data as the peers see them: normalised once, in memory."""
+    """Model and data of the other programs: normalised once, in memory."""
 
     def __init__(self, model: str, optim: str, batch_size: int):
         run = build(plain(mltricks.compose(overrides(model, optim, batch_size, "eager"))))
@@ -88,7 +88,7 @@ def judge(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def loop(bare: Bare, module: Any, optimizer: Any, schedule: Any, backward: Any, steps: int) -> Callable[[], None]:
-    """The loop that the hand-written contestants and Fabric share; they differ in how the gradient is taken."""
+    """The loop of the hand-written programs and of Fabric, which differ only in how the gradient is computed."""
 
     def train() -> None:
         losses, accuracies = [], []

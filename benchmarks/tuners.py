@@ -1,8 +1,8 @@
-"""The same random search of learning rate and weight decay, 64 trials: python benchmarks/tuners.py
+"""One random search of learning rate and weight decay, 64 trials, with several tuners: python benchmarks/tuners.py
 
-Every contestant is a whole process, from the command to its end, on the same cores: a study of ours (random sampler),
-fused and not; Optuna in one process around a hand-written loop; Ray Tune. Ours writes a folder a trial, with metrics,
-the best weights and a checkpoint, and a page; the others write what they write by themselves. They run in turn.
+Each program is a whole process, from the command to its end, on the same cores: a study of mltricks (random search),
+stacked and not; Optuna in one process around a hand-written loop; Ray Tune. mltricks writes a folder per trial, with
+metrics, the best weights and a checkpoint, and a page; the others write their defaults. The programs run in turn.
 Needs: pip install mltricks[bench]
 """
 
@@ -25,7 +25,7 @@ RANGES = ("optim.lr=tag(log,interval(1e-4,1e-2))", "optim.weight_decay=tag(log,i
 
 
 def process(*arguments: str) -> Callable[[], None]:
-    """Run a Python process to its end, each time in an empty folder."""
+    """Run a Python process to its end, in a new empty folder each time."""
     environ = {**os.environ, "PYTHONPATH": str(PEERS), "OMP_NUM_THREADS": "1"}
 
     def run() -> None:
@@ -38,7 +38,7 @@ def process(*arguments: str) -> Callable[[], None]:
 
 
 def ours(options: argparse.Namespace, *settings: str) -> Callable[[], None]:
-    """A study of ours."""
+    """A study of mltricks."""
     command = ["-m", "mltricks", "-m", "hydra/sweeper=study", "study.sampler=random", f"n_trials={options.trials}"]
     model = ["data=digits", "model=mlp", f"model.width={options.width}", f"epochs={options.epochs}"]
     return process(*command, *model, *RANGES, "optim=adamw", "batch_size=32", "hydra.sweep.dir=sweep", *settings)

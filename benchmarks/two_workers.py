@@ -1,10 +1,10 @@
-"""A sweep of a small CNN in two worker processes, from typing the command to the last result.
+"""A sweep of a small CNN in two worker processes, timed from the start of the command to the last result.
 
 python benchmarks/two_workers.py; with real images: python benchmarks/two_workers.py data=mnist data.fraction=0.05
 
-The opponents train the same configurations with the same code: a ``multiprocessing`` pool of two processes as it
-comes, started by spawn, each with torch's default number of threads; and one process with two threads, one trial after
-another.
+It is compared with two programs that train the same configurations with the same code: a default ``multiprocessing``
+pool of two processes, started by spawn, each with torch's default number of threads; and one process with two threads,
+one trial after another.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PEERS = {"pool": pool, "one": one}
 
 
 def contest(name: str, trials: int, overrides: list[str], losses: dict[str, list[float]]) -> None:
-    """A contestant in a process of its own; the training losses of its trials are kept."""
+    """Run a program in its own process, and keep the training losses of its trials."""
     with tempfile.TemporaryDirectory() as folder:
         seeds = ",".join(map(str, range(trials)))
         sweep = [f"seed={seeds}", f"hydra.sweep.dir={folder}", "hydra.launcher.fuse=false", "hydra.launcher.workers=2"]

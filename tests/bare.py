@@ -31,7 +31,7 @@ def images(count: int, seed: int = 0, shape: tuple[int, ...] = (1, 8, 8)) -> Bat
 
 
 def small_net(norm: bool = False, seed: int = 0) -> nn.Sequential:
-    """Convolution, batch norm where asked for, and two linear layers, for 1x8x8 images."""
+    """A convolution, batch norm if asked for, and two linear layers, for 1x8x8 images."""
     torch.manual_seed(seed)
     norms = [nn.BatchNorm2d(3)] if norm else []
     return nn.Sequential(
@@ -44,7 +44,7 @@ def params_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def context(module: nn.Module, own: dict[str, Any] | None = None) -> Ctx:
-    """What a verb sees at the first step."""
+    """The context that a verb receives at the first step."""
     buffers = {name: b.clone() for name, b in module.named_buffers()}
     return Ctx(FunctionalModel(module), buffers, own or {}, torch.zeros((), dtype=torch.int64), 0.0, CLASSES)
 
@@ -52,7 +52,7 @@ def context(module: nn.Module, own: dict[str, Any] | None = None) -> Ctx:
 def train(
     module: nn.Module, batches: Sequence[Batch], optim: Any, objective: Any = None, **techniques: Technique
 ) -> list[tuple[State, dict[str, Tensor]]]:
-    """The state and the metrics after every step."""
+    """Train; return the state and the metrics of every step."""
     params, own = params_of(module), {}
     for name, technique in techniques.items():
         params, own[name] = technique.setup(module, params, batches[0], 0)

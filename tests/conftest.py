@@ -1,4 +1,4 @@
-"""What tests share: the device, the real command, a short training, the folder of downloaded data."""
+"""Fixtures of all tests: the device, the real command, a short training run, the folder of downloaded data."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ CPU_ONLY = """ablation benchmarks cards cli compose_patch config data fused_node
 libraries observers other_launchers packaging postgres pruners readme recipe replicates rooms samplers shorthand slips
 slots space statistics stock_sweepers study study_kill study_searchers sweep_browser sweep_page threads trust values
 wandb wandb_sweep"""
-"""Test modules that say nothing about CUDA: configuration, sweeps as folders and processes, pages, the data, the losses
-that were recorded on a CPU, and its kernels. Other devices leave them out, as they do tests marked ``cpu``."""
+"""Test modules whose result cannot depend on CUDA: configuration, sweeps as folders and processes, pages, the data,
+the losses that were recorded on a CPU, and the kernels of the CPU. On other devices they are deselected, as are tests
+marked ``cpu``."""
 IN_PROCESSES = "kill"
 """Test modules that compare a run in this process with one in another, which has no simulated device."""
 
 
 def fitting(shared: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The shared overrides without the width and the limit that a custom model and divided custom data lack."""
+    """Remove shared overrides that do not exist: a custom model has no width, custom data in splits have no limit."""
     lacking = {"model=custom": "model.width=", "data=custom": "data.limit="}
     absent = tuple(key for choice, key in lacking.items() if choice in overrides)
     return [override for override in shared if not override.startswith(absent)]
@@ -49,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let this process and those that tests start see the chosen device, and import this clone."""
+    """Make this process, and those that tests start, use the chosen device and import mltricks from this clone."""
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     device = config.getoption("device")
@@ -72,7 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @dataclass(frozen=True)
 class Failures:
-    """Name each failing test as it ends, as pytest does only at the end of a run, which a time limit may cut off."""
+    """Write the name of each failing test as soon as it ends: a time limit may stop pytest before it prints them."""
 
     path: Path
 
@@ -85,7 +86,7 @@ class Failures:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Count what says nothing about the chosen device, or cannot run on it, as deselected."""
+    """Deselect tests whose result cannot depend on the chosen device, and tests that cannot run on it."""
     device = config.getoption("device")
     marks = {"cpu": ["gpu"], "cuda": ["cpu"], "simulated": ["cpu", "gpu", "inductor"]}[device]
     names = {"cpu": "", "cuda": CPU_ONLY, "simulated": f"{CPU_ONLY} {IN_PROCESSES}"}[device].split()
@@ -99,7 +100,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """End a run of all pairs with those that are refused, and why, and those that fail."""
+    """After a run of all pairs, list the pairs that are refused, with the reason, and the pairs that fail."""
     if "allpairs" not in config.getoption("-m"):
         return
     terminalreporter.section("refused and failing pairs")
@@ -112,7 +113,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -121,18 +122,18 @@ class Outcome:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Sums are split the same way on every machine, and tests may run side by side."""
+    """Use one thread: sums are then split the same way on every machine, and tests may run in parallel."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def same_arithmetic() -> None:
-    """Every test begins with the same kernels, whatever the test before it has set."""
+    """Reset the settings that choose kernels before every test, because a test may change them."""
     set_arithmetic(deterministic=bool(EXACT), tf32="auto")
 
 
 def command_environment(**changes: str) -> dict[str, str]:
-    """The environment of a command: one thread, no wish for tracebacks, no data but what the test names."""
+    """The environment of a command: one thread, no tracebacks, no data except those that the test names."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HYDRA_", "MLTRICKS_SHORT", "WANDB_"))}
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "", **changes}
 
@@ -181,7 +182,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
-    """``real_data("MNIST")`` is the root of the downloaded data, or skips where that set is not there."""
+    """``real_data("MNIST")`` is the root of the downloaded data; it skips the test if that data set is missing."""
 
     def root(name: str) -> Path:
         folder = Path(os.environ.get("MLTRICKS_DATA", REPOSITORY / "data")).resolve()

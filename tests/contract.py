@@ -1,4 +1,4 @@
-"""What the contract tests share: small runs, which techniques and pairs there are, and what their cards state."""
+"""Helpers of the contract tests: small runs, the list of techniques and of pairs, and the facts on their cards."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from mltricks.state import State, leaves, reseed_step
 SMALL = ["data.limit=320", "batch_size=16", "model.width=4", "epochs=4", "optim.lr=3e-3", *EXACT]
 
 PAIRS_A_RUN = 100
-"""Pairs that one run of the suite tries; the others have their turn in other runs, or in ``pytest -m allpairs``."""
+"""Pairs that one run of the suite tests. ``--pairs-shard`` selects others, ``pytest -m allpairs`` tests all."""
 
 MODELS = ("DropoutAfterConvolution", "DropoutInChannelsLast", "MaximaOfPlainBackgrounds", "NormsOfPlainBackgrounds")
-"""Models of ``contract_models`` on which techniques keep the contract too: layouts, one channel, ties."""
+"""Models of ``contract_models`` with which techniques must also keep the contract: layouts, one channel, ties."""
 
 KINDS = {
     "tokens": ["data=text", "data.path={here}/contract_data.py", "data.length=8", "model.depth=1", "model.heads=2"],
@@ -43,39 +43,39 @@ KINDS = {
     "pair": ["data=digit_halves", "model=two_towers"],
     **{name: contract_models.overrides(name) for name in MODELS},
 }
-"""Inputs, objectives and models besides the digits and the convnet, on which techniques keep the contract too."""
+"""Inputs, objectives and models, besides digits and convnet, with which techniques must also keep the contract."""
 
 
 def techniques() -> list[str]:
-    """Every technique that has a YAML."""
+    """Names of all techniques that have a YAML file."""
     return sorted(path.stem for path in (conf_dir() / "technique").glob("[a-z]*.yaml"))
 
 
 @cache
 def statement(name: str) -> Statement:
-    """What the card of a technique states."""
+    """The facts on the card of a technique."""
     return read_statement(conf_dir() / "technique" / f"{name}.yaml")
 
 
 def place(*names: str) -> float:
-    """A number in [0, 1) that depends on the names alone, so that it stays when options are added."""
+    """A number in [0, 1) computed from the names alone, so that it does not change when options are added."""
     return zlib.crc32("+".join(sorted(names)).encode()) / 2**32
 
 
 def pairs() -> list[tuple[str, str]]:
-    """Every two techniques, in an order that their names decide."""
+    """All pairs of techniques; a hash of the two names decides which of them comes first in a pair."""
     every = list(combinations(techniques(), 2))
     return [pair if zlib.crc32("".join(pair).encode()) % 2 else pair[::-1] for pair in every]
 
 
 def turn(every: Sequence[tuple[str, str]], shard: int, budget: int) -> list[tuple[str, str]]:
-    """About ``budget`` of the pairs; those of another shard are others, and all shards together are all pairs."""
+    """One shard of the pairs, about ``budget`` of them. Shards do not overlap, and together they hold all pairs."""
     shards = max(1, math.ceil(len(every) / budget))
     return [pair for pair in every if int(place(*pair) * shards) == shard % shards]
 
 
 def chosen(every: Sequence[tuple[str, str]], budget: int, config: pytest.Config) -> list[tuple[str, str]]:
-    """All pairs under ``pytest -m allpairs``, else those whose turn it is."""
+    """All pairs with ``pytest -m allpairs``, else those of the shard ``--pairs-shard``."""
     if "allpairs" in config.getoption("-m"):
         return list(every)
     return turn(every, config.getoption("--pairs-shard"), budget)
@@ -88,23 +88,23 @@ def needs(names: Iterable[str], teacher: Callable[..., Path], kind: Sequence[str
 
 
 def stacked_as(names: Iterable[str]) -> str:
-    """The override that chooses these techniques."""
+    """The override that selects these techniques."""
     return f"technique=[{','.join(names)}]"
 
 
 def make(*overrides: str) -> Run:
-    """A run on a part of the digits."""
+    """Build a run on a part of the digits."""
     return build(deepcopy(composed(*fitting(SMALL, overrides), *overrides)))
 
 
 @cache
 def composed(*overrides: str) -> dict[str, Any]:
-    """The configuration of a run, composed once: that takes five times as long as building the run."""
+    """Compose a configuration. Cached, because composing takes five times as long as building the run."""
     return plain(mltricks.compose(list(overrides)))
 
 
 def reason_against(overrides: Sequence[str]) -> str:
-    """Why a run is refused when it is built; empty where it is not."""
+    """The reason why ``build`` refuses a run; empty if it does not."""
     try:
         make(*overrides)
     except ValueError as error:
@@ -113,7 +113,7 @@ def reason_against(overrides: Sequence[str]) -> str:
 
 
 def advance(run: Run, steps: int, start: int = 0) -> list[float]:
-    """Make updates as the loop does; the losses."""
+    """Make updates as the loop does; return the losses."""
     losses = []
     for i, batch in enumerate(islice(run.batches(start), steps), start):
         reseed_step(run.cfg["seed"], i)
@@ -129,13 +129,17 @@ def largest_difference(a: State, b: State) -> float:
 
 
 def assert_same(a: Any, b: Any) -> None:
-    """Two nested dicts of tensors are equal bit for bit."""
+    """Check that two nested dicts of tensors are equal bit for bit."""
     for x, y in zip(leaves(a), leaves(b), strict=True):
         assert torch.equal(x, y)
 
 
 def assert_resumes_exactly(overrides: Sequence[str], stop: int, total: int, path: Path) -> list[float]:
-    """A run that is saved after ``stop`` updates and goes on elsewhere ends as if nothing had been; its losses."""
+    """Check that a run saved after ``stop`` updates and resumed ends in the state of the uninterrupted run.
+
+    Returns:
+        The losses of the uninterrupted run.
+    """
     whole = make(*overrides)
     losses = advance(whole, stop)
     checkpoint.save(path, whole.state, whole.cfg)

@@ -1,4 +1,4 @@
-"""Data of the contract tests, as a user would bring them."""
+"""Custom data of the contract tests, written as a user would."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Models in which layouts, random draws and ties matter, for ``model=custom``: small, and in double precision.
+"""Small models, in double precision, whose results depend on memory layouts, random draws and ties.
 
-In double precision a row of a stack and the run alone differ by 1e-9 where they round otherwise, and visibly where a
-draw, a layout or the choice among equals is another. ``overrides(name)`` selects one.
+They are for ``model=custom``; ``overrides(name)`` selects one.
+
+In double precision, rounding makes a row of a stack differ from the run alone by 1e-9. A wrong random draw, a wrong
+layout or another choice among ties makes a much larger difference.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def overrides(name: str) -> list[str]:
 
 
 def spots(channels: int) -> DataSplits:
-    """Images of a plain background with one bright spot, whose corner is the class: most pixels tie."""
+    """Images of a plain background with one bright spot; the class is the corner it is in. Most pixels tie."""
     generator = torch.Generator().manual_seed(0)
     y = torch.randint(4, (192,), generator=generator)
     x = torch.full((192, 12, 12, channels), 17, dtype=torch.uint8)
@@ -67,14 +69,14 @@ class Doubled(nn.Module):
 
 
 class DropoutAfterConvolution(Doubled):
-    """The mask lies in memory as the convolution's result does."""
+    """The dropout mask has the memory layout of the convolution's output."""
 
     def noisy(self, h: Tensor) -> Tensor:
         return F.dropout(h, 0.4)
 
 
 class DropoutInChannelsLast(Doubled):
-    """Weights and activations are channels-last by the model's own choice."""
+    """The model itself makes weights and activations channels-last."""
 
     def __init__(self, in_shape: tuple[int, ...], num_outputs: int) -> None:
         super().__init__(in_shape, num_outputs)
@@ -85,21 +87,21 @@ class DropoutInChannelsLast(Doubled):
 
 
 class DropoutOfChannels(Doubled):
-    """One draw a channel."""
+    """One draw per channel."""
 
     def noisy(self, h: Tensor) -> Tensor:
         return F.dropout2d(h, 0.4)
 
 
 class DropoutInPlace(Doubled):
-    """Writes into its input."""
+    """Dropout that writes into its input."""
 
     def noisy(self, h: Tensor) -> Tensor:
         return F.dropout(h * 2, 0.4, inplace=True)
 
 
 class DropoutAsOneKernel(Doubled):
-    """The operation that CUDA's dropout is; half of the time it is asked for the mask."""
+    """``native_dropout``, the operation of CUDA's dropout; half of the calls also use the mask it returns."""
 
     def noisy(self, h: Tensor) -> Tensor:
         kept, mask = torch.native_dropout(h, 0.3, True)
@@ -107,7 +109,7 @@ class DropoutAsOneKernel(Doubled):
 
 
 class DropoutOfTransposed(Doubled):
-    """Draws for tensors whose axes lie in another order, or with gaps between them."""
+    """Draws for tensors with transposed axes, or with gaps between their elements."""
 
     def noisy(self, h: Tensor) -> Tensor:
         turned = F.dropout(h.transpose(1, 3), 0.4).transpose(1, 3)
@@ -115,7 +117,7 @@ class DropoutOfTransposed(Doubled):
 
 
 class NoiseLikeActivations(Doubled):
-    """Every draw that takes its shape from another tensor."""
+    """All random operations that take the shape from another tensor, such as ``rand_like``."""
 
     def noisy(self, h: Tensor) -> Tensor:
         h = h + 0.1 * torch.randn_like(h) + 0.1 * torch.rand_like(h.permute(2, 0, 1, 3)).permute(1, 2, 0, 3)
@@ -144,7 +146,7 @@ class NoiseWithValues(Doubled):
 
 
 class DrawsThatNobodyReads(Doubled):
-    """A draw without use moves the next one on."""
+    """An unused draw advances the generator, and so changes the next draw."""
 
     def noisy(self, h: Tensor) -> Tensor:
         torch.rand(7, device=h.device)
@@ -152,7 +154,7 @@ class DrawsThatNobodyReads(Doubled):
 
 
 class ShuffledPatches(Doubled):
-    """An order of rows, and of samples."""
+    """Random permutations of rows, and of samples."""
 
     def noisy(self, h: Tensor) -> Tensor:
         rows = torch.randperm(h.shape[2], device=h.device)
@@ -161,7 +163,7 @@ class ShuffledPatches(Doubled):
 
 
 class DepthThatIsDropped(Doubled):
-    """Stochastic depth, one draw a sample."""
+    """Stochastic depth, one draw per sample."""
 
     def noisy(self, h: Tensor) -> Tensor:
         alive = torch.rand(len(h), 1, 1, 1, dtype=h.dtype, device=h.device) < 0.6
@@ -169,7 +171,7 @@ class DepthThatIsDropped(Doubled):
 
 
 class MaximaOfPlainBackgrounds(Doubled):
-    """Overlapping and plain max-pooling where whole windows tie, and a maximum over what is left."""
+    """Overlapping and plain max-pooling in which all values of a window tie, then a maximum over the output."""
 
     def features(self, x: Tensor) -> Tensor:
         h = F.max_pool2d(F.relu(self.first(x)), 3, 2, 1)
@@ -178,7 +180,7 @@ class MaximaOfPlainBackgrounds(Doubled):
 
 
 class NormsOfPlainBackgrounds(Doubled):
-    """Batch norm in front of max-pooling, with dropout between."""
+    """Batch norm before max-pooling, with dropout between them."""
 
     def __init__(self, in_shape: tuple[int, ...], num_outputs: int) -> None:
         super().__init__(in_shape, num_outputs)
@@ -203,7 +205,7 @@ class ResNet(nn.Module):
 
 
 class Attention(Doubled):
-    """Attention over pixels, by a kernel that could draw and does not, and that reads one layout only."""
+    """Attention over pixels, without dropout. Its kernel could draw random numbers, and it assumes one layout."""
 
     def noisy(self, h: Tensor) -> Tensor:
         pixels = h.flatten(2).transpose(1, 2).unsqueeze(1)
@@ -211,7 +213,7 @@ class Attention(Doubled):
 
 
 class AttentionThatDrops(Doubled):
-    """Attention whose weights are dropped."""
+    """Attention with dropout of its weights."""
 
     def noisy(self, h: Tensor) -> Tensor:
         pixels = h.flatten(2).transpose(1, 2).unsqueeze(1)
@@ -220,7 +222,7 @@ class AttentionThatDrops(Doubled):
 
 
 class RandomLeaks(Doubled):
-    """No model of ``MODELS``: the slope is drawn in the kernel that uses it, and a stack must be refused."""
+    """Not one of ``MODELS``: the kernel draws the slope itself, so a stack must be refused."""
 
     def noisy(self, h: Tensor) -> Tensor:
         return F.rrelu(h - 0.1, training=True)

@@ -1,4 +1,4 @@
-"""A model that needs more memory than any machine has, where it trains on more than a few samples at once."""
+"""A model that asks for more memory than any machine has if it trains on more than a few samples at once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""``pytest --device simulated``: ``device=auto`` is an accelerator whose tensors lie in the memory of the CPU.
+"""``pytest --device simulated``: ``device=auto`` is a simulated accelerator with tensors in the memory of the CPU.
 
-It finds tensors on the wrong device without a GPU; ``simulated_device.cpp`` says how it differs from one. It is built
-once, in half a minute, with a C++ compiler and ninja.
+It finds tensors on the wrong device without a GPU; ``simulated_device.cpp`` says how it differs from a GPU. It is
+built once, in half a minute, with a C++ compiler and ninja.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the workers of test_slots.py do, and jobs of test_other_launchers.py."""
+"""Work for the workers of test_slots.py, and jobs of test_other_launchers.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mltricks.launch.job import Job
 
 
 class Stubborn(Exception):
-    """An error that can be pickled but not read back: it wants two arguments."""
+    """An error that can be pickled but not unpickled, because its constructor needs two arguments."""
 
     def __init__(self, key: str, value: int):
         super().__init__(f"{key} is {value}")
@@ -32,7 +32,7 @@ class Closed(Exception):
 
 
 def done(unit: Sequence[Job], act: Callable[[Job], Any]) -> list[JobReturn]:
-    """The returns of a unit, as the launcher makes them."""
+    """The job returns of a unit, as the launcher makes them."""
     returns = []
     for job in unit:
         result = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
@@ -45,12 +45,12 @@ def done(unit: Sequence[Job], act: Callable[[Job], Any]) -> list[JobReturn]:
 
 
 def act(unit: Sequence[Job]) -> list[JobReturn]:
-    """Do what each job's overrides say."""
+    """Run the action that each job's overrides name."""
     return done(unit, lambda job: ACTIONS[job.overrides[0]](*job.overrides[1:]))
 
 
 def look() -> dict[str, Any]:
-    """What a worker finds."""
+    """The environment that a worker sees."""
     import torch
 
     return {
@@ -90,7 +90,7 @@ def exhaust() -> None:
 
 
 def write(letter: str) -> None:
-    """Long lines in small pieces, on both streams, and what is written past Python."""
+    """Write long lines in small pieces to both streams, and some bytes directly to the file descriptor."""
     for _ in range(20):
         for stream in (sys.stdout, sys.stderr):
             for _ in range(100):
@@ -101,12 +101,12 @@ def write(letter: str) -> None:
 
 
 def note_gpus(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
-    """A ``job`` that writes which GPUs it sees."""
+    """A ``job`` that writes to a file which GPUs it sees."""
     (folder / "gpus.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
 
 
 def die_once(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
-    """A ``job`` that kills its process, unless one has before it."""
+    """A ``job`` that kills its process the first time it runs."""
     mark = Path(os.environ["SLOT_MARK"])
     if not mark.exists():
         mark.touch()

@@ -1,4 +1,4 @@
-"""What an option's card states for the contract tests, in lines that machine and person both read.
+"""Read the facts that an option's card states for the contract tests.
 
 ``# Off: p=0`` or ``always`` or ``none``; ``# Needs: data.unlabeled_ratio=2``; ``# Not with: simclr (reason)``;
 ``# Loss: rises while ...``. The section "The card of an option" of docs/architecture.md is the grammar.
@@ -28,12 +28,12 @@ INTERVAL = re.compile(r"[\[(][^\[\]()]+, [^\[\]()]+[\])]")
 
 @dataclass(frozen=True)
 class Statement:
-    """What a card states.
+    """The facts on a card.
 
     Attributes:
-        off: overrides at which training equals the run without the option; ``None`` where there are none.
-        needs: overrides without which it is refused; ``RUN`` in them stands for the output folder of a run.
-        not_with: what it is refused beside, with the reasons.
+        off: overrides at which training equals the run without the option; ``None`` if there are none.
+        needs: overrides without which the option is refused; ``RUN`` stands for the output folder of a run.
+        not_with: options with which it cannot be combined, with the reasons.
         loss_falls: whether its training loss falls from the start.
     """
 
@@ -44,7 +44,7 @@ class Statement:
 
 
 def read_statement(path: Path) -> Statement:
-    """What the card of a file states; a ``ValueError`` that names the file where a line is malformed."""
+    """Read the card of a file. A malformed line raises a ``ValueError`` that names the file."""
     card = read_card(path, [path.parent.parent])
     try:
         return parse(card.fields, f"{card.group}.{card.name}" if card.group == "technique" else card.group)
@@ -53,7 +53,7 @@ def read_statement(path: Path) -> Statement:
 
 
 def parse(fields: Mapping[str, str], key: str) -> Statement:
-    """What the fields of a card state; ``key`` is where the option's settings lie."""
+    """Parse the fields of a card; ``key`` is the key of the option's settings."""
     loss = fields.get("Loss", "falls")
     if not LOSS.fullmatch(loss):
         raise ValueError(f"Loss: {loss}. Write falls, rises while ..., or does not fall: reason.")
@@ -93,7 +93,7 @@ def _not_with(fields: Mapping[str, str]) -> dict[str, str]:
 
 
 def problems(path: Path) -> Iterator[str]:
-    """What is wrong with the header of a file and the comments of its settings."""
+    """List the mistakes in the header of a file and in the comments of its settings."""
     card = read_card(path, [path.parent.parent])
     lines = [line for line in read_header(path.read_text(encoding="utf-8")) if not line.startswith("@package")]
     for line in lines[1:]:

@@ -1,4 +1,4 @@
-"""An observer that sends its own process a signal at a chosen moment: real signals at moments that can be repeated."""
+"""An observer that sends its own process a signal at a chosen moment, so that tests with signals are repeatable."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mltricks.observers.base import Observer, Record
 
 
 class Stopper(Observer):
-    """Sends ``number`` the ``at``-th time that ``moment`` comes.
+    """Sends signal ``number`` the ``at``-th time that ``moment`` comes.
 
     Args:
-        moment: ``setup`` (while the run is built), ``start``, ``step``, ``val`` or ``test`` (while a record is told).
-        at: which one, counted from 1; ignored for ``setup``.
-        number: of the signal.
+        moment: ``setup`` (while the run is built), ``start``, ``step``, ``val`` or ``test`` (during this record).
+        at: the occurrence, counted from 1; ignored for ``setup``.
+        number: number of the signal.
     """
 
     def __init__(self, moment: str, at: int, number: int):

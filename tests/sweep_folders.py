@@ -1,4 +1,4 @@
-"""Folders of short sweeps for the tests of the page: real runs, and what other sweepers add to them."""
+"""Folders of short sweeps for the tests of the page: real runs, and the files that other sweepers write."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def make_folders(root: Path) -> dict[str, Path]:
-    """A sweep of each sort, all with their pages."""
+    """Make one sweep of each kind, each with its page."""
     folders = {name: root / name for name in ("grid", "study", "unfinished", "recipe", "ablation")}
     done = command("optim.lr=1e-4,1e-3,1e-2", "seed=0,1", f"hydra.sweep.dir={folders['grid']}", cwd=root)
     assert done.returncode == 0, done.stderr
@@ -104,7 +104,7 @@ def make_folders(root: Path) -> dict[str, Path]:
 
 
 def like_a_study(folder: Path) -> None:
-    """Let trials have ended in every way there is; one says things that a page must not take for its own."""
+    """Make a study whose trials ended in every possible way; one error message contains HTML, which must be escaped."""
     change(folder, 0, status="pruned", epochs=1)
     change(folder, 1, status="diverged", error="diverged at step 7: the loss became nan.", objective={})
     change(folder, 2, status="failed", error=f'CUDA out of memory, "2 GiB", {EVIL}\nsecond line', objective={})
@@ -117,7 +117,7 @@ def like_a_study(folder: Path) -> None:
 
 
 def change(folder: Path, job: int, **values: Any) -> None:
-    """Write other values into the summary of a job."""
+    """Change values in the summary of a job."""
     path = folder / str(job) / "summary.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 

@@ -1,4 +1,4 @@
-"""An optimiser of a user's own: a dataclass with ``init`` and ``update``, and nothing else."""
+"""A user's optimiser: a dataclass with ``init`` and ``update`` and nothing else."""
 
 from __future__ import annotations
 

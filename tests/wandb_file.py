@@ -1,4 +1,4 @@
-"""A reader of ``run-*.wandb``: records of protobuf in blocks of 32 KiB, as LevelDB writes its log.
+"""A reader of ``run-*.wandb`` files: protobuf records in blocks of 32 KiB, in the log format of LevelDB.
 
 Source: https://github.com/google/leveldb/blob/main/doc/log_format.md; wandb puts 7 bytes in front, ``:W&B``, magic and
 version.
@@ -19,7 +19,8 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
 def payloads(data: bytes) -> Iterator[bytes]:
-    """The records' bytes: a piece has checksum (4), length (2) and kind (1) in front, and never crosses a block."""
+    """The bytes of each record. A record consists of pieces within a block; each begins with checksum (4 bytes), length
+    (2) and kind (1)."""
     assert data[:4] == b":W&B", "this is no file of wandb's"
     at, parts = HEADER, []
     while at + HEADER <= len(data):
@@ -28,7 +29,7 @@ def payloads(data: bytes) -> Iterator[bytes]:
             continue
         _, length, kind = struct.unpack("<IHB", data[at : at + HEADER])
         if at + HEADER + length > len(data):
-            return  # it is being written
+            return  # the file is still being written
         parts.append(data[at + HEADER : at + HEADER + length])
         at += HEADER + length
         if kind in (FULL, LAST):
@@ -38,7 +39,7 @@ def payloads(data: bytes) -> Iterator[bytes]:
 
 @dataclass
 class Logged:
-    """What a run logged."""
+    """Everything that a run logged."""
 
     run: Any = None
     config: dict[str, Any] = field(default_factory=dict)
@@ -48,9 +49,9 @@ class Logged:
 
 
 def read_wandb(folder: Path) -> Logged:
-    """The one offline run below an output folder, which has been ended.
+    """Read the only offline run below an output folder, once it is complete.
 
-    wandb's service writes the last records after it has told the process that it is done: they are waited for.
+    wandb's service writes the last records after it has reported to the process that it is done, so wait for them.
     """
     deadline = time.monotonic() + 20
     while (logged := read_as_it_is(folder)).exit_code is None and time.monotonic() < deadline:
@@ -60,7 +61,7 @@ def read_wandb(folder: Path) -> Logged:
 
 
 def read_as_it_is(folder: Path) -> Logged:
-    """The one offline run below an output folder, as far as it is written."""
+    """Read the only offline run below an output folder, as far as it is written."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")

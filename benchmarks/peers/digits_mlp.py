@@ -1,4 +1,4 @@
-"""What the opponents in ``tuners.py`` train: an MLP on scikit-learn's digits, in plain torch.
+"""The training function of the other tuners in ``tuners.py``: an MLP on scikit-learn's digits, in plain torch.
 
 The same data, model, batch, optimiser and number of epochs as ``mltricks model=mlp``, with a validation at the end of
 every epoch; nothing is written.
@@ -16,7 +16,7 @@ BATCH_SIZE = 32
 
 @functools.cache
 def splits(seed: int = 0) -> tuple[torch.Tensor, ...]:
-    """Training and validation images as floats, and their classes: the shares that mltricks takes."""
+    """Training and validation images as floats, and their classes; split in the same proportions as mltricks."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -30,7 +30,7 @@ def splits(seed: int = 0) -> tuple[torch.Tensor, ...]:
 
 
 def train(data: tuple[torch.Tensor, ...], lr: float, weight_decay: float, width: int, epochs: int) -> float:
-    """Train once; the best validation accuracy."""
+    """Train once; return the best validation accuracy."""
     x, y, x_val, y_val = data
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))

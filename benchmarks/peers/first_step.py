@@ -6,7 +6,7 @@ from mltricks.observers.base import Observer
 
 
 class FirstStep(Observer):
-    """Leaves at once, without clean-up, as the peers do."""
+    """Exits at once, without clean-up, as the other programs do."""
 
     def step(self, step: int) -> None:
         os._exit(0)

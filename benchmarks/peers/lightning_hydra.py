@@ -1,4 +1,4 @@
-"""The opponent in ``startup.py``: the same with Lightning and Hydra."""
+"""A program that ``startup.py`` compares with: the same first step with Lightning and Hydra."""
 
 import os
 

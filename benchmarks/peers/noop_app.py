@@ -1,4 +1,4 @@
-"""A Hydra application with our options whose jobs do nothing: what is left is what a sweep itself costs a trial."""
+"""A Hydra application with mltricks' options whose jobs do nothing, to measure the cost of a sweep per trial."""
 
 import hydra
 

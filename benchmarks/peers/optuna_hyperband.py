@@ -1,6 +1,6 @@
-"""The opponent in ``halving.py``: Optuna's Hyperband in one process around a hand-written loop, on a tenth of MNIST.
+"""For ``halving.py``: Optuna's Hyperband in one process around a hand-written loop, on a tenth of MNIST.
 
-The images are those mltricks trains on, read by it, so that both see the same split.
+mltricks reads the images, so that both programs train on the same split.
 """
 
 import json

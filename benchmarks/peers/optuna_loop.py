@@ -1,4 +1,4 @@
-"""The opponent in ``tuners.py``: Optuna in one process around a hand-written loop."""
+"""For ``tuners.py``: Optuna in one process around a hand-written loop."""
 
 import sys
 

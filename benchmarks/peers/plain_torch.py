@@ -1,4 +1,4 @@
-"""The opponent in ``startup.py``: MNIST with torch and torchvision in 20 lines, up to the first step."""
+"""For ``startup.py``: MNIST with torch and torchvision in 20 lines, up to the first step."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The opponent in ``tuners.py``: Ray Tune with one CPU a trial around a hand-written loop, workers reused."""
+"""For ``tuners.py``: Ray Tune around a hand-written loop, with one CPU per trial and reused workers."""
 
 import os
 import sys

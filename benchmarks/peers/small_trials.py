@@ -1,4 +1,4 @@
-"""The opponent in ``small_trials.py``: a small MLP on the digits, written by hand; one trial for each learning rate.
+"""For ``small_trials.py``: a small MLP on the digits in a hand-written loop; one trial for each learning rate.
 
 python benchmarks/peers/small_trials.py EPOCHS WIDTH BATCH_SIZE LR [LR ...]
 """
@@ -15,7 +15,7 @@ from torch import nn
 torch.set_num_threads(1)
 epochs, width, batch_size = (int(text) for text in sys.argv[1:4])
 path = Path(importlib.util.find_spec("sklearn").origin).parent / "datasets" / "data" / "digits.csv.gz"
-with gzip.open(path, "rt") as file:  # to import scikit-learn would take the opponent a second more
+with gzip.open(path, "rt") as file:  # importing scikit-learn would take a second more
     table = torch.from_numpy(np.array([line.split(",") for line in file.read().split()], dtype=np.float32))
 x, y = (table[:, :-1] - 4.9) / 6.0, table[:, -1].long()
 order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
