@@ -1,4 +1,4 @@
-"""Ablations: which arms are run, what their differences prove, and that a race ends where it should."""
+"""Ablations: the arms of each mode, the verdicts on their differences, and when a race ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_arms_of_every_mode() -> None:
     assert distinct(comparisons("all", ("ema",))) == [(), ("ema",)], "one part: alone and left out are the same"
 
 
-def test_an_arm_has_no_settings_of_what_it_leaves_out() -> None:
+def test_an_arm_without_a_part_has_no_settings_of_that_part() -> None:
     design = design_of(
         "technique=[mixup,ema]", "technique.mixup.alpha=0.4", "augment=standard", "technique.crop.padding=1"
     )
@@ -62,7 +62,7 @@ def test_an_arm_has_no_settings_of_what_it_leaves_out() -> None:
         (["optim.lr=0.1"], r"nothing|something to leave out.*technique=\[mixup,ema\]"),
     ],
 )
-def test_what_cannot_be_ablated_is_refused(arguments: list[str], said: str) -> None:
+def test_impossible_ablations_are_refused(arguments: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         design_of(*arguments)
 
@@ -87,7 +87,7 @@ def judged(treated: Sequence[float | None], control: Sequence[float | None], hig
     return effect(Comparison("mixup alone", ("mixup",), ()), [], results, higher, 0.95)
 
 
-def test_a_difference_has_the_paired_interval_of_scipy() -> None:
+def test_the_interval_of_a_difference_equals_scipys_paired_interval() -> None:
     treated, control = [0.91, 0.93, 0.90, 0.95, 0.92], [0.90, 0.91, 0.90, 0.93, 0.905]
     found = judged(treated, control)
     expected = stats.ttest_rel(treated, control).confidence_interval(0.95)
@@ -98,7 +98,7 @@ def test_a_difference_has_the_paired_interval_of_scipy() -> None:
     assert judged(treated, control, higher=False).verdict == "hurts"
 
 
-def test_noise_is_no_evidence_and_says_how_many_seeds_would_settle_it() -> None:
+def test_noise_gives_no_evidence_and_the_number_of_seeds_needed() -> None:
     found = judged([0.91, 0.89, 0.93, 0.90], [0.90, 0.90, 0.91, 0.91])
     assert found.verdict == "no evidence at n=4"
     differences = [0.01, -0.01, 0.02, -0.01]
@@ -108,7 +108,7 @@ def test_noise_is_no_evidence_and_says_how_many_seeds_would_settle_it() -> None:
     assert not enough(found.seeds_to_settle - 1)
 
 
-def test_a_pair_with_a_diverged_run_is_lost_and_counted() -> None:
+def test_a_pair_with_a_diverged_run_is_excluded_and_counted() -> None:
     found = judged([0.9, None, 0.92], [0.8, 0.8, 0.81])
     assert (found.n, found.lost, found.verdict) == (2, 1, "helps")
     assert judged([0.9, None], [0.8, 0.8]).verdict == "too few pairs"
@@ -125,7 +125,7 @@ def test_arms_are_judged_by_the_test_split_and_chosen_by_validation() -> None:
     assert best_point([(["a"], told(0.9, 0.1)), (["b"], told(0.8, 0.9))]) == ["a"]
 
 
-def test_the_verdict_of_all_is_holms() -> None:
+def test_verdict_of_all_uses_holms_correction() -> None:
     rows = [[0.05, 0.06, 0.055, 0.052], [0.01, 0.03, 0.02, 0.011], [0.01, -0.01, 0.02, -0.01]]
     found = of_all([judged([0.9 + d for d in row], [0.9] * 4) for row in rows], 0.95)
     alone = [stats.ttest_1samp(row, 0).pvalue for row in rows]
@@ -137,7 +137,7 @@ def test_the_verdict_of_all_is_holms() -> None:
     assert (lost.p_holm, lost.verdict_of_all) == (None, "too few pairs")
 
 
-def test_holms_correction_is_its_step_down_procedure() -> None:
+def test_holms_correction_equals_the_step_down_procedure() -> None:
     draw = random.Random(0)
     for size in range(8):
         p = [draw.random() ** 3 for _ in range(size)]
@@ -152,7 +152,7 @@ def test_holms_correction_is_its_step_down_procedure() -> None:
 
 
 class Formula:
-    """Stands for training: the objective is what the parts are worth, with the noise of the seed and of the run."""
+    """Replaces training: the objective is the sum of the parts' effects, plus noise of the seed and of the run."""
 
     def __init__(self, worth: dict[str, float], noise: float):
         self.worth, self.noise, self.launched = worth, noise, 0
@@ -169,7 +169,7 @@ class Formula:
         return common + own + sum(w for part, w in self.worth.items() if any(part in o for o in job))
 
 
-def test_selection_takes_what_helps_and_leaves_what_does_not() -> None:
+def test_selection_takes_only_parts_that_help() -> None:
     formula = Formula({"mixup": 0.05, "ema": 0.03, "sam": -0.05, "cutmix": 0.0}, noise=0.002)
     design = design_of("technique=[mixup,ema,sam,cutmix]")
     runs = ArmRuns(formula, design, lambda arm: [[]], tuning_seed=100)  # type: ignore[arg-type]
@@ -181,7 +181,7 @@ def test_selection_takes_what_helps_and_leaves_what_does_not() -> None:
     assert raced["sam"] == 3, "what is proven worse is not run again"
 
 
-def test_every_arm_is_searched_and_judged_by_other_seeds() -> None:
+def test_every_arm_is_tuned_and_judged_with_different_seeds() -> None:
     class LikesItsOwnRate(Formula):
         def value(self, job: Sequence[str]) -> float:
             rate = float(next(o for o in job if o.startswith("optim.lr=")).partition("=")[2])
@@ -219,12 +219,13 @@ def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
     assert seeds.count("seed=5") == seeds.count("seed=6") == 4, "four arms, each with the paired seeds"
     assert seeds.count("seed=7") == 4 * 3, "two points of the range and the configured rate, for each arm"
 
-    def mean_of(stack: str) -> float:
-        rate = found["retuned"].get(arm_name(tuple(filter(None, stack.split(",")))), [])
+    def mean_of(techniques: str) -> float:
+        rate = found["retuned"].get(arm_name(tuple(filter(None, techniques.split(",")))), [])
         own = [
             s["test"]["accuracy"]
             for s in summaries
-            if {f"technique=[{stack}]", *rate} <= set(s["overrides"]) and {"seed=5", "seed=6"} & set(s["overrides"])
+            if {f"technique=[{techniques}]", *rate} <= set(s["overrides"])
+            and {"seed=5", "seed=6"} & set(s["overrides"])
         ]
         return sum(own) / 2
 
@@ -238,7 +239,7 @@ def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/summary.json")} == before
 
 
-def test_equal_differences_are_no_evidence() -> None:
+def test_equal_differences_give_no_evidence() -> None:
     found = judged([0.875, 0.75, 0.5], [0.75, 0.625, 0.375])
     assert (found.verdict, found.seeds_to_settle) == ("no evidence at n=3", None)
 

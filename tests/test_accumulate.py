@@ -1,4 +1,4 @@
-"""Accumulated gradients against those of the whole batch, and clipping against torch."""
+"""Accumulated gradients compared with those of the whole batch, and clipping compared with torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mltricks.techniques.clip_norm import ClipNorm
 
 
 @pytest.mark.parametrize(("count", "num_micro"), [(12, 3), (11, 4), (5, 5)])
-def test_gradient_and_metrics_are_those_of_the_whole_batch(count: int, num_micro: int) -> None:
+def test_gradient_and_metrics_equal_those_of_the_whole_batch(count: int, num_micro: int) -> None:
     module, batch = small_net().double(), images(count)
     batch["x"] = batch["x"].double()
     base = gradient(Classify())
@@ -30,7 +30,7 @@ def test_gradient_and_metrics_are_those_of_the_whole_batch(count: int, num_micro
     torch.testing.assert_close(aux["metrics"]["accuracy"], whole_aux["metrics"]["accuracy"])
 
 
-def test_batch_norm_sees_the_pieces_one_after_another() -> None:
+def test_batch_norm_statistics_follow_the_micro_batches_in_order() -> None:
     batch, module = images(10), small_net(norm=True)
     state, _ = train(small_net(norm=True), [batch], sgd(0.1), accumulate=Accumulate(num_micro=3))[-1]
     for x in (batch["x"][:3], batch["x"][3:6], batch["x"][6:]):
@@ -41,14 +41,14 @@ def test_batch_norm_sees_the_pieces_one_after_another() -> None:
 
 
 def both_parts(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
-    """A term on labelled and one on unlabelled samples."""
+    """A loss with a term on labelled and a term on unlabelled samples."""
     loss = F.cross_entropy(ctx.apply(params, batch["x"]), batch["y"])
     loss = loss + ctx.apply(params, batch["x_unlabeled"]).square().mean()
     return loss, {"metrics": {"loss": loss}}
 
 
 @pytest.mark.parametrize("num_micro", [2, 3, 5])
-def test_unlabelled_samples_are_divided_alike(num_micro: int) -> None:
+def test_unlabelled_samples_are_split_too(num_micro: int) -> None:
     module, batch = small_net().double(), images(7)
     batch = {"x": batch["x"].double(), "y": batch["y"], "x_unlabeled": images(21, seed=1)["x"].double()}
     base = gradient(both_parts)
@@ -57,7 +57,7 @@ def test_unlabelled_samples_are_divided_alike(num_micro: int) -> None:
     torch.testing.assert_close(grads, whole)
 
 
-def test_pieces_hold_every_sample_once_in_order() -> None:
+def test_micro_batches_hold_every_sample_once_in_order() -> None:
     batch = {"x": torch.arange(11), "y": torch.arange(11), "x_unlabeled": torch.arange(22)}
     cut = pieces(batch, 4)
     assert [len(p["x"]) for p in cut] == [2, 3, 3, 3]
@@ -67,7 +67,7 @@ def test_pieces_hold_every_sample_once_in_order() -> None:
     assert len(pieces({"x": torch.arange(2), "y": torch.arange(2)}, 4)) == 2  # the short last batch of an epoch
 
 
-def test_what_the_losses_say_is_put_together() -> None:
+def test_merge_combines_metrics_tensors_and_flags_of_micro_batches() -> None:
     def said(loss: float, keys: list[float], finite: bool) -> Aux:
         return {
             "metrics": {"loss": torch.tensor(loss)},
@@ -81,13 +81,13 @@ def test_what_the_losses_say_is_put_together() -> None:
     assert not merged["finite"]
 
 
-def test_more_pieces_than_samples_are_refused() -> None:
+def test_more_micro_batches_than_samples_are_refused() -> None:
     with pytest.raises(ValueError, match=r"num_micro=17 is more than the 16 samples.*num_micro=16"):
         make("technique=accumulate", "technique.accumulate.num_micro=17")
 
 
 @pytest.mark.parametrize("max_norm", [0.01, 0.5, 1e9])
-def test_clipping_is_torchs(max_norm: float) -> None:
+def test_clipping_equals_torchs(max_norm: float) -> None:
     module, batch = small_net(), images(16)
     clipped, aux = ClipNorm(max_norm=max_norm).grads(gradient(Classify()))(params_of(module), batch, context(module))
     F.cross_entropy(module(batch["x"]), batch["y"]).backward()

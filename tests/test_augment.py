@@ -1,4 +1,4 @@
-"""Crop, flip and cutout: pixel by pixel against slow references and torchvision, and as part of a step."""
+"""Crop, flip and cutout: compared pixel by pixel with slow references and torchvision, and as part of a step."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_crop_draws_every_shift_of_each_image_by_itself() -> None:
     torch.manual_seed(0)
     found = Crop(2, "zero").batch({"x": x}, CTX)["x"]
     assert torch.equal(found.flatten(1).sum(1), torch.ones(4000))
-    counts = found.sum(0).flatten().float()  # where the dot went: 25 places, each as likely
+    counts = found.sum(0).flatten().float()  # where the dot went: 25 places, equally likely
     assert float((counts - 160).square().sum() / 160) < 51.2  # 24 degrees of freedom, p = 0.001
 
 
@@ -88,7 +88,7 @@ def test_flip_mirrors_the_chosen_images(form: Any) -> None:
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
-def test_flip_happens_as_often_as_said(p: float) -> None:
+def test_flip_has_the_configured_frequency(p: float) -> None:
     x = torch.tensor([0, 1], dtype=torch.uint8).expand(20_000, 1, 1, 2)
     torch.manual_seed(0)
     share = float(Flip(p).batch({"x": x}, CTX)["x"][:, 0, 0, 0].float().mean())
@@ -112,7 +112,7 @@ def test_cutout_blanks_a_square_that_the_border_may_cut(size: int) -> None:
     assert int(inside.sum()) == size * size
 
 
-def test_cutout_leaves_the_rest_alone_and_centres_anywhere() -> None:
+def test_cutout_changes_only_the_square_and_centres_it_anywhere() -> None:
     x = torch.ones(3000, 2, 5, 7)
     torch.manual_seed(0)
     found = Cutout(1).batch({"x": x}, CTX)["x"]
@@ -127,7 +127,7 @@ def test_cutout_leaves_the_rest_alone_and_centres_anywhere() -> None:
 
 
 @pytest.mark.parametrize("technique", [Crop(2, "reflect"), Flip(0.5), Cutout(3)])
-def test_unlabelled_images_are_augmented_too_and_nothing_else(technique: Any) -> None:
+def test_augmentation_changes_only_labelled_and_unlabelled_images(technique: Any) -> None:
     x = images(200).float() + 1
     batch = {"x": x, "x_unlabeled": x.clone(), "y": torch.arange(200)}
     torch.manual_seed(0)
@@ -199,6 +199,6 @@ def test_rows_of_a_stack_equal_the_runs_alone() -> None:
         (["technique=cutout", "technique.cutout.size=0"], r"technique\.cutout\.size=0"),
     ],
 )
-def test_settings_that_cannot_be_right_are_refused(overrides: list[str], key: str) -> None:
+def test_wrong_settings_are_refused(overrides: list[str], key: str) -> None:
     with pytest.raises(ValueError, match=key):
         make(*overrides)

@@ -1,4 +1,4 @@
-"""The benchmarks run: a figure in the docs has a command, and the command works. Nothing is timed here."""
+"""The benchmarks run, and every command in docs/benchmarks.md names a script and options. Nothing is timed here."""
 
 from __future__ import annotations
 

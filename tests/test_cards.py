@@ -1,4 +1,4 @@
-"""Every card can be read by people and by the contract tests: whole sentences, known fields, statements that parse."""
+"""Every card has whole sentences, known fields, and statements that the contract tests can parse."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ OPTIONS = sorted(path for path in conf_dir().rglob("*.yaml") if path.name != "co
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
-def test_a_card_is_whole(path: Path) -> None:
+def test_a_card_has_no_mistakes(path: Path) -> None:
     assert not list(problems(path)), path
 
 
 @pytest.mark.parametrize("path", sorted((conf_dir() / "technique").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_technique_says_how_it_is_switched_off(path: Path) -> None:
+def test_a_technique_states_how_it_is_switched_off(path: Path) -> None:
     assert "Off" in read_card(path).fields, f"{path}: write # Off: SETTING=VALUE, always (reason), or none (reason)"
 
 
@@ -84,7 +84,7 @@ def test_a_malformed_statement_names_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((conf_dir() / "technique").glob("[a-z]*.yaml")), ids=lambda path: path.stem)
 def test_no_technique_is_off_by_default(path: Path) -> None:
-    """Off values stay allowed, as searches begin or end there; chosen as it is, a technique does something."""
+    """Values that switch a technique off are allowed, because search ranges include them, but not as its default."""
     defaults = {key: value for key, value, _ in read_card(path, [conf_dir()]).values}
     off = [setting.split("=") for setting in read_statement(path).off or []]
     assert not off or any(json.loads(defaults[key]) != json.loads(value) for key, value in off)

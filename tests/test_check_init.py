@@ -1,4 +1,4 @@
-"""job=check_init: closed forms of the initial loss, and what it says of bad starts."""
+"""job=check_init: closed forms of the initial loss, and the advice on bad initialisations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL = ("data.limit=320", "model=mlp", "model.width=16")
 
 
 def run(folder: Path, *overrides: str) -> dict[str, Any]:
-    """What the job writes for a command."""
+    """Run the job and return the file that it writes."""
     check_init(mltricks.compose(["job=check_init", *SMALL, *overrides]), folder, list(overrides), "MULTIRUN")
     return json.loads((folder / "check_init.json").read_text())
 
@@ -40,7 +40,7 @@ class ZeroHead(nn.Module):
 
 
 class Dead(ZeroHead):
-    """A hidden layer whose biases put every unit but one to sleep."""
+    """A hidden layer whose biases make every unit but one dead."""
 
     def __init__(self, in_shape: tuple[int, ...], num_outputs: int):
         super().__init__((8,), num_outputs)
@@ -52,7 +52,7 @@ class Dead(ZeroHead):
 
 
 def numbers() -> object:
-    """A regression with targets of mean 3 and deviation 2."""
+    """A regression with targets of mean 3 and standard deviation 2."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 5)).astype(np.float32)
     return [(row, float(t)) for row, t in zip(x, 3 + 2 * rng.normal(size=400), strict=True)]
@@ -61,7 +61,7 @@ def numbers() -> object:
 ZERO = ["model=custom", f"model._target_={__name__}.ZeroHead", f"allow_modules=[{__name__}]"]
 
 
-def test_a_zero_head_has_the_loss_of_knowing_nothing(tmp_path: Path) -> None:
+def test_a_head_of_zeros_has_loss_ln_c(tmp_path: Path) -> None:
     cfg = mltricks.compose(["job=check_init", "data.limit=320", *ZERO])
     check_init(cfg, tmp_path, [], "MULTIRUN")
     found = json.loads((tmp_path / "check_init.json").read_text())
@@ -72,7 +72,7 @@ def test_a_zero_head_has_the_loss_of_knowing_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "check_init.png").stat().st_size > 1000
 
 
-def test_of_values_the_variance_is_expected(tmp_path: Path) -> None:
+def test_the_expected_loss_of_a_regression_is_the_variance(tmp_path: Path) -> None:
     data = ["data=custom", f"data._target_={__name__}.numbers", "objective=regress", "batch_size=64"]
     cfg = mltricks.compose(["job=check_init", *data, *ZERO, "job.num_batches=3"])
     check_init(cfg, tmp_path, [], "MULTIRUN")
@@ -83,7 +83,7 @@ def test_of_values_the_variance_is_expected(tmp_path: Path) -> None:
     assert found["verdict"] == "fail", "targets far from zero are no good start"
 
 
-def test_the_penalty_is_what_it_should_be(tmp_path: Path) -> None:
+def test_the_penalty_has_its_closed_form(tmp_path: Path) -> None:
     plain = run(tmp_path / "plain")
     assert plain["penalty"] is None
     assert "weight decay 0.01 acts on the weights" in plain["reason"]
@@ -97,7 +97,7 @@ def test_the_penalty_is_what_it_should_be(tmp_path: Path) -> None:
     assert "does not rise" in off["reason"]
 
 
-def test_heavy_weights_fail_with_advice(tmp_path: Path, run_cli: Callable[..., Outcome]) -> None:
+def test_large_weights_fail_with_advice(tmp_path: Path, run_cli: Callable[..., Outcome]) -> None:
     done = run_cli("job=check_init", *SMALL, "init=orthogonal", "init.gain=30", f"hydra.run.dir={tmp_path}/out")
     assert done.status == 0, done.err
     found = json.loads((tmp_path / "out/check_init.json").read_text())
@@ -107,7 +107,7 @@ def test_heavy_weights_fail_with_advice(tmp_path: Path, run_cli: Callable[..., O
     assert json.loads((tmp_path / "out/summary.json").read_text())["status"] == "completed", "it could measure"
 
 
-def test_dead_units_and_activations_are_those_of_the_model(tmp_path: Path) -> None:
+def test_dead_units_and_gradients_are_those_of_the_model(tmp_path: Path) -> None:
     custom = ["model=custom", f"model._target_={__name__}.Dead", f"allow_modules=[{__name__}]"]
     check_init(mltricks.compose(["job=check_init", "data.limit=320", *custom]), tmp_path, [], "MULTIRUN")
     found = json.loads((tmp_path / "check_init.json").read_text())

@@ -1,4 +1,4 @@
-"""Damaged files, full disks and diverged runs: a clear message, and the last good checkpoint as it was."""
+"""Damaged files, full disks and diverged runs: a clear message, and the last good checkpoint unchanged."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def content(path: Path) -> dict[str, Any]:
     return torch.load(path, weights_only=True)
 
 
-def test_what_is_saved_is_what_is_read(last: Path) -> None:
+def test_a_checkpoint_is_read_as_it_was_saved(last: Path) -> None:
     saved = checkpoint.load(last)
     assert saved["config"] == plain(mltricks.compose(RUN))
     assert saved["versions"]["torch"] == torch.__version__
@@ -58,7 +58,7 @@ def test_what_is_saved_is_what_is_read(last: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_cut_short(share: float, last: Path) -> None:
+def test_a_truncated_checkpoint_is_refused(share: float, last: Path) -> None:
     whole = last.read_bytes()
     last.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ValueError, match=r"last\.pt is damaged or is no checkpoint"):
@@ -76,7 +76,7 @@ def test_the_configuration_is_read_without_the_tensors(last: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["text", "a number", "a list", "code", "another dict", "no state", "no config"])
-def test_garbage(what: str, last: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(what: str, last: Path) -> None:
     class Code:
         def __reduce__(self) -> Any:
             return os.system, ("touch " + str(last.parent / "executed"),)
@@ -95,7 +95,7 @@ def test_garbage(what: str, last: Path) -> None:
     assert not (last.parent / "executed").exists()
 
 
-def test_of_another_format(last: Path) -> None:
+def test_a_checkpoint_of_another_format_is_refused(last: Path) -> None:
     torch.save({**content(last), "format": 99}, last)
     with pytest.raises(ValueError, match=r"has format 99, and mltricks .* reads format 2"):
         checkpoint.load(last)
@@ -110,18 +110,18 @@ def test_of_another_format(last: Path) -> None:
         (["optim=sgd"], "only the checkpoint has opt"),
     ],
 )
-def test_of_another_model(overrides: list[str], message: str, last: Path) -> None:
+def test_a_checkpoint_of_another_model_is_refused(overrides: list[str], message: str, last: Path) -> None:
     built = build(plain(mltricks.compose([*RUN, *overrides]))).state
     with pytest.raises(ValueError, match=message):
         checkpoint.restore(checkpoint.load(last)["state"], built, last)
 
 
-def test_missing(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no checkpoint at .*checkpoints/last\.pt"):
         checkpoint.load(tmp_path)
 
 
-def test_damage_is_told_by_the_command(run_cli: Callable[..., Outcome], whole: Path, tmp_path: Path) -> None:
+def test_the_command_reports_a_damaged_checkpoint(run_cli: Callable[..., Outcome], whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     (folder / "summary.json").unlink()
@@ -133,7 +133,7 @@ def test_damage_is_told_by_the_command(run_cli: Callable[..., Outcome], whole: P
 
 
 def interrupted(folder: Path) -> Path:
-    """A run that was stopped after 18 of its 30 steps, and whose checkpoint was left by a disk that filled up then."""
+    """A run of 30 steps that was stopped after 18 and has a good checkpoint, to be resumed."""
     cfg = plain(mltricks.compose(RUN))
     mltricks.train({**cfg, "max_steps": 18}, folder)
     saved = checkpoint.load(folder)
@@ -144,7 +144,7 @@ def interrupted(folder: Path) -> Path:
 
 
 def assert_ended_well(folder: Path) -> None:
-    """No partial file, whole lines only, and a checkpoint that goes on to the end."""
+    """Check that there is no partial file, only whole lines, and a checkpoint from which the run can be finished."""
     assert not list(folder.rglob("*.partial"))
     text = (folder / "metrics.jsonl").read_text()
     assert text.endswith("\n") or not text
@@ -154,7 +154,7 @@ def assert_ended_well(folder: Path) -> None:
     assert (before >= 18, summary.status, summary.steps) == (True, "completed", 30)
 
 
-def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
+def test_a_file_size_limit_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     folder = interrupted(tmp_path / "run")
     path = folder / "checkpoints" / "last.pt"
     good = path.read_bytes()
@@ -190,7 +190,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.8])
-def test_a_full_disk(share: float, small_disk: Path, run_cli: Callable[..., Outcome]) -> None:
+def test_a_full_disk_leaves_the_last_checkpoint(
+    share: float, small_disk: Path, run_cli: Callable[..., Outcome]
+) -> None:
     folder = interrupted(small_disk / "run")
     good = (folder / "checkpoints" / "last.pt").read_bytes()
     free = os.statvfs(small_disk)
@@ -210,7 +212,7 @@ WILD = [*TINY, "model=mlp", "model.width=128", "optim=sgd", "optim.lr=1e6"]
 
 
 def first_bad_step(overrides: list[str]) -> int:
-    """The number of the first step whose loss is not finite, by looking at each."""
+    """The first step whose loss is not finite, found by checking every step."""
     run = build(plain(mltricks.compose(overrides)))
     for i, batch in enumerate(islice(run.source.stream(0), run.total_steps)):
         reseed_step(0, i)
@@ -221,7 +223,7 @@ def first_bad_step(overrides: list[str]) -> int:
 
 
 @pytest.mark.parametrize("log_every", [1, 4, 50])
-def test_diverged_says_at_which_step(log_every: int, tmp_path: Path) -> None:
+def test_a_diverged_run_names_the_step(log_every: int, tmp_path: Path) -> None:
     wild = [*WILD, "epochs=3", f"log_every={log_every}", "checkpoint_every_steps=1"]
     step = first_bad_step(wild)
     with pytest.raises(Exception, match=f"diverged at step {step}: the loss became"):
@@ -231,7 +233,7 @@ def test_diverged_says_at_which_step(log_every: int, tmp_path: Path) -> None:
     assert int(saved["step"]) < step
 
 
-def test_diverged_by_the_command(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_the_command_reports_a_diverged_run(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     done = run_cli(*WILD, "hydra.run.dir=run")
     assert done.status == 1
     for word in ("diverged at step", "optim.lr (it was 1e+06)", "scheduler.warmup_frac", "technique=clip_norm"):

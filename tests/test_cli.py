@@ -1,4 +1,4 @@
-"""The command: what is refused and how, what a sweep does, and what starting up costs."""
+"""The command: refusals and their messages, sweeps, signals, and the imports at start-up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def summaries(sweep: Path) -> dict[str, Any]:
         (["--config-dir", "nowhere"], ["nowhere is no folder"]),
     ],
 )
-def test_a_slip_is_answered_with_the_nearest_and_leaves_nothing(
+def test_a_typing_error_gets_the_nearest_name_and_leaves_no_files(
     typed: list[str], words: list[str], run_cli: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     done = run_cli(*typed)
@@ -47,21 +47,21 @@ def test_a_slip_is_answered_with_the_nearest_and_leaves_nothing(
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def test_a_value_out_of_range_is_refused_and_leaves_nothing(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_value_out_of_range_is_refused_and_leaves_no_folder(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     done = run_cli("technique=mixup", "technique.mixup.alpha=-1", "hydra.run.dir=run")
     message = "technique.mixup.alpha=-1 is out of range. Allowed: 0 < value."
     assert (done.status, done.err) == (1, f"error: {message}\n")
     assert not (tmp_path / "run").exists()
 
 
-def test_hydra_full_error_shows_where(run_cli: Callable[..., Outcome]) -> None:
+def test_hydra_full_error_shows_the_traceback(run_cli: Callable[..., Outcome]) -> None:
     done = run_cli("optim.lr=-1", env={"HYDRA_FULL_ERROR": "1"})
     assert done.status == 1
     assert "Traceback" in done.err
     assert "check_value" in done.err
 
 
-def test_an_error_of_ones_own_module_keeps_its_kind(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_an_error_in_a_users_module_is_reported_as_it_is(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import torch\n\nclass Net(torch.nn.Module):\n    def __init__(self, hidden):\n        1 / 0\n"
     )
@@ -75,7 +75,7 @@ def test_an_error_of_ones_own_module_keeps_its_kind(run_cli: Callable[..., Outco
     assert "Traceback" not in done.err
 
 
-def test_a_model_of_ones_own_trains(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_users_model_trains(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import math\nfrom torch import nn\n\n\nclass Net(nn.Sequential):\n"
         "    def __init__(self, in_shape, num_outputs, hidden):\n"
@@ -98,17 +98,17 @@ def test_a_sweep_runs_every_job_although_some_fail(run_cli: Callable[..., Outcom
     assert "technique=cutmix" in found["2"]["overrides"]
     failed = r"job 1 \(.*technique=mixup objective_metric=val/nope\) failed: objective_metric=val/nope is unknown"
     assert re.search(failed, done.err)
-    assert "(same error: job 3)" in done.err, "one reason is said once"
+    assert "(same error: job 3)" in done.err, "the same error is printed once"
     assert "Traceback" not in done.err
 
 
-def test_a_sweep_that_goes_well(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_sweep_without_failures_ends_with_status_0(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     done = run_cli("-m", *SHORT, "technique=[mixup,ema],[cutmix]", "hydra.sweep.dir=sweep")
     assert done.status == 0, done.err
     assert {s["status"] for s in summaries(tmp_path / "sweep").values()} == {"completed"}
 
 
-def test_optuna_receives_what_it_optimises(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_optuna_receives_the_objective(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     sweeper = [
         "hydra/sweeper=optuna",
         "hydra.sweeper.n_trials=2",
@@ -124,7 +124,7 @@ def test_optuna_receives_what_it_optimises(run_cli: Callable[..., Outcome], tmp_
 
 
 ONE_BY_ONE = ["hydra.launcher.fuse=false", "hydra.launcher.workers=1"]
-"""Nothing is measured first, and nothing runs beside."""
+"""Jobs run one after another in this process, without a measurement before."""
 
 
 def test_sigterm_ends_a_sweep_after_saving(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_sigterm_ends_a_sweep_after_saving(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "number", "status"), [("turned into another error", signal.SIGTERM, 75), ("swallowed", signal.SIGINT, 130)]
 )
-def test_a_signal_counts_whatever_a_library_makes_of_it(how: str, number: int, status: int, tmp_path: Path) -> None:
+def test_a_signal_counts_even_if_a_library_swallows_it(how: str, number: int, status: int, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import os\nimport torch\n\n\nclass Net(torch.nn.Module):\n"
         "    def __init__(self):\n        super().__init__()\n"

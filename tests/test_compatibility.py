@@ -1,4 +1,4 @@
-"""What does not go together is refused, with the reason."""
+"""Combinations that cannot work are refused with the reason."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_folder_cannot_allow_modules_through_a_technique() -> None:
 
 @dataclass(frozen=True)
 class Posterize(Technique):
-    """Keeps the upper half of the grey levels' bits."""
+    """Keeps the upper four bits of every grey level."""
 
     needs_raw = True
 
@@ -53,7 +53,7 @@ class Posterize(Technique):
         return {**batch, "x": batch["x"] & 0xF0}
 
 
-def test_what_needs_raw_pixels_stands_before_what_needs_normalised_ones() -> None:
+def test_raw_pixel_techniques_come_before_those_on_normalised_images() -> None:
     own = [f"+technique.posterize._target_={__name__}.Posterize", f"allow_modules=[{__name__}]"]
     with pytest.raises(
         ValueError, match=r"technique=posterize works on raw pixels, and technique=mixup in front of it"
@@ -66,13 +66,13 @@ def test_what_needs_raw_pixels_stands_before_what_needs_normalised_ones() -> Non
     advance(run, 1)
 
 
-def test_floats_that_the_model_is_built_with_do_not_stack() -> None:
+def test_trials_with_different_floats_of_the_model_cannot_be_stacked() -> None:
     assert "model.logit_scale" in structure({"model": {"logit_scale": 0.5}})
     with pytest.raises(ValueError, match=r"model\.logit_scale is 0\.125 in the first and 5\.0 in number 1"):
         StackedRun([make("model=resnet9"), make("model=resnet9", "model.logit_scale=5.0")])
 
 
-def test_the_words_for_embedding_and_head_mean_the_transformers_own() -> None:
+def test_the_patterns_embedding_and_head_match_the_transformers_parameters() -> None:
     names = ["token_embedding.weight", "position_embedding.weight", "perceptron.branch.out.weight"]
     params = {name: torch.zeros(2, 2) for name in names}
     assert matching(["embedding"], params) == set(names[:2])
@@ -81,7 +81,7 @@ def test_the_words_for_embedding_and_head_mean_the_transformers_own() -> None:
 
 
 @pytest.mark.parametrize("overrides", [["model=resnet9", "batch_size=1"], ["technique=simclr", "batch_size=319"]])
-def test_a_batch_of_one_sample_is_refused_where_a_second_is_needed(overrides: list[str]) -> None:
+def test_a_batch_of_one_sample_is_refused_by_batch_norm_and_simclr(overrides: list[str]) -> None:
     with pytest.raises(ValueError, match=r"one sample.*data\.drop_last=true"):
         make("data.drop_last=false", *overrides)
 
@@ -91,7 +91,7 @@ def test_an_option_named_twice_is_refused() -> None:
         make("technique=[mixup,mixup]")
 
 
-def test_augmentation_is_measured_in_shares_of_the_image() -> None:
+def test_augmentation_settings_scale_with_the_size_of_the_image() -> None:
     padded = make("technique=crop", "technique.crop.padding=1")
     assert advance(make("technique=crop"), 3) == advance(padded, 3)
     assert advance(make("technique=cutout"), 3) == advance(make("technique=cutout", "technique.cutout.size=2"), 3)

@@ -1,4 +1,4 @@
-"""Patched configurations equal Hydra's own, whatever the overrides."""
+"""Patched configurations equal those that Hydra composes, for any overrides."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def master(hydra: Any, *overrides: str) -> Any:
     """The configuration of a sweep."""
     cfg = hydra.compose_config("config", ["hydra.mode=MULTIRUN", *overrides], RunMode.MULTIRUN)
     HydraConfig.instance().set_config(cfg)
-    assert cfg.hydra.sweep.dir  # the time in it is taken once for all, as by every sweeper
+    assert cfg.hydra.sweep.dir  # fix the time in it once, as every sweeper does
     return cfg
 
 
 def by_hydra(hydra: Any, cfg: Any, num: int, job: Sequence[str]) -> Any:
-    """What Hydra's own launcher makes of a job."""
+    """Compose a job as Hydra's own launcher does."""
     composed = hydra.config_loader.load_sweep_config(cfg, list(job))
     with open_dict(composed):
         composed.hydra.job.num, composed.hydra.job.id = num, str(num)
@@ -69,7 +69,7 @@ def by_hydra(hydra: Any, cfg: Any, num: int, job: Sequence[str]) -> Any:
 
 
 def check_equal(hydra: Any, cfg: Any, composer: Composer, num: int, job: Sequence[str]) -> str:
-    """Compare one job; what came of it: ``equal``, or ``refused`` by both."""
+    """Compare one job and return ``equal``, or ``refused`` if both refuse it."""
     HydraConfig.instance().set_config(cfg)
     try:
         theirs = by_hydra(hydra, cfg, num, job)
@@ -97,7 +97,7 @@ def check_equal(hydra: Any, cfg: Any, composer: Composer, num: int, job: Sequenc
     return "equal"
 
 
-def test_random_jobs_are_what_hydra_composes(hydra: Any) -> None:
+def test_random_jobs_equal_those_composed_by_hydra(hydra: Any) -> None:
     cfg = master(hydra)
     composer, rng = Composer(hydra.config_loader, cfg), random.Random(0)
     outcomes = []
@@ -117,7 +117,7 @@ def test_every_kind_of_value(hydra: Any, value: str) -> None:
 
 
 @pytest.mark.parametrize("job", [[], ["optim.lr=3"], ["technique=[mixup,ema]", "seed=1"], ["hydra.verbose=true"]])
-def test_a_trial_has_its_token(hydra: Any, job: list[str]) -> None:
+def test_a_job_receives_its_trial_token(hydra: Any, job: list[str]) -> None:
     cfg = master(hydra)
     composer = Composer(hydra.config_loader, cfg)
     for num in range(2):
@@ -126,7 +126,7 @@ def test_a_trial_has_its_token(hydra: Any, job: list[str]) -> None:
 
 
 @pytest.mark.parametrize("folder", ["a b" * 40, "it's: here", "# 1", "über", "plain"])
-def test_a_sweep_may_lie_in_any_folder(hydra: Any, folder: str, tmp_path: Path) -> None:
+def test_a_sweep_may_be_in_a_folder_of_any_name(hydra: Any, folder: str, tmp_path: Path) -> None:
     override = f"hydra.sweep.dir={tmp_path}/{folder}".replace("'", "\\'")
     key, _, value = override.partition("=")
     cfg = master(hydra, f"{key}='{value}'")
@@ -135,13 +135,13 @@ def test_a_sweep_may_lie_in_any_folder(hydra: Any, folder: str, tmp_path: Path) 
         assert check_equal(hydra, cfg, composer, 12, job) == "equal"
 
 
-def test_a_job_may_read_its_token(hydra: Any) -> None:
+def test_the_configuration_may_refer_to_the_trial_token(hydra: Any) -> None:
     cfg = master(hydra, "+data.note='${oc.env:MLTRICKS_TRIAL}'")
     composer = Composer(hydra.config_loader, cfg)
     assert composer.job(0, ["+data.note='${oc.env:MLTRICKS_TRIAL}'", TOKEN]).cfg["data"]["note"] == "eyJhIjogMX0-_"
 
 
-def test_what_depends_on_a_patched_value_follows_it(hydra: Any) -> None:
+def test_interpolations_follow_a_patched_value(hydra: Any) -> None:
     cfg = master(hydra, "+data.note=${seed}-${optim.lr}")
     composer = Composer(hydra.config_loader, cfg)
     jobs = [composer.job(n, ["+data.note=${seed}-${optim.lr}", f"seed={n}", f"optim.lr={n}"]) for n in range(3)]
@@ -149,7 +149,7 @@ def test_what_depends_on_a_patched_value_follows_it(hydra: Any) -> None:
     assert len(composer.bases) == 1
 
 
-def test_jobs_share_nothing_that_one_could_change(hydra: Any) -> None:
+def test_a_change_of_one_job_does_not_affect_another(hydra: Any) -> None:
     composer = Composer(hydra.config_loader, master(hydra))
     first, second = (composer.job(n, [f"seed={n}"]) for n in range(2))
     first.cfg["model"]["width"] = 12345
@@ -163,7 +163,7 @@ def test_an_environment_variable_of_a_job_is_seen_by_its_configuration(hydra: An
     assert Composer(hydra.config_loader, cfg).job(0, ["seed=1"]).cfg["data"]["root"] == "elsewhere"
 
 
-def test_options_of_ones_own_are_found(hydra: Any, tmp_path: Path) -> None:
+def test_a_users_options_are_found(hydra: Any, tmp_path: Path) -> None:
     (tmp_path / "optim").mkdir()
     (tmp_path / "optim" / "mine.yaml").write_text("_target_: mine.Optim\nlr: 0.5\nmomentum: 0.1\n")
     cfg = master(hydra, f"hydra.searchpath=[file://{tmp_path}]")
@@ -181,8 +181,8 @@ def test_a_key_that_does_not_exist_is_refused(hydra: Any) -> None:
         Composer(hydra.config_loader, master(hydra)).job(0, ["optim.lrr=1"])
 
 
-def test_what_is_relied_on_of_hydras_private_function() -> None:
-    """It takes parsed overrides and a configuration, needs no loader, and sets, adds and deletes in place."""
+def test_hydras_private_function_behaves_as_we_need() -> None:
+    """It takes parsed overrides and a configuration, needs no loader, and changes the configuration in place."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf

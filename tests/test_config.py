@@ -1,4 +1,4 @@
-"""Composing, and which classes a configuration may name."""
+"""Composing a configuration, and the classes that it may name."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def test_compose_refuses_unknown_names_with_the_nearest(overrides: list[str], wo
         ["model=custom", "model._target_=torch.nn.Linear", "+model.in_features=3", "+model.out_features=4"],
     ],
 )
-def test_compose_accepts_what_is_right(overrides: list[str]) -> None:
+def test_compose_accepts_valid_configurations(overrides: list[str]) -> None:
     mltricks.compose(overrides)
 
 
-def test_a_folder_of_ones_own_is_searched(tmp_path: Path) -> None:
+def test_a_users_configuration_folder_is_searched(tmp_path: Path) -> None:
     (tmp_path / "optim").mkdir()
     (tmp_path / "optim" / "mine.yaml").write_text(
         (conf_dir() / "optim" / "sgd.yaml").read_text().replace("0.05", "0.5")
@@ -104,7 +104,7 @@ def test_a_folder_of_ones_own_is_searched(tmp_path: Path) -> None:
         (["optim._target_=null"], "optim._target_ is missing"),
     ],
 )
-def test_build_refuses_what_is_wrong(overrides: list[str], message: str) -> None:
+def test_build_refuses_wrong_configurations(overrides: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         build(plain(mltricks.compose(overrides)))
 
@@ -139,7 +139,7 @@ DANGEROUS = [
 
 
 @pytest.mark.parametrize("target", DANGEROUS)
-def test_only_what_is_there_to_be_configured_may_be_named(target: str) -> None:
+def test_dangerous_targets_are_refused(target: str) -> None:
     with pytest.raises(ValueError, match=r"is refused|cannot be imported"):
         locate(target, "model", [])
 
@@ -157,7 +157,7 @@ def test_nested_targets_are_refused_too(target: str, where: str) -> None:
         create({"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1, "bias": value}, "model")
 
 
-def test_an_alias_in_a_trusted_package_of_ones_own_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alias_in_a_users_trusted_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "package_of_mine.py").write_text("from os import system\n\nclass Net:\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert locate("package_of_mine.Net", "model", ["package_of_mine"]).__name__ == "Net"

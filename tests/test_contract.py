@@ -1,4 +1,4 @@
-"""What holds for every technique, found by its YAML: it learns, resumes, traces, stacks, and can be switched off."""
+"""The contract of every technique with a YAML: it learns, resumes, traces, stacks, and can be switched off."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_loss_falls(name: str, teacher: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("stop", [3, STEPS_PER_EPOCH], ids=["within an epoch", "between epochs"])
 @pytest.mark.parametrize("name", techniques())
-def test_resumed_run_is_the_uninterrupted_one(
+def test_a_resumed_run_equals_the_uninterrupted_one(
     name: str, stop: int, teacher: Callable[..., Path], tmp_path: Path
 ) -> None:
     overrides = [stacked_as((name,)), *needs((name,), teacher), "optim=sgd", "optim.lr=0.01"]
@@ -53,7 +53,7 @@ def test_traced_equals_eager(name: str, teacher: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("name", techniques())
-def test_row_of_a_stack_is_the_run_alone(name: str, teacher: Callable[..., Path]) -> None:
+def test_a_row_of_a_stack_equals_the_run_alone(name: str, teacher: Callable[..., Path]) -> None:
     shared = [stacked_as((name,)), *needs((name,), teacher), "optim=sgd"]
     overrides = [[*shared, f"seed={seed}", f"optim.lr={lr}"] for seed, lr in ((0, 0.01), (7, 0.003))]
     stacked = StackedRun([make(*o) for o in overrides])
@@ -65,7 +65,7 @@ def test_row_of_a_stack_is_the_run_alone(name: str, teacher: Callable[..., Path]
 
 
 class Watch(TorchDispatchMode):
-    """Fails where an operation makes the host wait for the device."""
+    """Raises an error if an operation makes the host wait for the device."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         assert func is not torch.ops.aten._local_scalar_dense.default, "a tensor was read back inside the step"
@@ -85,7 +85,7 @@ def test_step_never_waits_for_the_device(name: str, teacher: Callable[..., Path]
 
 
 @pytest.mark.parametrize("name", [name for name in techniques() if statement(name).off is not None])
-def test_switched_off_it_changes_nothing(name: str, teacher: Callable[..., Path]) -> None:
+def test_a_technique_that_is_off_changes_nothing(name: str, teacher: Callable[..., Path]) -> None:
     stated = statement(name)
     shared = [o for o in stated.needs if not o.startswith("technique.")]
     off = make(stacked_as((name,)), *needs((name,), teacher), *stated.off)

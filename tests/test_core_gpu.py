@@ -1,6 +1,6 @@
-"""On a CUDA device: what stands between source and step, and in the state beside weights, under every engine.
+"""Samplers, freezing and changing shapes on a CUDA device, under every engine.
 
-No configuration is composed here, so that this file needs torch alone.
+No configuration is composed here, so this file needs only torch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LENGTH = 24
 
 @pytest.fixture(autouse=True)
 def exact() -> Iterator[None]:
-    """Convolutions that give the same numbers every time."""
+    """Make convolutions deterministic."""
     kept = torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
     yield
@@ -50,8 +50,8 @@ class Small:
     Args:
         engine: executes the step.
         module: the network.
-        sampler: of the order.
-        techniques: by name.
+        sampler: the sampler of the source.
+        techniques: techniques by name.
     """
 
     def __init__(self, engine: Any, module: nn.Module, sampler: Any, **techniques: Any):
@@ -115,7 +115,7 @@ def test_it_resumes_bit_for_bit_and_equals_eager(make: Any, engine: Any) -> None
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_no_bit_of_what_is_frozen_moves(engine: Any) -> None:
+def test_frozen_parameters_stay_bit_for_bit(engine: Any) -> None:
     run = freezing(engine)
     before = {name: p.clone() for name, p in run.state["params"].items()}
     run.advance(6)
@@ -126,7 +126,7 @@ def test_no_bit_of_what_is_frozen_moves(engine: Any) -> None:
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("make", [learning, freezing])
-def test_the_step_waits_for_nothing(make: Any, engine: Any) -> None:
+def test_the_host_never_waits_within_a_step(make: Any, engine: Any) -> None:
     run = make(engine)
     run.advance(4)
     batch, hyper = next(run.batches(4)), run.hyper()
@@ -138,7 +138,7 @@ def test_the_step_waits_for_nothing(make: Any, engine: Any) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_a_capture_copies_in_what_it_reads() -> None:
+def test_a_capture_copies_only_the_inputs_that_it_reads() -> None:
     with_index, learns = freezing(ENGINES[2]), learning(ENGINES[2])
     with_index.advance(1)
     learns.advance(1)
@@ -147,7 +147,7 @@ def test_a_capture_copies_in_what_it_reads() -> None:
     assert 2 in other.reads
 
 
-def test_a_shape_has_a_capture_of_its_own() -> None:
+def test_every_shape_has_its_own_capture() -> None:
     run = growing(ENGINES[2])
     run.advance(20)
     assert len(run.step.captures) == 3

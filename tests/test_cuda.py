@@ -1,4 +1,4 @@
-"""What holds on a GPU alone; ``pytest --device cuda`` runs it, with most of the suite."""
+"""Tests that need a GPU; ``pytest --device cuda`` runs them, with most of the suite."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_deterministic_engines_agree(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_by_default_what_is_exact_holds_to_the_digits_of_tf32(model: str) -> None:
-    """Kernels are chosen by timing and factors rounded to 10 bits, a relative error of 5e-4 each."""
+def test_by_default_results_agree_to_the_precision_of_tf32(model: str) -> None:
+    """By default kernels are chosen by timing, and factors are rounded to 10 bits: a relative error of 5e-4 each."""
     overrides = [f"model={model}", "optim=sgd", "optim.lr=0.01", "deterministic=false"]
     losses = advance(make(*overrides), 10)
     assert advance(make(*overrides), 10) == pytest.approx(losses, rel=1e-2)
@@ -54,7 +54,7 @@ def test_by_default_what_is_exact_holds_to_the_digits_of_tf32(model: str) -> Non
     assert stacked.advance(10)["loss"][0].tolist() == pytest.approx(losses, rel=1e-2)
 
 
-def test_a_row_of_a_stack_is_the_run_alone() -> None:
+def test_a_row_of_a_stack_equals_the_run_alone() -> None:
     overrides = ["model=convnet", "optim=sgd", "optim.lr=0.01"]
     stacked = StackedRun([make(*overrides), make(*overrides, "seed=1")])
     stacked.advance(20)
@@ -80,7 +80,7 @@ def test_the_summary_says_whether_tf32_was_allowed(deterministic: bool, train_di
     assert train_digits("max_steps=2", f"deterministic={str(deterministic).lower()}").tf32 is not deterministic
 
 
-def test_a_run_of_the_gpu_predicts_on_the_cpu(train_digits: Callable[..., Summary], tmp_path: Path) -> None:
+def test_a_run_trained_on_the_gpu_predicts_on_the_cpu(train_digits: Callable[..., Summary], tmp_path: Path) -> None:
     train_digits("max_steps=5")
     x = torch.randint(256, (8, 8, 8, 1), dtype=torch.uint8)
     here, there = (mltricks.load(tmp_path / "run", device=device) for device in ("cuda", "cpu"))

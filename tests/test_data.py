@@ -1,4 +1,4 @@
-"""Data options: what is read is what lies in the files, how it is divided, and what is said when it cannot be."""
+"""Data options: reading files, splitting them, statistics, and the messages when that fails."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def read_all(split: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat([b["x"] for b in batches]), torch.cat([b["y"] for b in batches])
 
 
-# How data are divided
+# Splits
 
 
-def test_parts_are_disjoint_complete_and_stratified() -> None:
+def test_splits_are_disjoint_complete_and_stratified() -> None:
     whole = load("data=digits")
     part = load("data=digits", "data.fraction=0.2", "data.unlabeled_ratio=1")
     assert len(whole.train) + len(whole.val) + len(whole.test) == 1797
@@ -67,12 +67,12 @@ def test_parts_are_disjoint_complete_and_stratified() -> None:
 def test_largest_remainders() -> None:
     labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)
     chosen, rest = stratified(labels, 100, 7, seed=3)
-    # shares of 7: 3.5, 2.1, 1.4; the one missing goes to the largest remainder
+    # shares of 7: 3.5, 2.1, 1.4; the remaining sample goes to the largest remainder
     assert torch.bincount(labels[chosen]).tolist() == [4, 2, 1]
     assert torch.equal(torch.cat([chosen, rest]).sort().values, torch.arange(100))
 
 
-def test_split_seed_not_run_seed_chooses_the_parts() -> None:
+def test_split_seed_chooses_the_splits_and_seed_does_not() -> None:
     first, same, other = load("seed=0"), load("seed=1"), load("data.split_seed=1")
     assert torch.equal(first.val.x, same.val.x)
     assert not torch.equal(first.val.x, other.val.x)
@@ -115,12 +115,12 @@ def test_a_limit_below_the_number_of_classes_is_refused() -> None:
         load("data=digits", "data.fraction=0.001")
 
 
-# Published data sets, in files made for the test
+# Published data sets, with small files made for the test
 
 
 @pytest.fixture
 def mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with data in the format of MNIST: 200 training and 50 test images, whose checksums torchvision knows."""
+    """A folder in the format of MNIST with 200 training and 50 test images; torchvision is given their checksums."""
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -144,7 +144,7 @@ def test_mnist_equals_torchvision(mnist: Path) -> None:
     from torchvision.datasets import MNIST
 
     data = load("data=mnist", f"data.root={mnist}", "data.download=false", "data.split_seed=4")
-    theirs = MNIST(mnist, train=False, download=True)  # unpacks what lies there
+    theirs = MNIST(mnist, train=False, download=True)  # unpacks the files in the folder
     assert torch.equal(data.test.x.squeeze(-1), theirs.data)
     assert torch.equal(data.test.y, theirs.targets)
     train = MNIST(mnist, train=True)
@@ -157,7 +157,7 @@ def test_mnist_equals_torchvision(mnist: Path) -> None:
 def test_the_second_start_reads_the_cache_without_torchvision(mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = ["data=mnist", f"data.root={mnist}", "data.fraction=0.5"]
     first = load(*overrides)
-    monkeypatch.setitem(sys.modules, "torchvision", None)  # importing it raises
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # importing torchvision raises an error
     second = load(*overrides)
     assert torch.equal(first.train.x, second.train.x)
     assert torch.equal(first.info.input.mean, second.info.input.mean)
@@ -183,7 +183,7 @@ def test_a_damaged_file_is_named_and_nothing_is_written(mnist: Path, damage: str
     assert not list(mnist.glob(".mltricks/*"))
 
 
-def test_a_damaged_cache_is_made_anew(mnist: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_cache_is_written_again(mnist: Path, capfd: pytest.CaptureFixture[str]) -> None:
     overrides = ["data=mnist", f"data.root={mnist}"]
     first = load(*overrides)
     cache = mnist / ".mltricks" / "mnist.safetensors"
@@ -209,7 +209,7 @@ def test_changed_sources_are_decoded_again(mnist: Path, monkeypatch: pytest.Monk
     assert second.test.y.tolist() == [7] * 50
 
 
-def test_a_root_that_cannot_be_written_costs_only_the_cache(mnist: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_read_only_root_only_prevents_the_cache(mnist: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (mnist / ".mltricks").write_text("a file where the folder would be")
     data = load("data=mnist", f"data.root={mnist}")
     assert len(data.test) == 50
@@ -218,7 +218,7 @@ def test_a_root_that_cannot_be_written_costs_only_the_cache(mnist: Path, capfd: 
 
 @pytest.fixture
 def mirror(mnist: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A web server on this machine with the files of ``mnist``, which torchvision takes for its mirror."""
+    """A web server on this machine with the files of ``mnist``; torchvision downloads from it."""
     from torchvision.datasets import MNIST
 
     class Quiet(SimpleHTTPRequestHandler):
@@ -296,7 +296,7 @@ REAL = {
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("option", sorted(REAL))
-def test_the_published_files_pass_their_checksums(option: str, tmp_path: Path) -> None:
+def test_the_real_files_pass_their_checksums(option: str, tmp_path: Path) -> None:
     folder, zeros = REAL[option]
     if not (DATA / folder).is_dir():
         pytest.skip(f"{DATA / folder} is not there")
@@ -365,7 +365,7 @@ def test_rotated_photographs_are_put_upright(tmp_path: Path) -> None:
     pixels = np.zeros((16, 16, 3), np.uint8)
     pixels[:8] = 255
     exif = Image.Exif()
-    exif[0x0112] = 3  # taken upside down
+    exif[0x0112] = 3  # a photograph taken upside down
     Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
     assert decode_image(str(tmp_path / "x.png"), 16)[12:].float().mean() == 255
 
@@ -513,11 +513,11 @@ def test_tokens_spell_the_text() -> None:
     assert list(vocabulary) == sorted(set(text))
 
 
-# Data of the user's own
+# A user's own data
 
 
 class Pairs:
-    """A map-style dataset of given samples."""
+    """A map-style dataset of the given samples."""
 
     def __init__(self, xs: Any, ys: Any, classes: tuple[str, ...] = ()):
         self.xs, self.ys = xs, ys
@@ -626,7 +626,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_data_that_cannot_be_right_are_refused(case: str) -> None:
+def test_wrong_data_are_refused(case: str) -> None:
     make, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         custom(make())
@@ -671,7 +671,7 @@ def test_custom_from_the_command_line(tmp_path: Path) -> None:
     assert summary["test"]["accuracy"] == 1.0
 
 
-def test_a_slip_in_the_users_own_settings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_typing_error_in_the_users_settings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "slip_package.py").write_text("def make(spread):\n    raise AssertionError\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match=r"data\.spraed is no setting.*spread"):

@@ -1,4 +1,4 @@
-"""Distillation: the divergence against torch's, and what the teacher sees, is, and may be."""
+"""Distillation: the divergence compared with torch's, the teacher's inputs, and which teachers are allowed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def logits(shape: tuple[int, ...] = (6, 5), seed: int = 0) -> tuple[Tensor, Tens
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_divergence_is_torchs(temperature: float) -> None:
+def test_divergence_equals_torchs(temperature: float) -> None:
     student, teacher = logits()
     inputs = (student / temperature).log_softmax(1), (teacher / temperature).softmax(1)
     expected = temperature**2 * F.kl_div(*inputs, reduction="batchmean")
@@ -80,7 +80,7 @@ def metrics_of(run: Run) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def test_student_that_is_the_teacher_has_nothing_to_learn_from_it(teacher: Path) -> None:
+def test_a_student_equal_to_the_teacher_has_zero_divergence(teacher: Path) -> None:
     run = student_of(teacher)
     assert metrics_of(run)["distill_loss"] > 0.01
     run = student_of(teacher)
@@ -101,7 +101,7 @@ def taught(run: Run, batch: Batch) -> Tensor:
     return technique.teach(run.data.info.normalize(batch["x"]), ctx)
 
 
-def test_teacher_with_other_statistics_sees_what_it_was_trained_on(tmp_path: Path) -> None:
+def test_a_teacher_with_other_statistics_gets_inputs_normalised_by_them(tmp_path: Path) -> None:
     folder = trained(tmp_path, "data.split_seed=3", "data.val_frac=0.8")
     other = make("data.split_seed=3", "data.val_frac=0.8")
     run = student_of(folder)
@@ -113,7 +113,7 @@ def test_teacher_with_other_statistics_sees_what_it_was_trained_on(tmp_path: Pat
     assert renormalization(other.data.info, other.data.info) == {}
 
 
-def test_techniques_that_change_the_teachers_model_change_it_here_too(tmp_path: Path) -> None:
+def test_techniques_that_change_the_model_are_applied_to_the_loaded_teacher(tmp_path: Path) -> None:
     surgery = ["technique=[dropout,stochastic_depth,ema]", "model=resnet9", "technique.dropout.p=0.5"]
     folder = trained(tmp_path, *surgery)
     run = student_of(folder)
@@ -122,7 +122,7 @@ def test_techniques_that_change_the_teachers_model_change_it_here_too(tmp_path: 
 
 
 def test_teacher_sees_the_augmented_batch(teacher: Path) -> None:
-    """With mixup outside and all weight on the teacher, targets are its predictions on the blends."""
+    """With mixup before it and weight 1 on the teacher, the targets are the teacher's predictions on the blends."""
     run = make("technique=[mixup,distill]", f"technique.distill.teacher={teacher}", "technique.distill.weight=1.0")
     batch = next(run.source.stream(0))
     torch.manual_seed(4)
@@ -138,7 +138,7 @@ def test_teacher_sees_the_augmented_batch(teacher: Path) -> None:
     assert loss == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_distilled_run_can_teach_in_turn_without_its_own_teacher(teacher: Path, tmp_path: Path) -> None:
+def test_a_distilled_run_can_be_a_teacher_without_its_own_teacher(teacher: Path, tmp_path: Path) -> None:
     import shutil
 
     first = tmp_path / "first"
@@ -149,12 +149,12 @@ def test_distilled_run_can_teach_in_turn_without_its_own_teacher(teacher: Path, 
     assert losses[-1] < losses[0]
 
 
-def test_weights_file_may_be_named_itself(teacher: Path) -> None:
+def test_the_teacher_may_be_a_weights_file(teacher: Path) -> None:
     file = teacher / "checkpoints" / "best.safetensors"
     assert metrics_of(student_of(file)) == metrics_of(student_of(teacher))
 
 
-def test_missing_teacher_is_asked_for() -> None:
+def test_a_missing_teacher_is_refused_with_the_fix() -> None:
     with pytest.raises(ValueError, match=r"type technique\.distill\.teacher=outputs/"):
         make("technique=[distill]")
     with pytest.raises(ValueError, match="there are no weights at nowhere"):

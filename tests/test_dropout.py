@@ -1,4 +1,4 @@
-"""Dropout: its arithmetic, where it stands, and that a schedule reaches its rate."""
+"""Dropout: its arithmetic, the layers it is applied to, and that a schedule drives its rate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 from mltricks.techniques.dropout import Dropout, drop
 
 
-def test_output_is_that_of_the_masked_input() -> None:
+def test_dropout_equals_masking_the_input() -> None:
     module, x = small_net(), images(6)["x"]
     hidden = module[:5](x)
     Dropout(p=0.25, layers=None).setup(module, params_of(module), {"x": x}, 0)
@@ -33,7 +33,7 @@ def test_it_is_off_when_the_model_predicts() -> None:
     torch.testing.assert_close(context(module).apply(params_of(module), x, train=False), expected)
 
 
-def test_share_and_mean_are_those_of_torchs_dropout() -> None:
+def test_share_of_zeros_and_mean_equal_those_of_torchs_dropout() -> None:
     torch.manual_seed(0)
     x = torch.ones(200, 500)
     ours, torchs = drop(x, torch.tensor(0.3)), F.dropout(x, 0.3)
@@ -42,12 +42,12 @@ def test_share_and_mean_are_those_of_torchs_dropout() -> None:
     assert abs(float(ours.mean()) - 1) < spread
 
 
-def test_rate_zero_keeps_every_bit() -> None:
+def test_rate_zero_changes_nothing_bit_for_bit() -> None:
     x = torch.randn(1000)
     assert torch.equal(drop(x, torch.tensor(0.0)), x)
 
 
-def test_patterns_choose_layers_and_a_wrong_one_names_those_there_are() -> None:
+def test_patterns_select_layers_and_a_wrong_one_is_refused_with_their_names() -> None:
     run = make("technique=dropout", "technique.dropout.layers=[features.3,head]")
     assert {n for n in run.state["buffers"] if n.endswith("dropout_p")} == {"features.3.dropout_p", "head.dropout_p"}
     with pytest.raises(ValueError, match=r"no layer is called hed.*features\.0, features\.3, head"):

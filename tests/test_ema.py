@@ -1,4 +1,4 @@
-"""The average of the weights against torch's own, with batch norm, and its warm-up."""
+"""The average of the weights compared with torch's, with batch norm, and its warm-up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mltricks.techniques.dropout import Dropout
 from mltricks.techniques.ema import Ema
 
 
-def test_average_and_its_prediction_are_those_of_torchs_averaged_model() -> None:
+def test_average_and_prediction_equal_those_of_torchs_averaged_model() -> None:
     module, batches, x = small_net(norm=True), [images(16, seed) for seed in range(6)], images(5, 9)["x"]
     follower = copy.deepcopy(module)
     reference = AveragedModel(follower, multi_avg_fn=get_ema_multi_avg_fn(0.8), use_buffers=True)
@@ -44,7 +44,7 @@ def test_training_is_untouched() -> None:
         assert all(torch.equal(with_ema[part][name], without[part][name]) for name in without[part])
 
 
-def test_warmup_forgets_the_first_weights_soon() -> None:
+def test_with_warmup_the_first_weights_fade_quickly() -> None:
     batches = [images(16, seed) for seed in range(4)]
     start = small_net().get_parameter("0.weight").detach().clone()
     history = train(small_net(), batches, sgd(0.1), ema=Ema(decay=0.3, warmup=True))
@@ -55,7 +55,7 @@ def test_warmup_forgets_the_first_weights_soon() -> None:
         torch.testing.assert_close(state["own"]["ema"]["params"]["0.weight"], expected)
 
 
-def test_buffers_that_come_later_in_the_stack_are_those_of_the_model() -> None:
+def test_buffers_added_by_later_techniques_are_those_of_the_model() -> None:
     module = small_net(norm=True)
     techniques = {"ema": Ema(decay=0.5, warmup=False), "dropout": Dropout(p=0.5, layers=None)}
     state = train(module, [images(16)], sgd(0.1), **techniques)[-1][0]

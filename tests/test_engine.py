@@ -1,4 +1,4 @@
-"""Engines: the same step under all of them, and refusals where one cannot run."""
+"""Engines: the same step gives the same results under each, and an engine that cannot run is refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_traced_state_equals_eager(optim: str) -> None:
 
 @pytest.mark.inductor
 @pytest.mark.slow
-def test_compiled_draws_what_eager_draws() -> None:
+def test_compiled_and_eager_draw_the_same_numbers() -> None:
     eager, compiled = make("technique=[mixup,ema]"), make("technique=[mixup,ema]", "engine=compile")
     assert advance(eager, 5) == pytest.approx(advance(compiled, 5), rel=1e-5)
 
@@ -41,14 +41,14 @@ def test_tracing_does_not_use_up_random_numbers() -> None:
     assert advance(again, 2) == fresh
 
 
-def test_new_shape_is_traced_anew() -> None:
+def test_a_new_shape_is_traced_again() -> None:
     run = make("engine=traced", "data.limit=40", "data.drop_last=false")
     losses = advance(run, 3)
     assert len(run.step.graphs) == 2
     assert losses == pytest.approx(advance(make("data.limit=40", "data.drop_last=false"), 3), rel=1e-5)
 
 
-def test_cuda_graph_is_refused_elsewhere() -> None:
+def test_cuda_graph_is_refused_without_cuda() -> None:
     with pytest.raises(ValueError, match="engine=traced"):
         make("engine=graph", "device=cpu")
 
@@ -60,7 +60,7 @@ def test_cuda_graph_equals_eager() -> None:
     assert advance(eager, 30) == pytest.approx(advance(graph, 30), rel=1e-4)
 
 
-def test_cut_takes_every_draw_out() -> None:
+def test_the_cut_removes_every_random_operation_from_the_graph() -> None:
     run = make("technique=mixup", "engine=traced")
     state, batch, hyper = run.state, next(run.source.stream(0)), run.hypers.at(0)
     graph, _ = trace(run.step.step, state, batch, hyper, functional=True)
@@ -85,7 +85,7 @@ def test_structure_ignores_floats_and_the_seed() -> None:
     }
 
 
-def test_train_stacked_is_training_alone() -> None:
+def test_train_stacked_equals_training_alone() -> None:
     shared = [
         "data.limit=320",
         "batch_size=16",
@@ -117,7 +117,7 @@ def test_stack_keeps_batch_norm_statistics_apart() -> None:
     assert any(not torch.equal(rows[0][name], rows[1][name]) for name in rows[0])
 
 
-def test_deterministic_reaches_torch() -> None:
+def test_deterministic_sets_torchs_flags() -> None:
     try:
         make("deterministic=true")
         assert torch.are_deterministic_algorithms_enabled()
@@ -139,7 +139,7 @@ def test_deterministic_reaches_torch() -> None:
         (["deterministic=true", "precision.tf32=true"], True),
     ],
 )
-def test_tf32_is_off_where_it_is_said_or_the_run_is_deterministic(overrides: list[str], allowed: bool) -> None:
+def test_tf32_is_off_if_set_or_if_the_run_is_deterministic(overrides: list[str], allowed: bool) -> None:
     try:
         make(*overrides)
         for kind in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):

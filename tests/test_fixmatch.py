@@ -1,4 +1,4 @@
-"""FixMatch: closed forms of its term, its two extremes, its views, and the command."""
+"""FixMatch: closed forms of its loss term, thresholds 0 and 1, its views, and the command."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def supervised() -> dict[str, Tensor]:
     return gradient(Classify())(params_of(module), semi_supervised(), context(module))[0]
 
 
-def test_term_is_that_of_a_plain_loop() -> None:
+def test_the_term_equals_that_of_a_plain_loop() -> None:
     generator = torch.Generator().manual_seed(0)
     weak, strong = (torch.randn(40, 5, generator=generator) * 2 for _ in range(2))
     total, counted = 0.0, 0
@@ -75,14 +75,14 @@ def test_no_gradient_reaches_the_predictions_that_become_labels() -> None:
     assert bool(strong.grad.any())
 
 
-def test_where_nothing_is_confident_it_is_supervised_training() -> None:
+def test_without_confident_samples_it_equals_supervised_training() -> None:
     grads, metrics = first_step(threshold=1.0)
     assert float(metrics["mask_rate"]) == 0.0
     for name, expected in supervised().items():
         torch.testing.assert_close(grads[name], expected)
 
 
-def test_where_everything_counts_the_term_is_the_cross_entropy_with_the_weak_predictions() -> None:
+def test_with_threshold_zero_the_term_is_the_cross_entropy_with_the_weak_predictions() -> None:
     grads, metrics = first_step(threshold=0.0, unlabeled_weight=0.3)
     module, technique, batch = small_net(), Fixmatch(**SETTINGS), semi_supervised()
     torch.manual_seed(6)
@@ -107,7 +107,7 @@ def test_labelled_and_unlabelled_share_one_forward_pass_and_its_statistics() -> 
     assert int(ctx.buffers["1.num_batches_tracked"]) == 1
 
 
-def test_shift_by_nothing_is_nothing() -> None:
+def test_a_shift_by_zero_changes_nothing() -> None:
     x = images(5)["x"]
     assert torch.equal(flip_and_shift(x, 0.0, flip=False), x)
 
@@ -130,13 +130,13 @@ def operation(x: Tensor, name: str, magnitude: float) -> Tensor:
     return apply_operation(x, choice, torch.full((len(x),), magnitude))
 
 
-def test_identity_is_the_identity() -> None:
+def test_the_identity_operation_changes_nothing() -> None:
     x = images(3, shape=(3, 9, 7))["x"]
     torch.testing.assert_close(operation(x, "identity", 1.0), x, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"identity"}))
-def test_every_operation_does_something_and_none_at_magnitude_zero(name: str) -> None:
+def test_every_operation_changes_images_except_at_magnitude_zero(name: str) -> None:
     x = images(3, shape=(3, 8, 8))["x"]
     torch.testing.assert_close(operation(x, name, 0.0), x, rtol=1e-5, atol=1e-5)
     assert float((operation(x, name, 1.0) - x).abs().mean()) > 0.01
@@ -151,14 +151,14 @@ def test_every_operation_does_something_and_none_at_magnitude_zero(name: str) ->
         ("shear_x", {"shear": [math.degrees(math.atan(0.15)), 0.0]}),
     ],
 )
-def test_geometry_is_torchvisions(name: str, arguments: dict[str, Any]) -> None:
+def test_geometric_operations_equal_torchvisions(name: str, arguments: dict[str, Any]) -> None:
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as T
 
     x = torch.randn(2, 1, 40, 40, generator=torch.Generator().manual_seed(0))
     plain = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
     theirs = T.affine(x, **{**plain, **arguments}, interpolation=InterpolationMode.BILINEAR)
-    inner = (slice(None), slice(None), slice(10, 30), slice(10, 30))  # they treat the border otherwise
+    inner = (slice(None), slice(None), slice(10, 30), slice(10, 30))  # the two treat the border differently
     torch.testing.assert_close(operation(x, name, 0.5)[inner], theirs[inner], rtol=1e-3, atol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Frozen parameters: no bit of them moves under any optimiser, and their gradient is not even computed."""
+"""Frozen parameters do not change under any optimiser, and their gradient is not computed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mltricks.technique import Params, Technique
 
 @dataclass(frozen=True)
 class Freeze(Technique):
-    """Freezes what the patterns name."""
+    """Freezes the parameters that match the patterns."""
 
     patterns: Sequence[str]
 
@@ -40,7 +40,7 @@ def freezing(patterns: str, *overrides: str) -> Run:
 
 
 def split(run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Copies of the frozen parameters, and of the others."""
+    """Copies of the frozen parameters, and of the other parameters."""
     params = map_state(torch.clone, run.state["params"])
     return {n: params[n] for n in params if n in run.frozen}, {n: params[n] for n in params if n not in run.frozen}
 
@@ -50,7 +50,7 @@ LISTS = ["[ema]", "[clip_norm,sam]", "[accumulate]", "[layerwise_lr]", "[l2]"]
 
 
 @pytest.mark.parametrize("optim", OPTIMS)
-def test_no_bit_moves_under_momentum_and_decay(optim: str) -> None:
+def test_frozen_parameters_stay_under_momentum_and_decay(optim: str) -> None:
     run = freezing(
         "['hidden.2*']", *f"optim={optim}".split(), *([] if "torch" in optim else ["optim.weight_decay=0.5"])
     )
@@ -66,7 +66,7 @@ def test_no_bit_moves_under_momentum_and_decay(optim: str) -> None:
 
 @pytest.mark.parametrize("techniques", LISTS)
 @pytest.mark.parametrize("engine", ["eager", "traced"])
-def test_techniques_leave_them_alone(techniques: str, engine: str) -> None:
+def test_techniques_do_not_change_frozen_parameters(techniques: str, engine: str) -> None:
     run = freezing("['hidden.2*']", f"technique={techniques}", f"engine={engine}")
     frozen, _ = split(run)
     advance(run, 4)
@@ -75,7 +75,7 @@ def test_techniques_leave_them_alone(techniques: str, engine: str) -> None:
         assert_same(frozen, {name: run.state["own"]["ema"]["params"][name] for name in frozen})
 
 
-def test_the_others_learn_as_beside_constants() -> None:
+def test_the_other_parameters_learn_as_if_the_frozen_ones_were_constants() -> None:
     run = freezing("['hidden.0*','hidden.2*']", "optim=sgd", "optim.lr=0.1", "optim.momentum=0", "optim.weight_decay=0")
     module, batch = run.model.module, next(run.batches())
     named = dict(module.named_parameters())
@@ -101,7 +101,7 @@ def operations(fn: Callable[[], Any]) -> list[str]:
     return seen
 
 
-def test_nothing_goes_back_through_frozen_layers() -> None:
+def test_the_backward_pass_stops_before_frozen_layers() -> None:
     module, batch = small_net(), images(4)
     params = params_of(module)
     head = {name: p for name, p in params.items() if name.startswith("5")}
@@ -114,7 +114,7 @@ def test_nothing_goes_back_through_frozen_layers() -> None:
     assert_same(grads, {name: wanted[name] for name in head})
 
 
-def test_the_statistics_of_frozen_norms_stand_still() -> None:
+def test_the_statistics_of_frozen_norms_do_not_change() -> None:
     own = [f"+technique.freeze._target_={__name__}.Freeze", "+technique.freeze.patterns=['prep*']"]
     run = make(*own, f"allow_modules=[{__name__}]", "model=resnet9", "model.width=2")
     before = map_state(torch.clone, run.state["buffers"])
@@ -124,7 +124,7 @@ def test_the_statistics_of_frozen_norms_stand_still() -> None:
     assert any(name.startswith("prep") for name in before)
 
 
-def test_a_stack_is_the_runs_alone() -> None:
+def test_a_stack_equals_the_runs_alone() -> None:
     cfgs = [freezing("['hidden.2*']", "optim=sgd", f"seed={k}", f"optim.lr={0.01 * (k + 1)}").cfg for k in range(2)]
     stacked = StackedRun(build_all(cfgs))
     losses = stacked.advance(8)["loss"]
@@ -136,13 +136,13 @@ def test_a_stack_is_the_runs_alone() -> None:
         assert largest_difference(row, run.state) < 1e-5
 
 
-def test_only_what_moves_is_counted() -> None:
+def test_only_trained_parameters_are_counted() -> None:
     run = freezing("['hidden.2*']")
     total = sum(p.numel() for p in run.model.module.parameters())
     assert run.num_params == total - sum(run.state["params"][name].numel() for name in run.frozen)
 
 
-def test_what_cannot_be_right_is_refused() -> None:
+def test_wrong_declarations_are_refused() -> None:
     with pytest.raises(ValueError, match=r"technique=freeze leaves nothing to train"):
         freezing("['*']")
     with pytest.raises(ValueError, match=r"technique\.freeze\.patterns has no_such, which matches no parameter"):

@@ -1,4 +1,4 @@
-"""A stack: every member gets the folder it would have had alone, and what befalls one befalls no other."""
+"""A stack: every member gets the folder of a single run, and the failure of one member does not affect the others."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def jobs_of(folder: Path, shared: Sequence[str], varied: Varied) -> list[Job]:
 
 
 def fuse(folder: Path, shared: Sequence[str], varied: Varied) -> list[tuple[int, Summary]]:
-    """Train jobs as a stack; who was told, in order."""
+    """Train jobs as a stack; return the results in the order in which they were reported."""
     told: list[tuple[int, Summary]] = []
     train_fused(jobs_of(folder, shared, varied), lambda job, summary: told.append((job.num, summary)))
     return told
@@ -97,7 +97,7 @@ CASES: dict[str, tuple[list[str], Varied]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_member_is_the_run_alone(case: str, tmp_path: Path) -> None:
+def test_a_member_equals_the_run_alone(case: str, tmp_path: Path) -> None:
     shared, varied = CASES[case]
     shared = [*shared, "epochs=5"]
     told = fuse(tmp_path / "fused", shared, varied)
@@ -118,7 +118,7 @@ def test_a_member_is_the_run_alone(case: str, tmp_path: Path) -> None:
 
 
 def assert_equal_weights(mine: Path, theirs: Path) -> None:
-    """Both folders predict alike, and hold checkpoints of the same content."""
+    """Check that the weights of both folders predict alike, and that their checkpoints have the same content."""
     x = build(plain(mltricks.compose([*TINY]))).data.test.x[:50]
     a, b = (mltricks.load(folder).predict(x) for folder in (mine, theirs))
     assert torch.allclose(a, b, atol=1e-5)
@@ -138,7 +138,7 @@ def flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
             yield f"{prefix}{key}", value
 
 
-def test_each_folder_holds_what_a_single_run_writes_but_no_plots(tmp_path: Path) -> None:
+def test_each_folder_has_the_files_of_a_single_run_except_plots(tmp_path: Path) -> None:
     varied = [["seed=0"], ["seed=1"]]
     fuse(tmp_path / "fused", [*MLP, "epochs=1"], varied)
     alone(tmp_path / "alone", [*MLP, "epochs=1"], varied)
@@ -153,7 +153,7 @@ def test_each_folder_holds_what_a_single_run_writes_but_no_plots(tmp_path: Path)
     )
 
 
-def test_a_member_that_diverges_leaves_and_no_other_is_touched(tmp_path: Path) -> None:
+def test_a_member_that_diverges_leaves_the_stack_without_affecting_others(tmp_path: Path) -> None:
     shared = [*MLP, "optim=sgd", "epochs=3", "log_every=5"]
     varied = [["optim.lr=0.05"], ["optim.lr=1e30"], ["optim.lr=0.05", "seed=1"]]
     told = fuse(tmp_path / "fused", shared, varied)
@@ -172,7 +172,7 @@ def test_a_member_that_diverges_leaves_and_no_other_is_touched(tmp_path: Path) -
     assert lost["steps"] == summary_of(tmp_path / "single")["steps"]
 
 
-def test_members_stop_early_each_at_its_own_time(tmp_path: Path) -> None:
+def test_each_member_stops_early_by_itself(tmp_path: Path) -> None:
     shared = [*MLP, "optim=sgd", "epochs=8", "early_stopping.patience=2", "early_stopping.min_delta=0.01"]
     varied = [["optim.lr=0.1"], ["optim.lr=1e-6"], ["optim.lr=1e-6", "seed=5"]]
     fuse(tmp_path / "fused", shared, varied)
@@ -187,7 +187,7 @@ def test_members_stop_early_each_at_its_own_time(tmp_path: Path) -> None:
     assert ends[1][1] < ends[0][1]
 
 
-def test_a_refused_configuration_fails_by_itself(tmp_path: Path) -> None:
+def test_a_refused_configuration_fails_alone(tmp_path: Path) -> None:
     told = fuse(tmp_path, [*MLP, "epochs=1"], [["seed=0"], ["optim.lr=-1"], ["seed=1"]])
     assert {num: summary.status for num, summary in told} == {0: "completed", 1: "failed", 2: "completed"}
     refused = summary_of(tmp_path / "1")
@@ -196,7 +196,7 @@ def test_a_refused_configuration_fails_by_itself(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "1").iterdir()) == ["summary.json"]
 
 
-def test_what_cannot_be_stacked_is_trained_one_by_one_and_says_so(
+def test_jobs_that_cannot_be_stacked_run_one_by_one_with_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = fuse(tmp_path, [*MLP, "epochs=1"], [["seed=0"], ["batch_size=16"]])
@@ -211,7 +211,7 @@ def test_what_cannot_be_stacked_is_trained_one_by_one_and_says_so(
 
 
 class Wide(nn.Module):
-    """A linear model whose training holds some hundred megabytes a run for a moment."""
+    """A linear model whose training needs about a hundred megabytes per run for a moment."""
 
     def __init__(self, in_shape: tuple[int, ...], num_outputs: int, width: int):
         super().__init__()
@@ -228,7 +228,7 @@ class Wide(nn.Module):
 
 @contextmanager
 def at_most(more: int) -> Iterator[None]:
-    """Let this process have only so many bytes more of address space."""
+    """Limit the address space of this process to its present size plus some bytes."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + more, before[1]))
@@ -241,7 +241,7 @@ def at_most(more: int) -> Iterator[None]:
 @pytest.mark.cpu
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux to limit memory")
 def test_a_stack_that_does_not_fit_is_halved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Real memory: a run holds 45 MB two or three times for a moment, and there are 320 MB to be had."""
+    """With a real memory limit: a run needs 45 MB two or three times for a moment, and 320 MB are available."""
     shared = [
         *("model=mlp", "~model.width", "~model.depth", "model._target_=test_fused.Wide", "+model.width=700000"),
         *("allow_modules=[test_fused]", "data.limit=64", "batch_size=16", "max_steps=1", "optim=sgd"),
@@ -260,7 +260,7 @@ def test_a_stack_that_does_not_fit_is_halved(tmp_path: Path, capsys: pytest.Capt
     assert_equal(records(tmp_path / "fused/2")[-1], records(tmp_path / "alone/0")[-1], "2")
 
 
-def test_a_lack_of_memory_is_said_in_the_summary(tmp_path: Path) -> None:
+def test_running_out_of_memory_is_recorded_in_the_summary(tmp_path: Path) -> None:
     shared = ["model=mlp", "~model.width", "~model.depth", "model._target_=greedy.Greedy", "allow_modules=[greedy]"]
     options = [*shared, "+model.limit=0", "data.limit=64", "batch_size=16", "max_steps=2"]
     told = fuse(tmp_path, options, [["seed=0"], ["seed=1"]])
@@ -306,7 +306,7 @@ def test_a_signal_saves_every_member(moment: str, at: int, steps: int, tmp_path:
         assert_equal(records(folder), records(tmp_path / "alone/0"), "resumed")
 
 
-def test_the_members_of_a_killed_stack_go_on_from_their_checkpoints(tmp_path: Path) -> None:
+def test_the_members_of_a_killed_stack_resume_from_their_checkpoints(tmp_path: Path) -> None:
     stopper = ["tracker=custom", "tracker._target_=stopper.Stopper", "allow_modules=[stopper]"]
     when = ["+tracker.moment=val", "+tracker.at=2", f"+tracker.number={int(signal.SIGKILL)}"]
     shared = [*MLP, "epochs=3", "optim=sgd", "technique=[mixup,ema]", "checkpoint_every_steps=7"]
@@ -322,7 +322,7 @@ def test_the_members_of_a_killed_stack_go_on_from_their_checkpoints(tmp_path: Pa
     assert_equal(records(folder), records(tmp_path / "alone/0"), "resumed")
 
 
-def test_plots_are_drawn_where_they_are_asked_for(tmp_path: Path) -> None:
+def test_plots_are_drawn_if_asked_for(tmp_path: Path) -> None:
     fuse(tmp_path, [*MLP, "plots=true", "epochs=1"], [["seed=0"], ["seed=1"]])
     for num in ("0", "1"):
         assert (tmp_path / num / "plots/confusion_matrix.png").is_file()

@@ -1,4 +1,4 @@
-"""The kernel of an optimiser in a recorded graph gives what it gives outside, for one trial and for each of many."""
+"""An optimiser's kernel in a recorded graph gives the same result as outside, for one trial and for each of many."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WIDE = ["data.limit=200", "batch_size=16", "epochs=8", "model=mlp", "model.width
 
 @dataclass(frozen=True)
 class AlwaysFused(SGD):
-    """Not so by itself: written out, a product adds the momentum, which is faster than a kernel for each trial."""
+    """SGD that uses its kernel in a stack. (SGD itself does not: its rule is faster there than a kernel per trial.)"""
 
     fused_from = 0
 
@@ -43,7 +43,7 @@ OPTIMS = {
 
 
 def targets(run: StackedRun) -> list[Any]:
-    """What the graphs of a stack call, read from the constants of the functions that replay them."""
+    """The operations that the graphs of a stack call, read from the constants of the functions that replay them."""
     return [value for graph in run.step.graphs.values() for value in graph.__defaults__ or ()]
 
 
@@ -55,7 +55,7 @@ def targets(run: StackedRun) -> list[Any]:
         ("adam", [["seed=0"], ["seed=1"], ["seed=2"]]),
     ],
 )
-def test_a_stack_of_wide_models_has_the_kernel_and_is_the_runs_alone(optim: str, own: list[list[str]]) -> None:
+def test_a_stack_of_wide_models_calls_the_kernel_and_equals_the_runs_alone(optim: str, own: list[list[str]]) -> None:
     cfgs = configurations([*WIDE, f"optim={optim}", "scheduler=cosine"], *own)
     assert_rows_are_alone(cfgs, keep=[0])
     stacked = StackedRun(build_all(cfgs))
@@ -65,35 +65,35 @@ def test_a_stack_of_wide_models_has_the_kernel_and_is_the_runs_alone(optim: str,
 
 
 @pytest.mark.parametrize("shared", [["model.width=8"], ["optim=sgd"]])
-def test_a_stack_in_which_it_does_not_pay_has_none(shared: list[str]) -> None:
+def test_a_stack_of_small_models_does_not_call_the_kernel(shared: list[str]) -> None:
     stacked = StackedRun(build_all(configurations([*WIDE, *shared], ["optim.lr=1e-3"], ["optim.lr=1e-2"])))
     stacked.advance(1)
     assert update_in_place not in targets(stacked)
 
 
 @pytest.mark.parametrize("technique", ["ema", "sam", "[ema,clip_norm,layerwise_lr]"])
-def test_what_comes_after_the_update_sees_its_result(technique: str) -> None:
+def test_techniques_after_the_update_see_its_result(technique: str) -> None:
     assert_rows_are_alone(
         configurations([*WIDE, "optim=adamw", f"technique={technique}"], ["optim.lr=1e-3"], ["optim.lr=4e-3"]), keep=[1]
     )
 
 
-@pytest.mark.cpu  # the kernel is the CPU's; on CUDA a product in a stack has other float16 roundings than one alone
-def test_a_step_that_may_be_undone_is_the_same_alone_and_stacked() -> None:
-    """In half precision any rounding grows: the arithmetic of the update has to be the same."""
+@pytest.mark.cpu  # this kernel is the CPU's; on CUDA a float16 product rounds differently in a stack
+def test_a_step_with_loss_scaling_is_the_same_alone_and_stacked() -> None:
+    """Half precision makes rounding differences grow, so the arithmetic of the update has to be the same."""
     shared = [*WIDE, "optim=adamw", "precision=fp16"]
     assert_rows_are_alone(configurations(shared, ["optim.lr=1e-3"], ["optim.lr=2e-3"]), keep=[1], steps=20)
 
 
 @dataclass(frozen=True)
 class Slower(AdamW):
-    """A user's own: a tenth of AdamW's step, with the kernel inherited."""
+    """A user's optimiser: a tenth of AdamW's step, with AdamW's kernel inherited."""
 
     def rule(self, grads: list[Tensor], slots: Any, params: list[Tensor], count: Tensor) -> Any:
         return super(Slower, bind(self, {"lr": self.lr * 0.1})).rule(grads, slots, params, count)
 
 
-def test_a_rule_that_a_user_has_changed_is_the_one_that_is_used() -> None:
+def test_a_rule_that_a_user_overrides_is_used_instead_of_the_kernel() -> None:
     settings = {"weight_decay": 0.0, "no_decay": [], "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
     optim, params = Slower(lr=1.0, **settings), {"w": torch.zeros(5000)}
     grads, opt = {"w": torch.ones(5000)}, optim.init(params)
@@ -105,7 +105,7 @@ def test_a_rule_that_a_user_has_changed_is_the_one_that_is_used() -> None:
 
 
 @pytest.mark.parametrize("optim", ["adamw", "sgd", "muon"])
-def test_a_traced_run_is_the_eager_one(optim: str) -> None:
+def test_a_traced_run_equals_the_eager_one(optim: str) -> None:
     eager, traced = (make(f"optim={optim}", "scheduler=cosine", f"engine={name}") for name in ("eager", "traced"))
     assert advance(eager, 25) == pytest.approx(advance(traced, 25), rel=1e-5)
     assert largest_difference(eager.state, traced.state) < 1e-5
@@ -128,14 +128,14 @@ def example(optim: Any, trials: int, order: torch.memory_format = torch.contiguo
     generator = torch.Generator().manual_seed(0)
     shapes = [(8, 16, 3, 3), (8,)]
     lists = [[torch.rand(trials, *s, generator=generator) for s in shapes] for _ in range(2 + len(optim.slots))]
-    if order is torch.channels_last:  # the gradients as convolutions give them
+    if order is torch.channels_last:  # gradients in the layout that convolutions return
         lists[0][0] = lists[0][0].permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
     return [*(t for ts in lists for t in ts), torch.full((trials,), 3.0), torch.linspace(0.001, 0.1, trials)]
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("optim", OPTIMS.values(), ids=OPTIMS)
-def test_every_trial_is_the_kernel_on_its_own(optim: Any, order: torch.memory_format) -> None:
+def test_every_trial_equals_the_kernel_called_for_it_alone(optim: Any, order: torch.memory_format) -> None:
     trials, given = 3, example(optim, 3, order)
     fn = flat_update(optim, 2)
     with fused_nodes("one"):
@@ -154,7 +154,7 @@ def test_every_trial_is_the_kernel_on_its_own(optim: Any, order: torch.memory_fo
             assert torch.equal(written[place][k], wanted)
 
 
-def test_the_inputs_of_a_graph_that_was_not_given_its_memory_are_as_they_were() -> None:
+def test_a_graph_without_donation_leaves_its_inputs_unchanged() -> None:
     optim, given = OPTIMS["adamw"], example(OPTIMS["adamw"], 2)
     with fused_nodes("one"):
         graph = record(lambda *ts: list(torch.vmap(flat_update(optim, 2))(*ts)), given)
@@ -183,7 +183,7 @@ def test_parameters_that_are_read_again_are_copied() -> None:
     assert found[-1].abs().max() > 0
 
 
-def test_it_is_recorded_only_where_asked_for() -> None:
+def test_the_node_is_recorded_only_if_asked_for() -> None:
     optim, given = OPTIMS["adamw"], [t[0] for t in example(OPTIMS["adamw"], 1)]
     fn = flat_update(optim, 2)
     with foreach.unrolled():

@@ -1,6 +1,6 @@
-"""Golden losses: the first losses of a few runs, frozen, so that nothing changes the mathematics unnoticed.
+"""Golden losses: the recorded first losses of a few runs, so that a change of the mathematics does not go unnoticed.
 
-A change that is meant to alter them is recorded by: python tests/test_golden.py
+After an intended change, record them again: python tests/test_golden.py
 """
 
 from __future__ import annotations
