@@ -1,4 +1,4 @@
-"""The grid: its jobs, and what becomes of them when it is killed, typed again, shared or refused."""
+"""The grid: its jobs, and how it continues after a kill, shares a folder with another process, or is refused."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ class Net(nn.Sequential):
 
 
 def start(command: list[str], cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    """Begin a command and leave it alone."""
+    """Start a command without waiting for it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     environ = command_environment(**environment)
     return subprocess.Popen([sys.executable, "-m", "mltricks", *command], cwd=cwd, env=environ, text=True, **pipes)
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    """Wait until a file is there, as long as the process runs."""
+    """Wait until a file exists; fail if the process ends before."""
     while not path.exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
 
 
-def test_every_combination_the_last_value_typed_changes_fastest() -> None:
+def test_the_grid_has_every_combination_and_the_last_key_changes_fastest() -> None:
     typed = ["a=1,2", "b=[x,y],[z]", "c=range(0,4,2)", "d='u,v'", "+e=null,true"]
     jobs = combinations(typed, None)
     assert len(jobs) == 16
@@ -66,12 +66,12 @@ def test_every_combination_the_last_value_typed_changes_fastest() -> None:
     assert combinations([], None) == [[]]
 
 
-def test_an_interval_is_no_list_of_values() -> None:
+def test_an_interval_is_refused_in_a_grid() -> None:
     with pytest.raises(ValueError, match=r"a=interval\(0,1\): a grid needs values.*hydra/sweeper=study"):
         combinations(["a=interval(0,1)"], None)
 
 
-def test_a_sweep_has_a_folder_a_job_and_says_so(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_sweep_has_a_folder_per_job_and_a_record(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     done = run_cli(*COMMAND, "hydra.sweep.dir=sweep")
     assert done.status == 0, done.err
     sweep = tmp_path / "sweep"
@@ -87,12 +87,12 @@ def test_a_sweep_has_a_folder_a_job_and_says_so(run_cli: Callable[..., Outcome],
     assert said["objective"] == {"name": "val/accuracy", "direction": "maximize"}
     assert said["command"] == [*COMMAND, "hydra.sweep.dir=sweep"]
     assert done.out.count("completed") == 4
-    assert "data.limit" not in done.out  # what all jobs share is not said again
+    assert "data.limit" not in done.out  # settings that all jobs share are not repeated
     assert not (sweep / ".claims").exists()
 
 
-def test_killed_and_typed_again_it_does_what_was_left(tmp_path: Path) -> None:
-    """The whole of the promise: no folder is named, nothing finished is done again, what was cut off is kept aside."""
+def test_a_killed_sweep_runs_the_remaining_jobs_when_typed_again(tmp_path: Path) -> None:
+    """No folder is named, no finished job runs again, and the output of the interrupted job is moved aside."""
     (tmp_path / "mine.py").write_text(COUNTED)
     own = ["model=custom", "model._target_=mine.Net", "allow_modules=[mine]", *ONE_BY_ONE]
     command = ["-m", *(o for o in TINY if not o.startswith("model")), *own, "epochs=60", "seed=0,1,2"]
@@ -120,7 +120,7 @@ def test_killed_and_typed_again_it_does_what_was_left(tmp_path: Path) -> None:
     assert json.loads((sweep / "sweep.json").read_text())["status"] == "finished"
     assert len(list(tmp_path.glob("multirun/*/*"))) == 1
 
-    third = start(command, tmp_path, RUNS=str(runs))  # a finished sweep is not gone on with
+    third = start(command, tmp_path, RUNS=str(runs))  # a finished sweep is not continued
     wait_for(runs, third)
     while len(list(tmp_path.glob("multirun/*/*/0"))) < 2:
         assert third.poll() is None, third.communicate()
@@ -140,7 +140,9 @@ def test_a_folder_of_another_command_is_refused(run_cli: Callable[..., Outcome],
     assert "hydra.sweep.dir=ANOTHER" in done.err
     assert not (tmp_path / "sweep" / "1.interrupted-1").exists()
     assert json.loads((tmp_path / "sweep" / "1" / "summary.json").read_text())["overrides"][-1] == "seed=1"
-    late = run_cli("-m", *TINY, "epochs=1", "seed=0,1,-1", "hydra.sweep.dir=sweep")  # its first jobs are the same
+    late = run_cli(
+        "-m", *TINY, "epochs=1", "seed=0,1,-1", "hydra.sweep.dir=sweep"
+    )  # the first jobs of this command are the same
     assert late.status == 1
     assert "no job was started" in late.err
     after = {path.name: path.read_bytes() for path in (tmp_path / "sweep").iterdir() if path.is_file()}
@@ -163,7 +165,7 @@ def test_two_processes_run_no_job_twice(tmp_path: Path) -> None:
     assert not list((tmp_path / "sweep").glob("*.interrupted-*"))
 
 
-def test_a_sweep_in_which_nothing_is_completed_is_no_success(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_sweep_without_a_completed_job_fails(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     options = ["-m", *TINY, "epochs=1", "optim=sgd", "hydra.sweep.dir=sweep", "hydra.launcher.fuse=false"]
     done = run_cli(*options, "optim.lr=1e30,1e31")
     assert done.status == 1
@@ -171,7 +173,7 @@ def test_a_sweep_in_which_nothing_is_completed_is_no_success(run_cli: Callable[.
     assert "diverged" in done.err
     assert json.loads((tmp_path / "sweep" / "sweep.json").read_text())["status"] == "finished"
     mixed = run_cli(*options[:-2], "hydra.sweep.dir=mixed", "hydra.launcher.fuse=false", "optim.lr=1e30,1e-2")
-    assert mixed.status == 0, mixed.err  # to diverge is a result
+    assert mixed.status == 0, mixed.err  # a diverged job has a result
 
 
 def test_jobs_that_need_no_folder_run_too(run_cli: Callable[..., Outcome]) -> None:
@@ -181,7 +183,7 @@ def test_jobs_that_need_no_folder_run_too(run_cli: Callable[..., Outcome]) -> No
     assert "cutmix" in done.out
 
 
-def test_a_claim_has_one_owner_until_that_is_dead(tmp_path: Path) -> None:
+def test_a_claim_has_one_owner_until_its_process_is_dead(tmp_path: Path) -> None:
     mine, theirs = Claims(tmp_path), Claims(tmp_path)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     from mltricks.sweep.claims import start_of
@@ -194,7 +196,7 @@ def test_a_claim_has_one_owner_until_that_is_dead(tmp_path: Path) -> None:
     child.kill()
     child.wait()
     assert mine.take(3)
-    assert not Owner(os.getpid(), "0", myself().host).is_alive()  # the number of a process that was used before
+    assert not Owner(os.getpid(), "0", myself().host).is_alive()  # the process id was used before, by another process
     assert Owner(os.getpid(), "0", "another machine").is_alive()
 
 
@@ -212,7 +214,7 @@ def test_claims_are_exclusive_among_many(tmp_path: Path) -> None:
     assert sorted(taken) == list(range(200))
 
 
-def test_what_was_interrupted_is_kept_under_another_name(tmp_path: Path) -> None:
+def test_the_output_of_an_interrupted_job_is_kept_under_another_name(tmp_path: Path) -> None:
     for k in (1, 2):
         (tmp_path / "3").mkdir()
         set_aside(tmp_path / "3")
@@ -221,7 +223,7 @@ def test_what_was_interrupted_is_kept_under_another_name(tmp_path: Path) -> None
     assert not (tmp_path / "3").exists()
 
 
-def test_a_job_is_known_by_its_overrides(tmp_path: Path) -> None:
+def test_a_job_is_identified_by_its_overrides(tmp_path: Path) -> None:
     record = tmp_path / "0" / ".hydra" / "overrides.yaml"
     record.parent.mkdir(parents=True)
     record.write_text(yaml.safe_dump(["a=1"]))
@@ -231,17 +233,17 @@ def test_a_job_is_known_by_its_overrides(tmp_path: Path) -> None:
         check_same(tmp_path, 0, ["a=2"])
 
 
-def test_numbers_that_are_left_out_cut_a_batch() -> None:
+def test_skipped_numbers_split_a_batch() -> None:
     assert [[n for n, _ in c] for c in consecutive([(n, []) for n in (0, 1, 4, 6, 7)])] == [[0, 1], [4], [6, 7]]
 
 
-def test_a_folder_named_otherwise_is_refused(run_cli: Callable[..., Outcome]) -> None:
+def test_a_subfolder_name_other_than_the_number_is_refused(run_cli: Callable[..., Outcome]) -> None:
     done = run_cli("-m", *TINY, "seed=0,1", "hydra.sweep.subdir=mine_${hydra.job.num}")
     assert done.status == 1
     assert "hydra/sweeper=basic" in done.err
 
 
-def test_stopped_before_its_page_a_sweep_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_stopped_before_its_page_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "multirun" / "now"
     record = Record(folder, "grid", [])
@@ -270,6 +272,6 @@ def test_values_out_of_range_are_refused_before_the_first_job(run_cli: Callable[
     assert not (tmp_path / "sweep").exists()
 
 
-def test_a_reason_is_said_once(tmp_path: Path) -> None:
+def test_the_same_error_is_printed_once(tmp_path: Path) -> None:
     failed = [Ended(n, [f"seed={n}"], tmp_path, Summary("failed", error="boom" if n else "bang")) for n in range(3)]
     assert said_once(failed) == ["job 0 (seed=0) failed: bang", "job 1 (seed=1) failed: boom (same error: job 2)"]

@@ -1,7 +1,7 @@
-"""A technique's own hand-over, from its loss through ``aux`` to its ``after``; and a context with other buffers.
+"""A technique passes values from its loss through ``aux`` to its ``after``; and a context with other buffers.
 
-The technique here is the skeleton of momentum contrast: a slow copy of the network, statistics included, makes keys of
-the batch, and the keys are queued after the update.
+The technique here is a minimal momentum contrast (MoCo): a slow copy of the network, with its own statistics, computes
+keys of the batch, and the keys are queued after the update.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Keys(Technique):
     """slow = momentum slow + (1 - momentum) weights; the queue holds the slow network's last outputs.
 
     Args:
-        momentum: share of the slow weights that is kept.
-        length: keys in the queue.
+        momentum: factor on the slow weights in each update.
+        length: number of keys in the queue.
     """
 
     momentum: Probability
@@ -51,7 +51,7 @@ class Keys(Technique):
         return params, {"params": slow, "buffers": aux["keys"]["buffers"], "queue": queue}
 
 
-def test_a_fork_may_have_other_buffers_and_keeps_what_is_written_to_itself() -> None:
+def test_a_fork_may_have_other_buffers_and_does_not_change_the_original() -> None:
     module = small_net(norm=True)
     ctx = context(module)
     other = {name: b + 1 for name, b in ctx.buffers.items()}
@@ -64,7 +64,7 @@ def test_a_fork_may_have_other_buffers_and_keeps_what_is_written_to_itself() -> 
     assert ctx.fork().buffers == ctx.buffers
 
 
-def test_what_a_loss_hands_over_reaches_after() -> None:
+def test_values_from_the_loss_reach_after() -> None:
     batches = [images(6, seed) for seed in range(3)]
     history = train(small_net(norm=True), batches, sgd(0.1), keys=Keys(momentum=0.5, length=10))
     slow, queue = small_net(norm=True), torch.zeros(0, 4)
@@ -80,7 +80,7 @@ def test_what_a_loss_hands_over_reaches_after() -> None:
         torch.testing.assert_close(own["buffers"], dict(slow.named_buffers()))
 
 
-def test_micro_batches_put_the_hand_over_together_again() -> None:
+def test_values_of_all_micro_batches_are_concatenated() -> None:
     batches = [images(6, seed) for seed in range(3)]
     whole = train(small_net(), batches, sgd(0.1), keys=Keys(momentum=0.5, length=10))[-1][0]
     cut = train(small_net(), batches, sgd(0.1), a=Accumulate(num_micro=3), keys=Keys(momentum=0.5, length=10))[-1][0]

@@ -1,4 +1,4 @@
-"""The float hyperparameters of a run: every value is a function of the step alone, as a number or as a tensor."""
+"""The float hyperparameters of a run: every value depends only on the step, as a number or as a tensor."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_tensors_are_the_numbers_in_float32(step: int) -> None:
 
 
 def test_a_step_does_not_depend_on_the_steps_before_it() -> None:
-    """Else a resumed run would train with other values than the uninterrupted one."""
+    """Otherwise a resumed run would train with other values than the uninterrupted one."""
     through, fresh = hypers(torch.device("cpu")), [hypers(torch.device("cpu")) for _ in BORDERS]
     seen = {step: through.at(step) for step in range(TOTAL)}
     for step, other in zip(reversed(BORDERS), fresh, strict=True):
@@ -50,7 +50,7 @@ def test_a_step_does_not_depend_on_the_steps_before_it() -> None:
 
 
 @pytest.mark.parametrize("device", [None, torch.device("cpu")], ids=["numbers", "tensors"])
-def test_what_one_step_was_given_is_not_changed_by_the_next(device: torch.device | None) -> None:
+def test_values_of_a_step_are_not_changed_by_the_next_step(device: torch.device | None) -> None:
     p = hypers(device)
     first = p.at(0)
     kept = float(first["optim"]["lr"]), float(first["mixup"]["alpha"]), float(first["progress"])
@@ -60,7 +60,7 @@ def test_what_one_step_was_given_is_not_changed_by_the_next(device: torch.device
 
 @pytest.mark.parametrize("driven", [True, False])
 def test_bound_numbers_are_those_of_the_plan(driven: bool) -> None:
-    """The eager engine leaves out what its owner holds already."""
+    """The eager engine leaves out floats that are not scheduled: the technique or optimiser has them already."""
     p, step = hypers(driven=driven), 77
     rule = bind(OPTIM, p.at(step)["optim"])
     lr = p.values(step)[("optim", "lr")] if driven else 0.1
@@ -69,7 +69,7 @@ def test_bound_numbers_are_those_of_the_plan(driven: bool) -> None:
     assert OPTIM.lr == 0.1
 
 
-def test_nothing_is_rebuilt_where_nothing_is_scheduled() -> None:
+def test_nothing_is_rebuilt_without_schedules() -> None:
     hyper = hypers(driven=False).at(3)
     assert hyper == {"optim": {}, "progress": 3 / TOTAL}
     assert bind(OPTIM, hyper["optim"]) is OPTIM

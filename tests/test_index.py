@@ -1,4 +1,4 @@
-"""``index``: every training batch says which samples of its split it holds, whatever happens to it on the way."""
+"""``index``: every training batch has the positions of its samples, through techniques, micro-batches and stacks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def image_folder(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("data", [None, text_file, image_folder])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_names_its_samples(data: object, workers: int, tmp_path: Path) -> None:
+def test_a_batch_has_the_positions_of_its_samples(data: object, workers: int, tmp_path: Path) -> None:
     if workers and data is not image_folder:
         pytest.skip("only folders are read by workers")
     overrides = data(tmp_path) if callable(data) else ["data.limit=60", *EXACT]
@@ -60,7 +60,7 @@ def test_a_batch_names_its_samples(data: object, workers: int, tmp_path: Path) -
 
 
 class Bare:
-    """A split of a user's own that knows nothing of ``index`` and reads two batches ahead."""
+    """A user's split that does not provide ``index`` and reads two batches ahead."""
 
     labels = None
 
@@ -76,14 +76,14 @@ class Bare:
                 yield {"x": found.float().unsqueeze(1), "y": found}
 
 
-def test_a_split_of_a_users_own_may_leave_the_index_to_the_source() -> None:
+def test_the_source_adds_the_index_to_a_users_split() -> None:
     for batch in islice(Source(Bare(), Shuffle(), 4, seed=0).stream(2), 12):
         assert torch.equal(batch["index"], batch["y"])
 
 
 @dataclass(frozen=True)
 class Look(Technique):
-    """Keeps the positions that reach the loss."""
+    """Records the positions that reach the loss."""
 
     seen: list[Tensor] = field(default_factory=list)
 
@@ -107,7 +107,7 @@ def test_the_index_reaches_the_loss_through_techniques_and_micro_batches() -> No
 
 
 @pytest.mark.parametrize("seeds", [(0, 1), (0, 0)])
-def test_the_trials_of_a_stack_are_told_their_own(seeds: tuple[int, int]) -> None:
+def test_every_trial_of_a_stack_gets_its_own_index(seeds: tuple[int, int]) -> None:
     runs = [make(f"seed={seed}", f"optim.lr={0.1 * (k + 1)}") for k, seed in enumerate(seeds)]
     feed = Feed(runs)
     for step in (0, 3, runs[0].source.steps_per_epoch):

@@ -1,4 +1,4 @@
-"""Initialisations: the variance of the source's formula on real layers, orthogonality, a clear refusal elsewhere."""
+"""Initialisations: the variance of the paper's formula on real layers, orthogonality, and clear refusals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def drawn(init: Any, seed: int = 0) -> Net:
 FANS = {
     "linear": (300, 200),
     "conv": (32 * 9, 64 * 9),
-    "transposed": (64 * 9, 48 * 9),  # torch counts the second axis of a weight as its input
+    "transposed": (64 * 9, 48 * 9),  # torch takes the second axis of a weight as its fan-in
     "wave": (32 * 5, 128 * 5),
 }
 VARIANCES = {
@@ -63,12 +63,12 @@ VARIANCES = {
 
 
 @pytest.mark.parametrize("case", VARIANCES)
-def test_variance_is_that_of_the_source(case: str) -> None:
+def test_the_variance_is_that_of_the_formula(case: str) -> None:
     name, changes, variance = VARIANCES[case]
     net = drawn(make(name, **changes))
     for layer, (fan_in, fan_out) in FANS.items():
         weight = net.get_parameter(f"{layer}.weight").detach()
-        # six standard errors of a sample variance of normal numbers
+        # six standard errors of the sample variance of normal numbers
         assert float(weight.var()) == pytest.approx(variance(fan_in, fan_out), rel=6 * (2 / weight.numel()) ** 0.5)
         assert abs(float(weight.mean())) < 6 * (variance(fan_in, fan_out) / weight.numel()) ** 0.5
 
@@ -81,7 +81,7 @@ def test_uniform_weights_are_bounded_and_normal_ones_are_not() -> None:
     assert float(normal.detach().abs().max()) > bound
 
 
-def test_kaiming_keeps_the_size_of_activations_through_rectifiers() -> None:
+def test_kaiming_keeps_the_scale_of_activations_through_relu() -> None:
     torch.manual_seed(0)
     layers = [layer for _ in range(20) for layer in (nn.Linear(256, 256), nn.ReLU())]
     deep = nn.Sequential(*layers)
@@ -89,7 +89,7 @@ def test_kaiming_keeps_the_size_of_activations_through_rectifiers() -> None:
     with torch.no_grad():
         faded = float(deep(x).pow(2).mean())
         make("kaiming")(deep)
-        kept = 2 * float(deep(x).pow(2).mean())  # a rectifier leaves half of the second moment
+        kept = 2 * float(deep(x).pow(2).mean())  # ReLU halves the second moment
     assert faded < 1e-3, "torch's default lets them fade, else this tests nothing"
     assert 0.2 < kept < 5
 
@@ -121,7 +121,7 @@ def test_other_layers_are_untouched_and_biases_follow_the_setting(name: str) -> 
 
 
 @pytest.mark.parametrize("name", INITS)
-def test_the_seed_decides(name: str) -> None:
+def test_the_seed_determines_the_weights(name: str) -> None:
     init = make(name)
     assert torch.equal(drawn(init, 3).conv.weight, drawn(init, 3).conv.weight)
     assert not torch.equal(drawn(init, 3).conv.weight, drawn(init, 4).conv.weight)
@@ -132,7 +132,7 @@ def small(*overrides: str) -> Run:
 
 
 @pytest.mark.parametrize("name", INITS)
-def test_a_run_starts_from_these_weights(name: str) -> None:
+def test_a_run_starts_from_the_initialised_weights(name: str) -> None:
     def params(*overrides: str) -> dict[str, Tensor]:
         return small(*overrides).state["params"]
 
@@ -176,7 +176,7 @@ def test_a_lazy_layer_is_refused_by_name() -> None:
 
 
 def test_a_weight_that_is_computed_is_refused_by_name() -> None:
-    """Writing into it would be lost at the next forward pass."""
+    """The next forward pass would overwrite what an initialisation writes into such a weight."""
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)))
     with pytest.raises(ValueError, match=r"layer 0, which is computed from others"):
         make("orthogonal")(model)

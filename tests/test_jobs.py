@@ -1,4 +1,4 @@
-"""The jobs after training, and those that explain: the real commands."""
+"""The jobs evaluate, predict, list, explain and show, by the real command."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def trained(train_digits: Callable[..., Summary], tmp_path: Path) -> tuple[Summa
 
 
 def run_job(job: Callable[..., None], folder: Path, *overrides: str) -> None:
-    """The job as the command runs it, in this process."""
+    """Run a job as the command does, in this process."""
     job(mltricks.compose([f"job={job.__name__}", *overrides]), folder, list(overrides), "RUN")
 
 
-def test_evaluate_finds_the_runs_own_numbers(
+def test_evaluate_gives_the_metrics_of_the_run(
     trained: tuple[Summary, Path], run_cli: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     summary, run = trained
@@ -48,7 +48,7 @@ def test_evaluate_finds_the_runs_own_numbers(
     assert table[2] == ["test", *(f"{v:.4f}" for v in summary.test.values())]
 
 
-def test_evaluate_takes_other_data_and_nothing_else(trained: tuple[Summary, Path], tmp_path: Path) -> None:
+def test_evaluate_accepts_other_data_but_no_other_settings(trained: tuple[Summary, Path], tmp_path: Path) -> None:
     summary, run = trained
     at = f"checkpoint={run}"
     run_job(evaluate, tmp_path / "a", at, "data.val_frac=0.5", "eval_batch_size=7")
@@ -125,7 +125,7 @@ def test_predict_reads_the_test_split_and_arrays(trained: tuple[Summary, Path], 
     assert [row["class"] for row in read_predictions(tmp_path / "array")[0]] == [row["class"] for row in rows[:7]]
 
 
-def test_predict_refuses_what_it_cannot_read(trained: tuple[Summary, Path], tmp_path: Path) -> None:
+def test_predict_refuses_files_that_it_cannot_read(trained: tuple[Summary, Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.png").write_text("no image")
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
@@ -154,7 +154,7 @@ def test_every_option_has_a_card() -> None:
 
 
 def test_settings_of_a_card_are_those_of_the_composed_option() -> None:
-    """Keys and defaults that are read from the text are what Hydra composes."""
+    """Keys and defaults read from the text of a card equal those that Hydra composes."""
     from omegaconf import OmegaConf
 
     for group, name in (("technique", "mixup"), ("technique", "ema"), ("optim", "adamw"), ("scheduler", "cosine")):
@@ -197,7 +197,7 @@ def test_a_card_is_read_from_comments(tmp_path: Path) -> None:
     assert listing({"technique": [card]}) == ["technique=mine  What it is: a thing"]
 
 
-def test_list_and_explain_as_typed(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_list_and_explain_by_the_command(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     (tmp_path / "own/technique").mkdir(parents=True)
     (tmp_path / "own/technique/mine.yaml").write_text("# @package _global_\n# My own trick\ntechnique: {}\n")
     listed = run_cli("job=list", "--config-dir", "own")
@@ -242,7 +242,7 @@ def shown_lines(*overrides: str) -> dict[str, str]:
     return dict(line.strip().split(maxsplit=1) for line in lines if line.startswith("  "))
 
 
-def test_show_says_who_acts_where() -> None:
+def test_show_lists_the_techniques_of_each_verb() -> None:
     rows = shown_lines("augment=standard", "technique=[mixup,ema,accumulate,sam]", "scheduler=cosine")
     assert rows["techniques"] == "crop -> flip -> mixup -> ema -> accumulate -> sam"
     assert rows["batch"] == "crop -> flip -> normalize -> mixup"

@@ -1,4 +1,4 @@
-"""A run that was stopped, in whatever way and wherever, goes on as if it had not been: through the real command."""
+"""A run stopped by a signal or a kill at any step resumes and equals the uninterrupted run, by the real command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mltricks.weights import load_weights
 RUN = (
     *TINY,
     *("technique=[mixup,ema,sam]", "regularizer=dropout", "optim=sgd", "optim.momentum=0.9", "epochs=3"),
-    *("log_every=5", "checkpoint_every_steps=7"),  # ten steps an epoch: no two of the three coincide
+    *("log_every=5", "checkpoint_every_steps=7"),  # ten steps per epoch; the three intervals never coincide
 )
 TOTAL = 30
 HELPERS = {"PYTHONPATH": str(Path(__file__).parent)}
@@ -42,26 +42,26 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stopped(run_cli: Callable[..., Outcome], folder: Path, moment: str, at: int, number: int) -> int:
-    """Start the run and stop it; the exit status."""
+    """Start the run and stop it; return the exit status."""
     stopper = ["tracker=custom", "tracker._target_=stopper.Stopper", "allow_modules=[stopper]"]
     when = [f"+tracker.moment={moment}", f"+tracker.at={at}", f"+tracker.number={number}"]
     return run_cli(*RUN, f"hydra.run.dir={folder}", *stopper, *when, env=HELPERS).status
 
 
 def go_on(folder: Path) -> Any:
-    """Resume as ``python -m mltricks resume=FOLDER tracker=none`` does, in this process to save its start."""
+    """Resume as ``python -m mltricks resume=FOLDER tracker=none`` does, but in this process, which is faster."""
     given = [f"resume={folder}", "tracker=none", "allow_modules=[stopper]"]
     return mltricks.train(resumed_config(mltricks.compose(given), given), folder, True, given)
 
 
 def told(folder: Path) -> list[dict[str, Any]]:
-    """What was recorded, without what a clock measures."""
+    """The records without times."""
     clock = ("seconds", "samples_per_s")
     return [{k: v for k, v in line.items() if k not in clock} for line in read_records(folder / "metrics.jsonl")]
 
 
 def assert_equal_runs(one: Path, other: Path) -> None:
-    """Records, weights, state and result are the same, bit for bit."""
+    """Check that records, weights, state and result are equal, bit for bit."""
     assert told(one) == told(other)
     a, b = load_weights(one)[0], load_weights(other)[0]
     assert a.keys() == b.keys()
@@ -137,7 +137,7 @@ def test_kill_9_from_outside_while_checkpoints_are_written(tmp_path: Path) -> No
     saved = checkpoint.load(folder)
     step = int(saved["state"]["step"])
     assert 1 <= step < 3000
-    alone = tmp_path / "alone"  # the learning rate is constant, so a shorter run makes the same steps
+    alone = tmp_path / "alone"  # the learning rate is constant, so a shorter run has the same steps
     mltricks.train({**saved["config"], "max_steps": step, "checkpoint_every_steps": 0}, alone)
     expected = checkpoint.load(alone)["state"]
     for part in ("params", "opt", "own"):
@@ -145,7 +145,7 @@ def test_kill_9_from_outside_while_checkpoints_are_written(tmp_path: Path) -> No
         assert all(torch.equal(x, y) for x, y in pairs), part
 
 
-def test_kill_9_in_the_middle_of_a_write_leaves_the_file(tmp_path: Path) -> None:
+def test_kill_9_during_a_write_leaves_the_previous_file(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     path.write_text("good")
     script = (

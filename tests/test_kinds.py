@@ -1,4 +1,4 @@
-"""The contract on other inputs, objectives and models: tokens, vectors, masks, pairs, dropout, layouts, ties."""
+"""The contract tests on other inputs, objectives and models: tokens, vectors, masks, pairs, dropout, layouts, ties."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DRAWING = {"DropoutAfterConvolution", "DropoutInChannelsLast", "NormsOfPlainBack
 
 
 def sensible(name: str) -> bool:
-    """Whether a technique needs neither a model nor a part of the data of its own."""
+    """Whether a technique needs no model of its own and no additional data."""
     return not any(override.startswith(("model=", "data.")) for override in statement(name).needs)
 
 
@@ -59,7 +59,7 @@ def test_a_technique_keeps_the_contract_or_is_refused(
     losses = assert_resumes_exactly(overrides, 2, 4, tmp_path / "last.pt")
     assert losses == pytest.approx(advance(traced, 4), rel=1e-4)
     assert_rows_are_alone([[*shared, f"seed={seed}", f"optim.lr={lr}"] for seed, lr in ((0, 0.01), (7, 0.003))])
-    if crossed[0] not in DRAWING:  # a technique that draws moves on what the model draws
+    if crossed[0] not in DRAWING:  # the draws of a technique change the draws of the model
         assert_switched_off(statement(name), kind, overrides)
 
 
@@ -85,7 +85,7 @@ def test_a_kind_learns(kind: str) -> None:
     assert losses[-10:].mean() < losses[:10].mean()
 
 
-def test_a_stack_may_lie_in_memory_otherwise_than_one_trial() -> None:
-    """What is a view of one trial's convolution need not be one of K trials'."""
+def test_a_stack_may_have_another_memory_layout_than_one_trial() -> None:
+    """A reshape may be a view of one trial's convolution, and a copy for K trials."""
     shared = [*KINDS["mask"], "optim=sgd"]
     assert_rows_are_alone([[*shared, f"seed={seed}", f"optim.lr={lr}"] for seed, lr in ((0, 0.01), (7, 0.003))])

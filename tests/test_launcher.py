@@ -1,4 +1,4 @@
-"""The launcher ``local``: every job as Hydra's own launcher runs it, and what it refuses."""
+"""The launcher ``local``: every job runs as under Hydra's own launcher, and wrong settings are refused."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ if __name__ == "__main__":
 
 
 def content(path: Path, folder: Path) -> Any:
-    """What a file of a record holds, without what differs from launcher to launcher and from time to time."""
+    """The content of a recorded file, without the parts that depend on the launcher or the time."""
     text = path.read_text().replace(str(folder), "FOLDER").replace(folder.name, "FOLDER")
     if path.suffix != ".yaml":
         return json.loads(text)
@@ -142,7 +142,7 @@ for kind in (KeyboardInterrupt, SystemExit):
 """
 
 
-def test_what_stops_a_process_goes_through_and_leaves_all_as_it_was(tmp_path: Path) -> None:
+def test_keyboard_interrupt_and_system_exit_pass_through_and_state_is_restored(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=command_environment(), capture_output=True, text=True
     )
@@ -167,7 +167,7 @@ def test_what_stops_a_process_goes_through_and_leaves_all_as_it_was(tmp_path: Pa
         (["optim.lr=interval(0,1)"], ["optim.lr", "hydra/sweeper=study"]),
     ],
 )
-def test_what_cannot_be_right_is_refused_before_the_first_job(
+def test_wrong_settings_are_refused_before_the_first_job(
     typed: list[str], words: list[str], run_cli: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     done = run_cli("-m", *TINY, *typed)
@@ -178,7 +178,7 @@ def test_what_cannot_be_right_is_refused_before_the_first_job(
 
 
 def jobs(*overrides: list[str]) -> list[Job]:
-    """Jobs of a sweep that trains."""
+    """Jobs of a training sweep."""
 
     class Patch:
         changes_folder, variables = False, ()
@@ -187,7 +187,7 @@ def jobs(*overrides: list[str]) -> list[Job]:
     return [Job(n, [], cfg, Path(str(n)), Patch()) for n, cfg in enumerate(cfgs)]
 
 
-def test_only_jobs_that_differ_in_floats_and_seeds_are_alike() -> None:
+def test_only_jobs_that_differ_in_floats_and_seeds_can_be_stacked() -> None:
     sweep = jobs(
         ["seed=0", "optim.lr=0.1"],
         ["seed=0", "optim.lr=0.2", "model.width=8"],
@@ -204,17 +204,21 @@ def test_fuse_says_whether_jobs_are_stacked() -> None:
     assert [[job.num for job in unit] for unit in made.units] == [[0, 1, 2]]
     assert made.notes == ["jobs 0 to 2: in stacks of up to 3, as hydra.launcher.fuse=true"]
     assert [len(unit) for unit in plan(sweep, False, 1, trains=True).units] == [1, 1, 1]
-    assert [len(unit) for unit in plan(sweep, True, 1, trains=False).units] == [1, 1, 1]  # another app's function
+    assert [len(unit) for unit in plan(sweep, True, 1, trains=False).units] == [
+        1,
+        1,
+        1,
+    ]  # the function of another application
 
 
-def test_trials_that_are_over_at_once_are_not_stacked_unless_told() -> None:
+def test_very_short_trials_are_not_stacked_unless_asked_for() -> None:
     made = plan(jobs(*([f"seed={n}", "max_steps=2"] for n in range(3))), "auto", "auto", trains=True)
     assert [len(unit) for unit in made.units] == [1, 1, 1]
     assert not made.slots, "nor is a worker started for them"
     assert "one by one, they take only" in made.notes[0]
 
 
-def test_what_cannot_be_stacked_is_refused_where_it_is_asked_for() -> None:
+def test_fuse_true_is_refused_for_jobs_that_cannot_be_stacked() -> None:
     sweep = jobs(*([f"seed={n}", "optim=torch", "optim.name=RMSprop"] for n in range(2)))
     with pytest.raises(ValueError, match=r"hydra\.launcher\.fuse=true: jobs 0 to 1 cannot be stacked: optim=torch"):
         plan(sweep, True, 1, trains=True)
@@ -233,7 +237,7 @@ def test_workers_give_the_results_of_one_process(run_cli: Callable[..., Outcome]
         options = [f"hydra.launcher.workers={workers}", "hydra.launcher.fuse=false", f"hydra.sweep.dir={folder}"]
         done = run_cli("-m", *[o for o in TINY if not o.startswith("progress")], "epochs=1", "seed=0,1", *options)
         assert done.status == 0, done.err
-        assert "epoch" not in done.out  # a line a trial, and not the epochs of each
+        assert "epoch" not in done.out  # one line per trial, without its epochs
         assert done.out.count("completed") == 2
         found = [json.loads((folder / str(n) / "summary.json").read_text()) for n in range(2)]
         results[workers] = [(s["val"], s["test"], s["steps"]) for s in found]
@@ -275,7 +279,7 @@ def test_variables_are_set_for_every_job_and_every_stack(
     assert "FOO is None" not in done.out
 
 
-def test_a_mistyped_setting_of_the_launcher_is_answered_with_the_nearest(run_cli: Callable[..., Outcome]) -> None:
+def test_a_mistyped_setting_of_the_launcher_gets_the_nearest_name(run_cli: Callable[..., Outcome]) -> None:
     done = run_cli(*TINY, "hydra.launcher.workrs=2")
     assert done.status == 1
     assert "hydra.launcher.workrs is no setting. Did you mean workers?" in done.err

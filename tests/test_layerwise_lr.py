@@ -1,4 +1,4 @@
-"""Layer-wise learning rates against torch's parameter groups."""
+"""Layer-wise learning rates compared with torch's parameter groups."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REFERENCES: dict[str, tuple[Any, Callable[..., torch.optim.Optimizer]]] = {
 
 
 @pytest.mark.parametrize("name", sorted(REFERENCES))
-def test_weights_are_those_of_parameter_groups(name: str) -> None:
+def test_weights_equal_those_of_parameter_groups(name: str) -> None:
     ours, torchs = REFERENCES[name]
     batches = [images(16, seed) for seed in range(6)]
     for batch in batches:
@@ -65,7 +65,7 @@ def test_layers_of_known_architectures() -> None:
     assert found["encoder.layers.encoder_layer_3.ln_1.weight"] == found["encoder.layers.encoder_layer_3.mlp.3.bias"]
 
 
-def test_what_techniques_add_learns_at_the_full_rate() -> None:
+def test_parameters_added_by_techniques_learn_at_the_full_rate() -> None:
     params = {
         "features.0.weight": torch.zeros(2, 2),
         "head.weight": torch.zeros(2, 2),
@@ -88,14 +88,14 @@ def test_depth_follows_the_modules_of_the_default_model() -> None:
 
 @dataclass(frozen=True)
 class Mask(Technique):
-    """Sets the first layer to zero after every update, as a pruning mask does."""
+    """Sets the first layer to zero after every update, as a weight-pruning mask does."""
 
     def after(self, params: Params, ctx: Ctx, aux: Aux) -> tuple[Params, Own]:
         return {**params, "0.weight": torch.zeros_like(params["0.weight"])}, ctx.own
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["ema", "mask", "layerwise_lr"])))
-def test_averages_are_of_the_weights_that_the_step_ends_with_in_any_order(order: Sequence[str]) -> None:
+def test_averages_use_the_final_weights_of_a_step_in_any_order(order: Sequence[str]) -> None:
     known = {"ema": Ema(decay=0.0, warmup=False), "mask": Mask(), "layerwise_lr": LayerwiseLr(decay=0.5)}
     for state, _ in train(small_net(), [images(16, s) for s in (0, 1)], sgd(0.5), **{n: known[n] for n in order}):
         assert not state["params"]["0.weight"].any(), "a mask is not undone where the update is scaled"

@@ -1,4 +1,4 @@
-"""A trial in a stack draws what it draws alone, whatever the layout of the tensors that are drawn."""
+"""A trial in a stack draws the same random numbers as alone, for tensors of any memory layout."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def assert_rows_are_alone(cfgs: list[dict], tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_row_is_the_run_alone(name: str) -> None:
+def test_a_row_equals_the_run_alone(name: str) -> None:
     assert_rows_are_alone(configurations(*overrides(name)), tolerance=1e-6)
 
 
 @pytest.mark.parametrize("name", ["DropoutAfterConvolution", "DropoutInChannelsLast", "NoiseWithValues"])
-def test_a_row_of_a_stack_of_one_seed_is_the_run_alone(name: str) -> None:
+def test_a_row_of_a_stack_of_one_seed_equals_the_run_alone(name: str) -> None:
     assert_rows_are_alone(configurations(*overrides(name), seeds=(2, 2)), tolerance=1e-6)
 
 
@@ -53,7 +53,7 @@ def test_a_kernel_that_draws_inside_is_refused() -> None:
         stacked.advance(1)
 
 
-def test_its_jobs_are_trained_one_after_another_and_it_is_said_why(
+def test_jobs_with_such_a_kernel_run_one_by_one_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = fuse(tmp_path, [*SHORT, *overrides("RandomLeaks"), "max_steps=2"], [["seed=0"], ["seed=1"]])
@@ -63,7 +63,7 @@ def test_its_jobs_are_trained_one_after_another_and_it_is_said_why(
 
 
 @pytest.mark.parametrize("technique", ["dropout", "cutout", "stochastic_depth", "[mixup,dropout]"])
-def test_techniques_draw_in_a_stack_as_alone(technique: str) -> None:
+def test_techniques_draw_the_same_numbers_in_a_stack_and_alone(technique: str) -> None:
     more = ["model=resnet9", "model.width=2", "model.pool=mean"] if technique == "stochastic_depth" else []
     if "dropout" in technique:
         more = ["technique.dropout.layers=['*']"]
@@ -78,7 +78,7 @@ def layouts(run: Run) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("name", ["DropoutAfterConvolution", "DropoutInChannelsLast"])
 @pytest.mark.parametrize("seeds", [(0, 3), (2, 2)], ids=["own seeds", "one seed"])
-def test_inputs_and_weights_have_the_strides_that_the_run_alone_has(name: str, seeds: tuple[int, int]) -> None:
+def test_inputs_and_weights_have_the_strides_of_the_run_alone(name: str, seeds: tuple[int, int]) -> None:
     runs = build_all(configurations(*overrides(name), seeds=seeds))
     stacked = StackedRun(runs)
     batch = stacked.feed.at(0)[0]
@@ -100,7 +100,7 @@ ODD: dict[str, Tensor] = {
 
 
 @pytest.mark.parametrize("t", ODD.values(), ids=ODD)
-def test_stacked_rows_have_the_values_and_where_there_are_no_gaps_the_strides(t: Tensor) -> None:
+def test_stacked_rows_keep_values_and_the_strides_of_dense_tensors(t: Tensor) -> None:
     stacked = stack_rows([t, t + 1])
     assert torch.equal(stacked, torch.stack([t, t + 1]))
     dense = t.clone().stride() == t.stride() and t.numel()
@@ -108,7 +108,7 @@ def test_stacked_rows_have_the_values_and_where_there_are_no_gaps_the_strides(t:
 
 
 @pytest.mark.parametrize("t", ODD.values(), ids=ODD)
-def test_a_layout_changes_no_value(t: Tensor) -> None:
+def test_a_change_of_layout_keeps_all_values(t: Tensor) -> None:
     strides = torch.empty_like(t, memory_format=torch.contiguous_format).stride()
     found = in_layout(t, strides)
     assert torch.equal(found, t)

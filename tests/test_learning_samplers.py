@@ -1,4 +1,4 @@
-"""Samplers that know the epoch and the progress, and samplers that learn from the losses of past batches."""
+"""Samplers that use the epoch and the progress, and samplers that learn from the losses of past batches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from mltricks.technique import Technique
 
 @dataclass(frozen=True)
 class ByLoss:
-    """Draws samples in proportion to their last losses; those that were never seen count as ``unseen``."""
+    """Draws samples in proportion to their last losses; a sample without a loss yet has the weight ``unseen``."""
 
     unseen: float = 2.3
 
@@ -58,7 +58,7 @@ HELPERS = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ
 
 
 def resumed(run: Run, folder: Path, *overrides: str) -> Run:
-    """A run built anew that goes on from what this one leaves in a file."""
+    """Save a run to a file and resume it in a newly built run."""
     checkpoint.save(folder / "last.pt", run.state, run.cfg)
     other = make(*overrides)
     other.state = checkpoint.restore(checkpoint.load(folder / "last.pt")["state"], other.state, folder)
@@ -67,7 +67,7 @@ def resumed(run: Run, folder: Path, *overrides: str) -> Run:
 
 @pytest.mark.parametrize("engine", ["eager", "traced"])
 @pytest.mark.parametrize("stop", [3, 6, 8, 17])
-def test_a_run_resumes_bit_for_bit_in_the_midst_of_an_epoch(engine: str, stop: int, tmp_path: Path) -> None:
+def test_a_run_resumes_bit_for_bit_in_mid_epoch(engine: str, stop: int, tmp_path: Path) -> None:
     overrides = [*BY_LOSS, f"engine={engine}", "technique=mixup"]
     whole, part = make(*overrides), make(*overrides)
     losses = advance(whole, 20)
@@ -77,10 +77,10 @@ def test_a_run_resumes_bit_for_bit_in_the_midst_of_an_epoch(engine: str, stop: i
     assert_same(whole.state, other.state)
 
 
-def test_a_command_that_is_stopped_in_mid_epoch_goes_on_as_if_it_had_not_been(
+def test_a_command_stopped_in_mid_epoch_equals_the_uninterrupted_one(
     run_cli: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    """With a sampler that learns, and samples that grow."""
+    """By the real command, with a sampler that learns, and images that grow."""
     grow = ["+technique.grow._target_=test_shapes.Grow", "+technique.grow.until=0.7", "model=convnet"]
     own = [*BY_LOSS, *grow, "model._target_=test_shapes.AnySize", *TINY, "batch_size=16", "data.limit=96", "epochs=3"]
     allowed = f"allow_modules=[{__name__},test_shapes,stopper]"
@@ -96,7 +96,7 @@ def test_a_command_that_is_stopped_in_mid_epoch_goes_on_as_if_it_had_not_been(
         assert_same(whole[key], part[key])
 
 
-def test_the_order_of_an_epoch_is_made_of_the_losses_before_it() -> None:
+def test_the_order_of_an_epoch_depends_on_the_losses_before_it() -> None:
     run = make(*BY_LOSS)
     orders = []
     for epoch in range(3):
@@ -131,7 +131,7 @@ def test_traced_equals_eager() -> None:
     assert largest_difference(eager.state, traced.state) < 1e-5
 
 
-def test_micro_batches_teach_the_same() -> None:
+def test_micro_batches_give_the_sampler_the_same_losses() -> None:
     whole, cut = make(*BY_LOSS, "optim=sgd"), make(*BY_LOSS, "optim=sgd", "technique=accumulate")
     advance(whole, 8)
     advance(cut, 8)
@@ -148,7 +148,7 @@ def test_a_stack_is_refused_with_the_reason() -> None:
 
 @dataclass(frozen=True)
 class Reconstruct(Technique):
-    """A loss of its own."""
+    """A technique that replaces the loss."""
 
     def loss(self, inner):
         def loss(params, batch, ctx):
@@ -158,7 +158,7 @@ class Reconstruct(Technique):
         return loss
 
 
-def test_a_technique_without_losses_of_samples_is_refused() -> None:
+def test_a_technique_without_per_sample_losses_is_refused() -> None:
     run = make(*BY_LOSS)
     run.techniques, run.state["own"] = {"reconstruct": Reconstruct()}, {"reconstruct": {}}
     run.step = compose_step(run)
@@ -167,7 +167,7 @@ def test_a_technique_without_losses_of_samples_is_refused() -> None:
 
 
 class Bare(Objective):
-    """An objective of a user's own, which gives a mean alone."""
+    """A user's objective that returns only a mean."""
 
     targets = ("classes",)
 
@@ -175,7 +175,7 @@ class Bare(Objective):
         return F.cross_entropy(outputs, y)
 
 
-def test_an_objective_without_losses_of_samples_is_refused_when_the_run_is_built() -> None:
+def test_an_objective_without_per_sample_losses_is_refused_when_the_run_is_built() -> None:
     own = f"objective._target_={__name__}.Bare"
     with pytest.raises(ValueError, match=r"sampler=ByLoss .* objective=Bare has no per_sample\(outputs, y\)"):
         make(*BY_LOSS, own)
@@ -184,7 +184,7 @@ def test_an_objective_without_losses_of_samples_is_refused_when_the_run_is_built
         check_parts(cfg)
 
 
-def test_other_samplers_add_nothing_to_state_and_aux() -> None:
+def test_samplers_that_do_not_learn_add_nothing_to_state_and_aux() -> None:
     run = make()
     assert "sampler" not in run.state
     advance(run, 1)
@@ -213,7 +213,7 @@ def test_other_samplers_add_nothing_to_state_and_aux() -> None:
         (NextToken(), torch.randn(6, 5, 4), torch.randint(4, (6, 5))),
     ],
 )
-def test_the_mean_of_the_losses_of_samples_is_the_loss(objective: Any, outputs: Tensor, y: Tensor) -> None:
+def test_the_mean_of_the_per_sample_losses_is_the_loss(objective: Any, outputs: Tensor, y: Tensor) -> None:
     losses = objective.per_sample(outputs, y)
     assert losses.shape == (6,)
     torch.testing.assert_close(losses.mean(), objective.judge(outputs, y)[0])
@@ -222,14 +222,14 @@ def test_the_mean_of_the_losses_of_samples_is_the_loss(objective: Any, outputs: 
 
 
 class Curriculum:
-    """The first share of the data that ``progress`` allows, repeated to the length of an epoch."""
+    """Takes only the first part of the data, in proportion to ``progress``, repeated to the length of an epoch."""
 
     def order(self, split: Any, seed: int, progress: float, epoch: int) -> Tensor:
         return torch.arange(len(split)) % max(1, round((progress + 0.25) * len(split))) + 0 * epoch
 
 
 class Rows:
-    """Contiguous rows: column b of batch i + 1 goes on where column b of batch i ended."""
+    """Contiguous rows: column b of batch i + 1 continues column b of batch i."""
 
     def order(self, split: Any, seed: int, batch_size: int) -> Tensor:
         rows = len(split) // batch_size
@@ -241,13 +241,13 @@ def memory(size: int = 40) -> MemorySplit:
 
 
 class ReadsAhead(MemorySplit):
-    """Looks at all positions before it reads the first, as worker processes do."""
+    """Takes all positions before it reads the first sample, as worker processes do."""
 
     def batches(self, indices):
         return super().batches(list(indices))
 
 
-def test_nothing_is_read_ahead_in_an_order_that_is_not_known_yet() -> None:
+def test_no_loader_reads_ahead_into_the_next_epoch() -> None:
     split = ReadsAhead(torch.zeros(40, 1), torch.arange(40))
     source = Source(split, ByLoss(), 8, seed=0)
     held = {"now": {"loss": torch.ones(40)}, "start": {"loss": torch.eye(40)[3]}}
@@ -257,7 +257,7 @@ def test_nothing_is_read_ahead_in_an_order_that_is_not_known_yet() -> None:
     assert [next(stream)["index"].tolist() for _ in range(5)] == [[7] * 8] * 5
 
 
-def test_an_order_may_know_epoch_and_progress() -> None:
+def test_an_order_may_use_epoch_and_progress() -> None:
     source = Source(memory(), Curriculum(), 8, seed=0, epochs=4)
     assert source.total_steps == 20
     assert [int(source.order(epoch).max()) + 1 for epoch in range(5)] == [10, 20, 30, 40, 40]
@@ -265,14 +265,14 @@ def test_an_order_may_know_epoch_and_progress() -> None:
     assert [int(cut.order(epoch).max()) + 1 for epoch in range(2)] == [10, 30]
 
 
-def test_an_order_may_know_the_size_of_a_batch() -> None:
+def test_an_order_may_use_the_batch_size() -> None:
     stream = Source(memory(), Rows(), 8, seed=0).stream()
     batches = [next(stream)["index"] for _ in range(5)]
     for before, after in pairwise(batches):
         assert torch.equal(after, before + 1)
 
 
-def test_all_epochs_have_one_length() -> None:
+def test_all_epochs_must_have_the_same_length() -> None:
     class Shrinks:
         def order(self, split: Any, seed: int, epoch: int) -> Tensor:
             return torch.arange(len(split) - epoch)
@@ -281,7 +281,7 @@ def test_all_epochs_have_one_length() -> None:
         Source(memory(), Shrinks(), 8, seed=0).order(1)
 
 
-def test_what_nobody_gives_is_refused() -> None:
+def test_unknown_arguments_of_a_sampler_are_refused() -> None:
     class Asks:
         def order(self, split: Any, seed: int, loss: Tensor) -> Tensor:
             return torch.arange(len(split))

@@ -1,4 +1,4 @@
-"""Torch's libraries are loaded ahead for sweeps, and only where no job can mind."""
+"""Torch's libraries are loaded ahead for sweeps, unless a job could be affected (``OMP_NUM_THREADS``)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ assert torch.ones(2).sum() == 2
         (["-m", "seed=0,1", "+hydra.job.env_set.OMP_NUM_THREADS=1"], False),
     ],
 )
-def test_what_is_loaded_ahead(typed: list[str], loaded: bool) -> None:
+def test_the_libraries_loaded_ahead(typed: list[str], loaded: bool) -> None:
     command = [sys.executable, "-c", LOADED, *typed]
     done = subprocess.run(command, env=command_environment(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""A finished run is not overwritten; it can be made longer where no step so far depends on its length."""
+"""A finished run is not overwritten; it can be lengthened if no step so far depended on its length."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lengthen(folder: Path, *overrides: str) -> Any:
 
 
 @pytest.mark.parametrize("length", ["epochs", "max_steps"])
-def test_a_longer_run_is_the_one_that_was_long_from_the_start(tmp_path: Path, length: str) -> None:
+def test_a_lengthened_run_equals_one_that_was_long_from_the_start(tmp_path: Path, length: str) -> None:
     short, long = {"epochs": (1, 3), "max_steps": (10, 25)}[length]
     shared = ["technique=[mixup,ema]", *(["epochs=3"] if length == "max_steps" else [])]
     run(tmp_path / "grown", *shared, f"{length}={short}")
@@ -59,7 +59,9 @@ def test_a_longer_run_is_the_one_that_was_long_from_the_start(tmp_path: Path, le
         ([], "seed=1", "the steps so far would have been different"),
     ],
 )
-def test_it_says_why_not(tmp_path: Path, shared: list[str], longer: str, said: str) -> None:
+def test_a_run_that_cannot_be_lengthened_is_refused_with_the_reason(
+    tmp_path: Path, shared: list[str], longer: str, said: str
+) -> None:
     run(tmp_path / "run", "epochs=1", *shared)
     before = (tmp_path / "run" / LAST).read_bytes()
     with pytest.raises(ValueError, match=said):
@@ -83,7 +85,7 @@ class Base(Technique):
 
 @dataclass(frozen=True)
 class Fading(Base):
-    """Inherits a verb whose helper looks at the progress."""
+    """Inherits a verb whose helper function uses the progress."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,14 @@ class FadingObjective(Classify):
 @pytest.mark.parametrize(
     "own", [f"+technique.fading._target_={__name__}.Fading", f"objective._target_={__name__}.FadingObjective"]
 )
-def test_what_looks_at_the_progress_is_found(tmp_path: Path, own: str) -> None:
+def test_use_of_the_progress_is_detected(tmp_path: Path, own: str) -> None:
     allowed = f"allow_modules=[{__name__}]"
     run(tmp_path / "run", "epochs=1", own, allowed)
     with pytest.raises(ValueError, match="a technique or the objective depends on the progress"):
         lengthen(tmp_path / "run", "epochs=2", allowed)
 
 
-def test_a_length_that_does_not_bind_is_refused(tmp_path: Path) -> None:
+def test_a_length_without_effect_is_refused(tmp_path: Path) -> None:
     run(tmp_path / "run", "epochs=2", "max_steps=13")
     with pytest.raises(ValueError, match="epochs=5 has no effect: max_steps=13 ends the run"):
         lengthen(tmp_path / "run", "epochs=5")
@@ -124,7 +126,7 @@ def killed(folder: Path, step: int, what: str) -> None:
     assert done.returncode == -9
 
 
-def test_a_stopped_run_is_not_destroyed_by_its_command(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_stopped_run_is_not_overwritten_by_its_command(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     killed(tmp_path, 15, f"mltricks.train(mltricks.compose({[*TINY, 'epochs=3']!r}), 'run')")
     before = (tmp_path / "run" / LAST).read_bytes()
     done = run_cli(*TINY, "epochs=3", "hydra.run.dir=run")
@@ -133,7 +135,7 @@ def test_a_stopped_run_is_not_destroyed_by_its_command(run_cli: Callable[..., Ou
     assert lengthen(tmp_path / "run").status == "completed"
 
 
-def test_a_run_that_is_killed_while_it_is_made_longer_is_not_finished(tmp_path: Path) -> None:
+def test_a_run_killed_while_it_is_lengthened_is_not_finished(tmp_path: Path) -> None:
     run(tmp_path / "run", "epochs=1")
     again = (
         "mltricks.train(resumed_config(mltricks.compose(['resume=run', 'epochs=3']), ['epochs=3']), 'run', resume=True)"
@@ -151,7 +153,7 @@ def test_a_refused_overwrite_changes_nothing(tmp_path: Path) -> None:
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 
-def test_one_process_trains_in_a_folder(tmp_path: Path) -> None:
+def test_only_one_process_trains_in_a_folder(tmp_path: Path) -> None:
     with alone_in(tmp_path / "run"):
         code = f"import mltricks\nmltricks.train(mltricks.compose({TINY!r}), 'run')"
         done = subprocess.run(
@@ -173,8 +175,8 @@ def test_a_finished_run_is_not_overwritten(run_cli: Callable[..., Outcome], tmp_
     assert load(tmp_path / "run" / LAST)["config"]["seed"] == 3
 
 
-def test_a_run_killed_before_its_report_makes_it_when_it_is_gone_on_with(tmp_path: Path) -> None:
-    """The summary says that a run is over only when all else is there."""
+def test_a_run_killed_before_its_report_writes_it_on_resume(tmp_path: Path) -> None:
+    """The summary, which marks the run as finished, is written after the report."""
     code = (
         "import os, mltricks\nfrom mltricks.observers.report import Report\n"
         "Report.finish = lambda self, summary: os.kill(os.getpid(), 9)\n"
@@ -189,7 +191,7 @@ def test_a_run_killed_before_its_report_makes_it_when_it_is_gone_on_with(tmp_pat
 
 
 @pytest.mark.parametrize("content", ["", "seed: 0\n"])
-def test_the_folder_of_a_run_that_had_not_begun_says_so(tmp_path: Path, content: str) -> None:
+def test_resuming_a_run_that_had_not_begun_is_refused_with_the_reason(tmp_path: Path, content: str) -> None:
     (tmp_path / "run/.hydra").mkdir(parents=True)
     (tmp_path / "run/.hydra/config.yaml").write_text(content)
     with pytest.raises(ValueError, match=r"had not begun when it was stopped.*Type its command again"):

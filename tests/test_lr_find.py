@@ -1,4 +1,4 @@
-"""job=lr_find: curves whose answer is known, a quadratic, and the ordinary step under it."""
+"""job=lr_find: curves with a known answer, a quadratic, and agreement with the ordinary step."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_curve_with_a_known_minimum() -> None:
     assert found.suggestion == min(found.steepest, found.tenth)
 
 
-def test_a_step_is_steepest_in_its_middle() -> None:
+def test_a_sigmoid_is_steepest_in_its_middle() -> None:
     rates = geometric(1e-6, 1.0, 121)
     losses = [2.0 - 1.0 / (1.0 + math.exp(-6 * math.log10(r / 1e-3))) for r in rates]
     found = read(rates, losses, 0.01)
@@ -52,7 +52,7 @@ def test_a_step_is_steepest_in_its_middle() -> None:
     assert found.moved
 
 
-def test_noise_is_no_movement() -> None:
+def test_a_flat_noisy_curve_gives_no_suggestion() -> None:
     for seed in range(20):
         noise = np.random.default_rng(seed).normal(size=100)
         found = read(geometric(1e-6, 1.0, 100), (2.3 + 0.1 * noise).tolist(), 0.03)
@@ -83,7 +83,7 @@ def fives() -> object:
 
 
 def test_on_a_quadratic_the_losses_are_those_of_the_formula() -> None:
-    """For sgd without momentum: w - 5 shrinks by 1 - 2 lr at every update, and grows where lr > 1."""
+    """For SGD without momentum, w - 5 is multiplied by 1 - 2 lr at every update, so it grows if lr > 1."""
     own = ["data=custom", f"data._target_={__name__}.fives", "model=custom", f"model._target_={__name__}.One"]
     sgd = ["objective=regress", "optim=sgd", "optim.momentum=0", "batch_size=10", f"allow_modules=[{__name__}]"]
     cfg = plain(mltricks.compose(["job=lr_find", *own, *sgd, "job.num_steps=60", "job.low=1e-3", "job.high=10"]))
@@ -101,7 +101,7 @@ def test_on_a_quadratic_the_losses_are_those_of_the_formula() -> None:
 
 
 def test_it_trains_through_the_ordinary_step() -> None:
-    """The losses of an ordinary run that is fed the same rates, techniques included."""
+    """The losses equal those of an ordinary run with the same learning rates and techniques."""
     cfg = plain(mltricks.compose(["job=lr_find", *SMALL, "technique=[mixup,ema]", "optim=sgd", "job.num_steps=12"]))
     rates, losses = record(rising_run(cfg, cfg["job"]), 12, 2.0)
     plain_run, expected = build(cfg), []
@@ -118,7 +118,7 @@ def test_it_trains_through_the_ordinary_step() -> None:
     "overrides",
     [["optim=muon"], ["optim=lion", "technique=sam"], ["engine=traced", "regularizer=dropout"], ["scheduler=cosine"]],
 )
-def test_it_works_with_any_stack(overrides: list[str], tmp_path: Path) -> None:
+def test_it_works_with_any_techniques_and_optimiser(overrides: list[str], tmp_path: Path) -> None:
     found = run(tmp_path, *SMALL, "job.num_steps=40", *overrides)
     assert found["verdict"] == "pass"
     assert 1e-5 < found["suggestion"] < 1.0
@@ -137,7 +137,7 @@ def test_the_command(tmp_path: Path, run_cli: Callable[..., Outcome]) -> None:
     assert "lr_find" in run_cli("job=list", "job.group=job").out
 
 
-def test_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:
+def test_a_scheduled_rate_and_an_empty_range_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"optim\.lr has a schedule of its own"):
         run(tmp_path, *SMALL, "optim.lr={schedule: cosine, start: 0.1, end: 0.0}")
     with pytest.raises(ValueError, match=r"job\.low=10\.0 must lie below"):

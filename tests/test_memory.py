@@ -1,4 +1,4 @@
-"""Running out of memory, for real: an allocation of petabytes fails at once."""
+"""Running out of memory with real allocation errors: an allocation of petabytes fails at once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def final_state(folder: Path, *overrides: str) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("engine", ["eager", "traced"])
 @pytest.mark.parametrize("technique", ["[mixup]", "[mixup,sam,ema]"])
-def test_run_goes_on_in_smaller_pieces_as_if_it_had_begun_so(
+def test_a_run_continues_with_micro_batches_as_if_it_had_begun_with_them(
     technique: str, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     common = [f"technique={technique}", f"engine={engine}"]
@@ -62,7 +62,7 @@ def test_run_goes_on_in_smaller_pieces_as_if_it_had_begun_so(
         assert_same({part: rescued[part]}, {part: expected[part]})
 
 
-def test_pieces_that_were_asked_for_are_cut_and_their_technique_stays_as_it_is(
+def test_configured_micro_batches_are_split_and_the_technique_is_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = build(plain(mltricks.compose([*SMALL, "technique=[accumulate,sam]", "+model.limit=4"])))
@@ -80,7 +80,7 @@ def test_a_sample_that_does_not_fit_is_refused_with_the_reason(tmp_path: Path) -
 
 @dataclass(frozen=True)
 class GreedyUpdate(SGD):
-    """Writes the first half of an update and then needs petabytes."""
+    """Writes the first half of an update, and then fails to allocate petabytes."""
 
     def fused(self, grads: list[Tensor], slots: dict[str, list[Tensor]], params: list[Tensor], count: Tensor) -> None:
         torch.empty(2**50)
@@ -90,14 +90,14 @@ class GreedyUpdate(SGD):
         return super().update_in_place(grads, opt, params)
 
 
-def test_an_update_that_has_begun_is_not_made_twice() -> None:
+def test_an_update_that_has_begun_is_not_repeated() -> None:
     cfg = plain(mltricks.compose([*SMALL, "+model.limit=16", "optim._target_=test_memory.GreedyUpdate"]))
     run = build(cfg)
     with pytest.raises(ValueError, match="in the update of the weights"):
         advance(run, next(run.source.stream(0)), 0)
 
 
-def test_other_errors_are_not_taken_for_it() -> None:
+def test_other_errors_are_not_treated_as_out_of_memory() -> None:
     with pytest.raises(RuntimeError, match="allocate memory") as allocation:
         torch.empty(2**50)
     with pytest.raises(RuntimeError) as shapes:

@@ -1,4 +1,4 @@
-"""Mixup, CutMix and label smoothing against torchvision, torch and their closed forms."""
+"""Mixup, CutMix and label smoothing compared with torchvision, torch and their closed forms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIKE = torch.zeros(1)
 def test_weights_follow_the_beta_distribution(alpha: float) -> None:
     torch.manual_seed(0)
     draws = torch.stack([sample_beta(alpha, LIKE) for _ in range(1500)]).double()
-    inner = draws[(draws > 1e-6) & (draws < 1 - 1e-6)].numpy()  # float32 rounds what is nearer to 1
+    inner = draws[(draws > 1e-6) & (draws < 1 - 1e-6)].numpy()  # float32 rounds values that are closer to 1
     law = stats.beta(alpha, alpha)
     low, high = law.cdf(1e-6), law.cdf(1 - 1e-6)
     assert len(inner) == pytest.approx(1500 * (high - low), rel=0.05)
@@ -37,7 +37,7 @@ def test_tiny_alpha_keeps_one_sample_or_the_other_and_never_half_of_each() -> No
     assert 0.4 < draws.mean() < 0.6
 
 
-def test_mixup_is_torchvisions_for_the_same_weight() -> None:
+def test_mixup_equals_torchvisions_for_the_same_weight() -> None:
     from torchvision.transforms import v2
 
     batch = images(6)
@@ -69,7 +69,7 @@ def test_mixup_blends_regression_targets() -> None:
     torch.testing.assert_close(out["x"], lam * x + (1 - lam) * x.roll(1, 0))
 
 
-def test_cutmix_box_is_torchvisions_for_the_same_draws() -> None:
+def test_cutmix_box_equals_torchvisions_for_the_same_draws() -> None:
     from torchvision.transforms import v2
 
     batch = images(6, shape=(3, 8, 13))
@@ -111,11 +111,11 @@ def test_cutmix_mixes_the_asked_share_of_batches_and_none_at_zero() -> None:
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0])
-def test_label_smoothing_is_that_of_torchs_cross_entropy(epsilon: float) -> None:
+def test_label_smoothing_equals_that_of_torchs_cross_entropy(epsilon: float) -> None:
     batch, module = images(16), small_net()
     smooth = LabelSmoothing(epsilon=epsilon)
     blended = {**batch, "y": mix(F.one_hot(batch["y"], CLASSES).float(), torch.tensor(0.3))}
-    for given in (batch, blended):  # class indices, and what mixup leaves
+    for given in (batch, blended):  # class indices, and the probabilities that mixup makes
         logits = module(given["x"]).detach().requires_grad_()
         loss, _ = Classify().judge(logits, smooth.batch(given, context(module))["y"])
         expected = F.cross_entropy(logits, given["y"], label_smoothing=epsilon)
@@ -123,7 +123,7 @@ def test_label_smoothing_is_that_of_torchs_cross_entropy(epsilon: float) -> None
         torch.testing.assert_close(torch.autograd.grad(loss, logits), torch.autograd.grad(expected, logits))
 
 
-def test_label_smoothing_refuses_targets_that_are_no_classes() -> None:
+def test_label_smoothing_refuses_targets_other_than_classes() -> None:
     smooth = LabelSmoothing(epsilon=0.1)
     for y in (torch.randn(4), torch.randint(9, (4, 7))):
         with pytest.raises(ValueError, match="label_smoothing needs one class a sample"):

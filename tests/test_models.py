@@ -1,4 +1,4 @@
-"""Models: parity with the sources, what they accept, and what a misfit says."""
+"""Models: parity with their sources, the inputs they accept, and the messages for inputs that do not fit."""
 
 from __future__ import annotations
 
@@ -44,15 +44,13 @@ def make(*overrides: str) -> Run:
     return build(plain(mltricks.compose(list(overrides))))
 
 
-def test_resnet9_is_pages_network() -> None:
+def test_resnet9_equals_pages_network() -> None:
     torch.manual_seed(0)
     model = ResNet9((3, 32, 32), 10, width=4, logit_scale=0.125, pool="max").eval()
     p = params_of(model)
 
     def unit(x: Tensor, name: str) -> Tensor:
-        x = F.conv2d(x, p[f"{name}.0.weight"], padding=1) / math.sqrt(
-            1 + 1e-5
-        )  # batch norm as it is made, in evaluation
+        x = F.conv2d(x, p[f"{name}.0.weight"], padding=1) / math.sqrt(1 + 1e-5)  # new batch norms, in evaluation mode
         return x.relu()
 
     def res(x: Tensor, name: str) -> Tensor:
@@ -87,7 +85,7 @@ def test_storage_order_of_images_changes_nothing(name: str) -> None:
     torch.testing.assert_close(model(x.contiguous(memory_format=torch.channels_last)), model(x), rtol=1e-4, atol=1e-5)
 
 
-def test_torchvision_model_is_torchvisions() -> None:
+def test_torchvision_model_equals_torchvisions() -> None:
     import torchvision
 
     torch.manual_seed(3)
@@ -98,7 +96,7 @@ def test_torchvision_model_is_torchvisions() -> None:
     assert torch.equal(mine(x), theirs(x))
 
 
-def test_grey_image_gives_what_its_copy_in_three_channels_gave() -> None:
+def test_a_grey_image_gives_the_same_output_as_its_copy_in_three_channels() -> None:
     torch.manual_seed(3)
     colour = create_torchvision((3, 32, 32), 7, "resnet18", {}, pretrained=False, stem="imagenet").eval()
     torch.manual_seed(3)
@@ -132,7 +130,7 @@ def test_auxiliary_classifiers_are_left_out(name: str) -> None:
         assert model.train()(torch.randn(2, 3, 96, 96)).shape == (2, 5)
 
 
-def test_timm_model_is_timms() -> None:
+def test_timm_model_equals_timms() -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(3)
     mine = model_from("timm", DIGITS, name="vit_tiny_patch16_224", img_size=8, arguments={"patch_size": 4, "depth": 2})
@@ -164,7 +162,7 @@ def test_transformer_sees_nothing_of_the_future() -> None:
     torch.testing.assert_close(model(x[:, :4]), before[:, :4])
 
 
-def test_attention_is_torchs() -> None:
+def test_attention_equals_torchs() -> None:
     q, k, v = (torch.randn(2, 3, 5, 4) for _ in range(3))
     torch.testing.assert_close(causal_attention(q, k, v), F.scaled_dot_product_attention(q, k, v, is_causal=True))
     model, x = small_transformer(), torch.randint(7, (3, 12))
@@ -173,7 +171,7 @@ def test_attention_is_torchs() -> None:
         torch.testing.assert_close(model(x), fused)
 
 
-def test_transformers_block_is_torchs_encoder_layer() -> None:
+def test_the_transformers_block_equals_torchs_encoder_layer() -> None:
     block = small_transformer().blocks[0]
     torchs = nn.TransformerEncoderLayer(16, 4, 64, 0.0, "gelu", batch_first=True, norm_first=True)
     attention, perceptron = block.attention.branch, block.perceptron.branch
@@ -219,7 +217,7 @@ def test_transformer_learns_and_traces(text: list[str]) -> None:
     assert advance(traced, 20) == pytest.approx(losses, rel=1e-4)
 
 
-def test_stacked_transformers_are_the_runs_alone(text: list[str]) -> None:
+def test_stacked_transformers_equal_the_runs_alone(text: list[str]) -> None:
     overrides = [[*text, "optim=sgd", "optim.lr=0.1", f"seed={seed}"] for seed in (0, 1)]
     stacked = StackedRun([make(*o) for o in overrides])
     losses = stacked.advance(3)["loss"]
@@ -272,7 +270,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
-def test_lazy_layers_of_an_own_model_get_the_datas_shape(own: Any) -> None:
+def test_lazy_layers_of_a_users_model_get_the_shape_of_the_data(own: Any) -> None:
     run, same = own("Lazy", "+model.hidden=6"), own("Lazy", "+model.hidden=6")
     shapes = {name: tuple(p.shape) for name, p in run.state["params"].items() if p.ndim == 2}
     assert shapes == {"layers.1.weight": (6, 64), "layers.3.weight": (10, 6)}
@@ -289,12 +287,12 @@ def test_lazy_layers_of_an_own_model_get_the_datas_shape(own: Any) -> None:
         ("nothing", r"gives a NoneType, no torch.nn.Module"),
     ],
 )
-def test_own_model_that_does_not_fit_is_refused(own: Any, name: str, message: str) -> None:
+def test_a_users_model_that_does_not_fit_is_refused(own: Any, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         own(name)
 
 
-def test_model_without_a_class_is_asked_for() -> None:
+def test_a_custom_model_without_a_class_is_refused_with_the_fix() -> None:
     with pytest.raises(ValueError, match=r"model\._target_ is missing"):
         make("model=custom")
 
@@ -324,7 +322,9 @@ def test_model_without_a_class_is_asked_for() -> None:
         ("torchvision", FEATURES, {}, "reads images"),
     ],
 )
-def test_misfit_says_what_to_type(option: str, info: Info, settings: dict[str, Any], message: str) -> None:
+def test_a_model_that_does_not_fit_the_data_is_refused_with_the_fix(
+    option: str, info: Info, settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         model_from(option, info, **settings)
 

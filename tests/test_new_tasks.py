@@ -1,4 +1,4 @@
-"""Techniques, jobs and streams on inputs of two parts and on targets with a place: right, or refused."""
+"""Techniques, jobs and streams on pairs of inputs and on per-pixel targets: they work, or are refused."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def make(*overrides: str) -> Run:
 
 
 @pytest.mark.parametrize("technique", ["crop", "flip", "cutmix", "mixup", "tta", "fixmatch"])
-def test_what_moves_pixels_is_refused_where_every_pixel_has_a_target(technique: str) -> None:
+def test_techniques_that_move_pixels_are_refused_with_per_pixel_targets(technique: str) -> None:
     with pytest.raises(ValueError, match=f"technique={technique} needs one target for a sample as a whole"):
         make(*MASK, f"technique=[{technique}]", "data.unlabeled_ratio=1")
 
 
 @pytest.mark.parametrize("technique", ["dropout", "ema", "sam", "label_smoothing", "accumulate"])
-def test_a_pair_goes_through_what_looks_at_no_pixels(technique: str) -> None:
+def test_techniques_that_do_not_use_pixels_work_on_pairs(technique: str) -> None:
     first, *_, last = advance(make(*PAIR, f"technique=[{technique}]"), 8)
     assert last < first
 
 
 @pytest.mark.parametrize("task", [PAIR, MASK], ids=["pair", "mask"])
 @pytest.mark.parametrize("job", ["check_init", "overfit"])
-def test_probes_know_nothing_of_kinds(task: list[str], job: str, run_cli: Callable[..., Outcome]) -> None:
+def test_probes_work_on_pairs_and_masks(task: list[str], job: str, run_cli: Callable[..., Outcome]) -> None:
     done = run_cli(f"job={job}", *task[:1], *task[1:2], *task[3:], *TINY, "optim.lr=0.01", "hydra.run.dir=probe")
     assert done.status == 0, done.err
     assert f"{job}: pass" in done.out
@@ -65,7 +65,7 @@ def test_a_stream_may_give_dicts() -> None:
     assert batch["y"].tolist() == [5, 7]
 
 
-def test_trees_are_merged_leaf_by_leaf() -> None:
+def test_nested_dicts_are_merged_leaf_by_leaf() -> None:
     tree = {"a": torch.ones(2), "b": (torch.zeros(1), torch.ones(1))}
     both = merged(torch.cat, [tree, tree])
     assert [t.tolist() for t in leaves(both)] == [[1.0] * 4, [0.0] * 2, [1.0] * 2]
@@ -73,12 +73,12 @@ def test_trees_are_merged_leaf_by_leaf() -> None:
 
 
 class NoObjective:
-    """What a user may write who has not read how."""
+    """A mistake of a user: a class that is not derived from ``Objective``."""
 
     targets = ("classes",)
 
 
-def test_a_class_that_is_no_objective_is_refused() -> None:
+def test_a_class_that_is_not_an_objective_is_refused() -> None:
     with pytest.raises(ValueError, match=r"gives a NoObjective, no objective\. Derive the class from"):
         make(f"objective._target_={__name__}.NoObjective", f"allow_modules=[{__name__}]")
 
@@ -121,7 +121,7 @@ HEADS = ["model=custom", f"model._target_={__name__}.Heads", f"objective._target
 HEADS += [f"allow_modules=[{__name__}]"]
 
 
-def test_a_model_of_several_outputs_trains_is_loaded_and_predicts(tmp_path: Path) -> None:
+def test_a_model_with_several_outputs_trains_loads_and_predicts(tmp_path: Path) -> None:
     eager, traced = (advance(make(*HEADS, "technique=[ema]", f"engine={engine}"), 8) for engine in ("eager", "traced"))
     assert eager[-1] < eager[0]
     assert eager == pytest.approx(traced, rel=1e-5)
@@ -130,6 +130,6 @@ def test_a_model_of_several_outputs_trains_is_loaded_and_predicts(tmp_path: Path
     torch.testing.assert_close(found.sum(1), torch.ones(3))
 
 
-def test_what_works_on_one_tensor_of_outputs_is_refused_where_there_are_several() -> None:
+def test_techniques_on_one_output_tensor_are_refused_with_several() -> None:
     with pytest.raises(ValueError, match="technique=tta works on outputs that are one tensor, and model=Heads gives"):
         make(*HEADS, "technique=[tta]")

@@ -1,4 +1,4 @@
-"""What a run says, when it stops early, and which metric steers it."""
+"""The output of a run, early stopping, and the metric that chooses the best epoch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mltricks.observers.report import result_section
 from mltricks.summary import Summary
 
 
-def test_lines_say_what_was_measured(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_printed_lines_show_the_measured_values(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     done = run_cli(*TINY, "progress=auto", "epochs=3", f"hydra.run.dir={folder}")
     assert done.status == 0, done.err
@@ -48,13 +48,13 @@ def test_lines_say_what_was_measured(run_cli: Callable[..., Outcome], tmp_path: 
     assert where == "run"
 
 
-def test_nothing_is_said_where_nothing_is_wanted(run_cli: Callable[..., Outcome]) -> None:
+def test_progress_none_prints_nothing(run_cli: Callable[..., Outcome]) -> None:
     done = run_cli(*TINY, "max_steps=2")
     assert (done.status, done.out, done.err) == (0, "", "")
 
 
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
-    """The real command on a pseudo terminal: it draws, and leaves lines and the cursor behind."""
+    """The real command on a pseudo terminal: it draws a bar, then leaves whole lines and a visible cursor."""
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "mltricks", *TINY, "progress=auto", "epochs=2"]
     environment = command_environment(TERM="xterm-256color", COLUMNS="120", LINES="40")
@@ -64,7 +64,7 @@ def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
         while True:
             try:
                 pieces.append(os.read(master, 65536))
-            except OSError:  # the other side is closed
+            except OSError:  # the other end is closed
                 break
             if not pieces[-1]:
                 break
@@ -78,7 +78,7 @@ def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     assert "completed: test loss" in plain_text
 
 
-def test_the_bar_looks_its_numbers_up_when_it_is_drawn() -> None:
+def test_the_bar_reads_its_numbers_only_when_it_is_drawn() -> None:
     from rich.console import Console
 
     source = Bar()
@@ -96,7 +96,7 @@ def test_the_bar_looks_its_numbers_up_when_it_is_drawn() -> None:
         assert shown in text
 
 
-def test_a_clock_has_hours_only_where_there_are_some() -> None:
+def test_a_time_shows_hours_only_if_there_are_any() -> None:
     assert [clock(s) for s in (5.2, 59.7, 3725.0)] == ["0:05", "1:00", "1:02:05"]
 
 
@@ -104,7 +104,7 @@ SCORES = [0.5, 0.6, 0.61, 0.62, 0.58, 0.63, 0.7, 0.7, 0.69, 0.2, 0.9]
 
 
 def stops_after(scores: Sequence[float], patience: int, min_delta: float, higher: bool) -> int | None:
-    """The rule from its definition: no score of the last ``patience`` beats the best before each by min_delta."""
+    """Early stopping by definition: none of the last ``patience`` scores beats the best before it by min_delta."""
     sign, best, waited = (1 if higher else -1), None, 0
     for i, score in enumerate(scores):
         if best is None or sign * score > sign * best + min_delta:
@@ -138,7 +138,7 @@ def test_early_stopping_follows_its_rule(patience: int, min_delta: float, higher
 
 
 @pytest.mark.parametrize("cut", range(1, 9))
-def test_early_stopping_remembers_over_a_restart(cut: int) -> None:
+def test_early_stopping_keeps_its_memory_over_a_restart(cut: int) -> None:
     expected = stops_after(SCORES, 3, 0.0, True)
     before = early_stopping(3, 0.0, True)
     found = observed(before, SCORES[:cut])
@@ -152,18 +152,20 @@ def test_a_run_without_improvement_stops(train_digits: Callable[..., Summary], t
     frozen = ("optim.lr=1e-30", "optim.weight_decay=0", "epochs=9", "early_stopping.patience=2")
     summary = train_digits(*frozen)
     assert (summary.status, summary.steps) == ("stopped_early", 30)
-    (tmp_path / "run" / "summary.json").unlink()  # as if it had been killed before the test
+    (tmp_path / "run" / "summary.json").unlink()  # as after a kill before the test
     again = train_digits(*frozen, resume=True)
     assert (again.status, again.steps, again.test) == ("stopped_early", 30, summary.test)
 
 
-def test_a_tolerance_without_patience_is_refused(train_digits: Callable[..., Summary]) -> None:
+def test_min_delta_without_patience_is_refused(train_digits: Callable[..., Summary]) -> None:
     with pytest.raises(ValueError, match=r"early_stopping\.min_delta has no effect.*patience=5"):
         train_digits("early_stopping.min_delta=0.1")
 
 
 @pytest.mark.parametrize(("metric", "best"), [("f1", max), ("loss", min), ("accuracy", max)])
-def test_another_metric_steers(train_digits: Callable[..., Summary], tmp_path: Path, metric: str, best: Any) -> None:
+def test_objective_metric_chooses_the_best_epoch(
+    train_digits: Callable[..., Summary], tmp_path: Path, metric: str, best: Any
+) -> None:
     summary = train_digits(f"objective_metric=val/{metric}", "optim.lr=0.1", "epochs=4")
     values = [r[metric] for r in read_records(tmp_path / "run" / "metrics.jsonl") if r["split"] == "val"]
     direction = "minimize" if metric == "loss" else "maximize"
@@ -174,25 +176,27 @@ def test_another_metric_steers(train_digits: Callable[..., Summary], tmp_path: P
 @pytest.mark.parametrize(
     ("metric", "said"), [("val/f2", "Did you mean val/f1"), ("test/accuracy", "only the validation"), ("f1", "val/f1")]
 )
-def test_a_metric_that_cannot_steer_is_refused(train_digits: Callable[..., Summary], metric: str, said: str) -> None:
+def test_a_metric_that_cannot_be_the_objective_is_refused(
+    train_digits: Callable[..., Summary], metric: str, said: str
+) -> None:
     with pytest.raises(ValueError, match=said) as error:
         train_digits(f"objective_metric={metric}")
     assert "Known: val/loss, val/accuracy, val/f1" in str(error.value)
 
 
-def test_macro_f1_is_that_of_scikit_learn() -> None:
+def test_macro_f1_equals_that_of_scikit_learn() -> None:
     from sklearn.metrics import f1_score
 
     generator = np.random.default_rng(0)
     for num_classes, size in ((3, 50), (10, 40), (10, 7)):
         y, predicted = generator.integers(0, num_classes, (2, size))
-        y[y == 1] = 0  # a class that never occurs
+        y[y == 1] = 0  # a class without samples
         counts = sum(class_counts(torch.tensor(predicted[i::2]), torch.tensor(y[i::2]), num_classes) for i in range(2))
         expected = f1_score(y, predicted, average="macro", zero_division=0)
         assert float(macro_f1(counts)) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_ledger_remembers_observers_by_their_class() -> None:
+def test_the_ledger_saves_observers_under_their_class() -> None:
     cfg = plain(mltricks.compose([*TINY]))
     run = build(cfg)
     ledger = Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run))

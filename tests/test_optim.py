@@ -1,4 +1,4 @@
-"""Optimisers: the same weights as torch.optim or a slow reference, by every way of calling them."""
+"""Optimisers: the same weights as torch.optim or a slow reference, for every way of calling them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 8, 3)
-        self.conv2 = nn.Conv2d(8, 6, 3, bias=False)  # a norm follows: its bias would have rounding noise for a gradient
+        self.conv2 = nn.Conv2d(
+            8, 6, 3, bias=False
+        )  # no bias, because a norm follows: the gradient of a bias would be rounding noise
         self.norm = nn.BatchNorm2d(6)
         self.hidden = nn.Linear(24, 16)
         self.head = nn.Linear(16, 5)
@@ -81,7 +83,7 @@ def gradients(net: nn.Module, params: Params, x: Tensor, y: Tensor) -> Params:
 
 
 def train_ours(optim: Any, way: str, channels_last: bool = False) -> Params:
-    """Weights after training on real gradients; ``way`` is how the optimiser is called."""
+    """Train on real gradients and return the weights; ``way`` says how the optimiser is called."""
     net = model(channels_last)
     params = {name: p.detach().clone() for name, p in net.named_parameters()}
     opt = optim.init(params)
@@ -166,14 +168,14 @@ def assert_close(ours: Params, theirs: Params, rtol: float = 1e-4, atol: float =
 
 @pytest.mark.parametrize("way", ["pure", "in place", "tensors", "unrolled"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_weights_are_those_of_torch(case: str, way: str) -> None:
+def test_the_weights_equal_those_of_torch(case: str, way: str) -> None:
     ours, theirs = CASES[case]
     assert_close(train_ours(ours(), way), train_torch(theirs))
 
 
 @pytest.mark.parametrize("way", ["pure", "in place"])
 @pytest.mark.parametrize("case", ["sgd nesterov", "adamw", "lion"])
-def test_the_weights_are_those_of_torch_in_channels_last_order(case: str, way: str) -> None:
+def test_the_weights_equal_those_of_torch_in_channels_last_order(case: str, way: str) -> None:
     ours, theirs = CASES[case]
     assert_close(train_ours(ours(), way, channels_last=True), train_torch(theirs, channels_last=True))
 
@@ -207,7 +209,7 @@ def test_on_given_gradients_every_way_agrees_to_the_last_digits(case: str) -> No
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_fused_update_takes_gradients_of_another_storage_order(name: str) -> None:
-    """Automatic differentiation hands over the weight gradients of a convolution in channels_last order."""
+    """Autograd returns the weight gradients of a convolution in channels_last order."""
     optim = make(name, lr=0.1)
     start = {"w": torch.arange(24.0).reshape(2, 3, 2, 2)}
     g = torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -221,7 +223,7 @@ def test_fused_update_takes_gradients_of_another_storage_order(name: str) -> Non
     assert torch.equal(*results)
 
 
-def test_fused_update_goes_on_from_slots_of_another_storage_order() -> None:
+def test_fused_update_continues_from_slots_of_another_storage_order() -> None:
     """A checkpoint of a traced run holds its slots in the order of the gradients."""
     optim = make("sgd", lr=0.1)
     params = {"w": torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))}
@@ -240,7 +242,7 @@ def test_fused_update_goes_on_from_slots_of_another_storage_order() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lion", "muon", "torch"])
-def test_update_leaves_what_it_was_given(name: str) -> None:
+def test_update_does_not_change_its_inputs(name: str) -> None:
     optim = make(name)
     net = model()
     params = {n: p.detach().clone() for n, p in net.named_parameters()}
@@ -266,7 +268,7 @@ def test_momentum_scheduled_from_zero_is_the_same_in_place() -> None:
     torch.testing.assert_close(*results)
 
 
-# No decay
+# Parameters without weight decay
 
 
 NO_DECAY = {
@@ -280,7 +282,7 @@ NO_DECAY = {
 
 @pytest.mark.parametrize("way", ["pure", "in place", "tensors"])
 @pytest.mark.parametrize("pattern", NO_DECAY)
-def test_no_decay_is_a_parameter_group_of_torch(pattern: str, way: str) -> None:
+def test_no_decay_equals_a_parameter_group_of_torch(pattern: str, way: str) -> None:
     def optimizer(net: nn.Module) -> torch.optim.Optimizer:
         spared = [p for name, p in net.named_parameters() if NO_DECAY[pattern](name, p)]
         decayed = [p for name, p in net.named_parameters() if not NO_DECAY[pattern](name, p)]
@@ -316,7 +318,7 @@ def two_layers() -> nn.Module:
 
 @pytest.mark.parametrize("nesterov", [True, False])
 @pytest.mark.parametrize("way", ["update", "update_in_place"])
-def test_muon_is_torchs_on_matrices(way: str, nesterov: bool) -> None:
+def test_muon_equals_torchs_on_matrices(way: str, nesterov: bool) -> None:
     optim = make("muon", lr=0.05, weight_decay=0.1, nesterov=nesterov, dtype="bf16", adam_params=[], momentum=0.9)
     net = two_layers()
     theirs = torch.optim.Muon(net.parameters(), lr=0.05, weight_decay=0.1, nesterov=nesterov, momentum=0.9)
@@ -335,8 +337,8 @@ def test_muon_is_torchs_on_matrices(way: str, nesterov: bool) -> None:
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
-def test_muon_is_torchs_rule_to_rounding_in_float64(nesterov: bool) -> None:
-    """What is left between ours and torch's is bfloat16: trained on its own losses, one rounding can tip a run."""
+def test_muon_equals_torchs_rule_to_rounding_in_float64(nesterov: bool) -> None:
+    """Torch's Muon rounds to bfloat16. The gradients are given here: in real training one rounding can change a run."""
     ours = make("muon", lr=0.02, weight_decay=0.1, nesterov=nesterov, dtype="fp32", adam_params=[], momentum=0.9)
     net = two_layers()
     theirs = torch.optim.Muon(net.parameters(), lr=0.02, weight_decay=0.1, nesterov=nesterov, momentum=0.9)
@@ -380,7 +382,7 @@ def test_muon_orthogonalises_hidden_weights_and_gives_the_rest_to_adamw(way: str
 
 
 def slow_muon(matrix: Tensor) -> Tensor:
-    """The same map of the singular values, by a singular value decomposition."""
+    """Muon's map of the singular values, computed by a singular value decomposition."""
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
     s = s / s.norm()
     for _ in range(5):
@@ -416,7 +418,7 @@ def test_matrices_of_one_shape_do_not_influence_each_other() -> None:
         torch.testing.assert_close(orthogonalized([alone], 5)[0], one, rtol=1e-5, atol=1e-5)
 
 
-def test_muon_keeps_two_tensors_only_where_adamw_works() -> None:
+def test_muon_keeps_a_second_slot_only_for_parameters_of_adamw() -> None:
     opt = make("muon").init({name: p.detach() for name, p in model().named_parameters()})
     assert set(opt["momentum"]) == {"conv.weight", "conv2.weight", "hidden.weight"}
     assert set(opt["square"]) == {"conv.bias", "norm.weight", "norm.bias", "hidden.bias", "head.weight", "head.bias"}
@@ -427,7 +429,7 @@ def test_muon_without_a_hidden_matrix_is_refused() -> None:
         build_small("model=mlp", "model.depth=0", "optim=muon")
 
 
-# Any optimiser of torch
+# optim=torch: any optimiser of torch
 
 
 TORCH_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -455,7 +457,7 @@ def test_any_optimiser_of_torch_bit_for_bit(name: str, way: str) -> None:
         assert torch.equal(ours[parameter], value)
 
 
-def test_torch_takes_groups_and_schedules() -> None:
+def test_optim_torch_supports_no_decay_and_schedules() -> None:
     def optimizer(net: nn.Module) -> torch.optim.Optimizer:
         biases = [p for p in net.parameters() if p.ndim <= 1]
         weights = [p for p in net.parameters() if p.ndim > 1]
@@ -482,7 +484,7 @@ def test_torch_takes_groups_and_schedules() -> None:
         assert torch.equal(params[name], p.detach())
 
 
-def test_torch_state_has_its_final_shape_from_the_start() -> None:
+def test_the_state_of_optim_torch_has_its_final_shape_from_the_start() -> None:
     params = {name: p.detach() for name, p in model().named_parameters()}
     for name, arguments in TORCH_ARGUMENTS.items():
         optim = make("torch", name=name, arguments=arguments)
@@ -506,24 +508,24 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("override", REFUSED)
-def test_torch_refuses_with_the_reason(override: str) -> None:
+def test_optim_torch_refuses_with_the_reason(override: str) -> None:
     with pytest.raises(ValueError, match=REFUSED[override]):
         build_small("optim=torch", override)
 
 
-def test_torch_refuses_a_decay_that_the_class_does_not_have() -> None:
+def test_optim_torch_refuses_a_decay_that_the_class_does_not_have() -> None:
     with pytest.raises(ValueError, match=r"Rprop has no weight decay.*optim\.weight_decay=null"):
         build_small("optim=torch", "optim.name=Rprop", "optim.weight_decay=0.1")
 
 
-def test_torch_refuses_to_be_stacked() -> None:
+def test_optim_torch_cannot_be_stacked() -> None:
     optim = make("torch")
     params = {"w": torch.ones(2)}
     with pytest.raises(ValueError, match="neither traced nor stacked"):
         bind(optim, {"lr": torch.tensor(0.1)}).update(params, optim.init(params), params)
 
 
-# In a run
+# Whole runs
 
 
 SMALL = ["data.limit=320", "batch_size=16", "epochs=4", "model=mlp", "model.width=32", *EXACT]
@@ -577,7 +579,7 @@ def test_traced_equals_eager(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lion", "muon"])
-def test_a_row_of_a_stack_is_the_run_alone(name: str) -> None:
+def test_a_row_of_a_stack_equals_the_run_alone(name: str) -> None:
     lr = make(name).lr
     overrides = [
         [f"optim={name}", *IN_A_RUN[name], f"seed={seed}", f"optim.lr={lr * (seed + 1)}", "engine=traced"]
@@ -637,8 +639,8 @@ def test_list_arithmetic_takes_numbers_and_tensors(unrolled: bool) -> None:
 
 
 @pytest.mark.parametrize("way", ["pure", "unrolled"])
-def test_a_square_that_overflows_is_no_nan(way: str) -> None:
-    """A gradient of 1e20 once: its square is too large for float32, its share in the average is not."""
+def test_a_square_that_overflows_gives_no_nan(way: str) -> None:
+    """A gradient of 1e20: its square overflows float32, but its square times (1 - beta2) must not give a nan."""
     optim = AdamW(lr=0.1, weight_decay=0.0, no_decay=[], beta1=0.9, beta2=0.99, eps=1e-8)
     params = {"w": torch.zeros(3)}
     opt = optim.init(params)

@@ -1,4 +1,4 @@
-"""Hydra's other launchers on our command: the commands of docs/launchers.md run, and give what ``local`` gives."""
+"""Hydra's other launchers: the commands of docs/launchers.md run, with the same results as the launcher ``local``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FILES = {
 
 
 def commands(word: str) -> list[list[str]]:
-    """The arguments of the commands of the docs that have this word in them."""
+    """The arguments of all documented commands that contain this word."""
     text = (REPOSITORY / "docs/launchers.md").read_text()
     blocks = re.findall(r"^```(?:bash|text)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [shlex.split(line)[3:] for block in blocks for line in block.splitlines() if line.startswith("python")]
@@ -40,7 +40,7 @@ def commands(word: str) -> list[list[str]]:
 
 
 def needs(launcher: str) -> None:
-    """Skip where the package of a launcher is not installed."""
+    """Skip the test if the package of a launcher is not installed."""
     package = next((p for name, p in PACKAGES.items() if launcher.startswith(name)), None)
     if package is not None and importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install -e .[launchers]")
@@ -52,7 +52,7 @@ def measured(summary: Summary) -> tuple[Any, ...]:
 
 @pytest.fixture
 def sweep(run_cli: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]:
-    """``sweep(arguments)`` runs a command of the docs, on little data; the sweep's folder."""
+    """``sweep(arguments)`` runs a documented command on little data and returns the sweep's folder."""
 
     def run(arguments: list[str], **environment: str) -> Path:
         done = run_cli(*arguments, *TINY, f"hydra.sweep.dir={tmp_path / 'sweep'}", env=environment)
@@ -119,7 +119,7 @@ CLUSTER = [*commands("=submitit_slurm"), *commands("=submitit_local"), *commands
 
 
 @pytest.mark.parametrize("arguments", CLUSTER, ids=lambda arguments: arguments[-1])
-def test_what_the_docs_say_of_clusters_composes(arguments: list[str], run_cli: Any) -> None:
+def test_documented_commands_for_clusters_compose(arguments: list[str], run_cli: Any) -> None:
     import yaml
 
     launcher = next(a for a in arguments if a.startswith("hydra/launcher=")).partition("=")[2]
@@ -151,7 +151,7 @@ def test_the_docs_name_every_launcher_that_is_installed() -> None:
 
 
 @pytest.mark.slow
-def test_a_joblib_batch_that_is_lost_ends_the_sweep_and_the_same_command_goes_on(run_cli: Any, tmp_path: Path) -> None:
+def test_a_lost_joblib_batch_ends_the_sweep_and_the_same_command_continues_it(run_cli: Any, tmp_path: Path) -> None:
     needs("joblib")
     command = ["-m", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={tmp_path}"]
     job = ["job._target_=slot_work.die_once", "allow_modules=[slot_work]"]

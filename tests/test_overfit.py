@@ -1,4 +1,4 @@
-"""job=overfit: a model fits a small sample, or the job says why not."""
+"""job=overfit: a model fits a small sample, or the job gives the reason why not."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def test_a_small_sample_is_learnt(tmp_path: Path, run_cli: Callable[..., Outcome
 
 
 def twins() -> object:
-    """Inputs that are all alike, with two kinds of target."""
+    """Identical inputs with two different targets."""
     return [(np.zeros((8, 8), dtype=np.uint8), i % 2) for i in range(100)]
 
 
-def test_what_cannot_be_told_apart_is_not_learnt(tmp_path: Path) -> None:
+def test_identical_inputs_with_different_targets_are_not_learnt(tmp_path: Path) -> None:
     data = ["data=custom", f"data._target_={__name__}.twins", f"allow_modules=[{__name__}]"]
     found = run(tmp_path, *data, "model=mlp", "job.num_steps=40", "job.factors=[1.0,0.1]")
     assert found["verdict"] == "fail"
@@ -51,7 +51,7 @@ def test_what_cannot_be_told_apart_is_not_learnt(tmp_path: Path) -> None:
     assert any("targets" in line for line in found["advice"])
 
 
-def test_another_rate_is_tried_and_told(tmp_path: Path) -> None:
+def test_another_learning_rate_is_tried_and_reported(tmp_path: Path) -> None:
     found = run(tmp_path, *SMALL, "optim=sgd", "optim.lr=1e-5", "job.num_steps=60", "job.factors=[1.0,3000.0]")
     assert found["verdict"] == "pass"
     assert found["tries"][0]["fits"] is False

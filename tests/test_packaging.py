@@ -1,4 +1,4 @@
-"""What is installed works anywhere: from a wheel in an empty environment, and from a clone."""
+"""An installation works anywhere: from a wheel in an empty environment, and from a clone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment(folder: Path) -> Path:
-    """An environment that sees the libraries installed here, but not the clone; its ``bin``."""
+    """The ``bin`` folder of an environment that sees the libraries installed here, but not the clone."""
     run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder.parent)
     site = Path(
         run(
@@ -41,7 +41,7 @@ def environment(folder: Path) -> Path:
         ).strip()
     )
     libraries = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (site / "libraries.pth").write_text("\n".join(libraries) + "\n")  # .pth files in there are not followed
+    (site / "libraries.pth").write_text("\n".join(libraries) + "\n")  # Python does not follow .pth files in there
     return folder / "bin"
 
 

@@ -1,4 +1,4 @@
-"""Pairs of techniques resume and trace as each alone does, or are refused with a reason when the run is built."""
+"""Every pair of techniques resumes and traces exactly, or is refused with a reason when the run is built."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_pair_resumes_and_traces_or_is_refused(
     assert losses == pytest.approx(advance(traced, 4), rel=1e-4)
 
 
-def test_every_pair_has_its_turn_and_keeps_its_place() -> None:
+def test_shards_cover_every_pair_and_do_not_change_when_options_are_added() -> None:
     every = pairs()
     shards = [turn(every, shard, 20) for shard in range(-(-len(every) // 20))]
     assert sorted(pair for shard in shards for pair in shard) == sorted(every)

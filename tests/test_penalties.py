@@ -1,4 +1,4 @@
-"""L1, L2 and elastic-net penalties against closed forms, torch's weight decay and scikit-learn's solution."""
+"""L1, L2 and elastic-net penalties compared with closed forms, torch's weight decay and scikit-learn's solution."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_gradient_and_metrics_have_the_closed_form(name: str) -> None:
     technique, size, slope = PENALTIES[name]
     module, batch = small_net(norm=True), images(8)
     params = params_of(module)
-    params["4.weight"][0, :3] = 0.0  # where the absolute value has no derivative
+    params["4.weight"][0, :3] = 0.0  # here the absolute value has no derivative
     plain, plain_aux = gradient(Classify())(params, batch, context(module))
     grads, aux = gradient(technique.loss(Classify()))(params, batch, context(module))
     strengths = {"0.weight": CONV, "4.weight": LINEAR, "6.weight": LINEAR}
@@ -47,7 +47,7 @@ def test_gradient_and_metrics_have_the_closed_form(name: str) -> None:
     assert torch.equal(aux["metrics"]["loss"], plain_aux["metrics"]["loss"])
 
 
-def test_l2_is_the_weight_decay_of_torchs_sgd() -> None:
+def test_l2_equals_the_weight_decay_of_torchs_sgd() -> None:
     batches = [images(16, seed) for seed in range(5)]
     state, _ = train(small_net(), batches, sgd(0.1, momentum=0.9), l2=L2(conv=CONV, linear=LINEAR))[-1]
     module = small_net()
@@ -72,7 +72,7 @@ def test_scikit_learns_elastic_net_is_a_minimum() -> None:
     solved = Reference(alpha=alpha, l1_ratio=l1_ratio, fit_intercept=False, tol=1e-12, max_iter=100000).fit(x, y)
     module = nn.Linear(12, 1, bias=False).double()
     weight = torch.from_numpy(solved.coef_).view(1, -1)
-    # scikit-learn halves the mean square; this objective does not, so its strength is twice as large
+    # scikit-learn halves the mean square and this objective does not, so the strength here is twice as large
     net = ElasticNet(conv=0.0, linear=2 * alpha, l1_ratio=l1_ratio)
     grads, _ = gradient(net.loss(Regress()))({"weight": weight}, {"x": x, "y": y}, context(module))
     zero = weight == 0
@@ -91,7 +91,7 @@ def test_two_penalties_add_up() -> None:
 
 
 class Mixed(nn.Module):
-    """One of every kind of layer that has two-dimensional weights, with a tied output."""
+    """One layer of every kind that has two-dimensional weights, with a tied output layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ def test_a_model_without_such_weights_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PENALTIES))
-def test_as_a_regulariser_of_strength_zero_it_changes_nothing(name: str) -> None:
+def test_a_regulariser_of_strength_zero_changes_nothing(name: str) -> None:
     off = make(f"regularizer={name}", f"technique.{name}.conv=0.0", f"technique.{name}.linear=0.0")
     baseline = make()
     assert advance(off, 5) == advance(baseline, 5)

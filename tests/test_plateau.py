@@ -1,4 +1,4 @@
-"""A schedule that looks at losses is a technique: its memory is tensors of its own, and ``after`` scales the update."""
+"""A plateau schedule as a technique: it keeps its memory in its own tensors, and its ``after`` scales the update."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mltricks.technique import Aux, Ctx, Own, Params, Technique
 
 @dataclass(frozen=True)
 class Plateau(Technique):
-    """Multiplies every further update by ``factor`` when the training loss has not sunk for ``patience`` steps.
+    """Multiplies all further updates by ``factor`` each time the training loss has not fallen for ``patience`` steps.
 
     Args:
-        factor: what the updates are multiplied with, > 0.
+        factor: factor on the updates, > 0.
         patience: steps without a new best loss.
     """
 
@@ -50,7 +50,7 @@ class Plateau(Technique):
         return {name: p.lerp(params[name], scale) for name, p in aux["previous"].items()}, own
 
 
-def test_updates_are_scaled_as_torch_schedules_the_rate() -> None:
+def test_updates_are_scaled_as_by_torchs_plateau_schedule() -> None:
     batches = [images(8, seed) for seed in range(40)]
     history = train(small_net(), batches, sgd(0.3), plateau=Plateau(factor=0.5, patience=3))
     module = small_net()

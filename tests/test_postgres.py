@@ -1,6 +1,6 @@
-"""Several machines on one study, through a real PostgreSQL server that the tests start.
+"""Several machines work on one study, through a real PostgreSQL server that the tests start.
 
-Every command below has a working directory of its own, as machines have: all they share is the server.
+Every command has its own working directory, as on separate machines: the commands share only the server.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ UNPRIVILEGED = ("postgres", "nobody")
 
 
 def binary(name: str) -> str:
-    """Path of a program of PostgreSQL."""
+    """The path of a PostgreSQL program."""
     places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     found = shutil.which(name) or (str(places[-1]) if places else None)
     return found or pytest.skip(f"PostgreSQL is not installed: there is no {name} (Debian: apt install postgresql)")
 
 
 def start_server(folder: Path) -> None:
-    """Start a server that listens on a socket in ``folder`` alone."""
+    """Start a server that listens only on a socket in ``folder``."""
     user: dict[str, str] = {}
     if os.geteuid() == 0:
         import pwd
@@ -55,7 +55,7 @@ def start_server(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """URL of an empty database."""
+    """The URL of an empty database."""
     pytest.importorskip("psycopg", reason="pip install 'mltricks[postgres]'")
     binary("initdb")
     folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # the path of a socket has at most 107 characters
@@ -70,7 +70,7 @@ def server() -> Iterator[str]:
 
 
 def machine(folder: Path, url: str, name: str, *others: str) -> subprocess.Popen[str]:
-    """A command on a study, started in a working directory of its own."""
+    """Start a command on a study in its own working directory."""
     folder.mkdir()
     arguments = ["-m", "hydra/sweeper=study", f"storage='{url}'", f"study_name={name}", *TINY, "epochs=1", *others]
     return subprocess.Popen(
@@ -84,13 +84,13 @@ def machine(folder: Path, url: str, name: str, *others: str) -> subprocess.Popen
 
 
 def runs_of(folders: list[Path]) -> list[tuple[int, dict]]:
-    """Number and summary of every run that any machine kept."""
+    """The number and summary of every run, over all machines."""
     paths = [path for folder in folders for path in folder.glob("multirun/*/[0-9]*/summary.json")]
     return [(int(path.parent.name.split("_")[0]), json.loads(path.read_text())) for path in paths]
 
 
 def trials_of(url: str, name: str) -> list[optuna.trial.FrozenTrial]:
-    """The trials of a study, read over a connection of its own."""
+    """The trials of a study, read over a separate connection."""
     storage = optuna.storages.RDBStorage(url)
     try:
         return optuna.load_study(study_name=name, storage=storage).trials
@@ -115,7 +115,7 @@ def test_three_machines_share_the_budget_of_a_study(server: str, tmp_path: Path)
         assert trials[number].value == summary["objective"]["value"]
 
 
-def test_a_machine_that_comes_late_finds_nothing_to_do(server: str, tmp_path: Path) -> None:
+def test_a_machine_that_starts_late_runs_no_trial(server: str, tmp_path: Path) -> None:
     for i, more in enumerate((0, 0, 1)):
         folder = tmp_path / f"machine{i}"
         process = machine(folder, server, "late", "seed=0", "optim.lr=interval(0.001,0.01)", f"n_trials={2 + more}")

@@ -1,4 +1,4 @@
-"""Lower precision: loss scaling against torch's scaler, skipped steps, and weights that stay in single precision."""
+"""Half precision: loss scaling compared with torch's scaler, skipped steps, and weights kept in single precision."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scaler(init_scale: float = 1024.0, growth_interval: int = 3) -> LossScale:
 
 
 @pytest.mark.parametrize("init_scale", [1024.0, 2.0**126])
-def test_scales_are_those_of_torchs_scaler(init_scale: float) -> None:
+def test_scales_equal_those_of_torchs_scaler(init_scale: float) -> None:
     finite = 7 * [True] + [False, True, False, False] + 5 * [True] + [False] + 9 * [True]
     reference = torch.amp.GradScaler("cpu", init_scale=init_scale, growth_interval=3)
     weight = torch.zeros(1, requires_grad=True)
@@ -47,13 +47,13 @@ def test_gradient_is_unscaled_and_the_loss_metric_was_never_scaled() -> None:
     plain_grads, plain_aux = gradient(Classify())(params_of(module), batch, context(module))
     ctx = context(module, {"loss_scale": {"scale": torch.tensor(1024.0)}}).scope("loss_scale")
     grads, aux = scaler().grads(gradient(Classify()))(params_of(module), batch, ctx)
-    assert_same(grads, plain_grads)  # a power of two shifts the exponent only
+    assert_same(grads, plain_grads)  # a power of two changes only the exponent
     assert torch.equal(aux["metrics"]["loss"], plain_aux["metrics"]["loss"])
     assert bool(aux["finite"])
     assert ctx.grad_scale is None
 
 
-def test_finite_is_seen_in_every_element() -> None:
+def test_a_single_element_that_is_not_finite_is_detected() -> None:
     good = [torch.full((3,), 3e38), torch.zeros(2, 2)]
     assert bool(all_finite(good))
     for bad in (torch.inf, -torch.inf, torch.nan):
@@ -98,13 +98,13 @@ def test_one_overflow_among_several_passes_skips_the_step(order: tuple[str, ...]
     state, _ = train(small_net(), [calm], sgd(0.1), rare, **techniques)[-1]
     assert not torch.equal(state["params"]["5.bias"], before["5.bias"])
     wild = {**calm, "x": calm["x"].clone()}
-    wild["x"][0] = 1e3  # in the first micro-batch alone
+    wild["x"][0] = 1e3  # only in the first micro-batch
     state, _ = train(small_net(), [wild], sgd(0.1), rare, **techniques)[-1]
     assert_same(state["params"], before)
     assert float(state["own"]["loss_scale"]["scale"]) == scale / 2
 
 
-def test_an_overflow_at_the_perturbed_weights_alone_skips_the_step() -> None:
+def test_an_overflow_only_at_the_perturbed_weights_skips_the_step() -> None:
     def steep(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
         value, aux = Classify()(params, batch, ctx)
         return value + 1e-3 * params["5.bias"].square().sum(), aux
@@ -141,12 +141,12 @@ def test_training_is_close_to_single_precision_with_single_precision_weights(pre
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_traced_is_eager(precision: str) -> None:
+def test_traced_equals_eager(precision: str) -> None:
     overrides = (f"precision={precision}", "technique=[sam,clip_norm]", "optim=sgd", "optim.lr=0.01")
     assert advance(make(*overrides), 5) == pytest.approx(advance(make(*overrides, "engine=traced"), 5), rel=1e-3)
 
 
-def test_fp16_puts_the_scale_last_in_the_stack() -> None:
+def test_fp16_adds_loss_scale_as_the_last_technique() -> None:
     cfg = plain(mltricks.compose(["regularizer=l2", "technique=[sam,ema]", "precision=fp16"]))
     assert list(cfg["technique"]) == ["l2", "sam", "ema", "loss_scale"]
     assert cfg["precision"] == {"dtype": "fp16", "tf32": "auto"}

@@ -1,4 +1,4 @@
-"""``mltricks.load``: the numbers of the run's own test, inputs of any form, and no code of a stranger's choice."""
+"""``mltricks.load``: the same metrics as the run's test, inputs in any form, and no code from the file is run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def digits(cfg: dict[str, Any]) -> MemorySplit:
 
 
 @pytest.mark.parametrize("stack", LISTS)
-def test_predictions_are_those_of_the_final_test(
+def test_predictions_equal_those_of_the_final_test(
     train_digits: Callable[..., Summary], tmp_path: Path, stack: str
 ) -> None:
     summary = train_digits(*LISTS[stack], "epochs=1")
@@ -73,7 +73,7 @@ def test_predictions_are_those_of_the_final_test(
 
 
 def test_the_data_are_not_needed(train_digits: Callable[..., Summary], tmp_path: Path) -> None:
-    """In another process, from the one file, with no network, data folder or trace of the run."""
+    """In another process, from the weights file alone, without network, data folder or run folder."""
     summary = train_digits("technique=ema")
     test = digits(load_weights(tmp_path / "run")[1]["config"])
     alone = tmp_path / "alone"
@@ -141,7 +141,7 @@ def test_pictures_are_scaled_and_cropped_as_those_of_a_folder(tmp_path: Path) ->
         assert torch.equal(from_images(image, (3, 16, 16))[0], decode_image(str(tmp_path / "image.png"), 16)), size
 
 
-def test_the_callers_random_numbers_stay(trained: tuple[Predictor, Path]) -> None:
+def test_the_callers_random_state_is_unchanged(trained: tuple[Predictor, Path]) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -150,7 +150,7 @@ def test_the_callers_random_numbers_stay(trained: tuple[Predictor, Path]) -> Non
 
 
 class Net(nn.Module):
-    """A user's own model, with a lazy layer."""
+    """A user's model with a lazy layer."""
 
     def __init__(self, num_outputs: int):
         super().__init__()
@@ -160,7 +160,7 @@ class Net(nn.Module):
         return self.net(x)
 
 
-def test_a_file_does_not_choose_whose_code_is_run(tmp_path: Path) -> None:
+def test_a_file_does_not_choose_the_code_that_is_run(tmp_path: Path) -> None:
     own = ["model=custom", f"model._target_={__name__}.Net", f"allow_modules=[{__name__}]"]
     common = [o for o in TINY if not o.startswith("model.")]
     summary = mltricks.train(mltricks.compose([*common, *own, "epochs=1"]), tmp_path / "run")
@@ -173,7 +173,7 @@ def test_a_file_does_not_choose_whose_code_is_run(tmp_path: Path) -> None:
 
 
 def save_signed(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write weights as a forger would, who can compute the hash as well as we can."""
+    """Write weights with a valid hash, as a forger can."""
     metadata = {key: value for key, value in metadata.items() if key != "digest"}
     save_file(tensors, path, {**metadata, "digest": digest({**metadata, "tensors": tensors})})
 
@@ -205,7 +205,7 @@ def test_damaged_and_foreign_files_are_refused(trained: tuple[Predictor, Path], 
 
 @dataclass(frozen=True)
 class Members(Technique):
-    """The mean of the predictions of the weights of three moments and of the present ones, with a head of its own."""
+    """Averages the predictions of the weights of three past steps and of the current ones, through its own head."""
 
     def setup(self, model: nn.Module, params: Params, batch: Any, seed: int) -> tuple[Params, Own]:
         kept = {str(i): {name: p.clone() for name, p in params.items()} for i in range(3)}
@@ -228,8 +228,8 @@ class Members(Technique):
         return predict
 
 
-def test_an_ensemble_is_kept_whole(tmp_path: Path) -> None:
-    """Weights of several moments, tensors of the technique's own and a trained head come back."""
+def test_an_ensemble_is_saved_completely(tmp_path: Path) -> None:
+    """Weights of several steps, the technique's own tensors and a trained head are saved and restored."""
     cfg = plain(mltricks.compose([*TINY, "technique=ema", f"allow_modules=[{__name__}]"]))
     cfg["technique"]["members"] = {"_target_": f"{__name__}.Members"}
     run = build(cfg)

@@ -27,7 +27,7 @@ from mltricks.weights import load_weights
 
 @dataclass(frozen=True)
 class Polyak(SGD):
-    """Gradient descent that predicts with the mean of all its iterates."""
+    """Gradient descent that predicts with the mean of all past weights (Polyak averaging)."""
 
     slots = ("momentum", "average")
 
@@ -43,7 +43,7 @@ class Polyak(SGD):
 POLYAK = ["optim=sgd", f"optim._target_={__name__}.Polyak", f"allow_modules=[{__name__}]", "optim.lr=0.05"]
 
 
-def test_predictions_are_those_of_the_mean() -> None:
+def test_predictions_use_the_mean_of_the_weights() -> None:
     run = make(*POLYAK, "model=mlp", "model.width=8")
     total: dict[str, Tensor] = {}
     for step in range(7):
@@ -80,7 +80,7 @@ def test_best_weights_and_the_loaded_model_are_the_mean(technique: str, tmp_path
     assert last["loss"] == pytest.approx(measured["loss"], abs=1e-6)
 
 
-def test_a_resumed_run_goes_on_with_its_mean(tmp_path: Path) -> None:
+def test_a_resumed_run_continues_its_mean(tmp_path: Path) -> None:
     whole, part = make(*POLYAK), make(*POLYAK)
     advance(whole, 8)
     advance(part, 5)
@@ -91,7 +91,7 @@ def test_a_resumed_run_goes_on_with_its_mean(tmp_path: Path) -> None:
     assert largest_difference(whole.state, other.state) == 0.0
 
 
-def test_the_members_of_a_stack_are_measured_by_their_mean(tmp_path: Path) -> None:
+def test_the_members_of_a_stack_are_evaluated_with_their_means(tmp_path: Path) -> None:
     shared = [*TINY, *POLYAK, "model=mlp", "model.width=16", "epochs=2", "plots=false"]
     varied = [["seed=0"], ["seed=1", "optim.lr=0.02"]]
     told = fuse(tmp_path / "fused", shared, varied)
@@ -105,7 +105,7 @@ def test_the_members_of_a_stack_are_measured_by_their_mean(tmp_path: Path) -> No
         assert all(torch.allclose(ours[name], others[name], atol=1e-5) for name in others)
 
 
-def test_weights_that_change_behind_its_back_are_refused() -> None:
+def test_techniques_that_change_weights_after_the_update_are_refused() -> None:
     with pytest.raises(ValueError, match=r"optim=Polyak .* technique=layerwise_lr changes the weights"):
         make(*POLYAK, "technique=layerwise_lr")
 

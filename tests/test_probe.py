@@ -1,4 +1,4 @@
-"""The probe: refusals with their reasons, and what it measures."""
+"""The probe, which measures whether stacking is faster: its refusals and its measurements."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def trials(shared: list[str], *own: list[str]) -> list[dict]:
         (["job=list"], [["seed=0"], ["seed=1"]], "job=train"),
     ],
 )
-def test_says_why_trials_cannot_be_stacked(shared: list[str], own: list[list[str]], reason: str) -> None:
+def test_trials_that_cannot_be_stacked_are_refused_with_the_reason(
+    shared: list[str], own: list[list[str]], reason: str
+) -> None:
     with pytest.raises(AssertionError, match=reason):
         raise AssertionError(fusable(trials(shared, *own)))
     found = probe(trials(shared, *own))
@@ -70,10 +72,10 @@ def test_memory_bounds_a_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "memory" in found.reason
 
 
-def test_blend_differs_wherever_any_trial_does() -> None:
+def test_the_blend_takes_a_differing_value_for_every_key_in_which_trials_differ() -> None:
     mixed = blend([{"a": 1.0, "b": {"c": 2.0, "d": 3.0}}, {"a": 1.0, "b": {"c": 2.0, "d": 4.0}}])
     assert mixed == {"a": 1.0, "b": {"c": 2.0, "d": 4.0}}
 
 
-def test_stacks_are_as_equal_as_can_be() -> None:
+def test_stacks_have_nearly_equal_sizes() -> None:
     assert [evenly(n, 64) for n in (2, 64, 65, 130)] == [2, 64, 33, 44]

@@ -1,4 +1,4 @@
-"""Trials that report to a study and are given up: alone, by the real command, and in a stack."""
+"""Trials that report to a study and are pruned: alone, by the real command, and in a stack."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ASHA = {"pruner": "asha", "asha": {"eta": 2, "min_epochs": 1}}
 
 @pytest.fixture
 def study(tmp_path: Path) -> tuple[str, optuna.Study]:
-    """A study in a file, without trials; its URL too."""
+    """The URL of a study in a file, without trials, and the study itself."""
     url = f"sqlite:///{tmp_path}/study.db"
     return url, optuna.create_study(storage=open_storage(url), study_name="s", direction="maximize")
 
 
 def tokens(study: tuple[str, optuna.Study], num: int, epochs: int, rule: dict[str, Any]) -> list[str]:
-    """Trials are asked for, so that they are running; the token of each."""
+    """Ask the study for trials, so that they are running; return their tokens."""
     url, kept = study
     return [Token(url, "s", kept.ask().number, "maximize", rule, epochs).encode() for _ in range(num)]
 
@@ -39,10 +39,10 @@ def reported(study: tuple[str, optuna.Study]) -> list[dict[int, float]]:
     return [trial.intermediate_values for trial in study[1].get_trials()]
 
 
-def test_the_command_reports_and_gives_up(
+def test_a_hopeless_run_reports_and_is_pruned(
     study: tuple[str, optuna.Study], run_cli: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    """One trial has reached more than any can: the run ends at the first rung, untested and resumable as it is."""
+    """Another trial has a perfect score, so the run ends at the first rung. It is not tested, and has a checkpoint."""
     good, token = tokens(study, 2, 4, ASHA)
     assert good != token
     url = study[0]
@@ -61,9 +61,7 @@ def test_the_command_reports_and_gives_up(
     assert run_cli(f"resume={folder}").out.startswith(str(folder)), "there is nothing to go on with"
 
 
-def test_what_no_rule_gives_up_is_the_run_that_nobody_listens_to(
-    study: tuple[str, optuna.Study], tmp_path: Path
-) -> None:
+def test_a_run_that_is_not_pruned_equals_a_run_without_a_study(study: tuple[str, optuna.Study], tmp_path: Path) -> None:
     (token,) = tokens(study, 1, 3, ASHA)
     cfg = mltricks.compose([*MLP, "epochs=3", "progress=none"])
     listened = mltricks.train(cfg, tmp_path / "listened", in_sweep=InSweep(token))
@@ -74,9 +72,9 @@ def test_what_no_rule_gives_up_is_the_run_that_nobody_listens_to(
     assert records(tmp_path / "listened") == records(tmp_path / "unheard")
 
 
-def test_a_stack_is_halved_as_the_textbook_halves(study: tuple[str, optuna.Study], tmp_path: Path) -> None:
-    """Eight members, eta 2: four go on after epoch 1, two after epoch 2, one after epoch 4; all reported before any
-    was judged, so nobody owes his place to who came first."""
+def test_a_stack_is_halved_as_in_successive_halving(study: tuple[str, optuna.Study], tmp_path: Path) -> None:
+    """Eight members, eta 2: four continue after epoch 1, two after epoch 2, one after epoch 4. All report before any is
+    judged, so the order of reports does not matter."""
     rates = [1e-6, 1e-1, 1e-5, 3e-2, 1e-4, 1e-2, 3e-6, 3e-3]
     shared, varied = [*MLP, "optim=sgd", "epochs=6"], [[f"optim.lr={rate}"] for rate in rates]
     jobs = jobs_of(tmp_path / "fused", shared, varied)
@@ -106,7 +104,7 @@ def test_a_stack_is_halved_as_the_textbook_halves(study: tuple[str, optuna.Study
     assert {num for num, end in ends.items() if end[1] > 1} == set(ranked[:4])
 
 
-def test_the_metric_that_steers_is_reported(study: tuple[str, optuna.Study], tmp_path: Path) -> None:
+def test_objective_metric_is_reported(study: tuple[str, optuna.Study], tmp_path: Path) -> None:
     (token,) = tokens(study, 1, 2, ASHA)
     cfg = mltricks.compose([*MLP, "epochs=2", "progress=none", "objective_metric=val/f1"])
     mltricks.train(cfg, tmp_path / "run", in_sweep=InSweep(token))

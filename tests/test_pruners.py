@@ -1,4 +1,4 @@
-"""Rules that give trials up: closed forms, any order of reports, and reports through a storage of two processes."""
+"""Pruning rules: closed forms, any order of reports, and reports of two processes through one storage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RULES = {
 
 
 def survivors(rule: Asha | Hyperband, alive: list[int], curves: dict[int, dict[int, float]], epoch: int) -> list[int]:
-    """All report, then all are judged, as in a stack; a trial's score is its number."""
+    """Let all trials report, then judge all, as in a stack. A trial's score is its number. Returns the survivors."""
     for number in alive:
         if rule.due(number, epoch, max(curves[number], default=0)):
             curves[number][epoch] = float(number)
@@ -32,7 +32,7 @@ def survivors(rule: Asha | Hyperband, alive: list[int], curves: dict[int, dict[i
     return [n for n in alive if n not in reported or not rule.hopeless(curves, n)]
 
 
-def test_asha_halves_a_stack_as_the_textbook_does() -> None:
+def test_asha_on_a_stack_is_successive_halving() -> None:
     curves: dict[int, dict[int, float]] = {n: {} for n in range(27)}
     alive, left = list(range(27)), {}
     for epoch in range(1, 27):
@@ -42,7 +42,7 @@ def test_asha_halves_a_stack_as_the_textbook_does() -> None:
     assert sum(map(len, curves.values())) == 27 + 9 + 3
 
 
-def test_asha_lets_an_exact_number_of_equals_go_on() -> None:
+def test_asha_keeps_an_exact_number_of_equal_trials() -> None:
     curves = {n: {1: 0.5} for n in range(9)}
     assert [n for n in curves if not Asha(3, 1).hopeless(curves, n)] == [0, 1, 2]
 
@@ -72,7 +72,7 @@ def test_median_compares_the_best_so_far_at_the_same_epoch() -> None:
     curves = {0: {1: 0.9, 3: 0.5}, 1: {1: 0.2, 3: 0.4}, 2: {1: 0.3, 3: 0.1}, 3: {1: 0.8}}
     assert rule.hopeless(curves, 2)  # best 0.3, against 0.9 and 0.4
     assert not rule.hopeless(curves, 0)
-    assert not Median(3, 1, 2).hopeless(curves, 2)  # only two others have come to epoch 3
+    assert not Median(3, 1, 2).hopeless(curves, 2)  # only two others have reached epoch 3
     assert [rule.due(0, epoch, 1) for epoch in (2, 3)] == [False, True]
 
 
@@ -90,13 +90,13 @@ def test_patience_counts_reports_and_may_wait_for_another_rule() -> None:
 def test_hyperband_shares_trials_among_brackets_as_its_source_does() -> None:
     rule = Hyperband(3, 1, 81)
     found = [rule.bracket(number) for number in range(143)]
-    assert [found.count(s) for s in range(5)] == [81, 34, 15, 8, 5]  # the first rounds of table 1
+    assert [found.count(s) for s in range(5)] == [81, 34, 15, 8, 5]  # the first rungs of table 1
     assert set(found[:20]) == {0, 1, 2, 3, 4}
     assert [rule.due(found.index(s), 3, 0) for s in range(5)] == [True, True, False, False, False]
     assert Hyperband(3, 10, 5).weights() == (1,)
 
 
-def test_worst_is_what_is_no_number_in_either_direction(tmp_path: Path) -> None:
+def test_nan_is_the_worst_score_in_either_direction(tmp_path: Path) -> None:
     for direction, best in (("maximize", 0.9), ("minimize", 0.1)):
         reporters = study_of(tmp_path / f"{direction}.db", direction, 3)
         for reporter, value in zip(reporters, (math.nan, best, 0.5), strict=True):
@@ -105,14 +105,14 @@ def test_worst_is_what_is_no_number_in_either_direction(tmp_path: Path) -> None:
         assert [reporter.hopeless() for reporter in reporters] == [True, False, True]
 
 
-def test_a_result_is_no_report(tmp_path: Path) -> None:
+def test_the_result_at_the_end_is_not_reported(tmp_path: Path) -> None:
     (reporter,) = study_of(tmp_path / "study.db", "maximize", 1, epochs=9)
     reporter.report(3, 0.5)
     assert [epoch for epoch in range(4, 12) if reporter.due(epoch)] == []
     assert attached("") is None
 
 
-def test_trials_that_do_not_count_are_nobodys_rivals(tmp_path: Path) -> None:
+def test_abandoned_trials_are_not_compared_with(tmp_path: Path) -> None:
     weak, strong = study_of(tmp_path / "study.db", "maximize", 2)
     weak.report(1, 0.1)
     strong.report(1, 0.9)
@@ -123,7 +123,7 @@ def test_trials_that_do_not_count_are_nobodys_rivals(tmp_path: Path) -> None:
     assert not weak.hopeless()
 
 
-def test_a_report_from_another_process_is_seen(tmp_path: Path) -> None:
+def test_a_report_of_another_process_is_used(tmp_path: Path) -> None:
     tokens = tokens_of(tmp_path / "study.db", "maximize", 2)
     script = "import sys; from mltricks.pruning.reporter import attached; r = attached(sys.argv[1]); r.report(1, 0.9); "
     script += "print(r.hopeless())"
@@ -135,7 +135,7 @@ def test_a_report_from_another_process_is_seen(tmp_path: Path) -> None:
     assert here.hopeless()
 
 
-def test_a_token_is_a_word_that_the_command_line_takes() -> None:
+def test_a_token_is_valid_on_the_command_line() -> None:
     token = Token("sqlite:////a b/ü.db", "s", 3, "maximize", RULES, 10)
     assert decode(token.encode()) == token
     assert token.encode().replace("-", "").replace("_", "").isalnum()
@@ -159,7 +159,7 @@ def test_numbers_of_rules_are_checked(change: dict[str, object], message: str) -
 
 
 def tokens_of(path: Path, direction: str, num: int, epochs: int = 27) -> list[str]:
-    """Tokens of the running trials of a new study."""
+    """Tokens of running trials of a new study."""
     study = optuna.create_study(study_name="s", storage=f"sqlite:///{path}", direction=direction)
     for _ in range(num):
         study.ask()
@@ -168,5 +168,5 @@ def tokens_of(path: Path, direction: str, num: int, epochs: int = 27) -> list[st
 
 
 def study_of(path: Path, direction: str, num: int, epochs: int = 27) -> list:
-    """Reporters of the running trials of a new study."""
+    """Reporters of running trials of a new study."""
     return [attached(token) for token in tokens_of(path, direction, num, epochs)]
