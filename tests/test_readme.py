@@ -1,4 +1,4 @@
-"""Everything in the README and the docs is run: files are written and commands executed, in order, in one folder."""
+"""Run every example of the README and the docs: write its files and execute its commands, in order, in one folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe: what curves say, how a budget is divided, and the real command to its end, killed, refused."""
+"""The recipe: findings from curves, the division of the budget, and the real command: whole, killed, refused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def decaying(rate: float, num: int = 20, floor: float = 0.5, top: float = 2.3) -
 LN10 = math.log(10)
 
 
-def test_a_healthy_curve_stands_still_at_its_end_and_nothing_else() -> None:
+def test_a_healthy_curve_has_a_plateau_and_no_other_finding() -> None:
     train = decaying(0.8, floor=0.1)
     assert names(Curves(train, [v + 0.05 for v in train], LN10, 1e-3)) == ["plateau"]
 
@@ -70,21 +70,21 @@ def test_a_healthy_curve_stands_still_at_its_end_and_nothing_else() -> None:
         (Curves([2.0, 1.0], [1.0, 0.9], LN10), "too short"),
     ],
 )  # fmt: skip
-def test_what_curves_say(curves: Curves, wanted: str) -> None:
+def test_findings_of_typical_curves(curves: Curves, wanted: str) -> None:
     found = {finding.name: finding for finding in read_curves(curves)}
     assert wanted in found
     assert found[wanted].advice
     assert any(character.isdigit() for character in found[wanted].evidence) or wanted == "diverged"
 
 
-def test_large_updates_alarm_where_the_curve_is_uneven() -> None:
+def test_large_updates_mean_a_high_rate_only_with_an_uneven_curve() -> None:
     smooth = decaying(0.8, floor=0.1)
     assert "rate too high" not in names(Curves(smooth, smooth, LN10, 0.02))
     uneven = [v + 0.2 * (i % 2) for i, v in enumerate(decaying(0.8, floor=0.5))]
     assert "rate too high" in names(Curves(uneven, uneven, LN10, 0.02))
 
 
-def test_only_learning_nothing_stops() -> None:
+def test_only_learning_nothing_stops_the_recipe() -> None:
     severe = [finding.name for finding in read_curves(Curves([2.3] * 10, [2.3] * 10, LN10)) if finding.severe]
     assert severe == ["learns nothing"]
     assert not any(finding.severe for finding in read_curves(Curves(decaying(0.8), decaying(0.8), LN10, 0.1)))
@@ -101,7 +101,7 @@ def test_findings_change_the_next_round() -> None:
 
 @pytest.mark.parametrize("epochs", [5, 10, 33, 100, 1000])
 @pytest.mark.parametrize("steps", [40, 168, 1688])
-def test_no_division_of_a_budget_goes_beyond_it(epochs: float, steps: int) -> None:
+def test_no_division_exceeds_the_budget(epochs: float, steps: int) -> None:
     budget = Budget(epochs, steps, 32)
     for split, name in ((coarse_split, "coarse"), (refine_split, "refine")):
         num, each = split(budget.share(name), budget)
@@ -114,8 +114,8 @@ def test_no_division_of_a_budget_goes_beyond_it(epochs: float, steps: int) -> No
         budget.spend(1)
 
 
-def test_the_budget_of_the_issue() -> None:
-    """100 epochs: coarse trials of 1 to 5 epochs, refined ones of 10 to 20."""
+def test_a_budget_of_100_epochs() -> None:
+    """A budget of 100 epochs gives coarse trials of 1 to 5 epochs, and refined ones of 10 to 20."""
     budget = Budget(100, 168, 32)
     assert coarse_split(budget.share("coarse"), budget) == (12, 2 * 168)
     assert refine_split(budget.share("refine"), budget) == (2, 12 * 168)
@@ -144,7 +144,7 @@ def test_the_training_loss_of_an_epoch_is_the_mean_over_its_updates(tmp_path: Pa
     assert found.val == [1.1]
 
 
-def test_an_experiment_composes_to_what_its_command_does(tmp_path: Path) -> None:
+def test_an_experiment_file_composes_to_the_same_configuration_as_its_command(tmp_path: Path) -> None:
     overrides = ["data=text", "technique=[mixup,ema]", "optim=sgd", "optim.lr=0.013", "scheduler=cosine", "seed=3",
                  "scheduler.warmup_frac=0.05", "objective_metric='val/loss'", "+data.extra={a: [1, x]}"]  # fmt: skip
     groups = ["data", "technique", "optim", "scheduler"]
@@ -157,7 +157,7 @@ def test_an_experiment_composes_to_what_its_command_does(tmp_path: Path) -> None
     assert mltricks.compose(["experiment=best"], str(tmp_path)) == wanted
 
 
-def test_overrides_are_put_in_the_place_of_those_typed() -> None:
+def test_overrides_replace_those_typed() -> None:
     base = ["data=digits", "+x=1", "scheduler=onecycle", "scheduler.peak_frac=0.2", "optim.lr=1"]
     assert changed(base, {"optim.lr": "2"}) == [*base[:-1], "optim.lr=2"]
     assert changed(base, {"scheduler": "constant", "x": "3"}) == [
@@ -168,7 +168,7 @@ def test_overrides_are_put_in_the_place_of_those_typed() -> None:
     ]
 
 
-def test_rates_that_move_the_loss_make_the_range() -> None:
+def test_rates_that_lower_the_loss_make_the_range() -> None:
     found = {"suggestion": 0.01, "breaks": 0.1}
     rates = [1e-3, 1e-2, 1e-1]
     scope = scope_of(found, rates, [1e-2])
@@ -183,7 +183,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def samples_of(folder: Path) -> int:
-    """Samples that went through training in all jobs of a recipe on batches of 32, by their own records."""
+    """The number of samples trained on in all jobs of a recipe with batches of 32, from the records of the jobs."""
     total = 0
     for path in folder.glob("*/summary.json"):
         job = (
@@ -240,7 +240,7 @@ def test_the_recipe_runs_to_its_end(tmp_path: Path, run_cli: Callable[..., Outco
     assert said.test == repeated.test
 
 
-def test_a_killed_recipe_goes_on_where_it_stopped(tmp_path: Path, run_cli: Callable[..., Outcome]) -> None:
+def test_a_killed_recipe_continues_where_it_stopped(tmp_path: Path, run_cli: Callable[..., Outcome]) -> None:
     arguments = [*RECIPE, "hydra.sweep.dir=sweep"]
     process = subprocess.Popen(
         [sys.executable, "-m", "mltricks", *arguments],
@@ -283,7 +283,7 @@ def test_a_failed_gate_stops_with_advice_and_can_be_forced(tmp_path: Path, run_c
     assert len(read(tmp_path / "sweep")["gates"]) > 1, forced.err
 
 
-def test_what_the_recipe_refuses(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_impossible_recipes_are_refused(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     loader = SimpleNamespace(get_group_options=lambda group: [])
     for argument, said in (("epochs=3", "chooses epochs itself"), ("optim.lr=0.1,0.2", "takes one value")):
         with pytest.raises(ValueError, match=said):
@@ -298,9 +298,9 @@ def test_what_the_recipe_refuses(run_cli: Callable[..., Outcome], tmp_path: Path
     assert not (tmp_path / "sweep").exists()
 
 
-def test_force_is_no_part_of_the_command() -> None:
+def test_the_printed_command_leaves_out_force() -> None:
     assert fingerprint([*RECIPE, "hydra.sweeper.force=true"]) == fingerprint(RECIPE) == list(RECIPE)
 
 
-def test_the_command_line_of_the_best() -> None:
+def test_the_command_of_the_best_configuration() -> None:
     assert command(["a=1"], ["--config-dir", "a b"]) == "python -m mltricks --config-dir 'a b' a=1"

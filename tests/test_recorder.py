@@ -1,4 +1,4 @@
-"""Recorded graphs do what the function does, and rewriting them changes no result."""
+"""A recorded graph gives the results of the function, and rewriting the graph does not change them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mltricks.stack.run import train_stacked
 
 def many_constants(x: Tensor) -> list[Tensor]:
     for factor in (1.0, 0.5, 2.0, 3.0, 5.0, 7.0):
-        x = x * torch.tensor(factor)  # each is gone before the next is made
+        x = x * torch.tensor(factor)  # each tensor is freed before the next is created
     return [x]
 
 
@@ -52,11 +52,11 @@ FUNCTIONS = [many_constants, writes_into_a_constant, writes_into_a_view, differe
 
 
 @pytest.mark.parametrize("fn", FUNCTIONS)
-def test_a_recorded_graph_is_that_of_make_fx(fn: Callable[[Tensor], list[Tensor]]) -> None:
+def test_a_recorded_graph_equals_that_of_make_fx(fn: Callable[[Tensor], list[Tensor]]) -> None:
     example, other = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.25, 4.0, -1.0])
     ours = record(fn, [example.clone()])
     theirs = make_fx(lambda x: fn(x))(example.clone())
-    for x in (example, other, example):  # again: what was written into must not have stayed written
+    for x in (example, other, example):  # a second call: values written by the first must not remain
         expected = fn(x.clone())
         for run in (ours, theirs, replay(ours), replay(theirs)):
             assert all(torch.equal(a, b) for a, b in zip(run(x.clone()), expected, strict=True))
@@ -72,8 +72,8 @@ def test_rewriting_changes_nothing(fn: Callable[[Tensor], list[Tensor]]) -> None
         assert all(torch.equal(a, b) for a, b in zip(replay(graph)(x.clone()), fn(x.clone()), strict=True))
 
 
-def test_results_that_are_the_same_have_memory_of_their_own() -> None:
-    """The next step is given them to write into: what is written into one must not change the other."""
+def test_equal_results_do_not_share_memory() -> None:
+    """The next step may write into one of them, which must not change the other."""
     graph = record(lambda x: [x.expand(3) * 0.0, x.expand(3) * 0.0, x + 1.0], [torch.ones(1)])
     tidy(graph)
     reuse_memory(graph, donated=[0])
@@ -82,15 +82,15 @@ def test_results_that_are_the_same_have_memory_of_their_own() -> None:
     assert second.tolist() == [0.0, 0.0, 0.0]
 
 
-def test_a_stack_with_many_constants_is_the_runs_alone() -> None:
-    """A threshold of 0 lets every unlabelled sample count from the first step on."""
+def test_a_stack_with_many_constants_equals_the_runs_alone() -> None:
+    """With a threshold of 0, every unlabelled sample counts from the first step on."""
     shared = ["data.limit=100", "batch_size=16", "epochs=4", "optim=sgd", "model=convnet", "model.width=4", *EXACT]
     shared += ["technique=[fixmatch]", "data.unlabeled_ratio=2", "technique.fixmatch.threshold=0.0"]
     assert_rows_are_alone(configurations(shared, ["seed=0"], ["seed=1"]), keep=[0, 1], steps=6)
 
 
-def test_a_class_that_is_defined_anew_is_traced_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a notebook: the same name, another model."""
+def test_a_class_that_is_defined_again_is_traced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook where a class is defined again: the same name, but another model."""
     monkeypatch.syspath_prepend(str(tmp_path))
     own = ["data.limit=100", "epochs=1", "model=custom", "model._target_=mine_again.Net", "allow_modules=[mine_again]"]
     losses = []

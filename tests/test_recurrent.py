@@ -1,4 +1,4 @@
-"""A model with a state that goes on from batch to batch: a buffer, contiguous rows, and evaluation from zeros."""
+"""A recurrent model whose state carries over batches: a buffer, contiguous rows, and evaluation from zeros."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Recurrent(nn.Module):
 
 @dataclass(frozen=True)
 class Stateful(Technique):
-    """Registers the state, and sets it to zero where the text begins anew."""
+    """Registers the state as a buffer, and sets it to zero where the text starts again."""
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         model.register_buffer("h", torch.zeros(len(batch["x"]), WIDTH))
@@ -56,7 +56,7 @@ class Stateful(Technique):
 
 
 class Rows:
-    """Row b of a batch goes on where row b of the batch before ended."""
+    """Row b of a batch continues row b of the batch before."""
 
     def order(self, split: Any, seed: int, batch_size: int) -> Tensor:
         num = len(split) // batch_size
@@ -72,7 +72,7 @@ def make(folder: Path, *overrides: str) -> Run:
 
 
 @pytest.mark.parametrize("engine", ["eager", "traced"])
-def test_the_state_goes_on_over_batches_and_begins_anew_with_the_text(engine: str, tmp_path: Path) -> None:
+def test_the_state_carries_over_batches_and_restarts_with_the_text(engine: str, tmp_path: Path) -> None:
     run = make(tmp_path, "optim.lr=1e-20", f"engine={engine}")
     module, num = run.model.module, run.source.steps_per_epoch
     batches = list(islice(run.source.stream(0), num))
@@ -100,7 +100,7 @@ def test_a_run_resumes_with_its_state(tmp_path: Path) -> None:
     assert_same(whole.state, other.state)
 
 
-def test_evaluation_begins_from_zeros_at_any_size(tmp_path: Path) -> None:
+def test_evaluation_starts_from_zeros_with_any_batch_size(tmp_path: Path) -> None:
     run = make(tmp_path)
     x = next(run.data.val.batches([torch.arange(3)]))["x"]
     before = run.predict(run.state, x)

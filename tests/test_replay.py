@@ -1,4 +1,4 @@
-"""A replayed graph is the graph: the same results, bit for bit, and no longer a memory."""
+"""A replayed graph gives the same results as the graph, bit for bit, and frees tensors after their last use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ aten = torch.ops.aten
 
 
 def arithmetic(x: Tensor) -> list[Tensor]:
-    """Numbers where an operation wants tensors, lists of tensors, keywords, several results, a constant."""
+    """Operations with numbers in place of tensors, lists of tensors, keywords, several results, a constant."""
     low, high = x.mul(0.999).add(0.1, alpha=0.3).div(3.0).sub(0.7).aminmax(dim=0)
     return [
         torch.cat([low[None], high[None]]),
@@ -26,7 +26,7 @@ def arithmetic(x: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64])
-def test_it_gives_the_bits_of_the_module(dtype: torch.dtype) -> None:
+def test_it_equals_the_module_bit_for_bit(dtype: torch.dtype) -> None:
     x = (torch.randn(64, 8) * 10).to(dtype)
     fn = arithmetic if dtype.is_floating_point else lambda x: [x * 0.999, x + 0.1, x * 3]
     graph = record(fn, [x])
@@ -35,7 +35,7 @@ def test_it_gives_the_bits_of_the_module(dtype: torch.dtype) -> None:
         assert torch.equal(found, wanted)
 
 
-def test_a_number_without_axes_meets_a_number() -> None:
+def test_a_0d_tensor_with_a_number_has_the_right_type() -> None:
     fn = lambda x: [x * 0.1, 1.0 - x, x**2.5]  # noqa: E731
     for x in (torch.tensor(0.3), torch.tensor(0.3, dtype=torch.float64)):
         for found, wanted in zip(replay(record(fn, [x]))(x), fn(x), strict=True):
@@ -43,7 +43,7 @@ def test_a_number_without_axes_meets_a_number() -> None:
             assert torch.equal(found, wanted)
 
 
-def test_random_draws_are_those_of_the_generator() -> None:
+def test_random_draws_use_the_generator() -> None:
     x = torch.zeros(100)
     run = replay(record(lambda x: [torch.nn.functional.dropout(x + 1, 0.5), torch.rand_like(x)], [x]))
     torch.manual_seed(3)
@@ -52,8 +52,8 @@ def test_random_draws_are_those_of_the_generator() -> None:
     assert all(torch.equal(a, b) for a, b in zip(run(x), wanted, strict=True))
 
 
-def test_what_nobody_reads_any_more_is_given_back() -> None:
-    """As many large intermediate tensors as a chain has would be alive at its end otherwise."""
+def test_tensors_are_freed_after_their_last_use() -> None:
+    """Otherwise all intermediate tensors of a chain would be alive at its end."""
     alive: list[weakref.ref[Tensor]] = []
     counted: list[int] = []
 

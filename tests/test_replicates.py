@@ -1,4 +1,4 @@
-"""Seeds as replicates of a trial: the mean, the spread, who is dropped when, and what is not computed twice."""
+"""Seeds as replicates of a trial: mean, standard deviation, when a trial is dropped, and no seed is run twice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def replicates(num: int = 4, direction: str = "maximize") -> Replicates:
 
 
 class Launched:
-    """Launches nothing: the value of a job is looked up, and the rounds are noted."""
+    """Replaces the launcher: it looks up the value of each job and records the rounds."""
 
     def __init__(self, values: dict[str, list[float | str]]):
         self.values, self.rounds = values, []
@@ -43,7 +43,7 @@ class Launched:
 
 
 def trials(*numbers: int) -> list[Asked]:
-    """Trials of a real study in memory."""
+    """Trials of a real Optuna study in memory."""
     study = optuna.create_study(direction="maximize")
     made = [study.ask() for _ in range(max(numbers) + 1)]
     return [Asked(made[n], [f"n={n}"]) for n in numbers]
@@ -73,7 +73,7 @@ def test_one_seed_that_diverges_ends_the_trial() -> None:
     assert told == {0: "PRUNED", 1: "FAIL", 2: "INTERRUPTED", 3: "COMPLETE"}
 
 
-def test_seeds_of_an_interrupted_trial_are_not_computed_again(tmp_path: Path) -> None:
+def test_seeds_of_an_interrupted_trial_are_not_run_again(tmp_path: Path) -> None:
     study = optuna.create_study(direction="maximize")
     first = study.ask()
     for num, value in ((0, 0.9), (2, 0.7)):

@@ -1,4 +1,4 @@
-"""Plots and the page: what they show is what was measured, and nothing in them can hurt."""
+"""Plots and the page of a run: they show the measured values, and no name can inject HTML."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = ("confusion_matrix", "learning_curves", "schedule", "worst_examples")
 
 
 class Reader(HTMLParser):
-    """Collects what a browser would see."""
+    """Collects the tags, links and text that a browser would see."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def reported(train_digits: Callable[..., Summary], tmp_path: Path) -> tuple[Summ
     return train_digits("plots=true", "scheduler=cosine", "technique=mixup"), tmp_path / "run"
 
 
-def test_a_run_leaves_pictures_and_a_page(reported: tuple[Summary, Path]) -> None:
+def test_a_run_writes_pictures_and_a_page(reported: tuple[Summary, Path]) -> None:
     summary, folder = reported
     for name in NAMES:
         with Image.open(folder / "plots" / f"{name}.png") as image:
@@ -66,7 +66,7 @@ def test_a_run_leaves_pictures_and_a_page(reported: tuple[Summary, Path]) -> Non
     assert "_target_: mltricks.techniques.mixup.Mixup" in seen.text
 
 
-def test_the_page_loads_nothing(reported: tuple[Summary, Path]) -> None:
+def test_the_page_loads_no_other_file(reported: tuple[Summary, Path]) -> None:
     seen = Reader((reported[1] / "report.html").read_text())
     sources = [attributes["src"] or "" for tag, attributes in seen.tags if tag == "img"]
     assert len(sources) == 3 + outcome.NUM_WORST
@@ -88,7 +88,7 @@ def tampered_run(tmp_path: Path, classes: tuple[str, ...]) -> Any:
     return run
 
 
-def test_names_cannot_smuggle_html(tmp_path: Path) -> None:
+def test_html_in_names_is_escaped(tmp_path: Path) -> None:
     run = tampered_run(tmp_path, (EVIL, "<img src=x onerror=alert(1)>", "$a_{", "&amp;", "日本", *"56789"))
     y = torch.arange(10)
     scores = torch.full((10,), 0.1)
@@ -105,7 +105,7 @@ def test_names_cannot_smuggle_html(tmp_path: Path) -> None:
         assert (tmp_path / "plots" / f"{name}.png").is_file(), "odd names can be drawn"
 
 
-def test_plots_that_fail_fail_no_run(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_failing_plot_does_not_fail_the_run(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "plots").write_text("in the way")
@@ -118,7 +118,7 @@ def test_plots_that_fail_fail_no_run(run_cli: Callable[..., Outcome], tmp_path: 
     assert "completed" in Reader((folder / "report.html").read_text()).text
 
 
-def test_a_diverged_run_shows_how(train_digits: Callable[..., Summary], tmp_path: Path) -> None:
+def test_the_page_of_a_diverged_run_says_so(train_digits: Callable[..., Summary], tmp_path: Path) -> None:
     from mltricks.ledger import Diverged
 
     with pytest.raises(Diverged):
@@ -126,10 +126,10 @@ def test_a_diverged_run_shows_how(train_digits: Callable[..., Summary], tmp_path
     assert "diverged" in Reader((tmp_path / "run" / "report.html").read_text()).text
 
 
-def test_what_is_shown_of_errors_is_what_the_model_predicts(
+def test_the_errors_shown_are_those_of_the_models_predictions(
     train_digits: Callable[..., Summary], tmp_path: Path
 ) -> None:
-    """The digests of the test during a run, against predictions of the saved weights."""
+    """Compare the digests made by the test of a run with predictions of the saved weights."""
     summary = train_digits()
     model = mltricks.load(tmp_path / "run")
     run = build(model.cfg)
@@ -152,7 +152,7 @@ def test_what_is_shown_of_errors_is_what_the_model_predicts(
     assert p_true[-1] <= sorted(probabilities.gather(1, y[:, None])[:, 0])[outcome.NUM_WORST - 1]
 
 
-def test_class_scores_are_those_of_scikit_learn() -> None:
+def test_class_scores_equal_those_of_scikit_learn() -> None:
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     y = torch.randint(4, (60,), generator=torch.Generator().manual_seed(0))
@@ -165,7 +165,7 @@ def test_class_scores_are_those_of_scikit_learn() -> None:
         assert scores == pytest.approx([float(v) for v in others])
 
 
-def test_values_and_tokens_have_pictures_of_their_own(tmp_path: Path) -> None:
+def test_values_and_tokens_have_their_own_pictures(tmp_path: Path) -> None:
     from mltricks.objectives.next_token import NextToken
     from mltricks.objectives.regress import Regress
 
@@ -196,13 +196,13 @@ def test_images_of_any_range_become_pixels() -> None:
     assert images.Image((5, 4, 4)).pictures(torch.rand(1, 5, 4, 4)).shape == (1, 4, 4, 3)
 
 
-def test_a_page_without_anything_is_still_one() -> None:
+def test_empty_sections_and_missing_pictures_are_left_out() -> None:
     assert page.section("empty", "", "") == ""
     assert page.picture(None) == ""
 
 
-def test_trials_of_a_sweep_draw_nothing_of_themselves(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
-    """``plots=auto``: a single run draws; the page of a sweep shows its trials, which are drawn where asked for."""
+def test_trials_of_a_sweep_draw_plots_only_if_asked_for(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    """``plots=auto`` draws plots of single runs only, ``plots=true`` always; the page of a sweep shows its trials."""
     tiny = [option for option in TINY if not option.startswith("plots")]
     run_cli(*tiny, "epochs=1", f"hydra.run.dir={tmp_path}/single")
     assert (tmp_path / "single/report.html").is_file()

@@ -1,4 +1,4 @@
-"""What ``resume=DIR`` takes from the folder, what may be given besides, and what is refused."""
+"""``resume=DIR``: settings taken from the folder, settings that may be changed, and refusals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUN = [*TINY, "epochs=2", "technique=[mixup,ema]", "optim.lr=1e-3"]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that is complete."""
+    """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("finished")
     mltricks.train(mltricks.compose(RUN), folder)
     return folder
@@ -31,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stopped(finished: Path, tmp_path: Path) -> Path:
-    """The folder of a run that was killed before it could write its result."""
+    """The folder of a run that was killed before it wrote its result."""
     folder = tmp_path / "stopped"
     shutil.copytree(finished, folder)
     (folder / "summary.json").unlink()
@@ -47,7 +47,7 @@ def resumed(folder: Path, *given: str) -> dict[str, object]:
     return resumed_config(mltricks.compose(overrides), overrides)
 
 
-def test_a_finished_run_is_left_as_it_is(run_cli: Callable[..., Outcome], finished: Path) -> None:
+def test_a_finished_run_is_not_changed(run_cli: Callable[..., Outcome], finished: Path) -> None:
     before = prints(finished)
     done = run_cli(f"resume={finished}")
     assert done.status == 0, done.err
@@ -55,7 +55,7 @@ def test_a_finished_run_is_left_as_it_is(run_cli: Callable[..., Outcome], finish
     assert prints(finished) == before
 
 
-def test_a_finished_run_gives_its_result_in_python_too(finished: Path) -> None:
+def test_a_finished_run_returns_its_result_in_python_too(finished: Path) -> None:
     summary = mltricks.train(resumed(finished), finished, True)
     assert isinstance(summary, Summary)
     assert summary == read_summary(finished / "summary.json")
@@ -66,7 +66,7 @@ def test_the_configuration_is_that_of_the_folder(stopped: Path) -> None:
     assert resumed(stopped) == plain(mltricks.compose(RUN))
 
 
-def test_before_the_first_checkpoint_the_configuration_is_the_one_it_began_with(stopped: Path) -> None:
+def test_before_the_first_checkpoint_the_initial_configuration_is_used(stopped: Path) -> None:
     before = resumed(stopped)
     (stopped / "checkpoints" / "last.pt").unlink()
     assert resumed(stopped) == before
@@ -75,7 +75,7 @@ def test_before_the_first_checkpoint_the_configuration_is_the_one_it_began_with(
     assert resumed(stopped) == before
 
 
-def test_free_settings_are_taken_over_and_the_rest_is_kept(stopped: Path) -> None:
+def test_settings_without_influence_on_results_may_change(stopped: Path) -> None:
     given = ["device=cpu", "progress=lines", "plots=true", "data.root=/elsewhere", "data.num_workers=0", "log_every=7"]
     cfg = resumed(stopped, *given, "engine=traced", "technique=[mixup,ema]", "optim.lr=1e-3", "epochs=2")
     before = saved_config(stopped)
@@ -111,7 +111,7 @@ def test_free_settings_are_taken_over_and_the_rest_is_kept(stopped: Path) -> Non
         ("experiment=baseline", ["experiment=baseline"]),
     ],
 )
-def test_what_would_make_another_run_of_it_is_refused(override: str, words: list[str], stopped: Path) -> None:
+def test_settings_that_change_results_are_refused(override: str, words: list[str], stopped: Path) -> None:
     with pytest.raises(ValueError) as refusal:
         resumed(stopped, override)
     for word in [override, "cannot be given with resume", *words]:
@@ -123,14 +123,14 @@ def test_another_configuration_cannot_be_put_onto_a_folder_in_python(stopped: Pa
         mltricks.train(mltricks.compose([*RUN, "optim.lr=0.5"]), stopped, True)
 
 
-def test_packages_that_a_folder_allows_are_not_trusted_for_it(stopped: Path) -> None:
+def test_allow_modules_of_a_folder_is_not_trusted(stopped: Path) -> None:
     content = torch.load(stopped / "checkpoints" / "last.pt", weights_only=True)
     evil = {
         **checkpoint.load(stopped)["config"],
         "allow_modules": ["os"],
         "model": {"_target_": "os.system", "command": "true"},
     }
-    (stopped / "config.yaml").unlink()  # whoever made the folder made all of its files
+    (stopped / "config.yaml").unlink()  # a stranger who made the folder may have made every file in it
     checkpoint.save(stopped / "checkpoints" / "last.pt", content["state"], evil)
     with pytest.raises(ValueError, match=re.escape("If you trust it, type allow_modules=[os]")):
         resumed(stopped)
@@ -139,7 +139,7 @@ def test_packages_that_a_folder_allows_are_not_trusted_for_it(stopped: Path) -> 
         mltricks.train(resumed(stopped), stopped, True)
 
 
-def test_a_folder_that_was_moved_goes_on_in_its_new_place(
+def test_a_moved_folder_resumes_in_its_new_place(
     run_cli: Callable[..., Outcome], finished: Path, stopped: Path, tmp_path: Path
 ) -> None:
     moved = tmp_path / "a place, with [odd] = 'names'"

@@ -1,4 +1,4 @@
-"""The rooms of the package: a room uses only those that stand before it on the map, and no files import in a circle."""
+"""The rooms of the package: a room uses only rooms above it on the map, and there are no circular imports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOMS = re.findall(r"^\| `(\w+)` \|", TABLE, re.MULTILINE)
 
 
 def module_name(path: Path) -> str:
-    """``config/create.py`` as ``config.create``; a package goes by its folder."""
+    """The module of a file: ``config/create.py`` is ``config.create``, and a package has the name of its folder."""
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -25,7 +25,7 @@ LOOSE = {"__init__", "__main__"}
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The modules of this package that a file imports, anywhere in it, but for the sake of types alone."""
+    """The modules of this package that a file imports anywhere, except imports only for type checking."""
     tree = ast.parse(path.read_text())
     for_types = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
     skipped = {id(inner) for block in for_types for inner in ast.walk(block)}
@@ -47,7 +47,7 @@ def test_the_map_names_every_room_once() -> None:
     assert set(ROOMS) == there
 
 
-def test_no_room_uses_one_that_stands_later() -> None:
+def test_no_room_uses_one_below_it() -> None:
     rank = {room: i for i, room in enumerate(ROOMS)}
     backwards = [
         f"{name} -> {other}"
@@ -59,7 +59,7 @@ def test_no_room_uses_one_that_stands_later() -> None:
     assert not backwards
 
 
-def test_no_files_import_in_a_circle() -> None:
+def test_there_are_no_circular_imports() -> None:
     graph = {name: set(imports(path)) - {"", name} for name, path in MODULES.items()}
     while free := [name for name, needs in graph.items() if not needs & graph.keys()]:
         for name in free:

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation against closed forms and a loop written with torch alone."""
+"""Sharpness-aware minimisation compared with closed forms and with a loop in plain torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CURVATURE = torch.tensor([[1.0, 10.0], [0.5, 3.0]])
 
 
 def quadratic(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
-    """Half w^T A w with a diagonal A: the gradient is A w, everywhere."""
+    """Half w^T A w with a diagonal A: the gradient at w is A w."""
     loss = 0.5 * (CURVATURE * params["w"].square()).sum() + params["b"].square().sum()
     return loss, {"metrics": {"loss": loss}}
 
@@ -80,13 +80,13 @@ def test_training_with_batch_norm_is_that_of_the_plain_loop() -> None:
         torch.testing.assert_close({**state["params"], **state["buffers"]}[name], tensor.detach(), rtol=1e-4, atol=1e-6)
 
 
-def test_radius_zero_is_the_run_without_it() -> None:
+def test_radius_zero_equals_the_run_without_sam() -> None:
     off, baseline = make("technique=sam", "technique.sam.rho=0.0"), make()
     assert advance(off, 5) == advance(baseline, 5)
     assert_same(off.state["params"], baseline.state["params"])
 
 
-def test_accumulate_behind_it_changes_nothing_and_in_front_of_it_perturbs_for_each_piece() -> None:
+def test_accumulate_after_sam_changes_nothing_and_before_it_perturbs_per_micro_batch() -> None:
     sam, accumulate, batches = Sam(rho=0.5, adaptive=False), Accumulate(num_micro=4), [images(16)]
     alone, behind, front = (
         train(small_net(), batches, sgd(0.1), **techniques)[-1][0]["params"]["0.weight"]

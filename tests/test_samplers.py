@@ -29,7 +29,7 @@ def draws(sampler: Any, split: MemorySplit, epochs: int = 30) -> torch.Tensor:
 
 
 def chi_square(counts: torch.Tensor, expected: torch.Tensor) -> float:
-    """The statistic over the cells that may be drawn."""
+    """The chi-square statistic over the cells with probability above 0."""
     possible = expected > 0
     assert int(counts[~possible].sum()) == 0
     return float(((counts - expected).square() / expected)[possible].sum())
@@ -78,7 +78,7 @@ def test_shuffle_and_sequential_draw_every_sample_once() -> None:
 
 
 @pytest.mark.parametrize("weights", ["[1,1,-1,1,1,1,1,1,1,1]", "[0,0,0,0,0,0,0,0,0,0]", "[1,1]", "[1,a,1]", "[]"])
-def test_weights_that_cannot_be_right_are_refused(weights: str) -> None:
+def test_wrong_weights_are_refused(weights: str) -> None:
     with pytest.raises(ValueError, match=r"sampler\.class_weights"):
         build(plain(compose(["sampler=weighted", f"sampler.class_weights={weights}"])))
 

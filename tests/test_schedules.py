@@ -30,7 +30,7 @@ def make(name: str, **settings: float | str | bool) -> Any:
 
 
 def factors(schedule: Any, steps: int = STEPS) -> list[float]:
-    """What every update of a run sees."""
+    """The factor of every update of a run."""
     return [schedule(i / steps) for i in range(steps)]
 
 
@@ -64,15 +64,15 @@ PARITY: dict[str, tuple[Any, Any]] = {
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter in")  # torch's own SequentialLR
 @pytest.mark.parametrize("case", PARITY)
-def test_factors_are_those_of_torch_at_every_step(case: str) -> None:
+def test_factors_equal_those_of_torch_at_every_step(case: str) -> None:
     ours, theirs = PARITY[case]
     first = 3.0 if case == "linear up" else 1.0  # torch's factor goes from a third to 1, ours from 1 to 3
     assert factors(ours) == pytest.approx([first * f for f in torch_factors(theirs)], rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("anneal", ["cos", "linear"])
-def test_onecycle_is_torchs_over_the_same_points(anneal: str) -> None:
-    """Torch puts its last point on the last update; over one point more, the curves coincide."""
+def test_onecycle_equals_torchs_over_the_same_points(anneal: str) -> None:
+    """Torch's last point is the last update. With one more point the curves are equal."""
     peak = 0.3
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9)
     theirs = lr_scheduler.OneCycleLR(
@@ -117,7 +117,7 @@ def test_inverse_sqrt_is_equation_3() -> None:
 
 
 def test_triangular_is_interpolation_between_three_points() -> None:
-    """As Page's: learning rates at epochs 0, 5 and 24."""
+    """As in Page's code: learning rates at epochs 0, 5 and 24."""
     ours = make("triangular", peak_frac=5 / 24)
     expected = {0: 0.0, 1: 0.2, 5: 1.0, 14.5: 0.5, 24: 0.0}
     assert {epoch: ours(epoch / 24) for epoch in expected} == pytest.approx(expected)
@@ -187,7 +187,7 @@ def test_settings_of_the_schedule_are_settings_of_the_value() -> None:
     assert [run.hypers.values(i)["optim", "lr"] for i in (0, run.total_steps // 2)] == pytest.approx([0.05, 0.1])
 
 
-def test_an_end_may_lie_on_the_open_border_that_no_update_reaches() -> None:
+def test_the_end_may_be_an_excluded_value_because_no_update_reaches_it() -> None:
     run = small("optim.lr={schedule: cosine, start: 0.1, end: 0}")
     assert run.hypers.values(run.total_steps - 1)["optim", "lr"] > 0
 

@@ -1,4 +1,4 @@
-"""Samples that change their shape during a run: a small declared set of shapes, chosen by the progress."""
+"""Samples whose shape changes during a run, within a declared set of shapes, by the progress."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from mltricks.technique import Shape, Technique
 
 @dataclass(frozen=True)
 class Grow(Technique):
-    """Images of half the side, then of three quarters, then whole, by leaving out rows and columns.
+    """Images of half the side, then three quarters, then full size; smaller ones leave out rows and columns.
 
     Args:
-        until: share of the run from which on they are whole.
+        until: share of the run from which images have full size.
     """
 
     until: Fraction
@@ -48,7 +48,7 @@ GROW = [f"+technique.grow._target_={__name__}.Grow", f"allow_modules=[{__name__}
 
 
 class AnySize(torch.nn.Module):
-    """A convolution and a mean over positions."""
+    """A convolution and a mean over positions, which takes images of any size."""
 
     def __init__(self, in_shape: Shape, num_outputs: int, width: int):
         super().__init__()
@@ -75,7 +75,7 @@ def test_the_shape_is_a_function_of_the_progress() -> None:
     assert_same(next(run.batches(13)), source)
 
 
-def test_a_step_is_that_on_batches_made_small_by_hand() -> None:
+def test_a_step_equals_that_on_batches_resized_by_hand() -> None:
     run, plain = growing(), make("data.limit=96", "optim=sgd", f"allow_modules=[{__name__}]", *NET)
     losses = advance(run, 2)
     for step, batch in enumerate(islice(plain.source.stream(0), 2)):
@@ -115,7 +115,7 @@ def test_a_run_resumes_bit_for_bit_across_a_change(engine: str, stop: int, tmp_p
 
 @pytest.mark.parametrize("seeds", [(0, 1), (0, 0)])
 @pytest.mark.parametrize("more", [[], ["augment=standard"]])
-def test_a_stack_is_the_runs_alone(seeds: tuple[int, int], more: list[str]) -> None:
+def test_a_stack_equals_the_runs_alone(seeds: tuple[int, int], more: list[str]) -> None:
     cfgs = [growing(f"seed={seed}", f"optim.lr={0.01 * (k + 1)}", *more).cfg for k, seed in enumerate(seeds)]
     stacked = StackedRun(build_all(cfgs))
     losses = stacked.advance(16)["loss"]
@@ -153,7 +153,7 @@ def test_a_model_of_fixed_size_is_refused_before_it_trains() -> None:
         check_whole(cfg, check_parts(cfg), {})
 
 
-def test_declarations_that_cannot_be_right_are_refused() -> None:
+def test_wrong_declarations_are_refused() -> None:
     @dataclass(frozen=True)
     class Table(Technique):
         table: list

@@ -1,4 +1,4 @@
-"""Short forms: settings of the chosen sweeper typed bare."""
+"""Short forms: settings of the chosen sweeper, typed without their prefix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ABLATION = ["-m", "hydra/sweeper=ablation"]
         (["hydra.sweeper.seeds=5", "technique=[mixup]"], ["hydra.sweeper.seeds=5", "technique=[mixup]"]),
     ],
 )
-def test_settings_of_the_chosen_sweeper_are_written_out(typed: list[str], written: list[str]) -> None:
+def test_short_forms_become_settings_of_the_chosen_sweeper(typed: list[str], written: list[str]) -> None:
     assert expand([*ABLATION, *typed]) == [*ABLATION, *written]
     assert expand(["--multirun", *ABLATION[1:], *typed]) == ["--multirun", *ABLATION[1:], *written]
 
@@ -35,7 +35,7 @@ def test_settings_of_every_sweeper_can_be_typed_with_its_name() -> None:
             assert done[-1] == f"hydra.sweeper.{name}=1"
 
 
-def test_what_is_no_setting_of_a_sweeper_is_left_alone() -> None:
+def test_other_keys_are_left_unchanged() -> None:
     single = ["technique=mixup", "optim.lr=3e-3", "seed=1", "sampler=balanced", "+model.hidden=3", "~tracker", "x"]
     assert expand(single) == single
     assert expand([*ABLATION, *single]) == [*ABLATION, *single]
@@ -69,7 +69,7 @@ def test_an_experiment_can_choose_the_sweeper(monkeypatch: pytest.MonkeyPatch) -
         (["-m", "max_steps=choice(null,5)"], ["max_steps=null,5"]),
     ],
 )
-def test_a_slip_is_answered_with_what_to_type(
+def test_a_typing_error_is_refused_with_the_fix(
     run_cli: Callable[..., Outcome], typed: list[str], words: list[str]
 ) -> None:
     done = run_cli(*typed)
@@ -84,7 +84,7 @@ def test_a_short_form_reaches_the_sweeper(run_cli: Callable[..., Outcome]) -> No
     assert "seeds=1" in done.err
 
 
-def test_what_is_written_out_can_be_read() -> None:
+def test_expanded_short_forms_can_be_parsed() -> None:
     assert parse(expand([*ABLATION, "retune=[optim.lr,technique.mixup.alpha]"])[2:])[0].value() == [
         "optim.lr",
         "technique.mixup.alpha",

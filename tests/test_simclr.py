@@ -1,4 +1,4 @@
-"""SimCLR: its loss against an independent one, what trains what, and its views."""
+"""SimCLR: its loss compared with an independent one, which loss trains which weights, and its views."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def slow_nt_xent(z: Tensor, temperature: float) -> float:
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
-def test_loss_is_that_of_two_plain_loops(temperature: float) -> None:
+def test_the_loss_equals_that_of_two_plain_loops(temperature: float) -> None:
     z = torch.randn(10, 4, generator=torch.Generator().manual_seed(0)) * 3
     expected = slow_nt_xent(z, temperature)
     assert float(nt_xent(z, temperature)[0]) == pytest.approx(expected, rel=1e-5)
@@ -48,13 +48,13 @@ def test_loss_is_that_of_two_plain_loops(temperature: float) -> None:
 
 
 def test_loss_of_orthogonal_samples_has_a_closed_form() -> None:
-    z = torch.eye(4).repeat(2, 1)  # two views alike, all else orthogonal
+    z = torch.eye(4).repeat(2, 1)  # the two views of a sample are equal, all others orthogonal
     loss, accuracy = nt_xent(z, 0.5)
     assert float(loss) == pytest.approx(math.log(math.exp(2) + 6) - 2)
     assert float(accuracy) == 1.0
 
 
-def test_loss_does_not_see_the_length_of_a_vector() -> None:
+def test_the_loss_does_not_depend_on_the_length_of_a_vector() -> None:
     z = torch.randn(8, 5, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(nt_xent(z * torch.arange(1.0, 9.0).unsqueeze(1), 0.5)[0], nt_xent(z, 0.5)[0])
 
@@ -103,7 +103,7 @@ def test_without_probe_the_head_stays_and_labels_are_not_read() -> None:
 
 
 def test_contrastive_gradient_flows_into_both_views() -> None:
-    """The gradient of the whole is that of the paper's loss written out on the same draws."""
+    """The gradient equals that of the paper's loss, computed directly on the same random draws."""
     batch, module = images(6), small_net()
     technique = Simclr(**{**SETTINGS, "probe": False})
     torch.manual_seed(5)
@@ -134,7 +134,7 @@ def test_training_makes_views_of_a_sample_alike_and_the_probe_good() -> None:
     assert float(after["accuracy"]) > before["accuracy"] + 0.2
 
 
-def test_it_needs_a_last_linear_layer_that_gives_the_output() -> None:
+def test_it_needs_a_linear_output_layer() -> None:
     batch, technique = images(4), Simclr(**SETTINGS)
     no_linear = nn.Sequential(nn.Conv2d(1, CLASSES, 8), nn.Flatten())
     with pytest.raises(ValueError, match=r"technique=simclr .* has no linear layer"):
@@ -171,7 +171,7 @@ def test_warp_turns_as_torch_does() -> None:
     torch.testing.assert_close(warp(x, quarter, torch.zeros(2, 2)), x.rot90(1, (2, 3)))
 
 
-def test_adjustment_is_torchvisions() -> None:
+def test_colour_adjustments_equal_torchvisions() -> None:
     from torchvision.transforms.v2 import functional as T
 
     x = torch.rand(2, 3, 5, 5) * 0.4 + 0.3  # nothing is clipped

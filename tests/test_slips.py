@@ -1,4 +1,4 @@
-"""Slips of the command line: each is refused with the key, the value and the fix, before a folder exists."""
+"""Typing errors on the command line: each is refused with the key, the value and the fix, before a folder exists."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SLIPS = [
 
 
 @pytest.mark.parametrize(("typed", "said"), SLIPS, ids=[said for _, said in SLIPS])
-def test_it_is_refused_with_the_fix(typed: str, said: str) -> None:
+def test_a_typing_error_is_refused_with_the_fix(typed: str, said: str) -> None:
     with pytest.raises(ValueError) as refusal:
         compose([typed])
     assert said in str(refusal.value)
@@ -73,7 +73,7 @@ def test_commands_that_work_are_not_refused(tmp_path: Path) -> None:
         ("model.depth=1000001", "Allowed: 0 to 1000"),
     ],
 )
-def test_what_only_the_run_can_tell_is_refused_when_it_is_built(override: str, said: str) -> None:
+def test_errors_that_need_the_data_are_refused_when_the_run_is_built(override: str, said: str) -> None:
     cfg = plain(mltricks.compose(["model=mlp", "data.limit=64", override]))
     with pytest.raises(ValueError, match=said):
         build(cfg)
@@ -88,20 +88,20 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_package(name: str) -
     assert str(told) == f"hydra/launcher={name} is a plug-in of Hydra. Type: pip install 'mltricks[launchers]'"
 
 
-def test_a_key_that_is_given_twice_is_told() -> None:
+def test_a_key_typed_twice_gives_a_message() -> None:
     assert repeated(["optim.lr=0.1", "seed=1", "optim.lr=0.2", "seed=1"]) == [
         "note: optim.lr=0.1 is replaced by optim.lr=0.2, which comes later"
     ]
     assert repeated(["model=mlp", "model.width=8", "~tracker", "+model.a=1"]) == []
 
 
-def test_the_command_tells_it(run_cli: Callable[..., Outcome]) -> None:
+def test_the_command_prints_that_message(run_cli: Callable[..., Outcome]) -> None:
     done = run_cli("job=explain", "model=mlp", "model=convnet")
     assert "note: model=mlp is replaced by model=convnet, which comes later" in done.err.splitlines()
 
 
 class Reads(torch.nn.Module):
-    """A model whose forward pass branches on a number, on the line that the error names."""
+    """A model whose forward pass branches on the content of a tensor; the error names that line."""
 
     def __init__(self, how: str, in_shape: tuple[int, ...], num_outputs: int):
         super().__init__()
@@ -147,7 +147,7 @@ def test_weights_that_cannot_be_downloaded_are_named(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing answers at that port
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no server listens on that port
     cfg = plain(mltricks.compose([f"model={model}", "model.name=resnet18", "model.pretrained=true", "data.limit=64"]))
     with pytest.raises(ValueError, match=r"weights of resnet18 cannot be downloaded .* model\.pretrained=false"):
         build(cfg)

@@ -1,4 +1,4 @@
-"""Worker processes: what they are lent, how they end, and that nobody else pays for it."""
+"""Worker processes: the GPUs and cores they get, how they end, and that a crash affects only their own job."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Callable[..., list[list[Job]]]:
-    """``jobs("look", "sleep 1")``: units of one job each that do this."""
+    """``jobs("look", "sleep 1")`` makes units of one job each, with these actions."""
 
     def make(*texts: str) -> list[list[Job]]:
         return [[Job(i, text.split(), {}, tmp_path / str(i), None)] for i, text in enumerate(texts)]
@@ -36,7 +36,7 @@ def jobs(tmp_path: Path) -> Callable[..., list[list[Job]]]:
 
 
 def values(units: list[list[Job]], slots: list[Slot]) -> list[Any]:
-    """What came of every unit's only job."""
+    """Run the units and return the value of each unit's only job."""
     return [returns[0]._return_value for returns in run_in_slots(units, slots, act, lambda unit, returns: None)]
 
 
@@ -64,14 +64,14 @@ def test_a_gpu_is_leased_by_its_name_and_every_unit_on_it_gets_a_new_process(job
     assert len({s["pid"] for s in seen}) == 6
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="binding to cores is not to be had here")
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind processes to cores")
 def test_a_slot_can_be_bound_to_its_cores(jobs: Any) -> None:
     core = max(os.sched_getaffinity(0))
     (seen,) = values(jobs("look"), [Slot(0, 1, cores=(core,))])
     assert seen["cores"] == [core]
 
 
-def test_a_free_slot_takes_the_next_unit_and_units_are_asked_for_only_then(jobs: Any) -> None:
+def test_a_free_slot_takes_the_next_unit_and_units_are_created_only_then(jobs: Any) -> None:
     units, asked, told = jobs("sleep 1.2", "sleep 0.1", "sleep 0.1", "sleep 0.1"), [], []
 
     def lazily() -> Iterator[list[Job]]:
@@ -97,7 +97,7 @@ def test_a_free_slot_takes_the_next_unit_and_units_are_asked_for_only_then(jobs:
         ("die 15", "stopped by SIGTERM", "interrupted"),
     ],
 )
-def test_a_worker_that_dies_costs_its_own_unit_alone(jobs: Any, how: str, message: str, status: str) -> None:
+def test_a_worker_that_dies_loses_only_its_own_unit(jobs: Any, how: str, message: str, status: str) -> None:
     units = jobs("sleep 0", how, "sleep 0", "sleep 0")
     returned = run_in_slots(units, TWO, act, lambda unit, returns: None)
     assert [r[0].status.name for r in returned] == ["COMPLETED", "FAILED", "COMPLETED", "COMPLETED"]
@@ -108,7 +108,7 @@ def test_a_worker_that_dies_costs_its_own_unit_alone(jobs: Any, how: str, messag
     assert message in str(summary.error)
 
 
-def test_errors_come_back_with_type_and_message_whatever_they_hold(jobs: Any) -> None:
+def test_errors_come_back_with_type_and_message_even_if_they_cannot_be_pickled(jobs: Any) -> None:
     plain, stubborn, closed, function = values(
         jobs("fail plain", "fail stubborn", "fail closed", "lambda"), [Slot(0, 1)]
     )
@@ -119,13 +119,13 @@ def test_errors_come_back_with_type_and_message_whatever_they_hold(jobs: Any) ->
     assert function is None
 
 
-def test_memory_that_runs_out_in_a_worker_is_known_as_that(jobs: Any) -> None:
+def test_running_out_of_memory_in_a_worker_is_recognised(jobs: Any) -> None:
     error, after = values(jobs("exhaust", "sleep 0"), [Slot(0, 1)])
     assert is_out_of_memory(error)
     assert isinstance(after, int)
 
 
-def test_what_workers_write_arrives_in_whole_lines(jobs: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_of_workers_arrives_in_whole_lines(jobs: Any, capsys: pytest.CaptureFixture[str]) -> None:
     values(jobs("write a", "write b"), TWO)
     shown = capsys.readouterr()
     wanted = sorted(20 * ["a" * 100] + 20 * ["b" * 100])
@@ -146,7 +146,7 @@ def test_an_error_in_the_sweep_itself_leaves_no_worker(jobs: Any) -> None:
 
 
 class Started:
-    """A sweep of two slots in a process of its own, past its first checkpoints."""
+    """Start a sweep with two slots in a separate process and wait for its first checkpoints."""
 
     def __init__(self, folder: Path):
         many = ["-m", "seed=0,1,2", "epochs=100000", "hydra.launcher.fuse=false", "hydra.launcher.workers=2"]
@@ -163,7 +163,7 @@ class Started:
         self.workers = descendants(self.process.pid)
 
     def end(self, *signals: int) -> tuple[int, str]:
-        """Send signals; exit status and standard error."""
+        """Send signals; return exit status and standard error."""
         for number in signals:
             self.process.send_signal(number)
             time.sleep(0.02)
@@ -172,7 +172,7 @@ class Started:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes below one."""
+    """All descendants of a process."""
     below = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
@@ -181,7 +181,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def assert_gone(pids: list[int]) -> None:
-    """No such process is left, but for the moment that its end takes."""
+    """Check that the processes have ended, after a short wait."""
     deadline = time.monotonic() + 10
     while any(is_running(pid) for pid in pids):
         assert time.monotonic() < deadline, "a process outlived the sweep"
@@ -232,7 +232,7 @@ def test_a_worker_killed_from_outside_is_replaced(tmp_path: Path) -> None:
     assert sweep.end(signal.SIGTERM)[0] == 75
 
 
-def test_a_sweep_goes_on_without_the_worker_that_was_killed_and_the_same_command_runs_its_job_again(
+def test_a_sweep_continues_after_a_killed_worker_and_the_same_command_reruns_its_job(
     run_cli: Callable[..., Any], tmp_path: Path
 ) -> None:
     job = ["job._target_=slot_work.die_once", "allow_modules=[slot_work]", "hydra.launcher.workers=2"]
@@ -245,7 +245,7 @@ def test_a_sweep_goes_on_without_the_worker_that_was_killed_and_the_same_command
     assert run_cli(*command, env=environment).status == 0
 
 
-def test_a_container_may_use_less_than_it_sees(tmp_path: Path) -> None:
+def test_the_quota_of_a_container_limits_the_cores(tmp_path: Path) -> None:
     assert cgroup_quota(tmp_path) is None
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert cgroup_quota(tmp_path) is None
@@ -258,7 +258,7 @@ def test_a_container_may_use_less_than_it_sees(tmp_path: Path) -> None:
     assert cgroup_quota(old) == 2.0
 
 
-def test_workers_share_the_cores_and_never_have_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_share_the_cores_and_never_exceed_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for num in (1, 2, 5):
         slots = deal(num, [])
@@ -269,7 +269,7 @@ def test_workers_share_the_cores_and_never_have_more(monkeypatch: pytest.MonkeyP
     assert [slot.gpu for slot in deal(4, ["0", "2"])] == ["0", "2", "0", "2"]
 
 
-def test_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_workers(1, 8, "cpu") == []
     assert len(choose_workers(3, 8, "cpu")) == 3
     assert len(choose_workers(3, 2, "cpu")) == 2, "no worker without a unit"

@@ -1,4 +1,4 @@
-"""The stream of batches: entering it anywhere gives what reading it from the start gives."""
+"""The stream of batches: entered at any step, it gives the same batches as read from the start."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_an_epoch_is_a_permutation_and_epochs_differ() -> None:
     assert not torch.equal(epochs[0], other)
 
 
-def test_the_last_batch_is_smaller_where_it_is_kept() -> None:
+def test_the_last_batch_may_be_smaller() -> None:
     source = Source(memory(), Shuffle(), 8, seed=0, drop_last=False)
     assert [len(b["y"]) for b in islice(source.stream(0), 8)] == [8] * 6 + [2, 8]
 
@@ -105,7 +105,7 @@ def test_a_streamed_folder_can_be_entered_anywhere(tmp_path: Path) -> None:
     assert torch.equal(whole[0]["y"], data.train.labels[source.order(0)[:4]])
 
 
-def test_the_random_state_of_the_run_is_left_alone(tmp_path: Path) -> None:
+def test_the_random_state_of_the_run_is_not_changed(tmp_path: Path) -> None:
     source = Source(memory(), Weighted([1, 1, 1]), 8, 0, unlabeled=memory(17), unlabeled_ratio=1)
     before = torch.random.get_rng_state()
     list(islice(source.stream(3), 20))

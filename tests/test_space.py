@@ -1,4 +1,4 @@
-"""The search space: Hydra's syntax, ranges of the options' own files, settings that only some options have."""
+"""The search space: Hydra's syntax, ranges from the options' files, settings that only some options have."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MakeSpace = Callable[..., Space]
 
 
 def place_of(*overrides: str) -> SimpleNamespace:
-    """What a sweeper is given of a command."""
+    """The sweep's configuration and the config loader, which a sweeper receives from Hydra."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.utils import create_config_search_path
     from hydra.core.plugins import Plugins
@@ -64,7 +64,7 @@ def draw(space: Space, num: int, seed: int = 0) -> list[dict[str, str]]:
     for _ in range(num):
         trial = study.ask()
         job = space.suggest(trial)
-        assert space.job_of(trial.params) == job  # what a study keeps is enough to make the job again
+        assert space.job_of(trial.params) == job  # the parameters in the study are enough to make the job again
         jobs.append(dict(text.split("=", 1) for text in job))
         study.tell(trial, 0.0)
     return jobs
@@ -89,7 +89,7 @@ SYNTAX = [
 
 
 @pytest.mark.parametrize(("typed", "texts", "values"), SYNTAX, ids=[line[0] for line in SYNTAX])
-def test_a_grid_of_values_is_what_was_typed(space: MakeSpace, typed: str, texts: list[str], values: list[Any]) -> None:
+def test_a_grid_has_exactly_the_values_typed(space: MakeSpace, typed: str, texts: list[str], values: list[Any]) -> None:
     key = typed.split("=")[0]
     read = space(typed, "epochs=2")
     points = read.points()
@@ -129,7 +129,7 @@ def test_intervals(space: MakeSpace, typed: str, expected: Span) -> None:
         read.points()
 
 
-def test_settings_of_a_technique_belong_to_the_stacks_that_hold_it(space: MakeSpace) -> None:
+def test_settings_of_a_technique_belong_to_the_choices_that_include_it(space: MakeSpace) -> None:
     read = space(
         "technique=[mixup,ema],[cutmix],[]",
         "technique.mixup.alpha=interval(0.1,1)",
@@ -223,7 +223,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("typed", "tune", "words"), REFUSED, ids=[" ".join([*line[0], *line[1]]) for line in REFUSED])
-def test_what_cannot_be_right_is_refused_before_any_trial(
+def test_wrong_search_spaces_are_refused_before_any_trial(
     space: MakeSpace, typed: list[str], tune: list[str], words: str
 ) -> None:
     from hydra.errors import HydraException
@@ -232,7 +232,7 @@ def test_what_cannot_be_right_is_refused_before_any_trial(
         space(*typed, tune=tune)
 
 
-def test_two_commands_are_the_same_study_where_they_say_the_same(space: MakeSpace) -> None:
+def test_commands_with_the_same_meaning_are_the_same_study(space: MakeSpace) -> None:
     first = space("optim.lr=tag(log,interval(1e-4,1e-1))", "epochs=2", "seed=0,1")
     same = space("optim.lr=tag(log,interval(0.0001,0.1))", "epochs=2", "seed=choice(0,1)")
     other = space("optim.lr=tag(log,interval(1e-4,1e-1))", "epochs=3", "seed=0,1")
@@ -240,13 +240,13 @@ def test_two_commands_are_the_same_study_where_they_say_the_same(space: MakeSpac
     assert first.describe() != other.describe()
 
 
-def test_a_linear_scale_over_decades_is_remarked_upon(space: MakeSpace) -> None:
+def test_a_linear_scale_over_decades_gives_a_note(space: MakeSpace) -> None:
     assert "tag(log,interval(0.0001,0.1))" in space("optim.lr=interval(1e-4,1e-1)").notes()[0]
     assert space("optim.lr=tag(log,interval(1e-4,1e-1))").notes() == []
 
 
 def settings_with_ranges() -> list[tuple[str, str, str, str, str]]:
-    """File, option, key, default and comment of every setting that says how it is searched."""
+    """Group, option, key, default and comment of every setting with a search range."""
     cards = [card for group in read_cards([conf_dir()]).values() for card in group]
     found = [(card.group, card.name, *row) for card in cards for row in card.values if "search:" in row[2]]
     top = read_values((conf_dir() / "config.yaml").read_text(), "")
@@ -264,7 +264,7 @@ def test_every_comment_with_a_range_is_found() -> None:
 @pytest.mark.parametrize(
     ("group", "option", "key", "default", "comment"), RANGES, ids=[f"{r[1]}-{r[2]}" for r in RANGES]
 )
-def test_the_range_of_a_setting_is_allowed_and_holds_its_default(
+def test_search_ranges_are_allowed_and_include_the_default(
     group: str, option: str, key: str, default: str, comment: str
 ) -> None:
     domain = parse_comment(comment)
@@ -281,14 +281,14 @@ def test_the_range_of_a_setting_is_allowed_and_holds_its_default(
     value = given.values[0] if isinstance(given, Choices) else None
     if isinstance(domain, Choices):
         assert value in domain.values
-    elif value is None or value == 0:  # the option decides, or it is off: searching begins where it acts
+    elif value is None or value == 0:  # null or 0 switches it off: the search range covers only values with an effect
         assert value is None or domain.low <= 0 or re.search(r">= 0|\[0", comment)
     else:
         assert domain.low <= value <= domain.high
 
 
 def hint_of(group: str, option: str, key: str) -> Any:
-    """The type of a setting as its class declares it; ``None`` for models, which check their own when they are made."""
+    """The type of a setting in its class; ``None`` for models, which check their settings when they are created."""
     if group == "config":
         return HINTS[key]
     if group == "model":
@@ -300,7 +300,7 @@ def hint_of(group: str, option: str, key: str) -> Any:
 
 
 def build_model(option: str, key: str, value: Any) -> None:
-    """Make a model with one setting changed."""
+    """Create a model with one setting changed."""
     card = read_card(conf_dir() / "model" / f"{option}.yaml", [conf_dir()])
     node = {k.removeprefix("model."): yaml_value(text) for k, text, _ in card.values}
     target = re.search(r"_target_: (\S+)", (conf_dir() / "model" / f"{option}.yaml").read_text())
@@ -319,7 +319,7 @@ TAKEN: dict[str, tuple[Info, Objective]] = {
     "two_towers": (Info(Pair(PICTURE, PICTURE), "classes", 10), Classify()),
     "fcn": (Info(PICTURE, "mask", 10), Segment()),
 }
-"""What models are made for that take no images, or answer with no class."""
+"""Inputs and objectives of models that do not take images or do not predict classes."""
 
 
 def yaml_value(text: str) -> Any:

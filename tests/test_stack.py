@@ -1,4 +1,4 @@
-"""Stacks: every member is the run alone, whatever leaves and whatever is shared."""
+"""Stacks: every member equals the run alone, even if other members leave or share values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rates(num: int, seeds: bool) -> list[list[str]]:
 
 
 def assert_rows_are_alone(cfgs: list[dict], keep: list[int], steps: int = 50, tolerance: float = 1e-5) -> None:
-    """Half of the steps together, then only those of ``keep``; each is compared with a run by itself."""
+    """Train all members for half of the steps, then only those in ``keep``, and compare each with the run alone."""
     stacked = StackedRun(build_all(cfgs))
     half = steps // 2
     before = stacked.advance(half)["loss"]
@@ -52,16 +52,16 @@ def assert_rows_are_alone(cfgs: list[dict], keep: list[int], steps: int = 50, to
 
 @pytest.mark.parametrize("seeds", [True, False])
 @pytest.mark.parametrize("shared", [MLP, CONVNET], ids=["mlp", "convnet"])
-def test_members_are_the_runs_alone_before_and_after_others_leave(shared: list[str], seeds: bool) -> None:
+def test_members_equal_the_runs_alone_before_and_after_others_leave(shared: list[str], seeds: bool) -> None:
     assert_rows_are_alone(configurations(shared, *rates(4, seeds)), keep=[0, 3])
 
 
 @pytest.mark.parametrize("seeds", [True, False])
-def test_random_draws_are_those_alone(seeds: bool) -> None:
+def test_random_draws_equal_those_of_the_run_alone(seeds: bool) -> None:
     assert_rows_are_alone(configurations([*CONVNET, "technique=[mixup,dropout]"], *rates(3, seeds)), keep=[1, 2])
 
 
-def test_batch_norm_statistics_are_those_alone() -> None:
+def test_batch_norm_statistics_equal_those_of_the_run_alone() -> None:
     shared = [*SMALL, "model=resnet9", "model.width=2", "batch_size=8"]
     assert_rows_are_alone(configurations(shared, *rates(3, True)), keep=[2])
 
@@ -74,17 +74,17 @@ def test_every_kind_of_float_may_differ() -> None:
     assert_rows_are_alone(configurations([*MLP, "technique=dropout", "scheduler=cosine"], *own), keep=[0, 1])
 
 
-def test_some_have_a_schedule_and_others_none() -> None:
+def test_only_some_trials_may_have_a_schedule() -> None:
     own = [["scheduler.warmup_frac=0"], ["scheduler.warmup_frac=0.5"]]
     assert_rows_are_alone(configurations(MLP, *own), keep=[0, 1], steps=20)
 
 
-def test_floats_that_only_the_rest_share_are_those_of_the_rest() -> None:
+def test_floats_shared_by_the_remaining_members_are_correct() -> None:
     own = [["optim.weight_decay=0.5"], ["optim.weight_decay=0.01", "seed=1"], ["optim.weight_decay=0.01", "seed=2"]]
     assert_rows_are_alone(configurations(MLP, *own), keep=[1, 2], steps=20)
 
 
-def test_a_float_that_is_built_into_a_stack_is_not_taken_from_the_stack_before() -> None:
+def test_constants_of_a_stack_are_not_reused_from_another_stack() -> None:
     for weight_decay in (0.0, 0.3):
         cfgs = configurations([*MLP, f"optim.weight_decay={weight_decay}"], *rates(2, True))
         assert_rows_are_alone(cfgs, keep=[0, 1], steps=6)
@@ -112,7 +112,7 @@ def test_raw_images_are_augmented_before_they_are_normalised() -> None:
     assert_rows_are_alone(configurations([*CONVNET, "augment=standard"], *rates(2, True)), keep=[0, 1], steps=12)
 
 
-def test_members_that_left_are_carried_along_until_a_quarter_is_idle() -> None:
+def test_rows_of_members_that_left_are_removed_once_a_quarter_is_idle() -> None:
     stacked = StackedRun(build_all(configurations(MLP, *rates(8, True))))
     stacked.advance(1)
     stacked.keep([0, 1, 2, 3, 5, 6, 7])
@@ -133,7 +133,7 @@ def test_a_row_is_a_copy() -> None:
     assert torch.equal(next(iter(row["params"].values())), weight)
 
 
-def test_what_diverged_does_not_touch_the_others() -> None:
+def test_a_diverged_member_does_not_affect_the_others() -> None:
     own = [["optim.lr=0.01"], ["optim.lr=1e30", "seed=1"]]
     assert_rows_are_alone(configurations(MLP, *own), keep=[0], steps=20)
 
@@ -144,7 +144,7 @@ def test_runs_of_the_same_data_load_them_once() -> None:
     assert first.data is not other.data
 
 
-def test_a_stack_of_one_kind_is_traced_once() -> None:
+def test_two_stacks_of_the_same_structure_are_traced_once() -> None:
     runs: list[list[Run]] = [build_all(configurations(MLP, *rates(2, True))) for _ in range(2)]
     first, second = StackedRun(runs[0]), StackedRun(runs[1])
     first.advance(1)
@@ -154,7 +154,7 @@ def test_a_stack_of_one_kind_is_traced_once() -> None:
 
 @pytest.mark.inductor
 @pytest.mark.slow
-def test_compiled_stack_is_the_runs_alone() -> None:
+def test_a_compiled_stack_equals_the_runs_alone() -> None:
     cfgs = configurations([*MLP, "engine=compile"], *rates(2, True))
     stacked = StackedRun(build_all(cfgs))
     losses = stacked.advance(5)["loss"]
@@ -164,7 +164,7 @@ def test_compiled_stack_is_the_runs_alone() -> None:
 
 
 def test_tracing_a_stack_imports_no_compiler() -> None:
-    """It would take longer than the training of small trials."""
+    """The import of the compiler would take longer than the training of small trials."""
     code = (
         "import sys, mltricks; from mltricks.config.compose import plain\n"
         "from mltricks.stack.run import train_stacked\n"
@@ -175,7 +175,7 @@ def test_tracing_a_stack_imports_no_compiler() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_recorded_graph_does_what_the_function_does() -> None:
+def test_a_recorded_graph_gives_the_results_of_the_function() -> None:
     def fn(x: Tensor, w: Tensor) -> list[Tensor]:
         with torch.enable_grad():
             leaf = w.detach().requires_grad_()
@@ -190,12 +190,12 @@ def test_recorded_graph_does_what_the_function_does() -> None:
 
 
 @pytest.mark.parametrize("fn", [lambda x: [x * x.sum().item()], lambda x: [x[x > 0]]])
-def test_what_depends_on_content_is_not_recorded(fn: object) -> None:
+def test_functions_that_read_a_tensors_content_are_refused(fn: object) -> None:
     with pytest.raises(ValueError, match="reads the content of a tensor in tests/test_stack"):
         record(fn, [torch.randn(5)])  # type: ignore[arg-type]
 
 
-def test_memory_is_used_again_where_nobody_reads_it() -> None:
+def test_memory_is_reused_after_its_last_read() -> None:
     def fn(p: Tensor, m: Tensor, g: Tensor) -> list[Tensor]:
         m = m * 0.9 + g
         q = p - 0.1 * m
@@ -220,7 +220,7 @@ def test_memory_is_used_again_where_nobody_reads_it() -> None:
     assert run(*make())[3].data_ptr() != given[2].data_ptr()
 
 
-def test_tidy_takes_out_what_changes_nothing() -> None:
+def test_tidy_removes_operations_without_effect() -> None:
     def fn(x: Tensor) -> list[Tensor]:
         return [aten.mul.Scalar(x.transpose(0, 1).transpose(0, 1).expand(3, 2), 1) + x.exp() + x.exp()]
 
@@ -232,7 +232,7 @@ def test_tidy_takes_out_what_changes_nothing() -> None:
     torch.testing.assert_close(replay(graph)(x)[0], fn(x)[0])
 
 
-def test_a_product_adds_the_bias_and_the_momentum_itself() -> None:
+def test_additions_to_a_product_become_baddbmm() -> None:
     def fn(m: Tensor, x: Tensor, y: Tensor, b: Tensor) -> list[Tensor]:
         return [torch.bmm(x, y).add(m, alpha=0.9), b + torch.bmm(y, x)]
 

@@ -1,4 +1,4 @@
-"""Intervals against scipy's, closed forms, and how often they hold what they promise."""
+"""Intervals compared with scipy's and closed forms, and their coverage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_examples_of_the_docstrings() -> None:
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
 @pytest.mark.parametrize("n", [2, 3, 30])
-def test_an_interval_is_that_of_scipy(n: int, level: float) -> None:
+def test_an_interval_equals_that_of_scipy(n: int, level: float) -> None:
     stats = pytest.importorskip("scipy.stats")
     values = np.random.default_rng(n).normal(3, 2, n).tolist()
     found = mean_interval(values, level)
@@ -28,13 +28,13 @@ def test_an_interval_is_that_of_scipy(n: int, level: float) -> None:
 
 
 def test_two_values_have_the_interval_of_cauchy() -> None:
-    """With one degree of freedom t is Cauchy: its quantile is a tangent."""
+    """With one degree of freedom Student's t is the Cauchy distribution, whose quantile is a tangent."""
     found = mean_interval([0.0, 2.0])
     assert found.half == pytest.approx(math.tan(math.pi * 0.475), rel=1e-9)
     assert quantile(2, 0.95) == pytest.approx(0.95 * math.sqrt(1 / (2 * 0.975 * 0.025)), rel=1e-9)
 
 
-def test_pairs_forget_what_they_share() -> None:
+def test_paired_differences_cancel_the_effect_of_the_seed() -> None:
     seeds = [10.0, -20.0, 400.0, 7.0]
     found = paired_interval([s + 1 + e for s, e in zip(seeds, (0.1, -0.1, 0.1, -0.1), strict=True)], seeds)
     assert found.mean == pytest.approx(1.0)
@@ -44,21 +44,21 @@ def test_pairs_forget_what_they_share() -> None:
         paired_interval([1.0], [1.0, 2.0])
 
 
-def test_one_value_says_nothing_of_the_spread() -> None:
+def test_one_value_has_an_infinite_interval() -> None:
     found = mean_interval([0.3])
     assert (found.mean, found.low, found.high) == (0.3, -math.inf, math.inf)
     assert not found.excludes_zero
 
 
-def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
+def test_an_interval_covers_the_true_mean_at_its_level() -> None:
     samples = np.random.default_rng(0).normal(5, 3, (2000, 4))
     held = np.mean([(i := mean_interval(row.tolist())).low <= 5 <= i.high for row in samples])
     assert abs(held - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 2000)
 
 
 @pytest.mark.parametrize(("mean", "spread"), [(1.0, 0.1), (1.0, 1.0), (0.1, 1.0), (0.01, 1.0)])
-def test_so_many_seeds_settle_it_and_one_less_does_not(mean: float, spread: float) -> None:
-    differences = [mean - spread / math.sqrt(2), mean + spread / math.sqrt(2)]  # whose deviation is `spread`
+def test_seeds_to_settle_is_the_smallest_number_that_excludes_zero(mean: float, spread: float) -> None:
+    differences = [mean - spread / math.sqrt(2), mean + spread / math.sqrt(2)]  # with standard deviation `spread`
     n = seeds_to_settle(differences)
     assert n is not None
     reach = [quantile(k - 1, 0.95) * spread / math.sqrt(k) for k in range(2, n + 1)]
@@ -72,7 +72,7 @@ def test_for_many_seeds_the_normal_rule_of_thumb_holds() -> None:
     )
 
 
-def test_what_cannot_be_settled_is_said() -> None:
+def test_seeds_to_settle_is_none_if_no_number_suffices() -> None:
     assert seeds_to_settle([1.0, -1.0]) is None
     assert seeds_to_settle([1e-6 - 1, 1e-6 + 1]) is None
     assert seeds_to_settle([0.5, 0.5]) is None
@@ -82,14 +82,14 @@ def test_what_cannot_be_settled_is_said() -> None:
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
-def test_what_is_no_number_is_refused(values: list[float]) -> None:
+def test_nan_and_infinity_are_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="values must be finite"):
         mean_interval(values)
     with pytest.raises(ValueError, match="0 < level < 1"):
         mean_interval([1.0, 2.0], level=95)
 
 
-def test_equal_differences_are_no_certainty() -> None:
+def test_equal_differences_do_not_exclude_zero() -> None:
     found = paired_interval([0.875, 0.75, 0.5], [0.75, 0.625, 0.375])
     assert (found.low, found.high) == (0.125, 0.125)
     assert not found.excludes_zero

@@ -20,7 +20,7 @@ from mltricks.technique import Technique, bind, floats_of
 
 @dataclass(frozen=True)
 class Trail(Technique):
-    """Writes its name into a list whenever a verb of it runs."""
+    """Appends its name to a list whenever one of its verbs runs."""
 
     name: str
     trail: list
@@ -67,7 +67,7 @@ def test_without_donation_the_given_state_is_untouched() -> None:
     assert_same(before, run.state)
 
 
-def test_a_step_is_the_gradient_step_written_by_hand() -> None:
+def test_a_step_equals_the_gradient_step_written_by_hand() -> None:
     run = make("optim=sgd", "optim.lr=0.1", "optim.momentum=0.0")
     module, batch = run.model.module, next(run.source.stream(0))
     x = (batch["x"].float() - run.data.info.input.mean) / run.data.info.input.std
@@ -81,7 +81,7 @@ def test_a_step_is_the_gradient_step_written_by_hand() -> None:
 
 @dataclass(frozen=True)
 class Overflow(Technique):
-    """Says of every gradient that it is not finite."""
+    """Marks every gradient as not finite."""
 
     def grads(self, inner):
         def grads(params, batch, ctx):
@@ -91,7 +91,7 @@ class Overflow(Technique):
         return grads
 
 
-def test_an_update_that_is_not_finite_leaves_weights_and_optimiser_alone() -> None:
+def test_an_update_that_is_not_finite_changes_no_weights_or_optimiser_tensors() -> None:
     run = make("optim=adamw")
     run.techniques, run.state["own"] = {"overflow": Overflow()}, {"overflow": {}}
     run.step = compose_step(run)
@@ -116,7 +116,7 @@ class Tied(nn.Module):
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_functional_model_does_what_functional_call_does(train: bool) -> None:
+def test_functional_model_equals_functional_call(train: bool) -> None:
     module, x = Tied(), torch.randn(6, 4)
     params = {n: torch.randn_like(p) for n, p in module.named_parameters()}
     buffers = {n: b.clone() for n, b in module.named_buffers()}
@@ -153,7 +153,7 @@ class Limited(Technique):
     names: str | float
 
 
-def test_an_optional_float_is_a_leaf_where_it_is_a_number() -> None:
+def test_an_optional_float_is_a_leaf_if_it_is_a_number() -> None:
     assert list(float_fields(Limited)) == ["limit"], "one answer for schedules, stacks and steps"
     assert (floats_of(Limited(0.5, "a")), floats_of(Limited(None, "a"))) == ({"limit": 0.5}, {})
 
@@ -167,7 +167,7 @@ def test_only_floats_are_leaves_and_binding_skips_the_check() -> None:
         Knobs(rate=-1.0, count=3)
 
 
-def test_seeds_are_spread() -> None:
+def test_seeds_do_not_collide() -> None:
     seeds = {fold(seed, purpose, step) for seed in range(8) for purpose in range(4) for step in range(64)}
     assert len(seeds) == 8 * 4 * 64
     assert all(0 <= seed < 2**63 for seed in seeds)

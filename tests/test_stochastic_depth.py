@@ -1,4 +1,4 @@
-"""Stochastic depth: its arithmetic against torchvision's, where it stands in known models, and its rates."""
+"""Stochastic depth: its arithmetic compared with torchvision's, the branches found in models, and its rates."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rates(model: nn.Module) -> list[float]:
 
 
 @pytest.mark.parametrize("mode", ["row", "batch"])
-def test_arithmetic_is_torchvisions_on_the_same_draws(mode: str) -> None:
+def test_arithmetic_equals_torchvisions_on_the_same_draws(mode: str) -> None:
     x = torch.randn(64, 3, 4, 4)
     for seed in range(4):
         torch.manual_seed(seed)
@@ -65,7 +65,7 @@ def test_rows_are_decided_one_by_one_or_together() -> None:
 
 
 def test_output_without_branches_is_that_of_the_shortcuts() -> None:
-    """At a rate next to 1 all that is left of a residual is its input."""
+    """At a rate close to 1, a residual block returns its input."""
     x = images(6)["x"]
     model = surgery(resnet9(), p=0.99999)
     model.get_buffer(f"layer1.1.branch.{RATE}").fill_(0.99999)
@@ -94,7 +94,7 @@ def test_prediction_and_names_of_parameters_stay() -> None:
 
 
 def test_copy_of_a_model_keeps_its_own_rates() -> None:
-    """The rate is looked up in the module that runs, not in the one that was changed."""
+    """The rate is read from the module that runs, not from the original."""
     model = surgery(resnet9(), p=0.5)
     twin = copy.deepcopy(model)
     for name, buffer in model.named_buffers():
@@ -134,7 +134,7 @@ def test_schedule_reaches_the_rates() -> None:
     ],
 )
 def test_branches_of_torchvisions_models_are_found(name: str, count: int) -> None:
-    with torch.device("cpu" if "regnet" in name else "meta"):  # RegNet's constructor computes
+    with torch.device("cpu" if "regnet" in name else "meta"):  # RegNet's constructor computes its own rates
         model = create_torchvision((3, 224, 224), 10, name, {}, pretrained=False, stem="imagenet")
     assert len(residual_branches(model)) == count
 
@@ -152,7 +152,7 @@ def test_branches_of_timms_models_are_found_and_their_own_rates_switched_off(
 
 
 def test_own_stochastic_depth_of_a_model_is_replaced() -> None:
-    """At rate 0 a model that would drop by itself gives the same twice."""
+    """At rate 0, a model with its own stochastic depth gives the same output twice."""
     model = create_torchvision((3, 32, 32), 4, "convnext_tiny", {}, pretrained=False, stem="imagenet")
     x = torch.randn(4, 3, 32, 32)
     ctx = context(surgery(model, p=0.0, x=x))

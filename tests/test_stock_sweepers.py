@@ -1,4 +1,4 @@
-"""Hydra's own sweepers go on working: ``basic`` and ``optuna``, with its own launcher and with ours."""
+"""Hydra's own sweepers still work: ``basic`` and ``optuna``, with Hydra's launcher and with ``local``."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def test_the_basic_sweeper(run_cli: Callable[..., Outcome], tmp_path: Path, laun
     assert chosen == [[f"technique={t}", f"seed={s}"] for t in ("[mixup,ema]", "[cutmix]") for s in (0, 1)]
 
 
-def test_what_the_optuna_sweeper_cannot_do_is_as_the_documents_say(
-    run_cli: Callable[..., Outcome], tmp_path: Path
-) -> None:
+def test_the_documented_limits_of_the_optuna_sweeper(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     command = ("-m", "hydra/sweeper=optuna", *SHORT, "hydra.sweeper.n_trials=1", "hydra.sweeper.storage=sqlite:///s.db")
     command = (*command, "hydra.sweeper.study_name=a", "hydra.sweeper.direction=maximize")
     assert run_cli(*command, "technique=glob(*mix*)").status == 1
@@ -72,7 +70,7 @@ def test_a_trial_that_diverges_ends_a_sweep_of_the_optuna_sweeper(
     assert [run["status"] for run in summaries(tmp_path)] == ["diverged"]
 
 
-def test_a_pattern_means_options_and_not_what_they_share(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_glob_matches_options_and_not_their_shared_parts(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     done = run_cli("-m", *SHORT, "optim=glob(*,exclude=[torch,muon,lion])")
     assert done.status == 0, done.err
     chosen = [next(o for o in run["overrides"] if o.startswith("optim=")) for run in summaries(tmp_path)]

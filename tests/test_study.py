@@ -1,4 +1,4 @@
-"""The sweeper ``study``: its budget, what its trials are told, what it refuses, what it writes."""
+"""The sweeper ``study``: its budget, the results reported for its trials, its refusals and its files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ACCURACY = Goals(("val/accuracy",), ("maximize",), "val/accuracy")
 
 
 def trials_of(folder: Path, name: str) -> list[Any]:
-    """The trials of a study, from a storage that nobody has open."""
+    """The trials of a study, read from its storage after the command has ended."""
     storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
     try:
         return optuna.load_study(study_name=name, storage=storage).get_trials()
@@ -46,12 +46,12 @@ def trials_of(folder: Path, name: str) -> list[Any]:
 
 
 def settings(**changes: Any) -> dict[str, Any]:
-    """The sweeper's settings as its file has them, with changes."""
+    """The sweeper's settings from its YAML file, with changes."""
     content = yaml.safe_load((conf_dir() / "hydra" / "sweeper" / "study.yaml").read_text())
     return {**{key: value for key, value in content.items() if key != "_target_"}, **changes}
 
 
-def test_the_budget_is_the_studys_and_a_changed_configuration_is_refused(run_cli: Run, tmp_path: Path) -> None:
+def test_the_budget_belongs_to_the_study_and_a_changed_configuration_is_refused(run_cli: Run, tmp_path: Path) -> None:
     command = (*STUDY, "study.sampler=random", "study_name=b", LOG, "epochs=1")
     done = run_cli(*command, "n_trials=3")
     assert done.status == 0, done.err
@@ -64,7 +64,9 @@ def test_the_budget_is_the_studys_and_a_changed_configuration_is_refused(run_cli
     assert {n: (folder / str(n) / "summary.json").stat().st_mtime_ns for n in range(3)} == first
     trials = trials_of(folder, "b")
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 5
-    assert len({trial.params["optim.lr"] for trial in trials}) == 5  # the sampler's seed has moved on
+    assert (
+        len({trial.params["optim.lr"] for trial in trials}) == 5
+    )  # the second command used another seed of the searcher
     for trial in trials:
         summary = read_summary(folder / str(trial.number) / "summary.json")
         assert trial.value == summary.objective["value"]
@@ -109,7 +111,7 @@ def test_a_stack_is_halved_exactly(run_cli: Run, tmp_path: Path) -> None:
     assert all(bool(s.test) == (s.status == "completed") for s in summaries)
 
 
-def test_a_grid_tells_what_diverges_as_pruned_and_what_fails_as_failed(run_cli: Run, tmp_path: Path) -> None:
+def test_diverged_trials_are_reported_as_pruned_and_failed_ones_as_failed(run_cli: Run, tmp_path: Path) -> None:
     command = (*STUDY, "study.sampler=grid", "study_name=g", "optim=sgd", "epochs=1")
     done = run_cli(*command, "optim.lr=0.01,1e30", "seed=0,1")
     assert done.status == 0, done.err
@@ -140,7 +142,7 @@ def test_several_objectives_and_a_limit_of_time(run_cli: Run, tmp_path: Path) ->
     assert done.status == 0, done.err
     folder = tmp_path / "multirun" / "o"
     trials = trials_of(folder, "o")
-    assert len(trials) == 3  # one batch, which is not cut short
+    assert len(trials) == 3  # one batch, which runs to its end
     for trial in trials:
         summary = read_summary(folder / str(trial.number) / "summary.json")
         assert trial.values == [summary.val["accuracy"], summary.seconds]
@@ -166,11 +168,11 @@ def test_several_objectives_and_a_limit_of_time(run_cli: Run, tmp_path: Path) ->
         (Summary("interrupted"), "INTERRUPTED"),
     ],
 )
-def test_what_a_trial_is_told(summary: Summary, state: str) -> None:
+def test_the_result_reported_for_a_trial(summary: Summary, state: str) -> None:
     assert verdict_of(summary, ACCURACY).state == state
 
 
-def test_objectives_have_the_direction_that_is_meant() -> None:
+def test_objectives_have_their_usual_direction() -> None:
     cfgs = [config()]
     assert read_goals(settings(), cfgs) == ACCURACY
     three = read_goals(settings(objectives=["val/f1", "train/loss", "seconds"]), cfgs)
@@ -219,12 +221,12 @@ def config(*overrides: str) -> dict[str, Any]:
         ({"n_trials": 5, "pruner": "halve"}, "there is no such rule"),
     ],
 )
-def test_settings_that_cannot_be_right_are_refused(change: Mapping[str, Any], message: str) -> None:
+def test_wrong_settings_are_refused(change: Mapping[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_settings(settings(**change))
 
 
-def test_what_does_not_go_together_is_refused_before_there_is_a_folder(run_cli: Run, tmp_path: Path) -> None:
+def test_impossible_combinations_are_refused_before_a_folder_exists(run_cli: Run, tmp_path: Path) -> None:
     refused = run_cli(
         *STUDY, LOG, "n_trials=3", "pruner=asha", "objectives=[val/accuracy,seconds]", "study.sampler=random"
     )
@@ -258,7 +260,7 @@ def test_a_study_needs_an_objective_and_something_to_search() -> None:
         read_space(["optim.lr=0.1,0.10"], place_of(), [])
 
 
-def test_trials_are_counted_after_lost_ones_are_settled(
+def test_trials_are_counted_after_those_of_dead_processes_are_recorded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     done: list[int] = []
@@ -273,7 +275,7 @@ def test_trials_are_counted_after_lost_ones_are_settled(
     assert "3 of 8 trials are done" in capsys.readouterr().out
 
 
-def test_a_study_in_which_nothing_is_completed_is_no_success(tmp_path: Path) -> None:
+def test_a_study_without_a_completed_trial_fails(tmp_path: Path) -> None:
     trials = object.__new__(TrialRunner)
     trials.folder, trials.outcomes = tmp_path, {}
     trials.check_outcomes()
@@ -291,7 +293,7 @@ def test_a_line_shows_every_searched_key(capsys: pytest.CaptureFixture[str], tmp
     assert capsys.readouterr().out.splitlines() == ["#0  optim.lr=0  done", "#0  optim=sgd optim.lr=0  done"]
 
 
-def test_how_many_trials_are_asked_for_at_once() -> None:
+def test_the_number_of_trials_per_batch() -> None:
     class Five:
         def domains(self) -> dict[str, None]:
             return dict.fromkeys("abcde")
@@ -302,6 +304,6 @@ def test_how_many_trials_are_asked_for_at_once() -> None:
     assert batch_size(settings(n_jobs=3), Five()) == 3
 
 
-def test_documented_settings_are_the_sweepers() -> None:
+def test_every_setting_of_the_sweeper_is_documented() -> None:
     text = (Path(__file__).parent.parent / "docs" / "study.md").read_text()
     assert [key for key in settings() if f"`{key}" not in text] == []

@@ -1,4 +1,4 @@
-"""Studies that are killed, interrupted and shared: nothing finished is lost, nothing done twice, the budget exact."""
+"""Studies that are killed, interrupted or shared lose no finished trial, repeat none, and keep an exact budget."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """``start(*arguments)`` starts the command in a process group of its own, which does not outlive the test."""
+    """``start(*arguments)`` starts the command in its own process group, which is killed at the end of the test."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(*arguments: str) -> subprocess.Popen[str]:
@@ -45,7 +45,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def stop_after(process: subprocess.Popen[str], trials: int, number: int) -> None:
-    """Send a signal when so many trials have been done, or at once where the command ends before."""
+    """Send a signal once ``trials`` trials have ended, or when the command ends before."""
     assert process.stdout is not None
     for line in process.stdout:
         trials -= line.startswith("#")
@@ -56,7 +56,7 @@ def stop_after(process: subprocess.Popen[str], trials: int, number: int) -> None
 
 
 def finished(folder: Path) -> dict[str, tuple[int, str]]:
-    """The results that are there: when each was written, and what it says."""
+    """The results of completed trials, with the time at which each was written."""
     found = {path.parent.name: path for path in folder.glob("[0-9]*/summary.json") if path.parent.name.isdigit()}
     return {
         name: (path.stat().st_mtime_ns, path.read_text())
@@ -88,15 +88,15 @@ def test_killed_again_and_again(start: Start, tmp_path: Path) -> None:
     assert [trial.state.name for trial in counted(trials)] == ["COMPLETE"] * 12
     for trial in counted(trials):
         assert trial.value == read_summary(folder / str(trial.number) / "summary.json").objective["value"]
-    for trial in trials:  # what was interrupted was redone with the same parameters
+    for trial in trials:  # interrupted trials were run again with the same parameters
         if "retry_of" in trial.user_attrs:
             assert trial.params == trials[trial.user_attrs["retry_of"]].params
     redone = {trial.user_attrs.get("retry_of") for trial in trials}
     lost = {trial.number for trial in trials if "abandoned" in trial.user_attrs and trial.params}
-    assert lost <= redone  # one that was killed before it had parameters has nothing to be redone
+    assert lost <= redone  # a trial that was killed before it had parameters is not run again
 
 
-def test_ctrl_c_gives_back_what_has_no_result(start: Start, tmp_path: Path) -> None:
+def test_ctrl_c_queues_trials_without_a_result_again(start: Start, tmp_path: Path) -> None:
     folder, arguments = tmp_path / "multirun" / "c", ("study_name=c", "n_trials=4", "epochs=200")
     process = start(*arguments, "early_stopping.patience=300", "eval_every_epochs=10", "study.seed=3")
     assert process.stdout is not None

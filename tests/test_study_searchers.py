@@ -1,4 +1,4 @@
-"""The searchers of a study: by name, with what the user set, on spaces they can serve."""
+"""The searchers of a study: selected by name, with the user's options, on search spaces that they support."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def settings(sampler: str, seed: int | None = 0, **others: Any) -> dict[str, Any
 
 
 def bowl(job: list[str]) -> float:
-    """Lowest where the learning rate is 0.01 and the decay 0.1."""
+    """A function with its minimum at learning rate 0.01 and decay 0.1."""
     value = dict(text.split("=", 1) for text in job)
     return (math.log10(float(value["optim.lr"])) + 2) ** 2 + 10 * (float(value["optim.weight_decay"]) - 0.1) ** 2
 
 
 def run(study: optuna.Study, space: Space, given: dict[str, Any], num: int) -> list[list[str]]:
-    """Trials one after another, as a command would run them."""
+    """Run trials one after another, as a command would."""
     study.sampler = create_searcher(given, space, len(study.trials))
     jobs = []
     for _ in range(num):
@@ -56,7 +56,7 @@ def run(study: optuna.Study, space: Space, given: dict[str, Any], num: int) -> l
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
-def test_every_sampler_draws_within_the_space_and_the_seed_decides(name: str, numbers: Space) -> None:
+def test_every_searcher_draws_within_the_space_and_its_seed_determines_the_draws(name: str, numbers: Space) -> None:
     first, again = (run(optuna.create_study(), numbers, settings(name), 14) for _ in range(2))
     other = run(optuna.create_study(), numbers, settings(name, seed=1), 14)
     assert first == again
@@ -68,7 +68,7 @@ def test_every_sampler_draws_within_the_space_and_the_seed_decides(name: str, nu
 
 
 @pytest.mark.parametrize(("name", "num"), [("tpe", 30), ("gp", 16), ("cmaes", 30)])
-def test_samplers_that_learn_come_nearer_than_chance(name: str, num: int, numbers: Space) -> None:
+def test_searchers_that_learn_come_closer_than_random_search(name: str, num: int, numbers: Space) -> None:
     best = []
     for sampler in (name, "random"):
         studies = [optuna.create_study() for _ in range(3)]
@@ -79,25 +79,25 @@ def test_samplers_that_learn_come_nearer_than_chance(name: str, num: int, number
 
 
 @pytest.mark.parametrize("name", ["random", "tpe", "nsgaii"])
-def test_a_study_that_goes_on_does_not_draw_the_same_again(name: str, numbers: Space) -> None:
+def test_a_continued_study_does_not_draw_the_same_points_again(name: str, numbers: Space) -> None:
     study = optuna.create_study()
     before = run(study, numbers, settings(name), 5)
     after = run(study, numbers, settings(name), 5)
     assert not {str(job) for job in before} & {str(job) for job in after}
 
 
-def test_a_quasi_random_sequence_goes_on_where_it_stopped(numbers: Space, tmp_path: Path) -> None:
+def test_a_quasi_random_sequence_continues_where_it_stopped(numbers: Space, tmp_path: Path) -> None:
     whole = run(optuna.create_study(), numbers, settings("qmc"), 9)
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     parts = []
-    for num in (4, 5):  # as two commands would
+    for num in (4, 5):  # as with two commands
         study = optuna.create_study(study_name="a", storage=storage, load_if_exists=True)
         parts += run(study, numbers, settings("qmc"), num)
     assert parts == whole
 
 
 def ask(study: optuna.Study, space: Space, name: str, num: int) -> list[float]:
-    """Learning rates of a batch, none of whose trials is told before the last is asked for."""
+    """Ask for a batch of trials, before any result is reported, and return their learning rates."""
     study.sampler = create_searcher(settings(name), space, len(study.trials))
     trials = [study.ask() for _ in range(num)]
     for trial in trials:
@@ -105,13 +105,13 @@ def ask(study: optuna.Study, space: Space, name: str, num: int) -> list[float]:
     return [trial.params["optim.lr"] for trial in trials]
 
 
-def test_a_batch_of_a_quasi_random_sequence_is_even_from_its_first_point_on() -> None:
+def test_a_batch_of_a_quasi_random_sequence_is_evenly_spread() -> None:
     space = read_space(["optim.lr=tag(log,interval(1e-4,1e-1))", "optim=adamw,sgd"], place_of(), [])
     study = optuna.create_study()
     rates = ask(study, space, "qmc", 16)
     assert len({math.floor((math.log10(rate) + 4) / 3 * 16) for rate in rates}) >= 14
     assert rates[0] != ask(optuna.create_study(), space, "random", 1)[0]
-    study.enqueue_trial({"optim.lr": 0.001, "optim": "sgd"})  # redone: no point of the sequence is spent
+    study.enqueue_trial({"optim.lr": 0.001, "optim": "sgd"})  # a queued trial uses no point of the sequence
     more = ask(study, space, "qmc", 17)
     assert more[0] == 0.001
     assert [*rates, *more[1:]] == ask(optuna.create_study(), space, "qmc", 32)
@@ -143,17 +143,17 @@ def test_several_objectives(name: str, numbers: Space) -> None:
     assert len(study.best_trials) == 1
 
 
-def test_what_a_model_of_numbers_leaves_to_chance_is_said(mixed: Space, numbers: Space) -> None:
+def test_settings_drawn_at_random_give_a_note(mixed: Space, numbers: Space) -> None:
     assert "technique" in notes("cmaes", mixed)[0]
     assert "technique.mixup.alpha" in notes("gp", mixed)[0]
     assert notes("tpe", mixed) == notes("cmaes", numbers) == []
     study = optuna.create_study(sampler=create_searcher(settings("cmaes"), mixed, 0))
-    stacks = set()
+    drawn = set()
     for _ in range(12):
         trial = study.ask()
-        stacks.add(mixed.suggest(trial)[0])
+        drawn.add(mixed.suggest(trial)[0])
         study.tell(trial, 0.0)
-    assert stacks == {"technique=[]", "technique=[mixup]"}
+    assert drawn == {"technique=[]", "technique=[mixup]"}
 
 
 REFUSED = [
@@ -166,7 +166,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("given", "words_in_message"), REFUSED)
-def test_a_sampler_that_cannot_serve_is_refused(
+def test_a_searcher_that_does_not_support_the_space_is_refused(
     words: Space, given: dict[str, Any], words_in_message: list[str]
 ) -> None:
     with pytest.raises(ValueError) as refusal:

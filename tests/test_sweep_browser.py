@@ -1,4 +1,4 @@
-"""The page of a sweep in a real browser: it loads, sorts, filters, fits a phone, and nothing in it can hurt."""
+"""The page of a sweep in a real browser: it loads, sorts, filters, fits a phone, and no value can inject HTML."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any, folders: dict[str, Path]) -> Iterator[Any]:
-    """``visit("grid", width=320, color_scheme="dark")`` opens a page; whatever it complains of fails the test."""
+    """``visit("grid", width=320, color_scheme="dark")`` opens a page; console messages and requests fail the test."""
     complaints: list[str] = []
     opened = []
 
@@ -63,7 +63,7 @@ def visit(browser: Any, folders: dict[str, Path]) -> Iterator[Any]:
 
 
 def column(page: Any, name: str) -> list[str]:
-    """The texts of a column of the leaderboard, from above."""
+    """The texts of a column of the leaderboard, from top to bottom."""
     heads = [text.strip() for text in page.locator("#leaderboard thead th").all_inner_texts()]
     return page.locator(f"#leaderboard tbody tr td:nth-child({heads.index(name) + 1})").all_inner_texts()
 
@@ -104,7 +104,7 @@ def test_the_leaderboard_is_sorted_by_the_mean_and_then_as_asked(visit: Any) -> 
     assert page.get_attribute("#leaderboard th:has-text('optim.lr')", "aria-sort") == "descending"
 
 
-def test_the_keyboard_sorts_and_walks_along_the_curves(visit: Any) -> None:
+def test_the_keyboard_sorts_and_moves_between_the_curves(visit: Any) -> None:
     page = visit("grid")
     page.focus("#leaderboard th button:has-text('seconds')")
     page.keyboard.press("Enter")
@@ -121,7 +121,7 @@ def test_the_keyboard_sorts_and_walks_along_the_curves(visit: Any) -> None:
     assert page.locator("#curves [tabindex='0'][role=img]").count() == 1, "one stop of the tab key"
 
 
-def test_texts_and_statuses_filter(visit: Any) -> None:
+def test_the_leaderboard_filters_by_text_and_status(visit: Any) -> None:
     page = visit("study")
     total = len(column(page, "#"))
     page.fill("#filter", "optim.lr=0.01")
@@ -150,7 +150,7 @@ def test_curves_switch_and_ranges_narrow(visit: Any) -> None:
     assert page.locator("#parallel .line.faded").count() == 4
 
 
-def test_the_best_at_the_edge_is_said_with_the_next_range(visit: Any) -> None:
+def test_a_best_value_at_the_edge_shows_the_next_range(visit: Any) -> None:
     page = visit("grid")
     assert "upper edge of 0.0001 to 0.01" in page.inner_text("#commands")
     assert page.inner_text("#slices pre") == "optim.lr=0.001,0.01,0.1"
@@ -168,7 +168,7 @@ def test_a_command_is_copied(visit: Any, browser: Any) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == page.locator("#commands pre").first.inner_text()
 
 
-def test_whatever_values_say_they_stay_texts(visit: Any) -> None:
+def test_html_in_values_is_shown_as_text(visit: Any) -> None:
     page = visit("study")
     assert EVIL in page.inner_text("#failures")
     assert EVIL in page.inner_text("#leaderboard")
@@ -177,7 +177,7 @@ def test_whatever_values_say_they_stay_texts(visit: Any) -> None:
     assert page.locator("script").count() == 2
 
 
-def test_ends_of_every_kind_are_counted_and_told(visit: Any) -> None:
+def test_every_kind_of_end_is_counted_and_shown(visit: Any) -> None:
     page = visit("study")
     text = page.inner_text("#failures")
     assert "1 failed" in text
@@ -189,7 +189,7 @@ def test_ends_of_every_kind_are_counted_and_told(visit: Any) -> None:
     assert "1 interrupted attempts left out" in page.inner_text("p.sub")
 
 
-def test_a_sweep_that_goes_on_says_so(visit: Any) -> None:
+def test_a_running_sweep_is_shown_as_running(visit: Any) -> None:
     page = visit("unfinished")
     assert "not finished" in page.inner_text(".cards")
     assert "4 of 6" in page.inner_text(".cards")
@@ -210,7 +210,7 @@ def test_gates_and_arms_are_drawn(visit: Any) -> None:
     assert (low, high) == ("var(--mark)", "var(--fail)")
 
 
-def test_jobs_are_linked_and_the_links_lead_somewhere(visit: Any, folders: dict[str, Path]) -> None:
+def test_the_links_to_jobs_exist(visit: Any, folders: dict[str, Path]) -> None:
     page = visit("grid")
     links = page.eval_on_selector_all("#leaderboard a", "all => all.map(a => a.getAttribute('href'))")
     assert sorted(links) == [f"{i}/" for i in range(6)]

@@ -1,4 +1,4 @@
-"""The table and the page of a sweep say what its folders hold, whoever wrote them and however it ended."""
+"""The table and the page of a sweep show the content of its folders, for any sweeper and any end of the sweep."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def payload(folder: Path) -> dict[str, Any]:
 
 
 def fake(root: Path, jobs: list[tuple[list[str], float | None]], **summary: Any) -> Path:
-    """A sweep that some other program has left: overrides and objectives, and nothing else."""
+    """A sweep folder written by another program, with only overrides and objectives."""
     for i, (overrides, value) in enumerate(jobs):
         (root / str(i) / ".hydra").mkdir(parents=True)
         (root / str(i) / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
@@ -75,7 +75,7 @@ def test_the_examples_of_the_docstrings(name: str) -> None:
     assert doctest.testmod(import_module(f"mltricks.report.{name}")).failed == 0
 
 
-def test_a_row_a_job_with_every_swept_value(made: Path) -> None:
+def test_the_table_has_a_row_per_job_with_every_swept_value(made: Path) -> None:
     found = rows(made)
     assert list(found[0]) == ["job", "status", "objective", "optim.lr", "seed", "seconds", "epochs", "error"]
     assert [(float(r["optim.lr"]), int(r["seed"])) for r in found] == JOBS
@@ -96,7 +96,7 @@ def test_texts_that_need_quotes_survive_the_table(grid: Path) -> None:
     assert len(found) == 6, "an attempt that was set aside is no row"
 
 
-def test_nothing_in_the_data_can_end_the_script(grid: Path) -> None:
+def test_data_cannot_close_the_script_tag(grid: Path) -> None:
     like_a_study(grid)
     write(grid)
     text = (grid / "sweep.html").read_text()
@@ -128,7 +128,7 @@ def test_a_sweep_that_is_not_over(grid: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["summary.json", ".hydra/overrides.yaml", "metrics.jsonl", "config.yaml"])
-def test_files_cut_short_stop_nothing(grid: Path, damage: str) -> None:
+def test_truncated_files_do_not_stop_the_page(grid: Path, damage: str) -> None:
     path = grid / "0" / damage
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] + b"\xff")
     write(grid)
@@ -153,7 +153,7 @@ def test_conditional_keys_and_columns_of_the_same_name(tmp_path: Path) -> None:
     assert [(r["config.epochs"], r["optim.momentum"]) for r in rows(sweep)] == [("1", "0.5"), ("2", "0.9")]
 
 
-def test_the_mean_counts_whole_trainings_only(tmp_path: Path) -> None:
+def test_the_mean_counts_only_complete_runs(tmp_path: Path) -> None:
     jobs = [([f"optim.lr={lr}", f"seed={s}"], v) for lr, s, v in [(1, 0, 1.0), (1, 1, 3.0), (2, 0, 0.5), (2, 1, None)]]
     sweep = fake(tmp_path / "s", [*jobs, (["optim.lr=3", "seed=0"], 0.1)])
     change(sweep, 4, status="pruned")
@@ -183,7 +183,7 @@ def test_importance_finds_what_matters(tmp_path: Path) -> None:
     assert (found.n, found.note) == (80, "")
 
 
-def test_of_few_trials_nothing_is_said(made: Path) -> None:
+def test_few_trials_give_no_importance(made: Path) -> None:
     sweep = collect(made)
     assert len(sweep.rows) == 6
     assert importance(sweep, axes(sweep)) is None
@@ -201,7 +201,7 @@ def test_of_few_trials_nothing_is_said(made: Path) -> None:
         (["a", "b", "c"], 2, None),
     ],
 )
-def test_the_next_range_goes_on_where_the_best_was(tmp_path: Path, values: list[str], best: int, said: str) -> None:
+def test_the_next_range_extends_beyond_the_best_value(tmp_path: Path, values: list[str], best: int, said: str) -> None:
     sweep = collect(fake(tmp_path / "s", [([f"optim.lr={v}"], float(i != best)) for i, v in enumerate(values)]))
     found = edges(sweep, axes(sweep), groups(sweep)[0])
     assert [edge.override for edge in found] == ([said] if said else [])
@@ -247,7 +247,7 @@ def test_the_next_range_stays_within_what_is_allowed(
     assert [edge.override for edge in found] == ([said] if said else [])
 
 
-def test_the_same_job_again_is_no_second_run(tmp_path: Path) -> None:
+def test_a_repeated_job_does_not_count_twice(tmp_path: Path) -> None:
     same, other = ["optim.lr=0.1", "seed=0"], ["optim.lr=0.1", "seed=1"]
     (group,) = groups(collect(fake(tmp_path / "one", [(same, 0.5), (same, 0.5), (same, 0.5)])))
     assert (group.n, group.rows) == (1, [0, 1, 2])
@@ -257,7 +257,7 @@ def test_the_same_job_again_is_no_second_run(tmp_path: Path) -> None:
     assert (group.n, group.score) == (2, mean_interval([0.5, 0.7]))
 
 
-def test_jobs_on_different_data_are_ranked_apart(tmp_path: Path) -> None:
+def test_jobs_on_different_data_are_ranked_separately(tmp_path: Path) -> None:
     jobs = [
         ([f"data={d}", f"optim.lr={r}"], v) for d, r, v in (("a", 1, 0.9), ("a", 2, 0.8), ("b", 1, 5.0), ("b", 2, 4))
     ]
@@ -279,7 +279,7 @@ def test_jobs_on_different_data_are_ranked_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("floor", "is_said"), [(0.4, True), (0.5, True), (0.6, False)])
-def test_the_best_is_held_against_the_same_answer_always(tmp_path: Path, floor: float, is_said: bool) -> None:
+def test_the_best_is_compared_with_a_constant_prediction(tmp_path: Path, floor: float, is_said: bool) -> None:
     jobs = [([f"optim.lr={i}"], v) for i, v in enumerate([0.5, 0.75])]
     sweep = fake(tmp_path / "s", jobs, trivial={"val": {"loss": floor}})  # type: ignore[arg-type]
     write(sweep)
@@ -288,14 +288,14 @@ def test_the_best_is_held_against_the_same_answer_always(tmp_path: Path, floor: 
     assert any(f"no better than a constant prediction, which has {floor}" in w for w in said["warnings"]) == is_said
 
 
-def test_equals_have_the_same_rank(tmp_path: Path) -> None:
+def test_equal_means_have_the_same_rank(tmp_path: Path) -> None:
     sweep = fake(tmp_path / "s", [([f"optim.lr={i}"], v) for i, v in enumerate([0.5, 0.25, 0.25, None, 0.75])])
     assert [g.rank for g in groups(collect(sweep))] == [1, 1, 3, 4, None]
     write(sweep)
     assert any("2 of the 4 configurations have the same best score" in text for text in payload(sweep)["warnings"])
 
 
-def test_no_key_has_a_negative_share(tmp_path: Path) -> None:
+def test_no_importance_is_negative(tmp_path: Path) -> None:
     import numpy as np
 
     draw = np.random.default_rng(1)
@@ -306,7 +306,7 @@ def test_no_key_has_a_negative_share(tmp_path: Path) -> None:
     assert min(share for _, share in found.shares) >= 0
 
 
-def test_a_key_that_only_some_have_is_no_number_there() -> None:
+def test_a_key_that_only_some_jobs_have_is_not_a_number_in_the_others() -> None:
     axis = make_axis("k", ["0.1", "", "0.3"])
     assert (axis.kind, axis.numbers) == ("number", [0.1, None, 0.3])
     axis = make_axis("k", ["0.1", "null"])
@@ -333,7 +333,7 @@ def test_sweepers_of_hydra_get_a_page(tmp_path: Path, sweeper: str) -> None:
     assert found["command"].startswith(f"python -m mltricks -m hydra/launcher=basic hydra/sweeper={sweeper}")
 
 
-def test_ctrl_c_leaves_a_page(tmp_path: Path) -> None:
+def test_a_page_is_written_after_ctrl_c(tmp_path: Path) -> None:
     arguments = [*SHORT, "seed=0,1", "epochs=100000", "hydra.sweep.dir=s"]
     process = subprocess.Popen(
         [sys.executable, "-m", "mltricks", "-m", *arguments],
@@ -388,7 +388,7 @@ def test_how_to_use_the_command() -> None:
         assert "usage: python -m mltricks.report DIR" in done.stdout + done.stderr
 
 
-def test_a_folder_of_sweeps_is_no_sweep(tmp_path: Path) -> None:
+def test_a_folder_of_sweeps_is_refused(tmp_path: Path) -> None:
     for i, name in enumerate(("old", "new")):
         (tmp_path / "day" / name / "0" / ".hydra").mkdir(parents=True)
         (tmp_path / "day" / name / "sweep.json").write_text("{}")

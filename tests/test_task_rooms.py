@@ -1,6 +1,6 @@
-"""Inputs and objectives have rooms of their own: nobody else compares kinds, and a new kind is a new file.
+"""Inputs and objectives have their own rooms: no other code compares kinds, and a new kind needs only new files.
 
-``data=digit_halves`` (pairs) and ``data=digit_masks`` (``objective=segment``) were added with new files alone.
+``data=digit_halves`` (pairs) and ``data=digit_masks`` (``objective=segment``) were added without changes elsewhere.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TINY = ["data.limit=64", "epochs=2", "batch_size=16", "progress=none"]
 
 
 def compared(tree: ast.AST) -> list[str]:
-    """The kinds and targets that a file compares with, matches or looks up, and the files of kinds that it imports."""
+    """The kinds and targets in a file's comparisons, matches and tables, and the modules of kinds that it imports."""
     found: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare | ast.MatchValue):
@@ -63,7 +63,7 @@ def compared(tree: ast.AST) -> list[str]:
     return found
 
 
-def test_nobody_else_compares_kinds() -> None:
+def test_no_other_code_compares_kinds() -> None:
     found = {
         str(path.relative_to(PACKAGE)): kinds
         for path in PACKAGE.rglob("*.py")
@@ -82,7 +82,7 @@ def test_nobody_else_compares_kinds() -> None:
         "from mltricks.inputs.image import Image",
     ],
 )
-def test_a_comparison_would_be_found(code: str) -> None:
+def test_the_check_finds_a_comparison(code: str) -> None:
     assert compared(ast.parse(code))
 
 
@@ -91,8 +91,8 @@ def make(*overrides: str) -> Run:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_stopped_run_goes_on_bit_for_bit(task: str, tmp_path: Path) -> None:
-    """Through a file, in the middle of an epoch, with techniques that cut the batch and average the weights."""
+def test_a_stopped_run_resumes_bit_for_bit(task: str, tmp_path: Path) -> None:
+    """Resume from a file, in mid-epoch, with techniques that split the batch and average the weights."""
     overrides = [*TASKS[task], "technique=[ema,accumulate]", "optim=adamw"]
     whole, first, second = (make(*overrides) for _ in range(3))
     advance(whole, 6)
@@ -139,7 +139,7 @@ def test_the_command_trains_sweeps_loads_and_predicts(
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_loaded_model_predicts_what_the_run_did(task: str, tmp_path: Path) -> None:
+def test_a_loaded_model_predicts_the_same_as_the_run(task: str, tmp_path: Path) -> None:
     mltricks.train(mltricks.compose([*TASKS[task], *TINY, "plots=false"]), tmp_path / "run")
     model, data = mltricks.load(tmp_path / "run"), make(*TASKS[task]).data
     x = next(data.test.batches([torch.arange(5)]))["x"]
@@ -150,7 +150,7 @@ def test_a_loaded_model_predicts_what_the_run_did(task: str, tmp_path: Path) -> 
         model.predict(torch.zeros(2, 3))
 
 
-def test_segmentation_is_measured_as_by_others() -> None:
+def test_segmentation_metrics_equal_the_reference() -> None:
     g = torch.Generator().manual_seed(0)
     logits, y = torch.randn(6, 4, 5, 5, generator=g), torch.randint(4, (6, 5, 5), generator=g)
     objective = Segment()
@@ -182,7 +182,7 @@ def test_an_input_kind_is_saved_and_restored(kind: Input) -> None:
     assert [t.shape for t in leaves(kind.zeros(3))] == [t.shape for t in leaves(x)]
 
 
-def test_a_saved_kind_names_no_other_class() -> None:
+def test_a_saved_kind_may_name_no_other_class() -> None:
     for target in ("mltricks.data.info.Info", "mltricks.inputs.base.read_array", "os.system"):
         with pytest.raises(ValueError, match="is refused"):
             restored({"_target_": target, "shape": [1]}, {}, [])
@@ -190,7 +190,7 @@ def test_a_saved_kind_names_no_other_class() -> None:
 
 @dataclass(frozen=True)
 class Both(Objective):
-    """The mean of two cross-entropies, of a model with two outputs."""
+    """The mean of the two cross-entropies of a model with two outputs."""
 
     def per_sample(self, outputs: dict[str, Tensor], y: Tensor) -> Tensor:
         return sum(F.cross_entropy(part, y, reduction="none") for part in outputs.values()) / 2  # type: ignore[return-value]
@@ -199,7 +199,7 @@ class Both(Objective):
         return None
 
 
-def test_a_model_may_give_several_outputs() -> None:
+def test_a_model_may_return_several_outputs() -> None:
     """In half precision too: every output comes back in single precision."""
     net = nn.ModuleDict({"a": nn.Linear(3, 2), "b": nn.Linear(3, 2)})
     net.forward = lambda x: {name: part(x) for name, part in net.items()}  # type: ignore[method-assign]

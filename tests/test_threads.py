@@ -1,4 +1,4 @@
-"""How many threads an operation uses: as many as are asked for, recorded, and advice where the cores are busy."""
+"""``threads``: the number of threads of an operation is set and recorded, with advice if the cores are busy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_number_is_set_and_recorded(train_digits: Callable[..., Summary]) ->
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_advice_is_given_where_the_cores_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_advice_is_given_if_the_cores_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     cores = os.cpu_count() or 1
     monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0, 0))
     assert set_threads(None) == []

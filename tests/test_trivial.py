@@ -1,4 +1,4 @@
-"""Trivial predictors against scikit-learn's, and the places that hold a model against them."""
+"""Trivial predictors compared with scikit-learn's, and the places that compare a model with them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def splits(y: torch.Tensor, target: str, num_outputs: int, x: torch.Tensor | Non
     return DataSplits(train, val, test, Info(Vector(tuple(x.shape[1:])), target, num_outputs))
 
 
-def test_the_same_answer_always_is_that_of_scikit_learn_for_classes() -> None:
+def test_the_constant_prediction_of_classes_equals_scikit_learns() -> None:
     y = torch.multinomial(torch.tensor([0.2, 0.7, 0.1]), 300, True, generator=torch.Generator().manual_seed(0))
     data = splits(y, "classes", 4)
     found = constant(data, Classify(), 64, "val", "test")
@@ -56,7 +56,7 @@ def test_the_same_answer_always_is_that_of_scikit_learn_for_classes() -> None:
 
 
 @pytest.mark.parametrize("width", [1, 2])
-def test_the_same_answer_always_is_the_mean_for_values(width: int) -> None:
+def test_the_constant_prediction_of_values_is_the_mean(width: int) -> None:
     y = torch.randn(90, width, generator=torch.Generator().manual_seed(0))
     data = splits(y if width > 1 else y[:, 0], "values", width)
     dummy = DummyRegressor().fit(data.train.x, data.train.y).predict(data.test.x)
@@ -65,7 +65,7 @@ def test_the_same_answer_always_is_the_mean_for_values(width: int) -> None:
     assert found["mae"] == pytest.approx(mean_absolute_error(data.test.y, dummy), rel=1e-5)
 
 
-def test_of_tokens_it_is_their_shares() -> None:
+def test_the_constant_prediction_of_tokens_is_their_frequencies() -> None:
     y = torch.randint(3, (30, 7), generator=torch.Generator().manual_seed(0))
     data = splits(y, "tokens", 5)
     share = (torch.bincount(data.train.y.flatten(), minlength=5) + 1) / (70 + 5)
@@ -73,7 +73,7 @@ def test_of_tokens_it_is_their_shares() -> None:
     assert found["loss"] == pytest.approx(float(-share.log()[data.test.y].mean()), rel=1e-6)
 
 
-def test_a_linear_model_is_found_where_there_is_one() -> None:
+def test_a_linear_model_is_fitted_if_the_task_allows_one() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(600, 5, generator=generator)
     y = x @ torch.randn(5, 2, generator=generator)
@@ -81,7 +81,7 @@ def test_a_linear_model_is_found_where_there_is_one() -> None:
     reference = Ridge().fit(data.train.x, data.train.y).predict(data.test.x)
     found = linear(data, Regress(), 64, "test")["test"]
     assert found["loss"] == pytest.approx(mean_squared_error(data.test.y, reference), rel=1e-3)
-    classes = splits(y.argmax(1), "classes", 3, x)  # the third class never occurs
+    classes = splits(y.argmax(1), "classes", 3, x)  # the third class has no samples
     found, floor = linear(classes, Classify(), 64, "test")["test"], constant(classes, Classify(), 64, "test")["test"]
     assert found["accuracy"] > 0.9
     assert beats(found, floor, "accuracy", True, 200)
@@ -89,7 +89,7 @@ def test_a_linear_model_is_found_where_there_is_one() -> None:
     assert linear(splits(torch.zeros(9, dtype=torch.int64), "classes", 3), Classify(), 4, "test") == {}
 
 
-def test_samples_in_the_order_of_their_classes_are_not_cut_off() -> None:
+def test_the_linear_model_uses_samples_of_all_classes() -> None:
     assert spread(10, 4).tolist() == [0, 3, 6, 9]
     assert spread(3, 4).tolist() == [0, 1, 2]
     y = torch.arange(4).repeat_interleave(3000)
@@ -97,7 +97,7 @@ def test_samples_in_the_order_of_their_classes_are_not_cut_off() -> None:
     assert linear(splits(y, "classes", 4, x), Classify(), 512, "test")["test"]["accuracy"] == 1.0
 
 
-def test_better_is_beyond_chance() -> None:
+def test_better_means_better_beyond_chance() -> None:
     floor = {"accuracy": 0.85, "loss": 0.6}
     error = math.sqrt(0.85 * 0.15 / 100)
     assert not beats({"accuracy": 0.85 + 1.9 * error, "loss": 0.58}, floor, "accuracy", True, 100)
@@ -106,9 +106,7 @@ def test_better_is_beyond_chance() -> None:
     assert not beats({"loss": 0.58}, {"loss": 0.6}, "loss", False, 100)
 
 
-def test_a_run_and_its_report_say_what_the_trivial_predictor_has(
-    train_digits: Callable[..., Summary], tmp_path: Path
-) -> None:
+def test_a_run_and_its_report_show_the_trivial_predictors(train_digits: Callable[..., Summary], tmp_path: Path) -> None:
     summary = train_digits("plots=true", "max_steps=4")
     assert set(summary.trivial) == {"val", "test"}
     assert 0.05 < summary.trivial["test"]["accuracy"] < 0.2, "ten classes of about one size"
@@ -117,7 +115,7 @@ def test_a_run_and_its_report_say_what_the_trivial_predictor_has(
         assert said in text
 
 
-def test_the_recipe_stops_where_labels_have_nothing_to_do_with_the_images(
+def test_the_recipe_stops_if_labels_are_unrelated_to_the_images(
     run_cli: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     (tmp_path / "noise_data.py").write_text(NOISE)

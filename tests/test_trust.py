@@ -1,4 +1,4 @@
-"""A run folder is data, whoever sent it: nothing that it says makes a stranger's code run, and damage is seen."""
+"""A run folder is data: nothing in it can run code, and damage is detected."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def gift(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run folder from a stranger: its model is a job of ours that would import the package beside it."""
+    """A malicious run folder: its model is a job of mltricks that would import the package beside it."""
     (tmp_path / "gift").mkdir()
     (tmp_path / "gift/__init__.py").write_text(f"open({str(tmp_path / 'harm')!r}, 'w').close()\nclass Net: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -72,7 +72,7 @@ def gift(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path / "run"
 
 
-def test_a_gift_is_not_unwrapped(gift: Path) -> None:
+def test_a_malicious_folder_runs_no_code(gift: Path) -> None:
     with pytest.raises(ValueError, match=r"model\._target_=mltricks\.jobs\.evaluate is refused"):
         mltricks.load(gift)
     with pytest.raises(ValueError, match=r"is refused|names classes of gift"):
@@ -85,7 +85,7 @@ def test_a_gift_is_not_unwrapped(gift: Path) -> None:
 
 
 def public_callables() -> Iterator[str]:
-    """Everything that can be called in a module of ours, by the name under which a configuration could give it."""
+    """All callables in modules of mltricks, by the name that a configuration could use."""
     for module in pkgutil.walk_packages(mltricks.__path__, "mltricks."):
         if module.name.endswith("__main__"):
             continue
@@ -94,7 +94,7 @@ def public_callables() -> Iterator[str]:
                 yield f"{module.name}.{name}"
 
 
-def test_a_group_makes_its_own_classes_and_nothing_else() -> None:
+def test_a_group_creates_only_its_own_classes() -> None:
     admitted: dict[str, list[str]] = {group: [] for group in HOMES}
     for target in public_callables():
         for group, names in admitted.items():
@@ -113,7 +113,7 @@ def test_a_group_makes_its_own_classes_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("target", ["mltricks.jobs.evaluate", "mltricks.pruning.storage.open_storage", "gift.Net"])
-def test_hydra_calls_nothing_of_ours_but_its_callback(tmp_path: Path, target: str) -> None:
+def test_hydra_may_call_only_our_callback(tmp_path: Path, target: str) -> None:
     callback = [f"+hydra.callbacks.e._target_={target}", f"+hydra.callbacks.e.url=sqlite:///{tmp_path}/harm"]
     command = [sys.executable, "-m", "mltricks", "-m", "seed=0,1", "max_steps=1", *callback]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -131,8 +131,8 @@ def flipped(path: Path, to: Path, draw: random.Random) -> None:
 
 
 @pytest.mark.parametrize("name", [str(LAST), str(BEST)])
-def test_flipped_bits_are_seen_or_meet_nothing(trained: Path, tmp_path: Path, name: str) -> None:
-    """A bit in the padding of the file format changes nothing that is read; every other one is refused."""
+def test_flipped_bits_are_detected_or_have_no_effect(trained: Path, tmp_path: Path, name: str) -> None:
+    """A flipped bit in the padding of the file format changes no content; any other flipped bit is refused."""
     draw, refused = random.Random(0), 0
 
     def read(path: Path) -> Any:
@@ -197,7 +197,7 @@ def test_links_within_the_folder_are_harmless(trained: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["config.yaml", ".hydra/config.yaml"])
 @pytest.mark.parametrize("asks", ["${oc.env:SECRET}", "${oc.${word}:SECRET}", "a ${oc.env:SECRET}", "${hydra.job}"])
-def test_a_run_folder_reads_no_environment(
+def test_a_run_folder_reads_no_environment_variables(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, asks: str
 ) -> None:
     monkeypatch.setenv("SECRET", "told")

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean written out, what is invariant, and what is refused."""
+"""Test-time augmentation: its mean computed by hand, its invariances, and refusals."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_weights_add_up_to_one(flip: bool, shift: int, count: int) -> None:
 
 
 class Symmetric(nn.Module):
-    """Sees the mean of an image and of its mirror image."""
+    """A model that uses the mean of an image and its mirror image, so that mirroring changes nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Symmetric(nn.Module):
         return self.inner(x) + self.inner(x.flip(3))
 
 
-def test_prediction_of_a_symmetric_model_stays() -> None:
+def test_prediction_of_a_symmetric_model_does_not_change() -> None:
     x = images(5)["x"]
     torch.testing.assert_close(predicted(x, Symmetric()), Symmetric()(x).detach())
 
@@ -72,7 +72,7 @@ def test_prediction_is_the_same_for_the_mirror_image() -> None:
     torch.testing.assert_close(predicted(x, module), predicted(x.flip(3), module))
 
 
-def test_training_is_untouched_and_evaluation_is_not() -> None:
+def test_it_changes_evaluation_and_not_training() -> None:
     with_tta, without = make("technique=[tta]"), make()
     assert advance(with_tta, 5) == advance(without, 5)
     assert_same(with_tta.state["params"], without.state["params"])
@@ -82,7 +82,7 @@ def test_training_is_untouched_and_evaluation_is_not() -> None:
     torch.testing.assert_close(with_tta.predict(with_tta.state, x), expected)
 
 
-def test_it_stands_on_either_side_of_the_average() -> None:
+def test_it_gives_the_same_before_and_after_ema() -> None:
     orders = [make(f"technique=[{names}]") for names in ("tta,ema", "ema,tta")]
     x = next(orders[0].source.stream(0))["x"]
     for run in orders:

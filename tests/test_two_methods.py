@@ -1,4 +1,4 @@
-"""An optimiser needs ``init`` and ``update`` alone: it trains on every engine, in a stack, beside skipped steps."""
+"""An optimiser with only ``init`` and ``update`` trains on every engine, in a stack, and with skipped steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def final(folder: Path, *overrides: str) -> checkpoint.State:
 
 
 @pytest.mark.parametrize("more", [["engine=eager"], ["engine=traced"], ["technique=loss_scale"]], ids=str)
-def test_it_trains_as_the_one_of_this_package(more: list[str], tmp_path: Path) -> None:
+def test_it_trains_like_the_optimiser_of_this_package(more: list[str], tmp_path: Path) -> None:
     own = final(tmp_path / "own", *OWN, *RATE, "epochs=2", *more)
     ours = final(tmp_path / "ours", *SGD, *RATE, "epochs=2", *more)
     for name, p in own["params"].items():

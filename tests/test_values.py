@@ -1,4 +1,4 @@
-"""Every hyperparameter is checked against its annotation, with a message from which the right value can be typed."""
+"""Every hyperparameter is checked against its annotation; the message says which values can be typed."""
 
 from __future__ import annotations
 

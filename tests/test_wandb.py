@@ -1,4 +1,4 @@
-"""Trackers: what they wrote is read back, and what goes wrong with them is said once and harms nothing."""
+"""Trackers: their files are read back, and their failures are reported once and do not stop training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOME = {"NETRC": "/nonexistent", "WANDB_ERROR_REPORTING": "false"}
 
 @pytest.fixture
 def as_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No account of the machine's user is found."""
+    """Hide the W&B account of the machine's user."""
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", "/nonexistent")
@@ -57,7 +57,9 @@ def test_an_offline_run_holds_everything_but_the_key(run_cli: Callable[..., Outc
     assert KEY not in done.out + done.err
 
 
-def test_a_server_that_cannot_be_reached_stops_nothing(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_server_that_cannot_be_reached_does_not_stop_training(
+    run_cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
     env = {**HOME, "WANDB_API_KEY": KEY, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     options = ["tracker=wandb", "tracker.mode=online", "tracker.init_timeout_s=1", "epochs=1"]
     done = run_cli(*TINY, *options, f"hydra.run.dir={tmp_path}/run", env=env)
@@ -99,7 +101,9 @@ def test_a_diverged_run_has_exit_code_1(train_digits: Callable[..., Summary], tm
     assert last_id(tmp_path / "run") == logged.run.run_id
 
 
-def test_a_broken_connection_is_said_once(as_nobody: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_connection_is_reported_once(
+    as_nobody: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from mltricks.observers.wandb import Wandb
 
     class Broken:
@@ -114,7 +118,7 @@ def test_a_broken_connection_is_said_once(as_nobody: None, tmp_path: Path, capsy
     assert capsys.readouterr().err == "tracker=wandb: stopped (gone); training goes on\n"
 
 
-def test_where_a_key_is_looked_for(as_nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_places_where_a_key_is_looked_for(as_nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not has_key()
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {KEY}\n")

@@ -1,4 +1,4 @@
-"""W&B: a sweep is one group and a trial one run of it, whoever launches them; read back from the offline files."""
+"""W&B: a sweep is a group and a trial one of its runs, with any launcher; read back from the offline files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_sweep_is_one_group_and_a_trial_one_run(run_cli: Callable[..., Outcome
 
 
 def holds_what_was_measured(run: Logged, folder: Path) -> None:
-    """The curves, the configuration and the result of this trial and of no other."""
+    """Check that a W&B run has the curves, the configuration and the result of this trial and of no other."""
     summary = json.loads((folder / "summary.json").read_text())
     given = dict(o.split("=", 1) for o in summary["overrides"])
     assert run.config["optim"]["lr"] == float(given["optim.lr"])
