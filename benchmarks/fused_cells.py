@@ -187,7 +187,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--cells", type=int, nargs="*", default=list(range(len(CELLS))), help="numbers of the cells")
+    parser.add_argument(
+        "--cells", type=int, nargs="*", default=list(range(len(CELLS))), help="indices of the cells to run"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(environment())

@@ -54,7 +54,7 @@ def stacked(cfgs: list[dict]) -> Callable[[], None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cases", type=int, default=len(CASES), help="how many of the cases")
+    parser.add_argument("--cases", type=int, default=len(CASES), help="number of cases to run")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(environment())

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=64)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--without", nargs="*", default=[], help="contestants to leave out")
+    parser.add_argument("--without", nargs="*", default=[], help="programs to leave out")
     options = parser.parse_args()
     peer = [str(options.trials), str(options.width), str(options.epochs)]
     contestants = {

@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=8)
-    parser.add_argument("--peer", choices=PEERS, help="be this opponent")
+    parser.add_argument("--peer", choices=PEERS, help="run only this program")
     parser.add_argument("--folder")
     options, overrides = parser.parse_known_args()
     if options.peer is not None:

@@ -20,9 +20,9 @@ from mltricks.summary import Summary
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EXACT: list[str] = []
-"""Overrides under which equal means equal bit for bit; ``deterministic=true`` with ``--device cuda``."""
+"""Overrides that make results bit-exact: none on the CPU, ``deterministic=true`` with ``--device cuda``."""
 TINY = ["data.limit=320", "batch_size=32", "model.width=4", "plots=false", "progress=none"]
-"""Ten steps an epoch, a second a run; ``EXACT`` is a part of them."""
+"""Overrides of a run with ten steps per epoch that takes about a second; they include ``EXACT``."""
 CPU_ONLY = """ablation benchmarks cards cli compose_patch config data fused_node golden grid hyper launcher leave
 libraries observers other_launchers packaging postgres pruners readme recipe replicates rooms samplers shorthand slips
 slots space statistics stock_sweepers study study_kill study_searchers sweep_browser sweep_page threads trust values
@@ -31,7 +31,7 @@ wandb wandb_sweep"""
 the losses that were recorded on a CPU, and the kernels of the CPU. On other devices they are deselected, as are tests
 marked ``cpu``."""
 IN_PROCESSES = "kill"
-"""Test modules that compare a run in this process with one in another, which has no simulated device."""
+"""Test modules that compare this process with another one; the other one has no simulated device."""
 
 
 def fitting(shared: Sequence[str], overrides: Sequence[str]) -> list[str]:
@@ -45,8 +45,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--device", choices=["cpu", "cuda", "simulated"], default="cpu", help="what device=auto finds in every test"
     )
-    parser.addoption("--failures", type=Path, help="file that names each failing test, with its error, as it ends")
-    parser.addoption("--pairs-shard", type=int, default=0, help="which part of all pairs of options has its turn")
+    parser.addoption(
+        "--failures", type=Path, help="file to which each failing test is written, with its error, as soon as it ends"
+    )
+    parser.addoption("--pairs-shard", type=int, default=0, help="which shard of all pairs of options to test")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -238,4 +238,4 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     )
 }
 COLOURED = {"DropoutInChannelsLast", "DropoutOfTransposed", "NoiseInMemoryOrder", "NormsOfPlainBackgrounds"}
-"""Models that get images of three channels; the others get one, where two layouts look alike."""
+"""Models that get images of three channels; the others get one channel, with which two layouts have equal strides."""

@@ -17,7 +17,7 @@ FIELDS = {
     *("Source", "Cost", "Needs", "Off", "Loss", "Not with", "Combines"),
     *("Result", "Overrides", "Offline", "Note"),
 }
-"""The words that may begin a line of a header."""
+"""The names of the fields of a card, with which a line of the header may begin."""
 SETTING = re.compile(r"[\w./]+=\S+")
 REASON = re.compile(r"(?P<terms>.*?)(?: \((?P<reason>.+)\))?")
 PARTNER = re.compile(r"(?P<name>\w+(?:=\w+)?) \((?P<reason>[^()]+)\)")

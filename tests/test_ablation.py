@@ -36,7 +36,9 @@ def test_the_arms_of_every_mode() -> None:
     every = comparisons("all", parts)
     assert every[-1] == Comparison("all together", parts, ())
     assert len(distinct(every)) == 1 + 3 + 3 + 1
-    assert distinct(comparisons("all", ("ema",))) == [(), ("ema",)], "one part: alone and left out are the same"
+    assert distinct(comparisons("all", ("ema",))) == [(), ("ema",)], (
+        "with one part, `add` and `drop` have the same arms"
+    )
 
 
 def test_an_arm_without_a_part_has_no_settings_of_that_part() -> None:
@@ -175,10 +177,10 @@ def test_selection_takes_only_parts_that_help() -> None:
     runs = ArmRuns(formula, design, lambda arm: [[]], tuning_seed=100)  # type: ignore[arg-type]
     rounds = grow(runs, design.parts, range(10), first=3, level=0.95)
     assert rounds[-1]["chosen"] == ["mixup", "ema"]
-    assert len(rounds) == 3, "two that helped, and a round in which nothing did"
+    assert len(rounds) == 3, "two rounds with a part that helps, and one without"
     raced = rounds[0]["candidates"]
     assert raced["mixup"] < 10, "the race was decided before the seeds were used up"
-    assert raced["sam"] == 3, "what is proven worse is not run again"
+    assert raced["sam"] == 3, "a part that is proven worse is not run again"
 
 
 def test_every_arm_is_tuned_and_judged_with_different_seeds() -> None:
@@ -230,7 +232,9 @@ def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
         return sum(own) / 2
 
     assert (found["metric"], found["chosen_by"]) == ("test/accuracy", "val/accuracy")
-    assert any(s["test"]["accuracy"] != s["objective"]["value"] for s in summaries), "else this tests nothing"
+    assert any(s["test"]["accuracy"] != s["objective"]["value"] for s in summaries), (
+        "otherwise this test proves nothing"
+    )
     both = arms["all together"]
     assert both["difference"] == pytest.approx(mean_of("label_smoothing,clip_norm") - mean_of(""))
     assert (both["n"], both["mean"]) == (2, pytest.approx(mean_of("label_smoothing,clip_norm")))

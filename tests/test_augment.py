@@ -18,7 +18,7 @@ from mltricks.techniques.cutout import Cutout, square
 from mltricks.techniques.flip import Flip, flip
 
 CTX: Any = None
-"""None of the three looks at its context."""
+"""A context; none of the three techniques uses it."""
 
 
 def images(
@@ -116,7 +116,7 @@ def test_cutout_changes_only_the_square_and_centres_it_anywhere() -> None:
     x = torch.ones(3000, 2, 5, 7)
     torch.manual_seed(0)
     found = Cutout(1).batch({"x": x}, CTX)["x"]
-    assert torch.equal(found[:, 0], found[:, 1]), "all channels together"
+    assert torch.equal(found[:, 0], found[:, 1]), "all channels of an image are treated alike"
     assert torch.equal((found[:, 0] == 0).flatten(1).sum(1), torch.ones(3000))
     counts = (found[:, 0] == 0).sum(0).flatten().float()
     assert float((counts - 3000 / 35).square().sum() / (3000 / 35)) < 65.3  # 34 degrees of freedom, p = 0.001
@@ -136,7 +136,9 @@ def test_augmentation_changes_only_labelled_and_unlabelled_images(technique: Any
     assert found.keys() == batch.keys()
     assert not torch.equal(found["x"], x)
     assert not torch.equal(found["x_unlabeled"], x)
-    assert not torch.equal(found["x"], found["x_unlabeled"]), "by draws of their own"
+    assert not torch.equal(found["x"], found["x_unlabeled"]), (
+        "labelled and unlabelled images have separate random draws"
+    )
 
 
 LISTS = {

@@ -80,7 +80,7 @@ def test_the_expected_loss_of_a_regression_is_the_variance(tmp_path: Path) -> No
     mean, std = found["target_mean"], found["target_std"]
     assert found["expected"] == pytest.approx(std**2, rel=1e-5)
     assert found["loss"] == pytest.approx(std**2 + mean**2, rel=1e-5), "outputs are zero"
-    assert found["verdict"] == "fail", "targets far from zero are no good start"
+    assert found["verdict"] == "fail", "targets far from zero are a bad initialisation"
 
 
 def test_the_penalty_has_its_closed_form(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_large_weights_fail_with_advice(tmp_path: Path, run_cli: Callable[..., O
     assert found["verdict"] == "fail"
     assert "check_init: fail. initial loss" in done.out
     assert "Initialise with" in done.out
-    assert json.loads((tmp_path / "out/summary.json").read_text())["status"] == "completed", "it could measure"
+    assert json.loads((tmp_path / "out/summary.json").read_text())["status"] == "completed", "the job itself succeeded"
 
 
 def test_dead_units_and_gradients_are_those_of_the_model(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_dead_units_and_gradients_are_those_of_the_model(tmp_path: Path) -> None
     assert rows["relu"]["dead"] == 7 / 8
     assert any("dead" in line for line in found["advice"])
     norms = {row["weight"]: row["gradient"] for row in found["gradients"]}
-    assert norms["hidden.weight"] == 0, "nothing comes back through a head of zeros"
+    assert norms["hidden.weight"] == 0, "a head of zeros passes no gradient back"
     assert norms["head.weight"] > 0
 
 

@@ -57,7 +57,7 @@ def test_splits_are_disjoint_complete_and_stratified() -> None:
     assert len(whole.train) + len(whole.val) + len(whole.test) == 1797
     assert len(part.train) == round(0.2 * len(whole.train))
     assert len(part.unlabeled) == len(whole.train), "unlabelled samples are all training samples"
-    assert torch.equal(part.val.x, whole.val.x), "fraction leaves the validation split alone"
+    assert torch.equal(part.val.x, whole.val.x), "data.fraction does not change the validation split"
     share = torch.bincount(part.train.labels) / torch.bincount(whole.train.labels)
     assert share.sub(0.2).abs().max() < 0.01
     counts = Counter(map(bytes, torch.cat([whole.train.x, whole.val.x, whole.test.x]).numpy()))
@@ -242,7 +242,7 @@ def test_missing_files_are_fetched_verified_and_moved_into_place(mirror: Path, t
     before = kept.stat().st_mtime_ns
     (fresh / "MNIST/raw" / MNIST_FILES[0]).unlink()
     load("data=mnist", f"data.root={fresh}")
-    assert kept.stat().st_mtime_ns == before, "only what is missing is put there"
+    assert kept.stat().st_mtime_ns == before, "only missing files are downloaded"
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -388,7 +388,7 @@ def test_workers_read_what_this_process_reads(tmp_path: Path) -> None:
     assert sum(len(getattr(here, p)) for p in ("train", "val", "test")) == 24
     interleaved = there.train.batches(torch.arange(12).split(3))
     first = next(interleaved)["y"]
-    assert torch.equal(read_all(there.val)[1], there.val.labels), "validation in the midst of an epoch"
+    assert torch.equal(read_all(there.val)[1], there.val.labels), "a validation in mid-epoch"
     rest = [batch["y"] for batch in interleaved]
     assert torch.equal(torch.cat([first, *rest]), there.train.labels[:12])
 
@@ -476,7 +476,9 @@ def test_text_windows_are_pieces_of_the_text(tmp_path: Path) -> None:
     assert spell(val[0]) == text[size - 2 * round(0.1 * size) :][:8]
     assert spell(test[0]) == text[size - round(0.1 * size) :][:8]
     last = 8 * len(x)
-    assert last <= size - 2 * round(0.1 * size) - 1, "the last training target is no character of the validation part"
+    assert last <= size - 2 * round(0.1 * size) - 1, (
+        "the last training target is not a character of the validation split"
+    )
 
 
 def test_text_stride_fraction_and_limit(tmp_path: Path) -> None:

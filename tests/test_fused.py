@@ -157,7 +157,7 @@ def test_a_member_that_diverges_leaves_the_stack_without_affecting_others(tmp_pa
     shared = [*MLP, "optim=sgd", "epochs=3", "log_every=5"]
     varied = [["optim.lr=0.05"], ["optim.lr=1e30"], ["optim.lr=0.05", "seed=1"]]
     told = fuse(tmp_path / "fused", shared, varied)
-    assert [num for num, _ in told] == [1, 0, 2], "who leaves is told at once"
+    assert [num for num, _ in told] == [1, 0, 2], "a member that leaves is reported at once"
     alone(tmp_path / "alone", shared, [varied[0], [*varied[2], "seed=1"]])
     assert_equal(records(tmp_path / "fused/0"), records(tmp_path / "alone/0"), "0")
     assert_equal(records(tmp_path / "fused/2"), records(tmp_path / "alone/1"), "2")
@@ -352,5 +352,5 @@ def test_wandb_gets_a_run_for_every_member(tmp_path: Path, monkeypatch: pytest.M
         for record in read_records(sweep / str(num) / "metrics.jsonl"):
             assert rows[record["step"]][f"{record['split']}/loss"] == record["loss"]
     assert max(row["_step"] for row in logged[0].history) == 20
-    assert logged[1].history == [], "what diverged at once has nothing to show"
+    assert logged[1].history == [], "a run that diverged at once has no plot"
     assert logged[0].summary["test/loss"] != logged[2].summary["test/loss"]

@@ -28,7 +28,7 @@ from mltricks.sweep.runner import check_same, consecutive, set_aside
 
 COMMAND = ["-m", *TINY, "epochs=1", "optim.lr=1e-3,1e-2", "seed=0,1"]
 ONE_BY_ONE = ["hydra.launcher.fuse=false", "hydra.launcher.workers=1"]
-"""Nothing is measured first, so that a model is made for each run and no other."""
+"""Jobs run one by one without a measurement before, so that exactly one model is created per run."""
 COUNTED = """
 import os
 from torch import nn

@@ -90,7 +90,7 @@ def test_kaiming_keeps_the_scale_of_activations_through_relu() -> None:
         faded = float(deep(x).pow(2).mean())
         make("kaiming")(deep)
         kept = 2 * float(deep(x).pow(2).mean())  # ReLU halves the second moment
-    assert faded < 1e-3, "torch's default lets them fade, else this tests nothing"
+    assert faded < 1e-3, "with torch's default they fade; otherwise this test proves nothing"
     assert 0.2 < kept < 5
 
 
@@ -139,7 +139,7 @@ def test_a_run_starts_from_the_initialised_weights(name: str) -> None:
     first, again, other = (params(f"init={name}", f"seed={seed}") for seed in (5, 5, 6))
     assert torch.equal(first["head.weight"], again["head.weight"])
     assert not torch.equal(first["head.weight"], other["head.weight"])
-    assert params("seed=5")["head.bias"].any(), "torch's default draws it"
+    assert params("seed=5")["head.bias"].any(), "torch's default initialises it at random"
     assert not first["head.bias"].any()
 
 

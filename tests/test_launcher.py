@@ -214,7 +214,7 @@ def test_fuse_says_whether_jobs_are_stacked() -> None:
 def test_very_short_trials_are_not_stacked_unless_asked_for() -> None:
     made = plan(jobs(*([f"seed={n}", "max_steps=2"] for n in range(3))), "auto", "auto", trains=True)
     assert [len(unit) for unit in made.units] == [1, 1, 1]
-    assert not made.slots, "nor is a worker started for them"
+    assert not made.slots, "no worker is started for them"
     assert "one by one, they take only" in made.notes[0]
 
 

@@ -98,6 +98,6 @@ class Mask(Technique):
 def test_averages_use_the_final_weights_of_a_step_in_any_order(order: Sequence[str]) -> None:
     known = {"ema": Ema(decay=0.0, warmup=False), "mask": Mask(), "layerwise_lr": LayerwiseLr(decay=0.5)}
     for state, _ in train(small_net(), [images(16, s) for s in (0, 1)], sgd(0.5), **{n: known[n] for n in order}):
-        assert not state["params"]["0.weight"].any(), "a mask is not undone where the update is scaled"
+        assert not state["params"]["0.weight"].any(), "scaling the update does not undo the mask"
         for name, p in state["params"].items():
             assert torch.equal(state["own"]["ema"]["params"][name], p)

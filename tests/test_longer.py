@@ -46,7 +46,7 @@ def test_a_lengthened_run_equals_one_that_was_long_from_the_start(tmp_path: Path
     records = [read_records(tmp_path / name / "metrics.jsonl") for name in ("grown", "whole")]
     losses = [{r["step"]: r["loss"] for r in known if r["split"] == "val"} for known in records]
     assert losses[0] == losses[1]
-    assert lengthen(tmp_path / "grown").steps == grown.steps, "its new length is its length from now on"
+    assert lengthen(tmp_path / "grown").steps == grown.steps, "the new length is saved"
 
 
 @pytest.mark.parametrize(

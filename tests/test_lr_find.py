@@ -96,7 +96,7 @@ def test_on_a_quadratic_the_losses_are_those_of_the_formula() -> None:
     exact = next(i for i, loss in enumerate(expected) if loss < 1e-5)  # from there on float32 rounds 5 - w
     assert exact >= 40
     assert losses[:exact] == pytest.approx(expected[:exact], rel=1e-3)
-    assert len(losses) < 60, "beyond 1 the loss breaks out"
+    assert len(losses) < 60, "the loss diverges at rates above 1"
     assert 0.1 < read(rates, losses, 0.0).breaks < 2.0
 
 
@@ -124,7 +124,7 @@ def test_it_works_with_any_techniques_and_optimiser(overrides: list[str], tmp_pa
     assert 1e-5 < found["suggestion"] < 1.0
     if "optim=muon" in overrides:
         lr, adam_lr = (float(text.partition("=")[2]) for text in found["overrides_suggested"])
-        assert adam_lr / lr == pytest.approx(3e-3 / 0.02, rel=0.01), "rates keep their proportion"
+        assert adam_lr / lr == pytest.approx(3e-3 / 0.02, rel=0.01), "the two rates keep their ratio"
 
 
 def test_the_command(tmp_path: Path, run_cli: Callable[..., Outcome]) -> None:

@@ -199,7 +199,9 @@ def test_tied_weights_are_one_parameter() -> None:
 def test_untrained_transformer_is_as_good_as_guessing() -> None:
     x = torch.randint(7, (64, 12))
     loss = F.cross_entropy(small_transformer(tie_weights=False)(x).flatten(0, 1), torch.randint(7, (64, 12)).flatten())
-    assert float(loss.detach()) == pytest.approx(math.log(7), abs=0.08), "logits have a deviation of 0.02 sqrt(16)"
+    assert float(loss.detach()) == pytest.approx(math.log(7), abs=0.08), (
+        "logits have a standard deviation of 0.02 sqrt(16)"
+    )
 
 
 @pytest.fixture
@@ -276,7 +278,7 @@ def test_lazy_layers_of_a_users_model_get_the_shape_of_the_data(own: Any) -> Non
     assert shapes == {"layers.1.weight": (6, 64), "layers.3.weight": (10, 6)}
     losses = advance(run, 10)
     assert losses[-1] < losses[0]
-    assert advance(same, 10) == losses, "the seed decides how lazy layers begin"
+    assert advance(same, 10) == losses, "the seed determines the initial weights of lazy layers"
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def test_fused_update_continues_from_slots_of_another_storage_order() -> None:
         )
     }
     params, opt = optim.update(g, optim.init(params), params)
-    assert opt["momentum"]["w"].stride() != params["w"].stride(), "else this tests nothing"
+    assert opt["momentum"]["w"].stride() != params["w"].stride(), "otherwise this test proves nothing"
     pure, in_place = (params, opt), (map_state(torch.clone, params), map_state(torch.clone, opt))
     for _ in range(2):
         pure = optim.update(g, pure[1], pure[0])

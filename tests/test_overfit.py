@@ -76,7 +76,7 @@ def test_the_sample_has_the_size_asked_for() -> None:
     assert len(sample["y"]) == 32
     stream = built.source.stream(0)
     assert torch.equal(sample["y"], torch.cat([next(stream)["y"] for _ in range(3)])[:32])
-    assert len(small_sample(built, 10_000)["y"]) == 312, "all there are in whole batches"
+    assert len(small_sample(built, 10_000)["y"]) == 312, "as many as fill whole batches"
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_wheel_trains_in_an_empty_environment(wheel: Path, tmp_path: Path) -> 
     install(bin, wheel)
     code = "import mltricks; from mltricks.config.options import conf_dir; print(mltricks.__file__, conf_dir())"
     for path in run(bin / "python", "-c", code, cwd=tmp_path).split():
-        assert str(path).startswith(str(tmp_path / "empty")), "it is the installed one"
+        assert str(path).startswith(str(tmp_path / "empty")), "the installed package is used"
     out = run(
         bin / "mltricks", *TINY, "epochs=1", "technique=mixup", "progress=lines", "hydra.run.dir=run", cwd=tmp_path
     )
@@ -88,7 +88,9 @@ def test_every_direct_dependency_has_a_tested_version() -> None:
     direct = names([*project["dependencies"], *chain(*project["optional-dependencies"].values())])
     lines = [line for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
     assert direct <= names(lines)
-    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), "names and versions, and nothing of a machine"
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), (
+        "only names and versions, no paths of a machine"
+    )
 
 
 def test_make_installs_once(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_pair_resumes_and_traces_or_is_refused(
         assert f"technique={a}" in refused or f"technique={b}" in refused
         record_property("refused", stated)
         return
-    assert not stated, f"a card says that {a} and {b} do not go together, and they are built: {stated}"
+    assert not stated, f"a card says that {a} and {b} cannot be combined, but they are built: {stated}"
     traced = make(*overrides, "engine=traced")
     losses = assert_resumes_exactly(overrides, 2, 4, tmp_path / "last.pt")
     assert losses == pytest.approx(advance(traced, 4), rel=1e-4)
@@ -51,5 +51,5 @@ def test_shards_cover_every_pair_and_do_not_change_when_options_are_added() -> N
     shards = [turn(every, shard, 20) for shard in range(-(-len(every) // 20))]
     assert sorted(pair for shard in shards for pair in shard) == sorted(every)
     assert max(map(len, shards)) < 40
-    assert turn(every, len(shards), 20) == shards[0], "shards go round"
+    assert turn(every, len(shards), 20) == shards[0], "shard numbers wrap around"
     assert place("mixup", "ema") == place("ema", "mixup")

@@ -19,7 +19,7 @@ import pytest
 from conftest import TINY, command_environment
 
 UNPRIVILEGED = ("postgres", "nobody")
-"""Users that a server may run as, where the tests run as root: it refuses to be root itself."""
+"""Users to run the server as if the tests run as root, because PostgreSQL refuses to run as root."""
 
 
 def binary(name: str) -> str:

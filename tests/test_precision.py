@@ -71,7 +71,7 @@ def test_overflow_leaves_the_weights_and_halves_the_scale_until_it_fits() -> Non
             assert_same(run.state["params"], before["params"])
             assert_same(run.state["opt"], before["opt"])
     assert scales[:3] == pytest.approx([5e11, 2.5e11, 1.25e11])
-    assert scales[-1] == scales[-5] > 1, "it settles where the gradient fits"
+    assert scales[-1] == scales[-5] > 1, "the scale falls until the gradient is finite"
     assert all(torch.isfinite(torch.tensor(losses)))
     assert sum(losses[-5:]) < sum(losses[:5])
     assert int(run.state["step"]) == 40
@@ -132,7 +132,7 @@ def test_clipping_is_the_same_on_either_side_of_the_scale() -> None:
 def test_training_is_close_to_single_precision_with_single_precision_weights(precision: str) -> None:
     half, full = make(f"precision={precision}"), make()
     halves, fulls = advance(half, 60), advance(full, 60)
-    assert halves != fulls, "the arithmetic is another"
+    assert halves != fulls, "half precision gives other numbers"
     assert sum(halves[-20:]) == pytest.approx(sum(fulls[-20:]), rel=0.05)
     for part in ("params", "opt", "buffers"):
         assert {t.dtype for t in leaves(half.state[part])} <= {torch.float32}

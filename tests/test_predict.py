@@ -35,7 +35,7 @@ from mltricks.technique import Aux, Ctx, Own, Params, PredFn, Technique
 from mltricks.weights import load_weights, predict_with, predicting_weights, save_weights
 
 ROUNDING = 2**-23
-"""Of a float32 mean: devices divide by the count or multiply by its inverse."""
+"""Tolerance of a float32 mean: some devices divide by the count, others multiply by its inverse."""
 LISTS = {
     "plain": (),
     "ema_tta": ("technique=[ema,tta]",),

@@ -55,7 +55,7 @@ def test_many_tiny_trials_are_stacked_and_the_stack_is_that_of_the_sweep() -> No
     assert 2 <= found.stack_size <= 16
     assert "in a stack" in found.reason
     stacked = StackedRun(build_all(cfgs[: found.stack_size]))
-    assert stacked.step.graphs, "what the probe traced is not traced again"
+    assert stacked.step.graphs, "the graph that the probe traced is reused"
 
 
 def test_slow_steps_keep_the_device_busy(monkeypatch: pytest.MonkeyPatch) -> None:

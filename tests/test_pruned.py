@@ -58,7 +58,9 @@ def test_a_hopeless_run_reports_and_is_pruned(
     assert reported(study)[1] == {1: val[0]["accuracy"]}
     assert summary["objective"]["value"] == val[0]["accuracy"]
     assert (folder / "checkpoints/last.pt").is_file()
-    assert run_cli(f"resume={folder}").out.startswith(str(folder)), "there is nothing to go on with"
+    assert run_cli(f"resume={folder}").out.startswith(str(folder)), (
+        "a pruned run is finished: resume only prints its result"
+    )
 
 
 def test_a_run_that_is_not_pruned_equals_a_run_without_a_study(study: tuple[str, optuna.Study], tmp_path: Path) -> None:
@@ -67,7 +69,9 @@ def test_a_run_that_is_not_pruned_equals_a_run_without_a_study(study: tuple[str,
     listened = mltricks.train(cfg, tmp_path / "listened", in_sweep=InSweep(token))
     assert listened.status == "completed"
     val = {line["epoch"]: line["accuracy"] for line in records(tmp_path / "listened") if line["split"] == "val"}
-    assert reported(study) == [{epoch: val[epoch] for epoch in (1, 2)}], "the end is a result, no report"
+    assert reported(study) == [{epoch: val[epoch] for epoch in (1, 2)}], (
+        "the last validation is the result and is not reported"
+    )
     mltricks.train(mltricks.compose([*MLP, "epochs=3", "progress=none", "plots=false"]), tmp_path / "unheard")
     assert records(tmp_path / "listened") == records(tmp_path / "unheard")
 
@@ -89,7 +93,9 @@ def test_a_stack_is_halved_as_in_successive_halving(study: tuple[str, optuna.Stu
         *[("pruned", 2)] * 2,
         ("pruned", 4),
     ]
-    assert [summary.epochs for _, summary in told] == sorted(summary.epochs for _, summary in told), "told at once"
+    assert [summary.epochs for _, summary in told] == sorted(summary.epochs for _, summary in told), (
+        "a pruned member is reported at once"
+    )
     alone(tmp_path / "alone", shared, varied)
     at_first = {}
     for num in range(8):

@@ -31,7 +31,7 @@ def run(command: list[str] | str, folder: Path) -> subprocess.CompletedProcess[s
 
 
 ELSEWHERE = ("benchmarks", "launchers")
-"""Documents whose commands test_benchmarks.py and test_other_launchers.py run, on less data."""
+"""Documents whose commands are run elsewhere, on less data: by test_benchmarks.py and test_other_launchers.py."""
 DOCUMENTS = ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md") if p.stem not in ELSEWHERE)]
 
 

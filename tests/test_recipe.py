@@ -201,7 +201,7 @@ def samples_of(folder: Path) -> int:
 
 def test_the_recipe_runs_to_its_end(tmp_path: Path, run_cli: Callable[..., Outcome]) -> None:
     done = run_cli(*RECIPE, "hydra.sweep.dir=sweep", "hydra.sweeper.tune=[batch_size]")
-    assert done.status == 1, "what the budget is counted in is refused before the first job"
+    assert done.status == 1, "settings that define the unit of the budget are refused before the first job"
     assert "tune=[batch_size]" in done.err
     assert not list(tmp_path.glob("sweep/*/summary.json"))
 
@@ -220,7 +220,7 @@ def test_the_recipe_runs_to_its_end(tmp_path: Path, run_cli: Callable[..., Outco
     epoch = 640 // 32 * 32
     assert samples_of(tmp_path / "sweep") <= 30 * epoch, "the budget is exact"
     assert found["spent_epochs"] <= 30
-    assert found["spent_epochs"] > 28, "and is used"
+    assert found["spent_epochs"] > 28, "the budget is nearly used up"
     assert sum(gate["epochs"] for gate in found["gates"]) == pytest.approx(found["spent_epochs"], abs=0.01)
 
     best = found["best"]
@@ -266,7 +266,7 @@ def test_a_killed_recipe_continues_where_it_stopped(tmp_path: Path, run_cli: Cal
 
     quick = run_cli(*arguments, timeout=300)
     assert quick.status == 0, quick.err
-    assert read(tmp_path / "sweep")["best"] == found["best"], "the same command replays to the same end"
+    assert read(tmp_path / "sweep")["best"] == found["best"], "the same command repeats the same result"
 
 
 def test_a_failed_gate_stops_with_advice_and_can_be_forced(tmp_path: Path, run_cli: Callable[..., Outcome]) -> None:

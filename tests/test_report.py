@@ -102,7 +102,7 @@ def test_html_in_names_is_escaped(tmp_path: Path) -> None:
     assert all("onerror" not in attributes for _, attributes in seen.tags)
     assert EVIL in seen.text
     for name in ("confusion_matrix", "worst_examples"):
-        assert (tmp_path / "plots" / f"{name}.png").is_file(), "odd names can be drawn"
+        assert (tmp_path / "plots" / f"{name}.png").is_file(), "names with special characters can be drawn"
 
 
 def test_a_failing_plot_does_not_fail_the_run(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:

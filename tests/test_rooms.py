@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "mltricks"
 MAP = PACKAGE.parent / "docs" / "architecture.md"
 TABLE = MAP.read_text().partition("| room |")[2].partition("\n\n")[0]
 ROOMS = re.findall(r"^\| `(\w+)` \|", TABLE, re.MULTILINE)
-"""From the first to be used to the last."""
+"""Names of the rooms, from the top of the map to the bottom."""
 
 
 def module_name(path: Path) -> str:
@@ -21,7 +21,7 @@ def module_name(path: Path) -> str:
 
 MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
 LOOSE = {"__init__", "__main__"}
-"""The package itself and the command: everything is below them."""
+"""The package itself and the command: they may use all rooms."""
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -64,4 +64,4 @@ def test_there_are_no_circular_imports() -> None:
     while free := [name for name, needs in graph.items() if not needs & graph.keys()]:
         for name in free:
             del graph[name]
-    assert not graph, "what is left imports each other"
+    assert not graph, "the remaining modules import each other"

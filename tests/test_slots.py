@@ -225,7 +225,7 @@ def test_a_worker_killed_from_outside_is_replaced(tmp_path: Path) -> None:
     os.kill(max(victims), signal.SIGKILL)
     deadline = time.monotonic() + 30
     while not (tmp_path / "2/checkpoints/last.pt").exists():
-        assert time.monotonic() < deadline, "the third job was not begun"
+        assert time.monotonic() < deadline, "the third job was not started"
         time.sleep(0.05)
     summaries = [read_summary(tmp_path / f"{i}/summary.json") for i in range(2)]
     assert [s.signal for s in summaries if s is not None] == [signal.SIGKILL]
@@ -275,7 +275,7 @@ def test_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(choose_workers(3, 2, "cpu")) == 2, "no worker without a unit"
     assert automatic(100, "cuda", 4) == 4
     assert automatic(100, "cuda:1", 0) == 1
-    assert automatic(100, "cpu", 0, seconds=0.001) == 1, "the start would cost more than it brings"
+    assert automatic(100, "cpu", 0, seconds=0.001) == 1, "starting workers would take longer than it saves"
     assert automatic(100, "cpu", 0, seconds=60.0) == num_cores()
     for wrong in ("many", 0, -1, True, 1.5):
         with pytest.raises(ValueError, match="type auto or a number"):

@@ -276,7 +276,7 @@ def test_search_ranges_are_allowed_and_include_the_default(
         else:
             check_value(key, value, hint)
             kinds, _ = kinds_and_range(hint)
-            assert int not in kinds or isinstance(value, int), "an integer is searched as one"
+            assert int not in kinds or isinstance(value, int), "an integer setting has an integer range"
     given = None if default == "null" else parse_comment(f"search: choices {default}")
     value = given.values[0] if isinstance(given, Choices) else None
     if isinstance(domain, Choices):

@@ -216,7 +216,7 @@ def test_memory_is_reused_after_its_last_read() -> None:
     names = [str(node.target) for node in graph.graph.nodes]
     assert "aten.mul_.Tensor" in names
     assert peak_bytes(graph) < before
-    assert torch.equal(given[2], make()[2]), "what was not given away is as it was"
+    assert torch.equal(given[2], make()[2]), "inputs that were not donated are unchanged"
     assert run(*make())[3].data_ptr() != given[2].data_ptr()
 
 

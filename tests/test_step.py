@@ -154,7 +154,7 @@ class Limited(Technique):
 
 
 def test_an_optional_float_is_a_leaf_if_it_is_a_number() -> None:
-    assert list(float_fields(Limited)) == ["limit"], "one answer for schedules, stacks and steps"
+    assert list(float_fields(Limited)) == ["limit"], "schedules, stacks and steps use this list"
     assert (floats_of(Limited(0.5, "a")), floats_of(Limited(None, "a"))) == ({"limit": 0.5}, {})
 
 

@@ -51,7 +51,7 @@ def test_mean_and_share_are_as_they_should_be(rows: int) -> None:
     x = torch.ones(rows, 2, 1)
     draws = torch.stack([drop(x, torch.tensor(0.3), rows) for _ in range(4000 // rows)]).flatten(0, 1)
     assert set(draws.unique().tolist()) == {0.0, float(torch.tensor(1.0) / 0.7)}
-    assert torch.equal(draws[:, 0], draws[:, 1]), "a branch is left out as a whole"
+    assert torch.equal(draws[:, 0], draws[:, 1]), "a branch is dropped as a whole"
     assert float(draws.mean()) == pytest.approx(1.0, abs=5 * (0.3 / 0.7 / 4000) ** 0.5)
 
 

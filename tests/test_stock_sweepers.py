@@ -58,7 +58,7 @@ def test_the_documented_limits_of_the_optuna_sweeper(run_cli: Callable[..., Outc
     first = summaries(tmp_path)[0]["overrides"]
     assert run_cli(*command, "optim.lr=interval(0.001,0.01)").status == 0
     runs = summaries(tmp_path)
-    assert len(runs) == 1, "a second command writes over the folders of the first"
+    assert len(runs) == 1, "a second command overwrites the folders of the first"
     assert runs[0]["overrides"] != first
 
 

@@ -53,7 +53,7 @@ def visit(browser: Any, folders: dict[str, Path]) -> Iterator[Any]:
         page.on("request", lambda r: files.append(r.url) if r.url.startswith("file:") else None)
         page.goto((folders[name] / "sweep.html").as_uri())
         page.wait_for_selector("html[data-ready]")
-        assert len(files) == 1, f"one file and no other: {files}"
+        assert len(files) == 1, f"the page loads other files: {files}"
         return page
 
     yield go
@@ -115,10 +115,10 @@ def test_the_keyboard_sorts_and_moves_between_the_curves(visit: Any) -> None:
     for _ in range(5):
         page.keyboard.press("ArrowDown")
         seen.append(page.inner_text("#curves output"))
-    assert len(set(seen)) == 6, "six curves, one after another"
+    assert len(set(seen)) == 6, "the arrow keys visit six curves"
     page.keyboard.press("ArrowDown")
-    assert page.inner_text("#curves output") == seen[0], "and round again"
-    assert page.locator("#curves [tabindex='0'][role=img]").count() == 1, "one stop of the tab key"
+    assert page.inner_text("#curves output") == seen[0], "after the last curve comes the first"
+    assert page.locator("#curves [tabindex='0'][role=img]").count() == 1, "all curves are one tab stop"
 
 
 def test_the_leaderboard_filters_by_text_and_status(visit: Any) -> None:
@@ -157,7 +157,7 @@ def test_a_best_value_at_the_edge_shows_the_next_range(visit: Any) -> None:
     best = page.locator("#commands pre").first.inner_text()
     assert best.startswith("python -m mltricks model=mlp")
     assert "optim.lr=0.01" in best
-    assert "seed=" not in best, "it won by its mean"
+    assert "seed=" not in best, "the best is chosen by its mean"
 
 
 def test_a_command_is_copied(visit: Any, browser: Any) -> None:
@@ -201,10 +201,10 @@ def test_gates_and_arms_are_drawn(visit: Any) -> None:
     assert page.eval_on_selector_all("#recipe li", "all => all.map(li => li.className)") == ["good", "bad"]
     assert page.locator("#recipe svg path.line").count() == 1
     assert "recipe.force=true" in page.inner_text("#recipe")
-    assert "optim.lr=0.02" in page.locator("#commands pre").first.inner_text(), "what the recipe ended with"
+    assert "optim.lr=0.02" in page.locator("#commands pre").first.inner_text(), "the result of the recipe"
     assert "0.8750" in page.inner_text(".cards")
     page = visit("ablation")
-    assert page.locator("#ablation svg rect").count() == 3, "an arm without a difference has no place in the picture"
+    assert page.locator("#ablation svg rect").count() == 3, "an arm without a difference is not drawn"
     assert page.locator("#ablation tbody tr").count() == 4
     low, high = (page.locator("#ablation svg path.end").nth(i).get_attribute("stroke") for i in (0, 1))
     assert (low, high) == ("var(--mark)", "var(--fail)")

@@ -93,7 +93,7 @@ def test_texts_that_need_quotes_survive_the_table(grid: Path) -> None:
     assert found[2]["error"] == f'CUDA out of memory, "2 GiB", {EVIL}\nsecond line'
     assert [r["status"] for r in found[:3]] == ["pruned", "diverged", "failed"]
     assert found[3]["data.path"] == EVIL
-    assert len(found) == 6, "an attempt that was set aside is no row"
+    assert len(found) == 6, "an interrupted attempt is not a row"
 
 
 def test_data_cannot_close_the_script_tag(grid: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_sweep_that_is_not_over(grid: Path) -> None:
     state = payload(grid)["state"]
     assert (state["finished"], state["done"], state["total"]) == (False, 4, 6)
     assert [(r["job"], r["status"]) for r in rows(grid)][-1] == ("5", "unfinished")
-    assert payload(grid)["jobs"][-1]["curves"]["score"], "what it had learnt is shown"
+    assert payload(grid)["jobs"][-1]["curves"]["score"], "its curve so far is shown"
 
 
 @pytest.mark.parametrize("damage", ["summary.json", ".hydra/overrides.yaml", "metrics.jsonl", "config.yaml"])
@@ -143,7 +143,7 @@ def test_replicates_in_folders_of_their_own(tmp_path: Path) -> None:
             (sweep / str(2 * trial + replicate)).rename(sweep / f"t{trial}" / str(replicate))
     write(sweep)
     assert [r["job"] for r in rows(sweep)] == ["t0/0", "t0/1", "t1/0", "t1/1"]
-    assert [g["mean"] for g in payload(sweep)["groups"]] == [1.5, 2.5], "less of a loss is better"
+    assert [g["mean"] for g in payload(sweep)["groups"]] == [1.5, 2.5], "a lower loss is better"
 
 
 def test_conditional_keys_and_columns_of_the_same_name(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_repeated_job_does_not_count_twice(tmp_path: Path) -> None:
     (group,) = groups(collect(fake(tmp_path / "one", [(same, 0.5), (same, 0.5), (same, 0.5)])))
     assert (group.n, group.rows) == (1, [0, 1, 2])
     assert group.score is not None
-    assert math.isinf(group.score.high), "one run says nothing of the spread"
+    assert math.isinf(group.score.high), "one run has no interval"
     (group,) = groups(collect(fake(tmp_path / "two", [(same, 0.5), (same, 0.5), (other, 0.7)])))
     assert (group.n, group.score) == (2, mean_interval([0.5, 0.7]))
 

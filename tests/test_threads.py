@@ -35,4 +35,4 @@ def test_advice_is_given_if_the_cores_are_busy(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "getloadavg", lambda: (float(cores), 0, 0))
     assert "threads=1 is often faster" in set_threads(None)[0]
     assert set_threads(1) == []
-    assert set_threads(None) == [], "one thread waits for nobody"
+    assert set_threads(None) == [], "one thread does not wait for others"

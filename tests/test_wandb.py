@@ -48,7 +48,7 @@ def test_an_offline_run_holds_everything_but_the_key(run_cli: Callable[..., Outc
             assert rows[record["step"]][f"{record['split']}/{name}"] == record[name]
     summary = json.loads((folder / "summary.json").read_text())
     assert logged.summary["test/accuracy"] == summary["test"]["accuracy"]
-    assert logged.summary["val/accuracy"] == summary["val"]["accuracy"], "that of the best weights"
+    assert logged.summary["val/accuracy"] == summary["val"]["accuracy"], "the value of the best weights"
     assert logged.summary["status"] == "completed"
     assert any(name.startswith("plots/confusion_matrix") for name in rows[20])
     assert logged.exit_code == 0
@@ -87,7 +87,7 @@ def test_a_sweep_without_an_account_is_one_group_of_runs(run_cli: Callable[..., 
     assert [r.config["seed"] for r in logged] == [0, 1]
     assert len({r.run.run_id for r in logged}) == 2
     said = [line for line in done.err.splitlines() if "no API key found" in line]
-    assert len(said) == 1, "what holds for all trials is said once"
+    assert len(said) == 1, "messages that hold for all trials are printed once"
     assert "recorded offline, wandb sync sweeps/nightly/*/wandb/offline-run-* sends it" in said[0]
 
 
@@ -125,7 +125,7 @@ def test_the_places_where_a_key_is_looked_for(as_nobody: None, tmp_path: Path, m
     (tmp_path / "netrc").chmod(0o600)
     assert has_key()
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert not has_key(), "a key for another host is none"
+    assert not has_key(), "a key for another host does not count"
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     assert has_key()
 

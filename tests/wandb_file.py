@@ -21,7 +21,7 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 def payloads(data: bytes) -> Iterator[bytes]:
     """The bytes of each record. A record consists of pieces within a block; each begins with checksum (4 bytes), length
     (2) and kind (1)."""
-    assert data[:4] == b":W&B", "this is no file of wandb's"
+    assert data[:4] == b":W&B", "this is not a file of wandb"
     at, parts = HEADER, []
     while at + HEADER <= len(data):
         if BLOCK - at % BLOCK < HEADER:
@@ -56,7 +56,7 @@ def read_wandb(folder: Path) -> Logged:
     deadline = time.monotonic() + 20
     while (logged := read_as_it_is(folder)).exit_code is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert logged.exit_code is not None, f"the run in {folder} has no end"
+    assert logged.exit_code is not None, f"the run in {folder} is not complete"
     return logged
 
 
