@@ -20,9 +20,10 @@ RUN = $(VENV)/bin/python -m
 train: $(VENV)/.installed
 	$(RUN) mltricks $(ARGS)
 
-# one thread a worker: two workers on two cores, and sums that do not depend on the machine
+# one thread a worker: two workers on two cores, and sums that do not depend on the machine; the files in their order,
+# as those of few and long tests would come last otherwise, and one worker would wait for the other
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-gpu: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(RUN) pytest --device cuda -n 16 --dist worksteal -vv --failures failures.txt $(ARGS)
