@@ -92,6 +92,7 @@ def test_a_key_typed_twice_gives_a_message() -> None:
     assert repeated(["optim.lr=0.1", "seed=1", "optim.lr=0.2", "seed=1"]) == [
         "note: optim.lr=0.1 is replaced by optim.lr=0.2, which comes later"
     ]
+    assert len(repeated(["optim.lr=1", "++optim.lr=2"])) == 1
     assert repeated(["model=mlp", "model.width=8", "~tracker", "+model.a=1"]) == []
 
 

@@ -70,7 +70,7 @@ def repeated(overrides: Sequence[str]) -> list[str]:
     last: dict[str, str] = {}
     lines = []
     for text in overrides:
-        key = text.partition("=")[0]
+        key = text.partition("=")[0].lstrip("+")
         if key in last and last[key] != text:
             lines.append(f"note: {last[key]} is replaced by {text}, which comes later")
         last[key] = text
