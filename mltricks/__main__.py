@@ -87,9 +87,9 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     arguments = expand(arguments)
     overrides, options = split_arguments(arguments)
     check_command(overrides, options)
-    for line in repeated(overrides):
-        print(line, file=sys.stderr)
     check_overrides(overrides, [conf_dir(), *own_folders(overrides, options)], bare_settings(overrides, options))
+    for line in repeated(parse(overrides)):
+        print(line, file=sys.stderr)
     asked = ("resume=", "job=", "show=", "overwrite=", "hydra.run.dir=")
     chosen = {o.key_or_group: o.value() for o in parse([t for t in overrides if t.startswith(asked)])}
     extra = []

@@ -15,7 +15,7 @@ from mltricks import __version__
 from mltricks.process.atomic import first_line, write_atomically
 from mltricks.state import State, map_state, named_leaves
 
-FORMAT = 2
+FORMAT = 3
 LAST = Path("checkpoints/last.pt")
 """Path of the checkpoint inside an output folder."""
 PREVIOUS = "previous.pt"
@@ -99,7 +99,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """The configuration in a checkpoint, without reading its tensors. Raises the errors of ``load``."""
+    """The configuration in a checkpoint. Raises the errors of ``load``, but does not verify the tensors."""
     return read(path, mmap=True)["config"]
 
 

@@ -97,7 +97,7 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(what: str, last: Path) -> No
 
 def test_a_checkpoint_of_another_format_is_refused(last: Path) -> None:
     torch.save({**content(last), "format": 99}, last)
-    with pytest.raises(ValueError, match=r"has format 99, and mltricks .* reads format 2"):
+    with pytest.raises(ValueError, match=r"has format 99, and mltricks .* reads format 3"):
         checkpoint.load(last)
 
 

@@ -13,6 +13,7 @@ from conftest import Outcome
 import mltricks
 from mltricks.build import build
 from mltricks.config.compose import compose, explain, plain
+from mltricks.config.overrides import parse
 from mltricks.config.slips import check_command, check_package, repeated
 from mltricks.data.custom import as_target
 
@@ -89,11 +90,15 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_package(name: str) -
 
 
 def test_a_key_typed_twice_gives_a_message() -> None:
-    assert repeated(["optim.lr=0.1", "seed=1", "optim.lr=0.2", "seed=1"]) == [
+    assert repeated(parse(["optim.lr=0.1", "seed=1", "optim.lr=0.2", "seed=1"])) == [
         "note: optim.lr=0.1 is replaced by optim.lr=0.2, which comes later"
     ]
-    assert len(repeated(["optim.lr=1", "++optim.lr=2"])) == 1
-    assert repeated(["model=mlp", "model.width=8", "~tracker", "+model.a=1"]) == []
+    assert len(repeated(parse(["optim.lr=1", "++optim.lr=2"]))) == 1
+    assert repeated(parse(["model=mlp", "model.width=8", "~tracker", "+model.a=1"])) == []
+    assert repeated(parse(["++model.arguments={a:1}", "++model.arguments={b:2}"])) == [], "Hydra merges dicts"
+    for twice in (["seed=1,2", "seed=3"], ["seed=3", "seed=range(0,2)"]):
+        with pytest.raises(ValueError, match="a key that is swept is given once"):
+            repeated(parse(twice))
 
 
 def test_the_command_prints_that_message(run_cli: Callable[..., Outcome]) -> None:
@@ -131,7 +136,7 @@ def test_a_step_that_reads_a_tensor_is_refused_with_its_line(how: str, line: str
     with pytest.raises(ValueError) as refusal:
         run.step(run.state, next(run.batches()), run.hypers.at(0))
     assert "test_slips.py, line " in str(refusal.value)
-    assert f": {line}. Type engine=eager" in str(refusal.value)
+    assert f": {line}. Compute it with tensors, as torch.where does, or type engine=eager" in str(refusal.value)
 
 
 def test_labels_that_are_words_are_refused() -> None:

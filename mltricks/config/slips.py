@@ -65,15 +65,26 @@ def check_parsed(overrides: Sequence[Any]) -> None:
             raise ValueError(f"{typed}: the range is empty, so there is no job. Type {key}=range(0,3) for three.")
 
 
-def repeated(overrides: Sequence[str]) -> list[str]:
-    """A line for every key that is given more than once: Hydra takes the last value without a word."""
-    last: dict[str, str] = {}
+def repeated(overrides: Sequence[Any]) -> list[str]:
+    """A line for every key that is given more than once: Hydra takes the last value without a word.
+
+    Args:
+        overrides: parsed by Hydra's grammar. Dicts are left out, as Hydra merges them.
+
+    Raises:
+        ValueError: a key that is swept is given again: Hydra would run its values and show others.
+    """
+    last: dict[str, Any] = {}
     lines = []
-    for text in overrides:
-        key = text.partition("=")[0].lstrip("+")
-        if key in last and last[key] != text:
-            lines.append(f"note: {last[key]} is replaced by {text}, which comes later")
-        last[key] = text
+    for override in overrides:
+        key, typed = override.key_or_group, override.input_line
+        if override.is_delete() or isinstance(override.value(), dict):
+            continue
+        if key in last and (override.is_sweep_override() or last[key].is_sweep_override()):
+            raise ValueError(f"{last[key].input_line} and {typed}: a key that is swept is given once. Leave one out.")
+        if key in last and last[key].input_line != typed:
+            lines.append(f"note: {last[key].input_line} is replaced by {typed}, which comes later")
+        last[key] = override
     return lines
 
 

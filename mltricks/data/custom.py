@@ -188,7 +188,7 @@ def as_target(y: Any, where: str) -> Tensor:
     """
     if isinstance(y, str | bytes):
         raise ValueError(
-            f"y of {where} is the text {y!r:.60}. Give classes as whole numbers, 0 to K - 1, and their names as "
+            f"y of {where} is the text {str(y)!r:.60}. Give classes as whole numbers, 0 to K - 1, and their names as "
             "`classes` of the dataset."
         )
     y = torch.as_tensor(y)

@@ -98,7 +98,8 @@ class _Recorder(TorchDispatchMode):
         if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
             raise ValueError(
                 f"the step cannot be traced, because it reads the content of a tensor{calling_line()}. "
-                "Type engine=eager, or compute it with tensors, as torch.where does."
+                "Compute it with tensors, as torch.where does, or type engine=eager (in a sweep with "
+                "hydra.launcher.fuse=false)."
             )
         if func is aten.lift_fresh.default:
             func = aten.lift_fresh_copy.default  # an in-place operation must not change the constant
@@ -123,7 +124,7 @@ class _Recorder(TorchDispatchMode):
 
 def calling_line() -> str:
     """The innermost line of Python on the stack that is neither PyTorch's nor of this module, for a message."""
-    inside = (os.path.dirname(torch.__file__), __file__)
+    inside = (os.path.dirname(torch.__file__) + os.sep, __file__)
     for frame, line in traceback.walk_stack(sys._getframe()):
         file = frame.f_code.co_filename
         if not file.startswith(inside) and os.path.isfile(file):

@@ -65,17 +65,17 @@ def read_image(path: Path, shape: tuple[int, ...]) -> Tensor:
     Raises:
         ValueError: the file cannot be decoded, or the model takes no images.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         if len(shape) == 3 and shape[0] == 3 and shape[1] == shape[2]:
             return decode_image(str(path), shape[1])[None]
         with Image.open(path) as image:
             return from_images(image, shape)
-    except (OSError, UnidentifiedImageError, UndecodableImage) as error:
+    except (OSError, UndecodableImage) as error:
         raise ValueError(
-            f"input: {path} is no image that can be decoded ({error}). This model reads an image, a folder of images, "
-            "or an array (.npy)."
+            f"input: {path} is no image that can be decoded ({error.__cause__ or error}). Delete or replace it. "
+            "This model reads an image, a folder of images, or an array (.npy)."
         ) from error
 
 

@@ -51,6 +51,8 @@ def create_timm(
             name, pretrained=pretrained, in_chans=in_shape[0], num_classes=num_outputs, **size, **arguments
         )
     except OSError as error:
+        if not pretrained:
+            raise ValueError(f"model.name={name} cannot be made with arguments={arguments}: {error!r}") from error
         raise unreachable(name, error, os.environ.get("HF_HOME", "~/.cache/huggingface")) from error
     except (TypeError, RuntimeError) as error:
         raise ValueError(

@@ -81,6 +81,8 @@ def make(name: str, arguments: dict[str, Any], pretrained: bool, num_outputs: in
     except TypeError as error:
         raise ValueError(f"model.arguments={arguments} do not fit {name}: {error}") from error
     except OSError as error:
+        if not pretrained:
+            raise ValueError(f"model.name={name} cannot be made with arguments={arguments}: {error!r}") from error
         raise unreachable(name, error, f"{torch.hub.get_dir()}/checkpoints") from error
 
 

@@ -92,7 +92,7 @@ def gate_of(
     evidence: dict[str, Any] = {"trials": len(outcomes), "ended": len(ended)}
     if best is None:
         why = next((o.summary.error for o in outcomes if o.summary.error), "none has a finite objective")
-        advice = "Fix the error; against divergence, add technique=clip_norm."
+        advice = "Fix the error; against divergence, add clip_norm to technique=[...]."
         return Gate(4, "coarse search", "fail", f"no trial completed: {why}", evidence, advice)
     point = points[outcomes.index(best)]
     objective = best.summary.objective
