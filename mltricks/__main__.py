@@ -80,18 +80,19 @@ def prepare(arguments: Sequence[str]) -> list[str]:
         ValueError: an override is invalid.
     """
     from mltricks.config.options import conf_dir
-    from mltricks.config.overrides import check_overrides, own_folders, parse, quoted, split_arguments
+    from mltricks.config.overrides import check_overrides, own_folders, quoted, split_arguments
     from mltricks.config.shorthand import bare_settings, expand
     from mltricks.config.slips import check_command, repeated
 
     arguments = expand(arguments)
     overrides, options = split_arguments(arguments)
     check_command(overrides, options)
-    check_overrides(overrides, [conf_dir(), *own_folders(overrides, options)], bare_settings(overrides, options))
-    for line in repeated(parse(overrides)):
+    folders = [conf_dir(), *own_folders(overrides, options)]
+    parsed = check_overrides(overrides, folders, bare_settings(overrides, options))
+    for line in repeated(parsed):
         print(line, file=sys.stderr)
-    asked = ("resume=", "job=", "show=", "overwrite=", "hydra.run.dir=")
-    chosen = {o.key_or_group: o.value() for o in parse([t for t in overrides if t.startswith(asked)])}
+    asked = ("resume", "job", "show", "overwrite", "hydra.run.dir")
+    chosen = {o.key_or_group: o.value() for o in parsed if o.key_or_group in asked}
     extra = []
     if chosen.get("resume") is not None:
         folder = getattr(chosen["resume"], "text", chosen["resume"])

@@ -92,26 +92,23 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the checkpoint is missing, damaged, or in another version of the format.
     """
-    content = read(path, mmap=False)
-    if content["state_digest"] != digest(content["state"]):
-        raise damaged(path / LAST if path.is_dir() else path, ": its tensors do not match their hash")
-    return content
+    return _read(path, tensors=True)
 
 
 def load_config(path: Path) -> dict[str, Any]:
     """The configuration in a checkpoint. Raises the errors of ``load``, but does not verify the tensors."""
-    return read(path, mmap=True)["config"]
+    return _read(path, tensors=False)["config"]
 
 
-def read(path: Path, mmap: bool) -> dict[str, Any]:
-    """Read a checkpoint and verify all of it but the tensors, which ``mmap`` leaves in the file until they are used."""
+def _read(path: Path, tensors: bool) -> dict[str, Any]:
+    """Read and verify a checkpoint; without ``tensors`` these stay in the file, unread and unverified."""
     path = path / LAST if path.is_dir() else path
     if not path.is_file():
         raise ValueError(
             f"there is no checkpoint at {path}. Give the output folder of a run, which holds checkpoints/last.pt."
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=not tensors)
     except Exception as error:  # unpickling a damaged file can raise anything
         raise damaged(path, f" or is no checkpoint: {first_line(error)}") from error
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
@@ -129,6 +126,8 @@ def read(path: Path, mmap: bool) -> dict[str, Any]:
         raise damaged(path, f": {first_line(error)}") from error
     if content.get("digest") != digest_beside_state(content):
         raise damaged(path, ": its content does not match its hash")
+    if tensors and content["state_digest"] != digest(content["state"]):
+        raise damaged(path, ": its tensors do not match their hash")
     return {**content, "config": config, "overrides": list(content.get("overrides", []))}
 
 

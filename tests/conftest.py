@@ -75,11 +75,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @dataclass(frozen=True)
 class Failures:
-    """Write the name of each failing test as soon as it ends: a time limit may stop pytest before it prints them."""
+    """Write the name of each failing test or module as soon as it ends, before a time limit may stop pytest."""
 
     path: Path
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.pytest_runtest_logreport(report)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = str(crash.message if crash else report.longrepr).strip().partition("\n")[0]

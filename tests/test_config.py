@@ -63,7 +63,8 @@ def test_compose_refuses_unknown_names_with_the_nearest(overrides: list[str], wo
     ],
 )
 def test_compose_accepts_valid_configurations(overrides: list[str]) -> None:
-    mltricks.compose(overrides)
+    cfg = mltricks.compose(overrides)
+    assert plain(cfg).keys() >= top_level().keys()
 
 
 def test_a_users_configuration_folder_is_searched(tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ def test_the_host_never_waits_within_a_step(make: Any, engine: Any) -> None:
         run.state, _ = run.step(run.state, batch, hyper)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert int(run.state["step"]) == 5
 
 
 def test_a_capture_copies_only_the_inputs_that_it_reads() -> None:

@@ -52,7 +52,8 @@ def settings(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_budget_belongs_to_the_study_and_a_changed_configuration_is_refused(run_cli: Run, tmp_path: Path) -> None:
-    command = (*STUDY, "study.sampler=random", "study_name=b", LOG, "epochs=1")
+    others = (*STUDY, "study.sampler=random", "study_name=b", "epochs=1")
+    command = (*others, LOG)
     done = run_cli(*command, "n_trials=3")
     assert done.status == 0, done.err
     folder = tmp_path / "multirun" / "b"
@@ -81,7 +82,7 @@ def test_the_budget_belongs_to_the_study_and_a_changed_configuration_is_refused(
 
     before = (folder / "sweep.json").read_text(), (folder / "multirun.yaml").read_text()
     changes = ("batch_size=16", "optim.lr=0.1,0.2", "replicates=2", "direction=minimize")
-    refused = run_cli(*command, "n_trials=9", *changes)
+    refused = run_cli(*others, "n_trials=9", *changes)
     assert refused.status == 1
     for shown in (
         "batch_size: 32 in the study, 16 now",

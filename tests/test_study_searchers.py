@@ -129,7 +129,9 @@ def test_options_reach_optuna(numbers: Space) -> None:
 def test_experimental_options_give_no_warning(numbers: Space) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        create_searcher(settings("tpe", sampler_options={"multivariate": True, "group": True}), numbers, 0)
+        found = create_searcher(settings("tpe", sampler_options={"multivariate": True, "group": True}), numbers, 0)
+    assert found._multivariate
+    assert found._group
 
 
 @pytest.mark.parametrize("name", ["random", "tpe", "gp", "nsgaii", "qmc"])

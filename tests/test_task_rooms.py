@@ -121,8 +121,8 @@ def test_engines_and_stacks_agree(task: str) -> None:
 def test_the_command_trains_sweeps_loads_and_predicts(
     task: str, run_cli: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    shared = [*TASKS[task], *TINY, "optim=adamw", "optim.lr=0.01", "epochs=3"]
-    assert run_cli(*shared, "hydra.run.dir=run", "plots=true").status == 0
+    shared = [*TASKS[task], *TINY, "optim=adamw", "epochs=3"]
+    assert run_cli(*shared, "optim.lr=0.01", "hydra.run.dir=run", "plots=true").status == 0
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["status"] == "completed"
     assert "the weakest first" in (tmp_path / "run/report.html").read_text()

@@ -68,7 +68,7 @@ def test_right_values_pass(value: Any, hint: Any) -> None:
         ([1.0, -1.0], list[Positive], ["key[1]=-1.0"]),
         ("ab", list[str], ["a list"]),
         ([1], tuple[int, int], ["2 members"]),
-        (5, Annotated[int, Range(0, 3, above=True, below=True)], ["0 < value < 3", "for instance key=1."]),
+        (5, Annotated[int, Range(0, 3, above=True, below=True)], ["0 < value < 3", "for instance key=2."]),
     ],
 )
 def test_wrong_values_are_refused_with_what_is_allowed(value: Any, hint: Any, words: list[str]) -> None:

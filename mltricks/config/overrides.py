@@ -60,8 +60,10 @@ def parse(overrides: Sequence[str]) -> list[Any]:
     return parsed
 
 
-def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None], others: Collection[str] = ()) -> None:
-    """Refuse groups, options and top-level keys that do not exist.
+def check_overrides(
+    overrides: Sequence[str], folders: Sequence[Path | None], others: Collection[str] = ()
+) -> list[Any]:
+    """Refuse groups, options and top-level keys that do not exist; return the parsed overrides.
 
     Args:
         overrides: as typed, without Hydra's own options.
@@ -95,6 +97,7 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path | None], ot
             raise UnknownName(f"{override.input_line}: {first} is no setting. {suggest(first, known)}")
         elif "/" in name:
             raise UnknownName(f"{override.input_line}: there is no group {name}. {suggest(name, groups)}")
+    return parsed
 
 
 def _check_options(group: str, override: Any, folders: Sequence[Path]) -> None:

@@ -90,7 +90,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     tuples are checked one by one. Types that this module does not know are not checked.
 
     Raises:
-        ValueError: names the key, the value, the allowed values, and a value to type instead.
+        ValueError: names the key, the value, the allowed values and, unless the range is open, a value to type instead.
     """
     parts = _options(hint)
     if not all(_is_known(kind) for kind, _ in parts):
@@ -161,13 +161,14 @@ def _items(key: str, value: Sequence[Any], kind: Any) -> list[tuple[Any, Any]]:
 
 
 def _example(bounds: Range, value: float, whole: bool) -> str | None:
-    """An allowed number for the message: the nearest end of the range if that is allowed, or the middle.
+    """An allowed number for the message: the nearest one, or the middle of a range of floats without its end.
 
-    ``None`` for a range that excludes the nearest end and has no other: 1 is no advice for a learning rate.
+    ``None`` for an open range of floats without its end: 1 is no advice for a learning rate.
     """
     low, high = bounds.low, bounds.high
-    candidates = [low if value <= low else high, (low + high) / 2, low + 1 if whole else math.nan]
-    found = (c for c in candidates if math.isfinite(c) and c in bounds and not (whole and c != round(c)))
+    end, inward = (low, low + 1) if value <= low else (high, high - 1)
+    candidates = [end, inward if whole else (low + high) / 2]
+    found = (c for c in candidates if math.isfinite(c) and c in bounds)
     example = next(found, None)
     return None if example is None else str(round(example)) if whole else f"{example:g}"
 

@@ -186,12 +186,13 @@ def as_target(y: Any, where: str) -> Tensor:
     Raises:
         ValueError: y is none of these, or not finite.
     """
-    if isinstance(y, str | bytes):
+    try:
+        y = torch.as_tensor(y)
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"y of {where} is the text {str(y)!r:.60}. Give classes as whole numbers, 0 to K - 1, and their names as "
-            "`classes` of the dataset."
-        )
-    y = torch.as_tensor(y)
+            f"y of {where} is {str(y)!r:.60}, a {type(y).__name__}. Give classes as whole numbers, 0 to K - 1, and "
+            "their names as `classes` of the dataset."
+        ) from error
     if y.is_floating_point() and y.ndim <= 1:
         if not bool(y.isfinite().all()):
             raise ValueError(f"y of {where} is NaN or infinite. Clean the data first.")

@@ -6,7 +6,6 @@ Shapes: (B, C, H, W) -> (B, K).
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from torch import nn
@@ -53,7 +52,9 @@ def create_timm(
     except OSError as error:
         if not pretrained:
             raise ValueError(f"model.name={name} cannot be made with arguments={arguments}: {error!r}") from error
-        raise unreachable(name, error, os.environ.get("HF_HOME", "~/.cache/huggingface")) from error
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        raise unreachable(name, error, HF_HUB_CACHE) from error
     except (TypeError, RuntimeError) as error:
         raise ValueError(
             f"model.name={name} cannot be made with img_size={img_size} and arguments={arguments}: {error}"

@@ -1,7 +1,7 @@
 """The ratio of update to weight: the norm of a weight's change divided by the weight's norm.
 
 Source: CS231n, "Babysitting the learning process": about 1e-3 is healthy; far less learns slowly, far more is unstable.
-Deviation: measured on the weights themselves, over a few further updates of a finished run, so that momentum,
+Deviation: measured on the weights themselves, over a few further updates of a run, so that momentum,
 adaptive steps and weight decay are included.
 Cost: ``num_steps`` updates.
 """
@@ -41,7 +41,7 @@ def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> flo
     settings = cfg["job"]
     check_value("job.num_steps", settings["num_steps"], Count)
     if cfg["checkpoint"] is None:
-        raise ValueError("job=update_ratio needs a finished run. Type checkpoint=DIR, the run's output folder.")
+        raise ValueError("job=update_ratio needs a checkpoint. Type checkpoint=DIR, the run's output folder.")
     run = build(constant_rate(cfg))
     path = Path(cfg["checkpoint"])
     saved = checkpoint.load(path)["state"]

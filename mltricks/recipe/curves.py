@@ -17,7 +17,7 @@ LEARNT = 0.02
 ROUGH = 0.5
 """The rate is too high if the rises in the second half of the training curve exceed this fraction of its fall."""
 LINEAR = 0.35
-"""The rate is too low if this fraction of the fall is in the second half: 0.5 for a line, 0.2 for a good curve."""
+"""The rate is too low if this fraction of the fall is in the second half: 0.5 for a line, less than 0.2 for a bend."""
 FLAT_START = 0.05
 """The start is bad if less than this fraction of the fall is in the first fifth."""
 STALLED = 0.01
