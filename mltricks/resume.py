@@ -33,7 +33,7 @@ WHOLE = ("completed", "stopped_early", "pruned")
 ASKS = re.compile(r"\$\{.*:", re.DOTALL)
 """Matches a value from an OmegaConf resolver, such as ``${oc.env:NAME}``; plain interpolations have no colon."""
 OURS = ("data.root", "${oc.env:MLTRICKS_DATA,data}")
-"""What ``conf/data/_common.yaml`` itself asks: it stands in the record of every run that has not begun."""
+"""What ``conf/data/_common.yaml`` itself asks: it is in the record of every run that has not begun."""
 
 
 def resumed_config(cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def whole(cfg: dict[str, Any], folder: Path) -> dict[str, Any]:
     missing = [key for key in top_level() if key not in cfg]
     if missing:
         raise ValueError(
-            f"resume={folder}: the run had not begun when it was stopped, so it holds nothing to go on with (its "
+            f"resume={folder}: the run had not begun when it was stopped, so there is nothing to resume (its "
             f"configuration lacks {missing[0]}). Type its command again."
         )
     return cfg
@@ -163,7 +163,7 @@ def check_unused(folder: Path) -> None:
         )
     if (folder / LAST).is_file():
         raise ValueError(
-            f"{folder} holds a run that was stopped. Type resume={folder} to go on with it, another hydra.run.dir, or "
+            f"{folder} holds a run that was stopped. Type resume={folder} to continue it, another hydra.run.dir, or "
             "overwrite=true."
         )
 

@@ -231,7 +231,10 @@ def load_saved(cfg: dict[str, Any], folder: Path) -> dict[str, Any] | None:
         if path in LENGTH:
             check_larger(f"{path}={mine}", mine, theirs, folder)
         elif not is_free(path):
-            raise ValueError(f"{path}={mine} cannot go on with the run in {folder}, where it was {theirs}.")
+            raise ValueError(
+                f"{path}={mine}: the run in {folder} began with {theirs}, and a resumed run keeps it. Leave {path} "
+                "out, or start a new run."
+            )
     for place in (folder, (folder / LAST).parent):
         remove_partial(place)
     return checkpoint.load(folder / LAST) if (folder / LAST).exists() else None

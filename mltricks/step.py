@@ -189,7 +189,7 @@ def split_at_normalize(techniques: Techniques) -> tuple[list[str], list[str]]:
 def in_order_of_change(techniques: Techniques) -> list[str]:
     """The names of the techniques with ``after``: those that scale the update, then set weights, then read weights.
 
-    Within each of the three kinds the order of the list holds. So wherever a technique stands in the list, an average
+    Within each of the three kinds the order of the list holds. So wherever a technique is in the list, an average
     sees the step's final weights, and no scaling undoes a pruning mask.
     """
     names = [name for name, t in techniques.items() if defines(t, "after")]

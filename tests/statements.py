@@ -99,7 +99,7 @@ def problems(path: Path) -> Iterator[str]:
     for line in lines[1:]:
         found = FIELD.fullmatch(line)
         if not line.startswith(COMMAND) and (found is None or found[1] not in FIELDS):
-            yield f"{line!r} is no command and no field: indent what goes on with the line above it"
+            yield f"{line!r} is no command and no field: indent what continues the line above it"
     names = [found[1] for line in lines[1:] if (found := FIELD.fullmatch(line))]
     yield from (f"the field {name} stands twice" for name in set(names) if names.count(name) > 1)
     for text in [*lines, *(meaning for _, _, meaning in card.values)]:

@@ -139,7 +139,7 @@ def test_diverged_trials_are_reported_as_pruned_and_failed_ones_as_failed(run_cl
 
 def test_several_objectives_and_a_limit_of_time(run_cli: Run, tmp_path: Path) -> None:
     command = (*STUDY, "study.sampler=nsgaii", "study_name=o", "optim=adamw,sgd", "tune=[optim.lr]", "epochs=1")
-    done = run_cli(*command, "objectives=[val/accuracy,seconds]", "timeout=0.01", "n_jobs=3")
+    done = run_cli(*command, "objectives=[val/accuracy,seconds]", "timeout=0.1", "n_jobs=3")
     assert done.status == 0, done.err
     folder = tmp_path / "multirun" / "o"
     trials = trials_of(folder, "o")

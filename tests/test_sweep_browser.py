@@ -193,7 +193,7 @@ def test_a_running_sweep_is_shown_as_running(visit: Any) -> None:
     page = visit("unfinished")
     assert "not finished" in page.inner_text(".cards")
     assert "4 of 6" in page.inner_text(".cards")
-    assert "The same command goes on" in page.inner_text("#commands")
+    assert "The same command continues" in page.inner_text("#commands")
 
 
 def test_gates_and_arms_are_drawn(visit: Any) -> None:

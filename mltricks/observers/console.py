@@ -69,7 +69,7 @@ class Lines(Observer):
 def result_lines(summary: Summary, folder: Path) -> list[str]:
     """One or two lines with the result of a run; empty if its error message suffices."""
     if summary.status == "interrupted":
-        return [f"interrupted at step {summary.steps}; go on with: python -m mltricks resume={shown_folder(folder)}"]
+        return [f"interrupted at step {summary.steps}; continue with: python -m mltricks resume={shown_folder(folder)}"]
     if not summary.test:
         return []
     test = ", ".join(f"{name} {value:.4f}" for name, value in summary.test.items())

@@ -38,7 +38,7 @@ def warnings(sweep: Collected, found: list[Group], at_edge: list[Edge]) -> list[
     if not now["finished"]:
         texts.append(
             f"The sweep is not finished: {now['done']} of {now['total']} jobs have a result. "
-            "The same command goes on with it."
+            "The same command continues it."
         )
     if lost := now["counts"].get("failed", 0):
         texts.append(f"{lost} of {len(sweep.rows)} jobs failed; their messages are under Failures.")

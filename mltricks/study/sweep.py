@@ -168,8 +168,8 @@ class Study:
 
     def run(self) -> list[Outcome]:
         """Run trials until the budget or the time is spent; return the outcomes of this process's jobs."""
-        ends = time.monotonic() + (self.settings["timeout"] or math.inf)
         self.greet()
+        ends = time.monotonic() + (self.settings["timeout"] or math.inf)
         try:
             while time.monotonic() < ends and self.failures < (self.settings["max_failures"] or math.inf):
                 if not (asked := self.queue.ask(batch_size(self.settings, self.space))):
