@@ -9,7 +9,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 RUN = $(VENV)/bin/python -m
@@ -20,8 +20,9 @@ RUN = $(VENV)/bin/python -m
 train: $(VENV)/.installed
 	$(RUN) mltricks $(ARGS)
 
-# one thread a worker: two workers on two cores, and sums that do not depend on the machine; the files in their order,
-# as those of few and long tests would come last otherwise, and one worker would wait for the other
+# one thread a worker, so that sums do not depend on the machine; three workers on two cores, since many tests wait for
+# processes that they start, stop and kill; the files in their order, as those of few and long tests would come last
+# otherwise, and one worker would wait for the others
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(RUN) pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

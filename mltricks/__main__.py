@@ -80,7 +80,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
         ValueError: an override is invalid.
     """
     from mltricks.config.options import conf_dir
-    from mltricks.config.overrides import check_overrides, own_folders, quoted, split_arguments
+    from mltricks.config.overrides import check_overrides, is_setting, own_folders, quoted, split_arguments
     from mltricks.config.shorthand import bare_settings, expand
     from mltricks.config.slips import check_command, repeated
 
@@ -88,25 +88,34 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     overrides, options = split_arguments(arguments)
     check_command(overrides, options)
     folders = [conf_dir(), *own_folders(overrides, options)]
+    multirun = bool({"-m", "--multirun"} & options.keys())
     parsed = check_overrides(overrides, folders, bare_settings(overrides, options))
-    for line in repeated(parsed):
+    for line in repeated(parsed, multirun):
         print(line, file=sys.stderr)
     asked = ("resume", "job", "show", "overwrite", "hydra.run.dir")
     chosen = {o.key_or_group: o.value() for o in parsed if o.key_or_group in asked}
     extra = []
     if chosen.get("resume") is not None:
-        folder = getattr(chosen["resume"], "text", chosen["resume"])
-        if {"-m", "--multirun"} & options.keys() or not isinstance(folder, str | int | float):
+        folder = chosen["resume"]
+        if multirun or not isinstance(folder, str | int | float):
             raise ValueError("resume continues one run. Run the command once for each, without -m.")
         if not Path(str(folder)).is_dir():
-            raise ValueError(f"resume={folder}: there is no such folder. Give the output folder of a run.")
+            what = "that is a file" if Path(str(folder)).is_file() else "there is no such folder"
+            raise ValueError(f"resume={folder}: {what}. Give the output folder of a run.")
+        if chosen.get("hydra.run.dir", folder) != folder:
+            raise ValueError("hydra.run.dir has no effect with resume: the run stays in its folder. Leave it out.")
+        arguments = [f"++{text}" if text in overrides and is_setting(text) else text for text in arguments]
         extra = [f"hydra.run.dir={quoted(str(folder))}", "hydra.output_subdir=null"]
     elif chosen.get("job") in QUIET_JOBS or chosen.get("show") is True:
         extra = ["hydra.run.dir=.", "hydra.output_subdir=null"]
-    elif chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and not chosen.get("overwrite"):
+    elif chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and not multirun:
+        from mltricks.process.atomic import check_alone
         from mltricks.resume import check_unused
 
-        check_unused(Path(str(chosen["hydra.run.dir"])))  # check now, before Hydra writes its record into the folder
+        folder = Path(str(chosen["hydra.run.dir"]))
+        check_alone(folder)  # check now, before Hydra writes its record into the folder
+        if not chosen.get("overwrite"):
+            check_unused(folder)
     return [*arguments, *extra]
 
 

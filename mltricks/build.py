@@ -179,6 +179,11 @@ def create_techniques(cfg: dict[str, Any], allow: list[str]) -> tuple[Techniques
     techniques: Techniques = {}
     drives: Drives = {}
     for name, node in cfg["technique"].items():
+        if name in ("technique", "_target_"):
+            raise ValueError(
+                "a file of a technique does not begin with the line # @package _global_. Put that line first, above "
+                "every other comment."
+            )
         if not isinstance(node, dict) or "_target_" not in node:
             raise ValueError(
                 f"technique.{name} is set, but technique={name} is not chosen, so it has no effect. "

@@ -78,9 +78,17 @@ def damaged(path: Path, reason: str) -> ValueError:
     """The error for a damaged checkpoint; it says how to restore the one before."""
     previous = path.with_name(PREVIOUS)
     way = "Restore the file from a backup, or train again."
-    if path.name == LAST.name and previous.is_file():
+    if path.name == LAST.name and is_whole(previous):
         way = f"The checkpoint before it is {previous}: move it to {path}, and resume continues from there."
     return ValueError(f"the checkpoint {path} is damaged{reason}. {way}")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint exists and can be read."""
+    try:
+        return bool(load(path))
+    except ValueError:
+        return False
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -109,26 +117,30 @@ def _read(path: Path, tensors: bool) -> dict[str, Any]:
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=not tensors)
-    except Exception as error:  # unpickling a damaged file can raise anything
-        raise damaged(path, f" or is no checkpoint: {first_line(error)}") from error
+    except MemoryError:
+        raise
+    except PermissionError as error:
+        raise ValueError(f"the checkpoint {path} cannot be read: {error.strerror}. Change its permissions.") from error
+    except Exception as error:  # unpickling a damaged file can raise anything, with advice about torch's own options
+        raise damaged(path, " or is no checkpoint") from error
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise ValueError(f"{path} is no checkpoint of mltricks.")
     if content["format"] != FORMAT:
-        author = content.get("versions", {}).get("mltricks", "unknown")
+        known = content.get("versions")
+        author = known.get("mltricks", "unknown") if isinstance(known, dict) else "unknown"
+        way = "Train again" if author == __version__ else f"Install the version that wrote it, {author}, or train again"
         raise ValueError(
-            f"the checkpoint {path} has format {content['format']}, and mltricks {__version__} reads format {FORMAT}. "
-            f"Install the version that wrote it: {author}."
+            f"the checkpoint {path} has format {content['format']}, and this mltricks reads format {FORMAT}. {way}."
         )
     try:
-        config = json.loads(content["config"])
+        if content["digest"] != digest_beside_state(content):
+            raise ValueError("its content does not match its hash")
+        if tensors and content["state_digest"] != digest(content["state"]):
+            raise ValueError("its tensors do not match their hash")
         assert {"params", "buffers", "opt", "own", "step"} <= content["state"].keys(), "parts of the state are missing"
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        return {**content, "config": json.loads(content["config"]), "overrides": list(content["overrides"])}
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
         raise damaged(path, f": {first_line(error)}") from error
-    if content.get("digest") != digest_beside_state(content):
-        raise damaged(path, ": its content does not match its hash")
-    if tensors and content["state_digest"] != digest(content["state"]):
-        raise damaged(path, ": its tensors do not match their hash")
-    return {**content, "config": config, "overrides": list(content.get("overrides", []))}
 
 
 def restore(saved: State, built: State, path: Path) -> State:

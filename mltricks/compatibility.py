@@ -42,10 +42,13 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
     if cfg["precision"]["dtype"] == "fp16" and "loss_scale" not in techniques:
         raise ValueError("precision.dtype=fp16 without loss scaling loses small gradients. Type precision=fp16.")
     for name, technique in techniques.items():
-        for wanted, there in ((technique.kinds, data.info.input.kind), (technique.targets, data.info.target)):
-            if wanted and there not in wanted:
-                listed = " or ".join(wanted)
-                raise ValueError(f"technique={name} works on {listed} data; these are {there}. Leave {name} out.")
+        kind = data.info.input
+        for wanted, there in ((technique.kinds, (kind.kind, *kind.also)), (technique.targets, (data.info.target,))):
+            if wanted and not set(there) & set(wanted):
+                raise ValueError(
+                    f"technique={name} works on {' or '.join(wanted)} data; these are {there[0]}. Leave {name} out, "
+                    "or the option of augment or regularizer that brings it."
+                )
         if technique.needs_one_target and not objective.one_target:
             raise ValueError(
                 f"technique={name} needs one target for a sample as a whole, and objective={type(objective).__name__} "
@@ -61,7 +64,7 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
     if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):
         raise ValueError(
             f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: "
-            "no technique uses unlabelled samples. Type data.unlabeled_ratio=0, or add technique=fixmatch."
+            "no technique uses unlabelled samples. Type data.unlabeled_ratio=0, or add one that does."
         )
 
 
@@ -160,5 +163,5 @@ def check_batches(source: Source, module: nn.Module, techniques: Techniques) -> 
     for who in [*(["the model's batch norm"] if norms else []), *losses]:
         raise ValueError(
             f"{who} cannot work on a batch of one sample, and batch_size={source.batch_size} makes one. "
-            "Type another batch_size, or data.drop_last=true."
+            f"Type another batch_size{'' if source.batch_size == 1 else ', or data.drop_last=true'}."
         )

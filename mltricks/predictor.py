@@ -137,7 +137,7 @@ def check_weights(model: FunctionalModel, module: nn.Module, weights: Weights) -
                 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Predictor:
     """The model that ``load`` returns, with the preprocessing and the prediction of its run.
 
@@ -158,6 +158,9 @@ class Predictor:
     forward: Any
     dtype: Dtypes
     device: torch.device
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.cfg['model']['_target_']}, {self.info.input}, {self.device})"
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -17,13 +17,14 @@ from mltricks import checkpoint
 from mltricks.checkpoint import LAST
 from mltricks.config.compose import plain
 from mltricks.config.options import GROUPS
-from mltricks.config.overrides import TECHNIQUE_GROUPS, parse
+from mltricks.config.overrides import TECHNIQUE_GROUPS, parse, typed
 from mltricks.config.settings import top_level
 from mltricks.lengthen import LENGTH, check_larger
+from mltricks.process.atomic import first_line
 from mltricks.summary import Summary, read_summary
 
 FREE = (
-    *("device", "threads", "deterministic", "engine", "data.root", "data.download", "data.num_workers"),
+    *("device", "threads", "deterministic", "engine", "data.root", "data.path", "data.download", "data.num_workers"),
     *("tracker", "progress", "plots", "log_every", "checkpoint_every_steps", "show", "job", "resume", "allow_modules"),
     *("checkpoint", "input", "overwrite", "eval_batch_size"),
 )
@@ -48,18 +49,23 @@ def resumed_config(cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
     """
     folder, given = Path(cfg.resume), plain(cfg)
     saved = saved_config(folder)
+    if job := other_job(saved):
+        raise ValueError(
+            f"resume={folder}: job={job} ran there, which leaves nothing to resume. Give the output folder of a run."
+        )
     trust(saved, given["allow_modules"], f"resume={folder}")
     changes = {
         **saved,
         **{key: given[key] for key in ("allow_modules", "job", "threads")},
     }  # of this machine and command
     for override in parse(overrides):
+        text = override.input_line.lstrip("+")
         for path, (mine, theirs) in touched(override, given, saved).items():
             if path in LENGTH:
-                check_larger(override.input_line, mine, theirs, folder)
+                check_larger(text, mine, theirs, folder)
             elif not is_free(path):
                 raise ValueError(
-                    f"{override.input_line} cannot be given with resume={folder}: {path} was {theirs} there, not "
+                    f"{text} cannot be given with resume={folder}: {path} was {theirs} there, not "
                     f"{mine}, and the steps so far would have been different. Leave it out, or start a new run."
                 )
         if is_free(override.key_or_group) or override.key_or_group in LENGTH:
@@ -67,6 +73,12 @@ def resumed_config(cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
     if finished(folder, changes) is not None:
         print(f"{folder} is complete: there is nothing to resume")
     return {**changes, "resume": None}
+
+
+def other_job(cfg: dict[str, Any]) -> str | None:
+    """The function of the built-in job in a configuration, if it does not train."""
+    path = cfg["job"]["_target_"]
+    return path.rpartition(".")[2] if path.startswith("mltricks.") and path != "mltricks.jobs.train" else None
 
 
 def saved_config(folder: Path) -> dict[str, Any]:
@@ -100,11 +112,19 @@ def read_config(path: Path) -> dict[str, Any]:
     """The configuration in a file of a run's folder.
 
     Raises:
-        ValueError: a value would read something from this machine, such as an environment variable.
+        ValueError: the file is damaged, or a value would read something from this machine, such as an environment
+            variable.
     """
     from omegaconf import OmegaConf
+    from yaml import YAMLError
 
-    cfg = OmegaConf.load(path)
+    try:
+        cfg = OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError) as error:
+        way = (
+            "Delete it: the checkpoint has the configuration too." if (path.parent / LAST).is_file() else "Train again."
+        )
+        raise ValueError(f"{path} is damaged: {first_line(error)}. {way}") from error
     for key, text in _leaves(OmegaConf.to_container(cfg, resolve=False)):  # type: ignore[arg-type]
         if ASKS.search(str(text)) and (key, text) != OURS:
             raise ValueError(
@@ -158,13 +178,13 @@ def check_unused(folder: Path) -> None:
     done = finished(folder)
     if done is not None:
         raise ValueError(
-            f"{folder} holds a run that {done.status.replace('_', ' ')}. Type another hydra.run.dir, resume={folder} "
-            "epochs=N to train it longer, or overwrite=true."
+            f"{folder} holds a run that {done.status.replace('_', ' ')}. Type another hydra.run.dir, "
+            f"{typed('resume', folder)} epochs=N to train it longer, or overwrite=true."
         )
     if (folder / LAST).is_file():
         raise ValueError(
-            f"{folder} holds a run that was stopped. Type resume={folder} to continue it, another hydra.run.dir, or "
-            "overwrite=true."
+            f"{folder} holds a run that was stopped. Type {typed('resume', folder)} to continue it, another "
+            "hydra.run.dir, or overwrite=true."
         )
 
 

@@ -114,7 +114,7 @@ class Session:
     def save(self) -> None:
         """Write the checkpoint. Raises ``Diverged`` instead if the run has diverged."""
         self.ledger.check_finite(self.step, self.run.state["params"])
-        state = {**self.run.state, "host": self.ledger.remember(self.observers)}
+        state = {**self.run.state, "host": {**self.ledger.remember(self.observers), "data": self.run.data.remember()}}
         checkpoint.save(self.folder / LAST, state, self.run.cfg, self.summary.overrides)
 
     def record_test(self, metrics: dict[str, float], status: str) -> None:
@@ -186,7 +186,9 @@ def prepare(
     if saved is not None:
         check_same_steps(run, saved["config"], int(saved["state"]["step"]))
         run.state = checkpoint.restore(saved["state"], run.state, folder / LAST)
-        ledger.recall(run.state.pop("host"), observers)
+        host = run.state.pop("host")
+        check_same_data(run.data, host["data"], folder)
+        ledger.recall(host, observers)
         known = saved["overrides"]
         summary.overrides = known + [o for o in summary.overrides if o not in known and not o.startswith("resume=")]
     if run.device.type == "cpu":
@@ -197,10 +199,23 @@ def prepare(
     return Session(run, ledger, observers, folder, summary)
 
 
+def check_same_data(data: DataSplits, kept: dict[str, Any], folder: Path) -> None:
+    """Refuse to resume a run on other data: its next epoch would be another one.
+
+    Raises:
+        ValueError: the data differ from those that its checkpoint remembers.
+    """
+    try:
+        data.check_same(kept)
+    except ValueError as error:
+        raise ValueError(f"resume={folder}: {error} Restore the data, or start a new run.") from error
+
+
 def remove_stale(folder: Path) -> None:
     """Remove the output of an earlier run from a folder, so that it is not mistaken for this run's."""
     shutil.rmtree(folder / "plots", ignore_errors=True)
-    for stale in ("summary.json", "report.html", LAST, LAST.with_name(PREVIOUS), BEST):
+    written = ("summary.json", "report.html", "evaluation.json", "predictions.csv")
+    for stale in (*written, LAST, LAST.with_name(PREVIOUS), BEST):
         (folder / stale).unlink(missing_ok=True)
 
 
@@ -215,7 +230,7 @@ def check_links(folder: Path) -> None:
         for path in (Path(place, name) for name in [*folders, *files]):
             if path.is_symlink() and not path.resolve().is_relative_to(home):
                 raise ValueError(
-                    f"{path} is a link to {path.resolve()}, outside the run's folder, and resuming would write there. "
+                    f"{path} is a link to {path.resolve()}, outside the run's folder, and the run would write there. "
                     "Replace the link with its target."
                 )
 

@@ -110,7 +110,10 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
     try:
         return {
             "commit": git("rev-parse", "HEAD"),
-            "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
+            "changed": bool(
+                git("status", "--porcelain", "--untracked-files=no")
+                or git("ls-files", "--others", "--exclude-standard", "*.py")  # a new module may have been run
+            ),
         }
     except (OSError, subprocess.SubprocessError):
         return None

@@ -151,7 +151,8 @@ class Technique:
 
         Args:
             model: the module; hooks and buffers may be added to it, parameters may not be renamed.
-            params: the parameters so far, by name.
+            params: the parameters so far, by name. Techniques that come later may add parameters and buffers, so a
+                copy made here may lack some of those that a verb receives.
             batch: one normalised training batch, as the verbs see it.
             seed: for random draws; the global generators are already seeded with it.
 

@@ -9,13 +9,15 @@ from typing import Any, Protocol
 import torch
 
 from mltricks.build import Run
+from mltricks.checkpoint import LAST
 from mltricks.config.compose import plain
+from mltricks.config.overrides import typed
 from mltricks.evaluate import evaluate
 from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
 from mltricks.observers.create import InSweep, new_folder
 from mltricks.process.atomic import NotWritten, alone_in
 from mltricks.process.interrupt import Interrupt
-from mltricks.resume import check_unused, finished
+from mltricks.resume import check_unused, finished, other_job
 from mltricks.session import AFTER, BEST, Session, new_summary, note_failure, prepare
 from mltricks.state import reseed_step
 from mltricks.summary import Summary
@@ -76,9 +78,10 @@ def train_in(
         except BaseException as error:
             session.fail(error)
             if isinstance(error, NotWritten):
-                raise ValueError(
-                    f"{error}. Free some space; resume={folder} goes on from the last good checkpoint."
-                ) from error
+                way = ", and type the command again"
+                if (folder / LAST).is_file():
+                    way = f"; {typed('resume', folder)} continues from the last good checkpoint"
+                raise ValueError(f"{error}. Free some space{way}.") from error
             raise
         session.conclude()
     return summary
@@ -98,8 +101,7 @@ def check_job(cfg: dict[str, Any]) -> None:
     Raises:
         ValueError: names the job's function.
     """
-    room, _, job = cfg["job"]["_target_"].rpartition(".")
-    if room == "mltricks.jobs" and job != "train":
+    if job := other_job(cfg):
         raise ValueError(f"this configuration belongs to a job that does not train ({job}). Compose it without job=.")
 
 

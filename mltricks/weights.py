@@ -25,7 +25,7 @@ from mltricks.checkpoint import digest, versions
 from mltricks.data.info import Info
 from mltricks.functional_model import FunctionalModel
 from mltricks.inputs.base import dtypes_of, restored, saved
-from mltricks.process.atomic import write_atomically
+from mltricks.process.atomic import first_line, write_atomically
 from mltricks.state import State, named_leaves
 from mltricks.step import Techniques, build_predict, predicting_params
 from mltricks.technique import Ctx, Params, defines
@@ -185,9 +185,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     path = path / "checkpoints" / "best.safetensors" if path.is_dir() else path
     if not path.is_file():
-        raise ValueError(
-            f"there are no weights at {path}. Give the output folder of a run: it holds checkpoints/best.safetensors."
-        )
+        raise ValueError(f"there are no weights at {path}. Give the output folder of a run that has been validated.")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -195,7 +193,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         known = metadata.pop("digest", None)
         about = {key: json.loads(value) for key, value in metadata.items()}
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"the weights {path} are damaged: {error}") from error
+        raise ValueError(
+            f"the weights {path} are damaged: {first_line(error)}. Restore the file, or train again."
+        ) from error
     if not {"config", "info", "own", "dtype"} <= about.keys():
         raise ValueError(f"{path} was not written by mltricks: it carries no configuration.")
     if known != digest({**metadata, "tensors": tensors}):

@@ -57,6 +57,13 @@ def test_an_arm_without_a_part_has_no_settings_of_that_part() -> None:
     assert design.overrides(()) == ["technique=[]"]
 
 
+def test_the_last_of_two_lists_of_techniques_counts() -> None:
+    assert design_of("technique=[mixup]", "technique=[ema]", "augment=crop", "augment=standard").parts == (
+        "ema",
+        "augment=standard",
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

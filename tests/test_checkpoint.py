@@ -97,7 +97,35 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(what: str, last: Path) -> No
 
 def test_a_checkpoint_of_another_format_is_refused(last: Path) -> None:
     torch.save({**content(last), "format": 99}, last)
-    with pytest.raises(ValueError, match=r"has format 99, and mltricks .* reads format 3"):
+    with pytest.raises(ValueError, match=r"has format 99, and this mltricks reads format 3. Train again"):
+        checkpoint.load(last)
+    torch.save({**content(last), "format": 99, "versions": {"mltricks": "7.1"}}, last)
+    with pytest.raises(ValueError, match=r"Install the version that wrote it, 7\.1, or train again"):
+        checkpoint.load(last)
+
+
+@pytest.mark.parametrize("change", [{"state_digest": None}, {"overrides": None}, {"versions": [1]}, {"config": "{"}])
+def test_a_crafted_checkpoint_is_refused_as_damaged(change: dict[str, Any], last: Path) -> None:
+    crafted = {**content(last), **change}
+    if crafted["state_digest"] is None:
+        del crafted["state_digest"]
+    crafted["digest"] = checkpoint.digest_beside_state(crafted)
+    torch.save(crafted, last)
+    if "versions" in change:
+        assert checkpoint.load(last)["versions"] == [1]  # only shown, and only where the format is another one
+        torch.save({**crafted, "format": 99}, last)
+    with pytest.raises(ValueError, match=r"is damaged|has format 99"):
+        checkpoint.load(last)
+
+
+def test_the_fallback_is_named_only_if_it_is_whole(last: Path) -> None:
+    previous = last.with_name("previous.pt")
+    shutil.copy(last, previous)
+    last.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"The checkpoint before it is .*previous\.pt: move it to"):
+        checkpoint.load(last)
+    previous.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"is damaged or is no checkpoint\. Restore the file from a backup"):
         checkpoint.load(last)
 
 
@@ -168,7 +196,7 @@ def test_a_file_size_limit_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     )
     assert done.returncode == 1, done.stderr
     assert "cannot be written" in done.stderr
-    assert f"resume={folder} goes on from the last good checkpoint" in done.stderr
+    assert f"resume={folder} continues from the last good checkpoint" in done.stderr
     assert "Traceback" not in done.stderr
     assert path.read_bytes() == good
     summary = read_summary(folder / "summary.json")

@@ -101,7 +101,7 @@ def test_a_users_configuration_folder_is_searched(tmp_path: Path) -> None:
         (["progress=barr"], "Did you mean bar"),
         (["precision.dtype=fp8"], "fp32 | bf16 | fp16"),
         (["technique=mixup", "technique.mixup.alpha=-1"], "technique.mixup.alpha=-1 is out of range"),
-        (["device=gpu"], "device=gpu cannot be used"),
+        (["device=gpu"], "device=gpu is unknown"),
         (["optim._target_=null"], "optim._target_ is missing"),
     ],
 )

@@ -159,7 +159,10 @@ def test_only_one_process_trains_in_a_folder(tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path, env=command_environment(), capture_output=True
         )
+        typed = [sys.executable, "-m", "mltricks", *TINY, "hydra.run.dir=run", "overwrite=true"]
+        refused = subprocess.run(typed, cwd=tmp_path, env=command_environment(), capture_output=True)
     assert b"another process trains in run" in done.stderr
+    assert b"another process trains in run" in refused.stderr
     assert list((tmp_path / "run").iterdir()) == []
 
 
@@ -171,7 +174,9 @@ def test_a_finished_run_is_not_overwritten(run_cli: Callable[..., Outcome], tmp_
     with pytest.raises(ValueError, match="overwrite=true"):
         run(tmp_path / "run", "seed=3")
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    (tmp_path / "run/evaluation.json").write_text("{}")
     assert run(tmp_path / "run", "epochs=1", "seed=3", "overwrite=true").status == "completed"
+    assert not (tmp_path / "run/evaluation.json").exists()
     assert load(tmp_path / "run" / LAST)["config"]["seed"] == 3
 
 

@@ -282,6 +282,12 @@ def test_vectors_and_values(tmp_path: Path) -> None:
     assert (tmp_path / "run/plots/predictions.png").is_file()
     with pytest.raises(ValueError, match=r"shape \(2, 4\).*\(N, 3\)"):
         model.predict(torch.zeros(2, 4))
+    for value in (float("nan"), float("inf"), 1e300):
+        with pytest.raises(ValueError, match=r"inputs are NaN, infinite, or too large for torch\.float32"):
+            model.predict(torch.full((2, 3), value, dtype=torch.float64))
+    for words in (np.array([["a", "b", "c"]]), [["a", "b", "c"]], None):
+        with pytest.raises(ValueError, match="that holds no numbers"):
+            model.predict(words)
 
 
 def test_tokens(tmp_path: Path) -> None:

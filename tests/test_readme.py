@@ -15,7 +15,7 @@ from mltricks.config.catalogue import catalogue
 from mltricks.config.options import conf_dir
 
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"^```(bash|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:^`(my_\S+\.yaml)`:\n\n)?^```(bash|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NEEDS_DATA = {"experiment=baseline": "MNIST", "data=cifar10": "cifar-10-batches-py", "data=text": "text"}
 
 
@@ -39,11 +39,12 @@ DOCUMENTS = ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob
 @pytest.mark.parametrize("document", [name for name in DOCUMENTS if BLOCK.search((ROOT / name).read_text())])
 def test_every_block_runs(document: str, tmp_path: Path) -> None:
     blocks = BLOCK.findall((ROOT / document).read_text())
-    for language, text in [b for b in blocks if b[0] != "bash" and b[1].startswith("# my_")]:
-        path = tmp_path / text.splitlines()[0].removeprefix("# ")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(text.splitlines()[1:] if language == "yaml" else text.splitlines()) + "\n")
-    for language, text in blocks:
+    for name, language, text in blocks:
+        if name or (language == "python" and text.startswith("# my_")):
+            path = tmp_path / (name or text.splitlines()[0].removeprefix("# "))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)  # whole, as a reader copies it
+    for _, language, text in blocks:
         if language == "python" and not text.startswith("# my_"):
             done = run([sys.executable, "-c", text], tmp_path)
             assert done.returncode == 0, f"{text}\n{done.stderr}"

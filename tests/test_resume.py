@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, Outcome
+from omegaconf import OmegaConf
 
 import mltricks
 from mltricks import checkpoint
 from mltricks.config.compose import plain
+from mltricks.data.custom import load_data
 from mltricks.resume import differences, resumed_config, saved_config
 from mltricks.summary import Summary, read_summary
 
@@ -180,3 +182,61 @@ def test_a_new_run_in_an_old_folder_is_not_taken_for_the_old_one(finished: Path,
     summary = read_summary(folder / "summary.json")
     assert summary is not None
     assert summary.status == "diverged"
+
+
+@pytest.mark.parametrize("job", ["predict", "evaluate", "lr_find"])
+def test_the_folder_of_another_job_is_refused(job: str, tmp_path: Path) -> None:
+    place = tmp_path / ("config.yaml" if job == "lr_find" else ".hydra/config.yaml")
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(mltricks.compose([*RUN, f"job={job}"])))))
+    with pytest.raises(ValueError, match=f"job={job} ran there, which leaves nothing to resume"):
+        resumed(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["a: [", "\x00\x00", b"\xff\xfe\xfd"])
+def test_a_damaged_configuration_is_named(content: str | bytes, stopped: Path) -> None:
+    (stopped / "config.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged: .*\. Delete it: the checkpoint has the conf"):
+        resumed(stopped)
+    (stopped / "config.yaml").unlink()
+    assert resumed(stopped)["seed"] == 0
+    (stopped / "config.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (stopped / "checkpoints" / "last.pt").unlink()
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged: .*Train again"):
+        resumed(stopped)
+
+
+def test_settings_of_an_option_that_the_command_does_not_name(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("to be or not to be, that is the question: " * 40)
+    text = ["data=text", "data.length=8", "objective=next_token", "model=transformer", "model.width=8", "plots=false"]
+    mltricks.train(mltricks.compose([*text, f"data.path={tmp_path}/text.txt", "epochs=1"]), tmp_path / "run")
+    (tmp_path / "text.txt").rename(tmp_path / "moved.txt")
+    refused = run_cli("resume=run", "epochs=2", "data.length=9")
+    assert "data.length=9 cannot be given with resume=run: data.length was 8 there, not 9" in refused.err
+    moved = f"data.path={tmp_path}/moved.txt"
+    done = run_cli("resume=run", "epochs=2", "data.length=8", moved)
+    assert done.status == 0, done.err
+    assert read_summary(tmp_path / "run/summary.json").epochs == 2  # type: ignore[union-attr]
+    (tmp_path / "moved.txt").write_text("to be or not to be, that is the question! " * 41)
+    refused = run_cli("resume=run", "epochs=3", moved)
+    assert re.search(
+        r"resume=.*run: the data have changed: \d+ training samples, and \d+ when the run began", refused.err
+    )
+
+
+def test_data_with_other_statistics_are_refused(stopped: Path) -> None:
+    cfg = plain(mltricks.compose(RUN))
+    data = load_data(cfg["data"], [])
+    kept = data.remember()
+    data.check_same(kept)
+    kept["input"]["mean"] = kept["input"]["mean"] * 1.001
+    with pytest.raises(ValueError, match="the data have changed: their mean is not that of the run"):
+        data.check_same(kept)
+
+
+def test_what_has_no_effect_on_resume_is_refused(run_cli: Callable[..., Outcome], stopped: Path) -> None:
+    refused = run_cli(f"resume={stopped}", "hydra.run.dir=other")
+    assert "hydra.run.dir has no effect with resume" in refused.err
+    assert run_cli(f"resume={stopped}/config.yaml").err.startswith(
+        f"error: resume={stopped}/config.yaml: that is a file"
+    )

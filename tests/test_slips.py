@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from conftest import Outcome
 import mltricks
 from mltricks.build import build
 from mltricks.config.compose import compose, explain, plain
+from mltricks.config.options import conf_dir
 from mltricks.config.overrides import parse
 from mltricks.config.slips import check_command, check_package, repeated
-from mltricks.data.custom import as_target
+from mltricks.data.custom import as_input, as_target
 
 SLIPS = [
     ("~model", "every run needs model. Type model=OPTION"),
@@ -91,15 +93,39 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_package(name: str) -
 
 
 def test_a_key_typed_twice_gives_a_message() -> None:
-    assert repeated(parse(["optim.lr=0.1", "seed=1", "optim.lr=0.2", "seed=1"])) == [
+    def notes(*overrides: str, multirun: bool = False) -> list[str]:
+        return repeated(parse(overrides), multirun)
+
+    assert notes("optim.lr=0.1", "seed=1", "optim.lr=0.2", "seed=1") == [
         "note: optim.lr=0.1 is replaced by optim.lr=0.2, which comes later"
     ]
-    assert len(repeated(parse(["optim.lr=1", "++optim.lr=2"]))) == 1
-    assert repeated(parse(["model=mlp", "model.width=8", "~tracker", "+model.a=1"])) == []
-    assert repeated(parse(["++model.arguments={a:1}", "++model.arguments={b:2}"])) == [], "Hydra merges dicts"
-    for twice in (["seed=1,2", "seed=3"], ["seed=3", "seed=range(0,2)"]):
-        with pytest.raises(ValueError, match="a key that is swept is given once"):
-            repeated(parse(twice))
+    assert len(notes("optim.lr=1", "++optim.lr=2", multirun=True)) == 1
+    assert notes("model=mlp", "model.width=8", "~tracker", "+model.a=1") == []
+    assert notes("++model.arguments={a:1}", "++model.arguments={b:2}") == [], "Hydra merges dicts"
+    mixup = "technique.mixup.alpha in technique.mixup={alpha:1}"
+    for later in ("technique.mixup={alpha:2}", "technique.mixup.alpha=2"):
+        assert notes("technique=mixup", "technique.mixup={alpha:1}", later) == [
+            f"note: {mixup} is replaced by {later}, which comes later"
+        ]
+    assert notes("hydra.sweeper.tune=[a]", "hydra.sweeper.tune=[b]", multirun=True) == [
+        "note: tune=[a] is replaced by tune=[b], which comes later"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("twice", "words"),
+    [
+        (["seed=1,2", "seed=3"], "a swept key is given once"),
+        (["seed=3", "seed=range(0,2)"], "a swept key is given once"),
+        (["technique.mixup={alpha:1},{alpha:2}", "technique.mixup.alpha=3"], "a swept key is given once"),
+        (["technique.mixup.alpha=3", "technique.mixup={alpha:1},{alpha:2}"], "a swept key is given once"),
+        (["++model.arguments={a:1}", "++model.arguments={b:2},{b:3}"], "a swept key is given once"),
+        (["++model.arguments={a:1}", "++model.arguments={b:2}"], "a sweep takes one dict of a key"),
+    ],
+)
+def test_what_a_sweep_would_run_otherwise_than_it_shows_is_refused(twice: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        repeated(parse(twice), True)
 
 
 def test_the_command_prints_that_message(run_cli: Callable[..., Outcome]) -> None:
@@ -141,9 +167,12 @@ def test_a_step_that_reads_a_tensor_is_refused_with_its_line(how: str, line: str
 
 
 def test_labels_that_are_words_are_refused() -> None:
-    for y in ("cat", b"cat", ["cat"], np.array(["cat"])):
-        with pytest.raises(ValueError, match=r"y of sample 3 is .*cat.*, a \w+\. Give classes as whole numbers"):
+    for y in ("cat", b"cat", ["cat"], np.array(["cat"]), None, Decimal(3), {"cat": 1}):
+        with pytest.raises(ValueError, match=r"y of sample 3 is .*, a \w+\. Give classes as whole numbers"):
             as_target(y, "sample 3")
+    for x in ("cat", None, {"cat": 1}):
+        with pytest.raises(ValueError, match=r"x of sample 3 is .*, a \w+\. Give an image or a vector of floats"):
+            as_input(x, "sample 3")
 
 
 @pytest.mark.parametrize("model", ["torchvision", "timm"])
@@ -157,3 +186,22 @@ def test_weights_that_cannot_be_downloaded_are_named(
     cfg = plain(mltricks.compose([f"model={model}", "model.name=resnet18", "model.pretrained=true", "data.limit=64"]))
     with pytest.raises(ValueError, match=r"weights of resnet18 cannot be downloaded .* model\.pretrained=false"):
         build(cfg)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["-m", "hydra.run.dir=a"], "hydra.sweep.dir=a"), (["hydra.sweep.dir=a"], "hydra.run.dir=a")],
+)
+def test_a_folder_without_effect_is_refused(arguments: list[str], words: str, run_cli: Callable[..., Outcome]) -> None:
+    done = run_cli(*arguments)
+    assert done.status == 1
+    assert f"has no effect {'with' if '-m' in arguments else 'without'} -m. Type {words}." in done.err
+
+
+def test_a_techniques_file_without_its_first_line_is_named(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "my_conf/technique").mkdir(parents=True)
+    text = (conf_dir() / "technique/ema.yaml").read_text()
+    assert text.startswith("# @package _global_\n")
+    (tmp_path / "my_conf/technique/mine.yaml").write_text("# my_conf/technique/mine.yaml\n" + text)
+    done = run_cli("--config-dir", "my_conf", "technique=mine", "data.limit=64")
+    assert "does not begin with the line # @package _global_" in done.err

@@ -7,9 +7,17 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from mltricks.sweep import statistics
-from mltricks.sweep.statistics import mean_interval, paired_interval, quantile, seeds_to_settle
+from mltricks.sweep.statistics import (
+    mean_interval,
+    paired_differences,
+    paired_interval,
+    paired_p_value,
+    quantile,
+    seeds_to_settle,
+)
 
 
 def test_the_examples_of_the_docstrings() -> None:
@@ -94,3 +102,23 @@ def test_equal_differences_do_not_exclude_zero() -> None:
     assert (found.low, found.high) == (0.125, 0.125)
     assert not found.excludes_zero
     assert seeds_to_settle([0.125, 0.125, 0.125]) is None
+
+
+@pytest.mark.parametrize("difference", [1, 5, 7])
+@pytest.mark.parametrize("size", [360, 10_000])
+def test_differences_that_are_equal_but_for_rounding_prove_nothing(difference: int, size: int) -> None:
+    correct = torch.arange(0, size, size // 7)
+    a, b = (((correct + d).float() / size).tolist() for d in (difference, 0))
+    assert len({x - y for x, y in zip(a, b, strict=True)}) > 1
+    found = paired_interval(a, b)
+    assert found.mean == pytest.approx(difference / size, rel=1e-3)
+    assert found.low == found.high
+    assert not found.excludes_zero
+    differences = paired_differences(a, b)
+    assert (paired_p_value(differences), seeds_to_settle(differences)) == (1.0, None)
+    assert not mean_interval([0.1, 0.1, 0.1]).excludes_zero
+
+
+def test_the_smallest_real_difference_of_a_metric_counts() -> None:
+    a, b = ((torch.tensor(correct).float() / 10_000).tolist() for correct in ([9801, 9802, 9802], [9800, 9801, 9800]))
+    assert len(set(paired_differences(a, b))) > 1

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import ast
 import csv
+import importlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +26,7 @@ from torch import Tensor, nn
 import mltricks
 from mltricks.build import Run, build
 from mltricks.checkpoint import load, restore, save
+from mltricks.compatibility import check_fit
 from mltricks.config.compose import plain
 from mltricks.data.info import Info
 from mltricks.evaluate import Tally, measure_batch
@@ -33,9 +37,11 @@ from mltricks.inputs.pair import Pair
 from mltricks.inputs.tokens import Tokens
 from mltricks.inputs.vector import Vector
 from mltricks.objectives.base import Objective
+from mltricks.objectives.classify import Classify
 from mltricks.objectives.segment import Segment
 from mltricks.stack.run import StackedRun
 from mltricks.state import leaves
+from mltricks.techniques.mixup import Mixup
 
 PACKAGE = Path(mltricks.__file__).parent
 KINDS = {"image", "tokens", "vector", "pair", "classes", "values", "mask"}
@@ -180,6 +186,36 @@ def test_an_input_kind_is_saved_and_restored(kind: Input) -> None:
     x = kind.noise(3, torch.device("cpu"))
     assert_same({"x": again.normalize(x)}, {"x": kind.normalize(x)})
     assert [t.shape for t in leaves(kind.zeros(3))] == [t.shape for t in leaves(x)]
+
+
+def test_integers_that_do_not_fit_are_refused() -> None:
+    for value in (40_000, -40_000, 2**40):
+        with pytest.raises(ValueError, match=r"go from -?\d+ to -?\d+, beyond torch\.int16"):
+            Vector((3,)).prepare(torch.full((2, 3), value), torch.int16)
+    assert Vector((3,)).prepare([[1, 2, 3]], torch.int16).dtype == torch.int16
+
+
+def test_a_kind_that_is_also_another_accepts_its_techniques() -> None:
+    @dataclass(frozen=True)
+    class Signal(Vector):
+        also = ("vector",)
+
+    data = make("data=digit_halves", "model=two_towers").data
+    for kind, accepted in ((Signal((3,)), True), (Tokens((7,), 11), False)):
+        there = replace(data, info=replace(data.info, input=kind))
+        techniques: dict[str, Any] = {"mixup": Mixup(0.2)}
+        with nullcontext() if accepted else pytest.raises(ValueError, match="mixup works on image or vector data"):
+            check_fit(Classify(), techniques, there, {"precision": {"dtype": "fp32"}})
+
+
+def test_a_kind_with_the_name_of_one_of_ours_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_kinds").mkdir()
+    (tmp_path / "my_kinds/image.py").write_text(
+        "from mltricks.inputs.base import Input\nclass Photo(Input):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"my_kinds\.image is named as an input kind of mltricks, image"):
+        importlib.import_module("my_kinds.image")
 
 
 def test_a_saved_kind_may_name_no_other_class() -> None:

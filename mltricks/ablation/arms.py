@@ -79,7 +79,7 @@ def read_design(arguments: Sequence[str], folders: Sequence[Path]) -> Design:
     Raises:
         ValueError: a value is swept, or there is nothing to leave out.
     """
-    parts: list[str] = []
+    groups: dict[str, list[str]] = {}
     fixed, base_seed = [], 0
     for override in parse(arguments):
         text, key = override.input_line, override.key_or_group
@@ -87,11 +87,12 @@ def read_design(arguments: Sequence[str], folders: Sequence[Path]) -> Design:
             raise ValueError(f"{text}: an ablation compares arms at one value of every key. Type one value of {key}.")
         if key in TECHNIQUE_GROUPS:
             names = [name for name in choices(override.value()) if name != "none"]
-            parts += names if key == "technique" else [f"{key}={name}" for name in names]
+            groups[key] = names if key == "technique" else [f"{key}={name}" for name in names]
         elif key == "seed":
             base_seed = int(override.value())
         else:
             fixed.append(text)
+    parts = [name for names in groups.values() for name in names]
     if not parts:
         raise ValueError("an ablation needs something to leave out. Type technique=[mixup,ema], augment=crop or both.")
     return Design(tuple(parts), tuple(fixed), base_seed, {part: _brings(part, folders) for part in parts})

@@ -10,7 +10,7 @@ from statistics import fmean
 from mltricks.ablation.arms import Arm, Comparison, arm_name
 from mltricks.summary import Summary
 from mltricks.sweep.outcome import Outcome
-from mltricks.sweep.statistics import Interval, holm, mean_interval, paired_interval, paired_p_value, seeds_to_settle
+from mltricks.sweep.statistics import Interval, holm, mean_interval, paired_differences, paired_p_value, seeds_to_settle
 
 Results = Mapping[Arm, Mapping[int, Outcome]]
 """The outcomes of every arm, by seed."""
@@ -71,10 +71,10 @@ def effect(
     seeds = sorted(treated.keys() & control.keys())
     lost = len(results[compared.treated].keys() | results[compared.control].keys()) - len(seeds)
     a, b = [treated[s] for s in seeds], [control[s] for s in seeds]
+    differences = paired_differences(a, b)
     settle, between = None, None
     if len(seeds) > 1:
-        between = paired_interval(a, b, level)
-        differences = [x - y for x, y in zip(a, b, strict=True)]
+        between = mean_interval(differences, level)
         settle = None if between.excludes_zero else seeds_to_settle(differences, level)
     own = mean_interval(list(treated.values()), level) if treated else None
     return Effect(
@@ -91,7 +91,7 @@ def effect(
         cost_ratio(results[compared.treated], results[compared.control], seeds),
         verdict(between, len(seeds), higher_is_better),
         settle,
-        paired_p_value([x - y for x, y in zip(a, b, strict=True)]) if between else None,
+        paired_p_value(differences) if between else None,
     )
 
 

@@ -7,10 +7,12 @@ names instead, before an output folder exists.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mltricks.config.options import GROUPS
 from mltricks.config.slips import check_package, check_parsed, check_text
 from mltricks.config.values import UnknownName, suggest
 
@@ -151,6 +153,22 @@ def own_folders(overrides: Sequence[str], options: dict[str, str]) -> list[Path 
         else:
             folders.append(folder)
     return folders
+
+
+def is_setting(text: str) -> bool:
+    """Whether an override as typed gives a setting of an option, without a ``+`` or ``~`` in front.
+
+    A resumed run has options of its own, which Hydra does not compose: there such a setting is added with ``++``, and
+    then compared with the run's.
+    """
+    key = text.partition("=")[0]
+    return "=" in text and "." in key and key.partition(".")[0] in GROUPS
+
+
+def typed(key: str, value: Any) -> str:
+    """An override as a user types it in a shell, quoted where Hydra's grammar or the shell needs it."""
+    text = str(value)
+    return f"{key}={text}" if re.fullmatch(r"[A-Za-z0-9_./:-]+", text) else shlex.quote(f"{key}={quoted(text)}")
 
 
 def quoted(text: str) -> str:

@@ -65,27 +65,59 @@ def check_parsed(overrides: Sequence[Any]) -> None:
             raise ValueError(f"{typed}: the range is empty, so there is no job. Type {key}=range(0,3) for three.")
 
 
-def repeated(overrides: Sequence[Any]) -> list[str]:
-    """A line for every key that is given more than once: Hydra takes the last value without a word.
+def repeated(overrides: Sequence[Any], multirun: bool) -> list[str]:
+    """A line for every value that a later override replaces: Hydra takes the last one without a word.
 
     Args:
-        overrides: parsed by Hydra's grammar. Dicts are left out, as Hydra merges them.
+        overrides: parsed by Hydra's grammar.
+        multirun: whether they define a sweep.
 
     Raises:
-        ValueError: a key that is swept is given again: Hydra would run its values and show others.
+        ValueError: a sweep would run other values than it shows, or lose one of two dicts.
     """
-    last: dict[str, Any] = {}
     lines = []
+    given: dict[str, Any] = {}
     for override in overrides:
-        key, typed = override.key_or_group, override.input_line
-        if override.is_delete() or isinstance(override.value(), dict):
+        if override.is_delete():
             continue
-        if key in last and (override.is_sweep_override() or last[key].is_sweep_override()):
-            raise ValueError(f"{last[key].input_line} and {typed}: a key that is swept is given once. Leave one out.")
-        if key in last and last[key].input_line != typed:
-            lines.append(f"note: {last[key].input_line} is replaced by {typed}, which comes later")
-        last[key] = override
+        mine = settings_of(override)
+        for path, earlier in [(path, o) for path, o in given.items() if any(overlap(path, m) for m in mine)]:
+            if override.is_sweep_override() or earlier.is_sweep_override():
+                raise ValueError(f"{shown(earlier)} and {shown(override)}: a swept key is given once. Leave one out.")
+            if earlier.input_line != override.input_line:
+                what = shown(earlier) if path == earlier.key_or_group else f"{path} in {shown(earlier)}"
+                lines.append(f"note: {what} is replaced by {shown(override)}, which comes later")
+        twice = {o.key_or_group: o for path, o in given.items() if path != o.key_or_group}
+        if multirun and override.key_or_group in twice and override.key_or_group not in mine:
+            raise ValueError(
+                f"{shown(twice[override.key_or_group])} and {shown(override)}: a sweep takes one dict of a key. Write "
+                "both as one."
+            )
+        given |= dict.fromkeys(mine, override)
     return lines
+
+
+def settings_of(override: Any) -> list[str]:
+    """The dotted keys that an override sets; those of a swept dict differ from job to job and count as one."""
+    paths = {override.key_or_group: None if override.is_sweep_override() else override.value()}
+    while any(isinstance(value, dict) and value for value in paths.values()):
+        paths = {
+            path if rest is None else f"{path}.{rest}": inner
+            for path, value in paths.items()
+            for rest, inner in (value.items() if isinstance(value, dict) and value else [(None, value)])
+        }
+    return list(paths)
+
+
+def overlap(a: str, b: str) -> bool:
+    """Whether two keys set the same value; choosing an option and giving its settings do not exclude each other."""
+    shorter, longer = sorted((a, b), key=len)
+    return a == b or (shorter not in GROUPS and longer.startswith(f"{shorter}."))
+
+
+def shown(override: Any) -> str:
+    """An override as it can be typed: the settings of a sweeper by their short form."""
+    return str(override.input_line).removeprefix("hydra.sweeper.")
 
 
 def check_deletion(key: str, typed: str) -> None:
@@ -113,6 +145,9 @@ def check_command(overrides: Sequence[str], options: Collection[str]) -> None:
         key, _, value = text.partition("=")
         if key not in ("hydra.run.dir", "hydra.sweep.dir"):
             continue
+        if bool(multirun) != (key == "hydra.sweep.dir"):
+            other = f"with -m. Type hydra.sweep.dir={value}" if multirun else f"without -m. Type hydra.run.dir={value}"
+            raise ValueError(f"{text} has no effect {other}.")
         path = Path(value.strip("'\"")).absolute()
         if path.is_file() or any(parent.is_file() for parent in path.parents):
             raise ValueError(f"{text}: a file stands there. Type {key}=FOLDER.")

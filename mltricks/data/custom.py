@@ -46,8 +46,8 @@ class Custom(DataOption):
 def load_data(node: dict[str, Any], allow: Sequence[str]) -> DataSplits:
     """Load the data that a configuration node describes.
 
-    A data option of ours takes the whole node. A user's constructor takes its own settings, and those common settings
-    that it names; the common settings then divide its result.
+    A constructor takes its own settings, and those common settings that it names. A data option divides the data
+    itself; the common settings divide the result of any other constructor.
 
     Args:
         node: ``cfg.data``.
@@ -57,11 +57,11 @@ def load_data(node: dict[str, Any], allow: Sequence[str]) -> DataSplits:
         ValueError: a setting is wrong, or a run cannot use the data.
     """
     target = locate(given_target(node, "data"), "data", allow)
-    if isinstance(target, type) and issubclass(target, DataOption):
-        return create(node, "data", allow).load()
     common = {field.name for field in fields(Custom)}
     named = inspect.signature(target).parameters
     own = {name: value for name, value in node.items() if name not in common or name in named}
+    if isinstance(target, type) and issubclass(target, DataOption):
+        return create(own, "data", allow).load()
     return adapt(create(own, "data", allow), {name: node[name] for name in common & node.keys()})
 
 
@@ -138,7 +138,12 @@ def as_input(x: Any, where: str) -> Tensor:
     """
     if hasattr(x, "convert") and hasattr(x, "mode"):  # a PIL image
         x = np.array(x if x.mode in ("L", "RGB") else x.convert("RGB"))
-    x = torch.as_tensor(np.asarray(x) if isinstance(x, list | tuple) else x)
+    try:
+        x = torch.as_tensor(np.asarray(x) if isinstance(x, list | tuple) else x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"x of {where} is {str(x)!r:.60}, a {type(x).__name__}. Give an image or a vector of floats."
+        ) from error
     if x.is_floating_point() and not bool(x.isfinite().all()):
         raise ValueError(f"x of {where} holds NaN or infinite values. Clean the data first.")
     if x.ndim == 1 and x.is_floating_point():
@@ -188,7 +193,7 @@ def as_target(y: Any, where: str) -> Tensor:
     """
     try:
         y = torch.as_tensor(y)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"y of {where} is {str(y)!r:.60}, a {type(y).__name__}. Give classes as whole numbers, 0 to K - 1, and "
             "their names as `classes` of the dataset."

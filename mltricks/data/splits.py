@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mltricks.batch import Batch
 from mltricks.data.info import Info
-from mltricks.state import leaves, map_state
+from mltricks.inputs.base import saved
+from mltricks.state import leaves, map_state, named_leaves
 
 
 class Split(Protocol):
@@ -76,6 +77,29 @@ class DataSplits:
     test: Any
     info: Info
     unlabeled: Any = None
+
+    def remember(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the data to recognise them, as tensors: numbers of samples, and statistics."""
+        parts = {"training": self.train, "validation": self.val, "test": self.test}
+        return {
+            "samples": {k: torch.tensor(len(part)) for k, part in parts.items()},
+            "input": saved(self.info.input)[1],
+        }
+
+    def check_same(self, kept: dict[str, Any]) -> None:
+        """Compare the data with those that a checkpoint remembers.
+
+        Raises:
+            ValueError: they differ.
+        """
+        mine = self.remember()
+        for name, count in mine["samples"].items():
+            if int(count) != (before := int(kept["samples"][name])):
+                raise ValueError(f"the data have changed: {count} {name} samples, and {before} when the run began.")
+        theirs = dict(named_leaves(kept["input"]))
+        for name, value in named_leaves(mine["input"]):
+            if value.shape != theirs[name].shape or not torch.allclose(value, theirs[name], rtol=1e-4):
+                raise ValueError(f"the data have changed: their {name} is not that of the run any more.")
 
     def to(self, device: torch.device) -> DataSplits:
         """Move splits held in memory to the device; streamed splits then send their batches there."""

@@ -22,7 +22,7 @@ def last_linear(model: nn.Module, technique: str) -> str:
     if not names:
         raise ValueError(
             f"technique={technique} takes the input of the last linear layer as the model's features, and "
-            f"{type(model).__name__} has no linear layer. Type model=resnet9, "
-            "or give your model an nn.Linear at its end."
+            f"{type(model).__name__} has no linear layer. Give your "
+            "model an nn.Linear at its end, or take a model that has one: for images, model=resnet9."
         )
     return names[-1]

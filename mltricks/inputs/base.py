@@ -33,6 +33,13 @@ class Input:
 
     suits: ClassVar[str] = "mlp"
     """A ``model=`` option that accepts this kind, for error messages."""
+    also: ClassVar[tuple[str, ...]] = ()
+    """Other kinds whose techniques work on this one too: ``("vector",)`` if every entry is a number of its own."""
+
+    def __init_subclass__(cls) -> None:
+        home, _, name = cls.__module__.rpartition(".")
+        if home != __package__ and (Path(__file__).parent / f"{name}.py").is_file():
+            raise ValueError(f"{cls.__module__} is named as an input kind of mltricks, {name}. Rename the file.")
 
     @property
     def kind(self) -> str:
@@ -88,13 +95,19 @@ class Input:
         """Convert inputs to the run's own dtype.
 
         Raises:
-            ValueError: there are no inputs, or their values are out of this kind's range.
+            ValueError: there are no inputs, or their values are not finite, out of this kind's range, or out of the
+                dtype's.
         """
         if len(x) == 0:
             raise ValueError("there are no inputs: N is 0.")
         if not dtype.is_floating_point and x.is_floating_point():
             raise ValueError(f"inputs are {x.dtype}; this model takes raw {dtype} values, as the run's data gave them.")
-        return x.to(dtype)
+        found = x.to(dtype)
+        if dtype.is_floating_point and not bool(found.isfinite().all()):
+            raise ValueError(f"inputs are NaN, infinite, or too large for {dtype}. Clean them first.")
+        if not dtype.is_floating_point and not torch.equal(found.to(x.dtype), x):
+            raise ValueError(f"inputs go from {x.min()} to {x.max()}, beyond {dtype}, the type of the run's data.")
+        return found
 
     def read(self, path: Path, size: int, dtype: Dtypes) -> Iterator[tuple[list[Any], Raw]]:
         """Read the inputs in a user's file or folder, for ``job=predict``.
@@ -126,9 +139,12 @@ def as_batch(x: Any, allowed: Sequence[tuple[int, ...]], shape: tuple[int, ...])
     """Match inputs to one of several shapes, with or without N; return (N, *shape) if the axis order is the same.
 
     Raises:
-        ValueError: the inputs have none of the shapes.
+        ValueError: the inputs are no numbers, or have none of the shapes.
     """
-    x = x if isinstance(x, Tensor) else torch.as_tensor(x)
+    try:
+        x = torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"inputs are a {type(x).__name__} that holds no numbers: {error}. Give an array.") from error
     for candidate in allowed:
         if tuple(x.shape) == candidate:
             x = x[None]

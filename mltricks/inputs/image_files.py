@@ -65,18 +65,19 @@ def read_image(path: Path, shape: tuple[int, ...]) -> Tensor:
     Raises:
         ValueError: the file cannot be decoded, or the model takes no images.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         if len(shape) == 3 and shape[0] == 3 and shape[1] == shape[2]:
             return decode_image(str(path), shape[1])[None]
-        with Image.open(path) as image:
-            return from_images(image, shape)
-    except (OSError, UndecodableImage) as error:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+    except Exception as error:  # decoders may raise anything: OSError, SyntaxError, EOFError, struct.error
         raise ValueError(
-            f"input: {path} is no image that can be decoded ({error.__cause__ or error}). Delete or replace it. "
+            f"input: {path} is no image that can be decoded ({error.__cause__ or error}). "
             "This model reads an image, a folder of images, or an array (.npy)."
         ) from error
+    return from_images(image, shape)
 
 
 def decode_image(path: str, size: int) -> Tensor:

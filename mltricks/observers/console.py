@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mltricks.config.overrides import typed
 from mltricks.evaluate import steered_by
 from mltricks.observers.base import Moment, Observer, Record, of_epoch
 
@@ -69,7 +70,8 @@ class Lines(Observer):
 def result_lines(summary: Summary, folder: Path) -> list[str]:
     """One or two lines with the result of a run; empty if its error message suffices."""
     if summary.status == "interrupted":
-        return [f"interrupted at step {summary.steps}; continue with: python -m mltricks resume={shown_folder(folder)}"]
+        way = typed("resume", shown_folder(folder))
+        return [f"interrupted at step {summary.steps}; continue with: python -m mltricks {way}"]
     if not summary.test:
         return []
     test = ", ".join(f"{name} {value:.4f}" for name, value in summary.test.items())

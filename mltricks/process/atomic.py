@@ -121,6 +121,13 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def check_alone(folder: Path) -> None:
+    """Raise the error of ``alone_in`` if another process trains in a folder now."""
+    if folder.is_dir():
+        with alone_in(folder):
+            pass
+
+
 def remove_empty(folder: Path) -> None:
     """Remove an empty folder, and the folders above it that are empty then, up to the working directory."""
     folder = folder.absolute()

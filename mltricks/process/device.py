@@ -18,6 +18,9 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device={name} is unknown. Allowed: auto, cpu, cuda, cuda:0, cuda:1, ..., mps.") from error
+    try:
         if device.type == "meta" or (device.type == "cpu" and device.index is not None):
             raise ValueError(
                 f"device={name} cannot be used: nothing is computed there. Type device=auto or device=cpu."

@@ -7,6 +7,7 @@ finished job is not run again. So the same command, typed again, continues where
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,4 +203,4 @@ def best_of(outcomes: Iterable[Outcome]) -> Outcome | None:
 def is_finite(outcome: Outcome) -> bool:
     """Whether a trial completed with a finite objective."""
     value = outcome.summary.objective.get("value")
-    return outcome.summary.status in ENDED and isinstance(value, int | float) and value == value
+    return outcome.summary.status in ENDED and isinstance(value, int | float) and math.isfinite(value)
