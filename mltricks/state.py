@@ -18,17 +18,22 @@ from torch import Tensor
 State = dict[str, Any]
 INIT, SETUP, STEP, ORDER = range(4)
 """Purposes of a seed. Each is folded into the seed, so that the streams of random numbers are independent."""
+NESTED = (dict, tuple)
+"""What ``leaves`` looks into."""
 HAS_MPS = torch.backends.mps.is_available()
 """Looked up once, to keep the call out of every step."""
 
 
 def leaves(tree: Any) -> Iterator[Tensor]:
     """The tensors of a nested dict, or of a tuple of nested dicts, depth first, in insertion order."""
-    if isinstance(tree, dict | tuple):
-        for branch in tree.values() if isinstance(tree, dict) else tree:
-            yield from leaves(branch)
-    else:
+    if not isinstance(tree, NESTED):
         yield tree
+        return
+    for branch in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(branch, NESTED):
+            yield from leaves(branch)
+        else:  # not by a call: every step lists its leaves
+            yield branch
 
 
 def named_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from mltricks.config.cards import TECHNIQUE_GROUPS, read_cards, read_values
+from mltricks.config.cards import TECHNIQUE_GROUPS, read_card, read_values
 from mltricks.config.options import conf_dir
 from mltricks.sweep.ranges import NUMBER, Span, parse_comment
 
@@ -47,25 +47,24 @@ class Limits:
 
 def limits_of(key: str, tried: list[float]) -> Limits:
     """The limits of a setting; without a comment in a file, the common sign of all values tried."""
-    meaning = meanings(key.partition(".")[0] if "." in key else "").get(key, "")
-    domain = parse_comment(meaning)
+    text = meaning(key)
+    domain = parse_comment(text)
     log = isinstance(domain, Span) and domain.log
     whole = domain.whole if isinstance(domain, Span) else None
-    if found := WITHIN.search(meaning):
+    if found := WITHIN.search(text):
         opened, low, high, closed = found.groups()
         return Limits(float(low), float(high), opened == "[", closed == "]", log, whole)
-    if found := ABOVE.search(meaning):
+    if found := ABOVE.search(text):
         return Limits(float(found[2]), math.inf, found[1] == ">=", False, log, whole)
     return Limits(0.0, math.inf, tried[0] == 0, False, log, whole) if tried[0] >= 0 else Limits(log=log, whole=whole)
 
 
 @functools.cache
-def meanings(group: str) -> dict[str, str]:
-    """The comments on the settings of a group, by key, from the first option that has one."""
-    if not group:
-        return {key: text for key, _, text in read_values((conf_dir() / "config.yaml").read_text(), "")}
-    found: dict[str, str] = {}
-    for cards in read_cards([conf_dir()], TECHNIQUE_GROUPS if group in TECHNIQUE_GROUPS else [group]).values():
-        for key, _, text in (value for card in cards for value in card.values):
-            found[key] = found.get(key) or text
-    return found
+def meaning(key: str) -> str:
+    """The comment on a setting, from the first option that has one; empty if there is none."""
+    group, _, setting = key.partition(".")
+    groups = TECHNIQUE_GROUPS if group in TECHNIQUE_GROUPS else [group]
+    paths = (path for name in groups for path in sorted((conf_dir() / name).glob("[!_]*.yaml")))
+    read = (read_card(path).values for path in paths)  # one by one, since each takes some milliseconds
+    found = read if setting else [read_values((conf_dir() / "config.yaml").read_text(), "")]
+    return next((text for values in found for name, _, text in values if name == key and text), "")
