@@ -93,6 +93,8 @@ def message_of(error: BaseException, arguments: Sequence[str] = ()) -> str:
         overrides, options = split_arguments(arguments)
         error = explain(error, overrides, options.get("--config-dir") or options.get("-cd"))
     text = str(error).strip() or type(error).__name__
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return f"{error.filename}: permission denied. Change its permissions, or type another file or folder."
     home = type(error).__module__
     if isinstance(error, ValueError | OSError) or home.startswith(("hydra", "omegaconf", "mltricks")):
         return text

@@ -82,10 +82,8 @@ def explain(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
 
     end_with_reader()
     cards = {(c.group, c.name): c for group in read_cards(option_folders()).values() for c in group}
-    chosen = [
-        (o.key_or_group, name) for o in parse(overrides) if o.key_or_group != "job" for name in choices(o.value())
-    ]
-    known = [cards[pair] for pair in chosen if pair in cards]
+    chosen = {o.key_or_group: list(choices(o.value())) for o in parse(overrides) if o.key_or_group != "job"}
+    known = [cards[group, name] for group, names in chosen.items() for name in names if (group, name) in cards]
     if not known:
         print("Choose what to explain: python -m mltricks job=explain technique=[mixup,ema] optim=adamw")
         print("Every option there is:  python -m mltricks job=list")

@@ -208,7 +208,7 @@ def test_a_damaged_configuration_is_named(content: str | bytes, stopped: Path) -
 
 def test_settings_of_an_option_that_the_command_does_not_name(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("to be or not to be, that is the question: " * 40)
-    text = ["data=text", "data.length=8", "objective=next_token", "model=transformer", "model.width=8", "plots=false"]
+    text = ["data=text", "data.length=8", "objective=next_token", "model=transformer", "model.width=8", "device=cpu"]
     mltricks.train(mltricks.compose([*text, f"data.path={tmp_path}/text.txt", "epochs=1"]), tmp_path / "run")
     (tmp_path / "text.txt").rename(tmp_path / "moved.txt")
     refused = run_cli("resume=run", "epochs=2", "data.length=9")
