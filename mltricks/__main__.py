@@ -82,7 +82,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     from mltricks.config.options import conf_dir
     from mltricks.config.overrides import check_overrides, is_setting, own_folders, quoted, split_arguments
     from mltricks.config.shorthand import bare_settings, expand
-    from mltricks.config.slips import check_command, repeated
+    from mltricks.config.slips import check_command, idle_folder, repeated
 
     arguments = expand(arguments)
     overrides, options = split_arguments(arguments)
@@ -90,11 +90,12 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     folders = [conf_dir(), *own_folders(overrides, options)]
     multirun = bool({"-m", "--multirun"} & options.keys())
     parsed = check_overrides(overrides, folders, bare_settings(overrides, options))
-    for line in repeated(parsed, multirun):
+    for line in [*repeated(parsed, multirun), *idle_folder(parsed, multirun)]:
         print(line, file=sys.stderr)
     asked = ("resume", "job", "show", "overwrite", "hydra.run.dir")
     chosen = {o.key_or_group: o.value() for o in parsed if o.key_or_group in asked}
     extra = []
+    trains = not multirun and not {"-c", "--cfg", "-i", "--info", "-h", "--help"} & options.keys()
     if chosen.get("resume") is not None:
         folder = chosen["resume"]
         if multirun or not isinstance(folder, str | int | float):
@@ -102,13 +103,13 @@ def prepare(arguments: Sequence[str]) -> list[str]:
         if not Path(str(folder)).is_dir():
             what = "that is a file" if Path(str(folder)).is_file() else "there is no such folder"
             raise ValueError(f"resume={folder}: {what}. Give the output folder of a run.")
-        if chosen.get("hydra.run.dir", folder) != folder:
+        if Path(str(chosen.get("hydra.run.dir", folder))) != Path(str(folder)):
             raise ValueError("hydra.run.dir has no effect with resume: the run stays in its folder. Leave it out.")
         arguments = [f"++{text}" if text in overrides and is_setting(text) else text for text in arguments]
         extra = [f"hydra.run.dir={quoted(str(folder))}", "hydra.output_subdir=null"]
     elif chosen.get("job") in QUIET_JOBS or chosen.get("show") is True:
         extra = ["hydra.run.dir=.", "hydra.output_subdir=null"]
-    elif chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and not multirun:
+    elif chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and trains:
         from mltricks.process.atomic import check_alone
         from mltricks.resume import check_unused
 

@@ -25,6 +25,7 @@ def train(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | No
         from mltricks.resume import resumed_config
 
         cfg = resumed_config(cfg, overrides)
+        overrides = [text.removeprefix("++") for text in overrides]  # as the user typed them
     if cfg["show"]:
         show(cfg)
         return None

@@ -19,6 +19,7 @@ from mltricks.config.compose import plain
 from mltricks.config.options import GROUPS
 from mltricks.config.overrides import TECHNIQUE_GROUPS, parse, typed
 from mltricks.config.settings import top_level
+from mltricks.config.values import UnknownName, suggest
 from mltricks.lengthen import LENGTH, check_larger
 from mltricks.process.atomic import first_line
 from mltricks.summary import Summary, read_summary
@@ -58,9 +59,12 @@ def resumed_config(cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
         **saved,
         **{key: given[key] for key in ("allow_modules", "job", "threads")},
     }  # of this machine and command
+    known = dict(_leaves(saved))
     for override in parse(overrides):
         text = override.input_line.lstrip("+")
         for path, (mine, theirs) in touched(override, given, saved).items():
+            if path == override.key_or_group and "." in path and path not in known:
+                raise UnknownName(f"{text}: {path} is no setting of the run in {folder}. {suggest(path, known)}")
             if path in LENGTH:
                 check_larger(text, mine, theirs, folder)
             elif not is_free(path):
@@ -115,23 +119,33 @@ def read_config(path: Path) -> dict[str, Any]:
         ValueError: the file is damaged, or a value would read something from this machine, such as an environment
             variable.
     """
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     try:
         cfg = OmegaConf.load(path)
     except (YAMLError, UnicodeDecodeError) as error:
-        way = (
-            "Delete it: the checkpoint has the configuration too." if (path.parent / LAST).is_file() else "Train again."
-        )
-        raise ValueError(f"{path} is damaged: {first_line(error)}. {way}") from error
+        raise damaged_record(path, first_line(error)) from error
+    if not isinstance(cfg, DictConfig) or ("seed" not in cfg and (path.parent / LAST).is_file()):
+        raise damaged_record(path, "it holds no configuration")
     for key, text in _leaves(OmegaConf.to_container(cfg, resolve=False)):  # type: ignore[arg-type]
         if ASKS.search(str(text)) and (key, text) != OURS:
             raise ValueError(
                 f"{path}: {key} is {text}, which asks this machine for a value. Write the value itself there, or type "
                 "the run's command again."
             )
-    return plain(cfg)
+    try:
+        return plain(cfg)
+    except OmegaConfBaseException as error:
+        raise damaged_record(path, first_line(error)) from error
+
+
+def damaged_record(path: Path, reason: str) -> ValueError:
+    """The error for a damaged ``config.yaml``."""
+    has_checkpoint = (path.parent / LAST).is_file()
+    way = "Delete it: the checkpoint has the configuration too." if has_checkpoint else "Train again."
+    return ValueError(f"{path} is damaged: {reason}. {way}")
 
 
 def whole(cfg: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -140,7 +154,7 @@ def whole(cfg: dict[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: keys are missing.
     """
-    missing = [key for key in top_level() if key not in cfg]
+    missing = [key for key in (*top_level(), "job") if key not in cfg]
     if missing:
         raise ValueError(
             f"resume={folder}: the run had not begun when it was stopped, so there is nothing to resume (its "

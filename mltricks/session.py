@@ -19,6 +19,7 @@ import torch
 from mltricks import checkpoint
 from mltricks.build import Run, build
 from mltricks.checkpoint import LAST, PREVIOUS
+from mltricks.data.fingerprint import check_same
 from mltricks.data.splits import DataSplits
 from mltricks.evaluate import steered_by
 from mltricks.ledger import Diverged, Ledger
@@ -114,7 +115,7 @@ class Session:
     def save(self) -> None:
         """Write the checkpoint. Raises ``Diverged`` instead if the run has diverged."""
         self.ledger.check_finite(self.step, self.run.state["params"])
-        state = {**self.run.state, "host": {**self.ledger.remember(self.observers), "data": self.run.data.remember()}}
+        state = {**self.run.state, "host": {**self.ledger.remember(self.observers), "data": self.run.data.fingerprint}}
         checkpoint.save(self.folder / LAST, state, self.run.cfg, self.summary.overrides)
 
     def record_test(self, metrics: dict[str, float], status: str) -> None:
@@ -182,7 +183,7 @@ def prepare(
     observers = create_observers(cfg, folder, in_sweep)
     if not resume:
         check_links(folder)
-        remove_stale(folder)
+        remove_stale(folder, cfg["overwrite"])
     if saved is not None:
         check_same_steps(run, saved["config"], int(saved["state"]["step"]))
         run.state = checkpoint.restore(saved["state"], run.state, folder / LAST)
@@ -206,16 +207,19 @@ def check_same_data(data: DataSplits, kept: dict[str, Any], folder: Path) -> Non
         ValueError: the data differ from those that its checkpoint remembers.
     """
     try:
-        data.check_same(kept)
+        check_same(data.fingerprint, kept)
     except ValueError as error:
         raise ValueError(f"resume={folder}: {error} Restore the data, or start a new run.") from error
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove the output of an earlier run from a folder, so that it is not mistaken for this run's."""
+def remove_stale(folder: Path, overwrite: bool) -> None:
+    """Remove the output of an earlier run from a folder, so that it is not mistaken for this run's.
+
+    With ``overwrite``, also what was computed from that run.
+    """
     shutil.rmtree(folder / "plots", ignore_errors=True)
-    written = ("summary.json", "report.html", "evaluation.json", "predictions.csv")
-    for stale in (*written, LAST, LAST.with_name(PREVIOUS), BEST):
+    derived = ("evaluation.json", "predictions.csv", "predictions.jsonl") if overwrite else ()
+    for stale in ("summary.json", "report.html", *derived, LAST, LAST.with_name(PREVIOUS), BEST):
         (folder / stale).unlink(missing_ok=True)
 
 

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import subprocess
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -108,12 +109,10 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
         ).stdout.strip()
 
     try:
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "changed": bool(
-                git("status", "--porcelain", "--untracked-files=no")
-                or git("ls-files", "--others", "--exclude-standard", "*.py")  # a new module may have been run
-            ),
-        }
+        state = {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
     except (OSError, subprocess.SubprocessError):
         return None
+    with suppress(OSError, subprocess.SubprocessError):  # a new module may have been run; packages are no part of it
+        new = git("ls-files", "--others", "--exclude-standard", "--", ":(top)*.py", ":(exclude,top)*/site-packages/*")
+        state["changed"] = state["changed"] or bool(new)
+    return state

@@ -133,6 +133,24 @@ def test_inputs_that_do_not_fit_are_refused(trained: tuple[Predictor, Path], x: 
         trained[0].predict(x)
 
 
+def test_arrays_of_any_layout_and_integer_type(trained: tuple[Predictor, Path]) -> None:
+    x = np.random.default_rng(0).integers(0, 100, (5, 8, 8, 1), dtype=np.uint8)
+    expected = trained[0].predict(x)
+    for same in (
+        x.astype(np.int8),
+        x.astype(np.uint16),
+        x.astype(">i4"),
+        x.astype(np.int64),
+        [torch.tensor(i) for i in x],
+    ):
+        assert torch.equal(trained[0].predict(same), expected)
+    assert torch.equal(trained[0].predict(x[::-1]), expected.flip(0))
+    with pytest.raises(ValueError, match=r"complex64; this model takes raw torch\.uint8"):
+        trained[0].predict(x.astype(np.complex64))
+    with pytest.raises(ValueError, match="inputs go from 300 to 300; images are whole numbers of 0 to 255"):
+        trained[0].predict(np.full((5, 8, 8, 1), 300, np.uint16))
+
+
 def test_pictures_are_scaled_and_cropped_as_those_of_a_folder(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for size in ((40, 30), (30, 40), (17, 17), (16, 16), (64, 20)):

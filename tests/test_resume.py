@@ -17,6 +17,7 @@ import mltricks
 from mltricks import checkpoint
 from mltricks.config.compose import plain
 from mltricks.data.custom import load_data
+from mltricks.data.fingerprint import check_same
 from mltricks.resume import differences, resumed_config, saved_config
 from mltricks.summary import Summary, read_summary
 
@@ -193,7 +194,7 @@ def test_the_folder_of_another_job_is_refused(job: str, tmp_path: Path) -> None:
         resumed(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["a: [", "\x00\x00", b"\xff\xfe\xfd"])
+@pytest.mark.parametrize("content", ["a: [", "\x00\x00", b"\xff\xfe\xfd", "- 1", "", "seed: ${nothing}"])
 def test_a_damaged_configuration_is_named(content: str | bytes, stopped: Path) -> None:
     (stopped / "config.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=r"config\.yaml is damaged: .*\. Delete it: the checkpoint has the conf"):
@@ -202,7 +203,7 @@ def test_a_damaged_configuration_is_named(content: str | bytes, stopped: Path) -
     assert resumed(stopped)["seed"] == 0
     (stopped / "config.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
     (stopped / "checkpoints" / "last.pt").unlink()
-    with pytest.raises(ValueError, match=r"config\.yaml is damaged: .*Train again"):
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged: .*Train again|nothing to resume"):
         resumed(stopped)
 
 
@@ -217,6 +218,11 @@ def test_settings_of_an_option_that_the_command_does_not_name(run_cli: Callable[
     done = run_cli("resume=run", "epochs=2", "data.length=8", moved)
     assert done.status == 0, done.err
     assert read_summary(tmp_path / "run/summary.json").epochs == 2  # type: ignore[union-attr]
+    whole = (tmp_path / "moved.txt").read_text()
+    (tmp_path / "moved.txt").write_text(whole.replace("q", "Q"))
+    assert "the data have changed since the run began (classes)" in run_cli("resume=run", "epochs=3", moved).err
+    (tmp_path / "moved.txt").write_text(whole.replace("be, that", "that, be"))
+    assert "the data have changed since the run began (content." in run_cli("resume=run", "epochs=3", moved).err
     (tmp_path / "moved.txt").write_text("to be or not to be, that is the question! " * 41)
     refused = run_cli("resume=run", "epochs=3", moved)
     assert re.search(
@@ -224,14 +230,28 @@ def test_settings_of_an_option_that_the_command_does_not_name(run_cli: Callable[
     )
 
 
-def test_data_with_other_statistics_are_refused(stopped: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("statistics.mean", r"\(statistics\.mean\)"),
+        ("classes", r"\(classes\)"),
+        ("content.training.labels", r"\(content\.training\.labels\)"),
+        ("content.test.x", r"\(content\.test\.x\)"),
+        ("samples.validation", r"\d+ validation samples, and \d+ when the run began"),
+    ],
+)
+def test_other_data_are_recognised(name: str, words: str) -> None:
     cfg = plain(mltricks.compose(RUN))
-    data = load_data(cfg["data"], [])
-    kept = data.remember()
-    data.check_same(kept)
-    kept["input"]["mean"] = kept["input"]["mean"] * 1.001
-    with pytest.raises(ValueError, match="the data have changed: their mean is not that of the run"):
-        data.check_same(kept)
+    data, again = (load_data(cfg["data"], []) for _ in range(2))
+    kept = data.fingerprint
+    check_same(again.fingerprint, kept)
+    *path, last = name.split(".")
+    inner = kept
+    for key in path:
+        inner = inner[key]
+    inner[last] = inner[last] + 1 if inner[last].dtype == torch.uint8 else inner[last] * 1001 // 1000 + 1
+    with pytest.raises(ValueError, match=f"the data have changed.*{words}"):
+        check_same(again.fingerprint, kept)
 
 
 def test_what_has_no_effect_on_resume_is_refused(run_cli: Callable[..., Outcome], stopped: Path) -> None:
@@ -240,3 +260,19 @@ def test_what_has_no_effect_on_resume_is_refused(run_cli: Callable[..., Outcome]
     assert run_cli(f"resume={stopped}/config.yaml").err.startswith(
         f"error: resume={stopped}/config.yaml: that is a file"
     )
+
+
+def test_a_slip_on_resume_is_named_with_the_nearest(run_cli: Callable[..., Outcome], stopped: Path) -> None:
+    for slip, nearest in (("optim.lrr=1", "optim.lr"), ("data.num_worker=1", "data.num_workers")):
+        refused = run_cli(f"resume={stopped}", slip)
+        assert f"error: {slip}: {slip.partition('=')[0]} is no setting of the run in" in refused.err
+        assert f"Did you mean {nearest}" in refused.err
+
+
+def test_the_record_of_a_resume_has_the_overrides_as_typed(run_cli: Callable[..., Outcome], stopped: Path) -> None:
+    done = run_cli(f"resume={stopped}", "epochs=3", "optim.lr=1e-3", "progress=none")
+    assert done.status == 0, done.err
+    summary = read_summary(stopped / "summary.json")
+    assert summary is not None
+    assert "optim.lr=1e-3" in summary.overrides
+    assert not [text for text in summary.overrides if text.startswith("+")]

@@ -17,7 +17,7 @@ from mltricks.build import build
 from mltricks.config.compose import compose, explain, plain
 from mltricks.config.options import conf_dir
 from mltricks.config.overrides import parse
-from mltricks.config.slips import check_command, check_package, repeated
+from mltricks.config.slips import check_command, check_package, idle_folder, repeated
 from mltricks.data.custom import as_input, as_target
 
 SLIPS = [
@@ -107,6 +107,8 @@ def test_a_key_typed_twice_gives_a_message() -> None:
         assert notes("technique=mixup", "technique.mixup={alpha:1}", later) == [
             f"note: {mixup} is replaced by {later}, which comes later"
         ]
+    assert notes("++model.arguments={a:1}", "++model.arguments={}") == []
+    assert notes("hydra.launcher={workers:1}", "hydra.launcher={fuse:false}", multirun=True) == []
     assert notes("hydra.sweeper.tune=[a]", "hydra.sweeper.tune=[b]", multirun=True) == [
         "note: tune=[a] is replaced by tune=[b], which comes later"
     ]
@@ -188,14 +190,18 @@ def test_weights_that_cannot_be_downloaded_are_named(
         build(cfg)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [(["-m", "hydra.run.dir=a"], "hydra.sweep.dir=a"), (["hydra.sweep.dir=a"], "hydra.run.dir=a")],
-)
-def test_a_folder_without_effect_is_refused(arguments: list[str], words: str, run_cli: Callable[..., Outcome]) -> None:
-    done = run_cli(*arguments)
-    assert done.status == 1
-    assert f"has no effect {'with' if '-m' in arguments else 'without'} -m. Type {words}." in done.err
+def test_a_folder_without_effect_gives_a_message() -> None:
+    def notes(*overrides: str, multirun: bool) -> list[str]:
+        return idle_folder(parse(overrides), multirun)
+
+    assert notes("hydra.run.dir=a", "seed=1,2", multirun=True) == [
+        "note: hydra.run.dir=a has no effect on a sweep, whose folder is hydra.sweep.dir"
+    ]
+    assert notes("++hydra.sweep.dir=a", multirun=False) == [
+        "note: ++hydra.sweep.dir=a has no effect on a single run, whose folder is hydra.run.dir"
+    ]
+    assert notes("hydra.run.dir=a", "hydra.sweep.dir='${hydra.run.dir}'", multirun=True) == []
+    assert notes("hydra.run.dir=a", multirun=False) == notes("hydra.sweep.dir=a", multirun=True) == []
 
 
 def test_a_techniques_file_without_its_first_line_is_named(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:

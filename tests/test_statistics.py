@@ -120,5 +120,7 @@ def test_differences_that_are_equal_but_for_rounding_prove_nothing(difference: i
 
 
 def test_the_smallest_real_difference_of_a_metric_counts() -> None:
+    a, b = [1000.0, 1000.0012, 1000.0024], [999.0, 999.0, 999.0]
+    assert len(set(paired_differences(a, b))) == 3
     a, b = ((torch.tensor(correct).float() / 10_000).tolist() for correct in ([9801, 9802, 9802], [9800, 9801, 9800]))
     assert len(set(paired_differences(a, b))) > 1

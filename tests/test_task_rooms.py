@@ -214,6 +214,8 @@ def test_a_kind_with_the_name_of_one_of_ours_is_refused(tmp_path: Path, monkeypa
         "from mltricks.inputs.base import Input\nclass Photo(Input):\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_kinds/base.py").write_text("from mltricks.inputs.base import Input\nclass Mine(Input):\n    pass\n")
+    assert importlib.import_module("my_kinds.base").Mine
     with pytest.raises(ValueError, match=r"my_kinds\.image is named as an input kind of mltricks, image"):
         importlib.import_module("my_kinds.image")
 

@@ -168,7 +168,8 @@ def is_setting(text: str) -> bool:
 def typed(key: str, value: Any) -> str:
     """An override as a user types it in a shell, quoted where Hydra's grammar or the shell needs it."""
     text = str(value)
-    return f"{key}={text}" if re.fullmatch(r"[A-Za-z0-9_./:-]+", text) else shlex.quote(f"{key}={quoted(text)}")
+    plain = re.fullmatch(r"[A-Za-z0-9_./:-]+", text) and parse([f"{key}={text}"])[0].value() == text
+    return f"{key}={text}" if plain else shlex.quote(f"{key}={quoted(text)}")
 
 
 def quoted(text: str) -> str:

@@ -88,18 +88,34 @@ def repeated(overrides: Sequence[Any], multirun: bool) -> list[str]:
                 what = shown(earlier) if path == earlier.key_or_group else f"{path} in {shown(earlier)}"
                 lines.append(f"note: {what} is replaced by {shown(override)}, which comes later")
         twice = {o.key_or_group: o for path, o in given.items() if path != o.key_or_group}
-        if multirun and override.key_or_group in twice and override.key_or_group not in mine:
+        key = override.key_or_group
+        if multirun and key in twice and key not in mine and not key.startswith("hydra."):
             raise ValueError(
-                f"{shown(twice[override.key_or_group])} and {shown(override)}: a sweep takes one dict of a key. Write "
-                "both as one."
+                f"{shown(twice[key])} and {shown(override)}: a sweep takes one dict of a key. Write both as one."
             )
         given |= dict.fromkeys(mine, override)
     return lines
 
 
+def idle_folder(overrides: Sequence[Any], multirun: bool) -> list[str]:
+    """A line if the folder of a sweep is given for a single run, or the other way round.
+
+    Args:
+        overrides: parsed by Hydra's grammar.
+        multirun: whether they define a sweep.
+    """
+    idle, other = ("hydra.run.dir", "hydra.sweep.dir")[:: 1 if multirun else -1]
+    used = any(f"${{{idle}}}" in o.input_line for o in overrides)
+    given = [o.input_line for o in overrides if o.key_or_group == idle and not used]
+    what = "a sweep" if multirun else "a single run"
+    return [f"note: {text} has no effect on {what}, whose folder is {other}" for text in given[:1]]
+
+
 def settings_of(override: Any) -> list[str]:
     """The dotted keys that an override sets; those of a swept dict differ from job to job and count as one."""
     paths = {override.key_or_group: None if override.is_sweep_override() else override.value()}
+    if {} in paths.values():
+        return []  # merging an empty dict changes nothing
     while any(isinstance(value, dict) and value for value in paths.values()):
         paths = {
             path if rest is None else f"{path}.{rest}": inner
@@ -145,9 +161,6 @@ def check_command(overrides: Sequence[str], options: Collection[str]) -> None:
         key, _, value = text.partition("=")
         if key not in ("hydra.run.dir", "hydra.sweep.dir"):
             continue
-        if bool(multirun) != (key == "hydra.sweep.dir"):
-            other = f"with -m. Type hydra.sweep.dir={value}" if multirun else f"without -m. Type hydra.run.dir={value}"
-            raise ValueError(f"{text} has no effect {other}.")
         path = Path(value.strip("'\"")).absolute()
         if path.is_file() or any(parent.is_file() for parent in path.parents):
             raise ValueError(f"{text}: a file stands there. Type {key}=FOLDER.")

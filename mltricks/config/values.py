@@ -168,7 +168,7 @@ def _example(bounds: Range, value: float, whole: bool) -> str | None:
     low, high = bounds.low, bounds.high
     end, inward = (low, low + 1) if value <= low else (high, high - 1)
     candidates = [end, inward if whole else (low + high) / 2]
-    found = (c for c in candidates if math.isfinite(c) and c in bounds)
+    found = (c for c in candidates if math.isfinite(c) and c in bounds and not (whole and c != round(c)))
     example = next(found, None)
     return None if example is None else str(round(example)) if whole else f"{example:g}"
 

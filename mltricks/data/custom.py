@@ -61,6 +61,9 @@ def load_data(node: dict[str, Any], allow: Sequence[str]) -> DataSplits:
     named = inspect.signature(target).parameters
     own = {name: value for name, value in node.items() if name not in common or name in named}
     if isinstance(target, type) and issubclass(target, DataOption):
+        if any(p.kind is p.VAR_KEYWORD for p in named.values()):
+            own = node
+        check_idle({name: value for name, value in node.items() if name not in own})
         return create(own, "data", allow).load()
     return adapt(create(own, "data", allow), {name: node[name] for name in common & node.keys()})
 
@@ -74,11 +77,7 @@ def adapt(given: Any, common: dict[str, Any]) -> DataSplits:
     if hasattr(given, "load"):
         given = given.load()
     if isinstance(given, DataSplits):
-        for name, idle in (("fraction", 1.0), ("limit", None), ("unlabeled_ratio", 0)):
-            if common.get(name, idle) != idle:
-                raise ValueError(
-                    f"data.{name}={common[name]} has no effect: data._target_ gives splits that are divided already."
-                )
+        check_idle(common)
         return given
     missing = [field.name for field in fields(Custom) if field.name not in common]
     if missing:
@@ -91,6 +90,19 @@ def adapt(given: Any, common: dict[str, Any]) -> DataSplits:
         raise ValueError(f"data._target_ gives {len(parts)} parts. Allowed: one dataset, or a pair (training, test).")
     names = ("training data", "test data")
     return divide(option, [read(part, name) for part, name in zip(parts, names, strict=False)], class_names(parts[0]))
+
+
+def check_idle(common: dict[str, Any]) -> None:
+    """Refuse common settings of ``data`` that nothing applies.
+
+    Raises:
+        ValueError: one has another value than the one that changes nothing.
+    """
+    for name, idle in (("fraction", 1.0), ("limit", None), ("unlabeled_ratio", 0)):
+        if common.get(name, idle) != idle:
+            raise ValueError(
+                f"data.{name}={common[name]} has no effect: data._target_ gives splits that are divided already."
+            )
 
 
 def class_names(dataset: Any) -> tuple[str, ...]:

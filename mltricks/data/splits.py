@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.data.fingerprint import fingerprint
 from mltricks.data.info import Info
-from mltricks.inputs.base import saved
-from mltricks.state import leaves, map_state, named_leaves
+from mltricks.state import leaves, map_state
 
 
 class Split(Protocol):
@@ -37,6 +38,8 @@ class MemorySplit:
         y: (N, ...) targets.
         image: whether 4-d tensors in ``x`` are images. Batches have them as (B, C, H, W), channels-last.
     """
+
+    in_memory = True
 
     def __init__(self, x: Any, y: Tensor, image: bool = False):
         assert all(len(part) == len(y) for part in leaves(x)), "every sample has a target"
@@ -78,28 +81,10 @@ class DataSplits:
     info: Info
     unlabeled: Any = None
 
-    def remember(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the data to recognise them, as tensors: numbers of samples, and statistics."""
-        parts = {"training": self.train, "validation": self.val, "test": self.test}
-        return {
-            "samples": {k: torch.tensor(len(part)) for k, part in parts.items()},
-            "input": saved(self.info.input)[1],
-        }
-
-    def check_same(self, kept: dict[str, Any]) -> None:
-        """Compare the data with those that a checkpoint remembers.
-
-        Raises:
-            ValueError: they differ.
-        """
-        mine = self.remember()
-        for name, count in mine["samples"].items():
-            if int(count) != (before := int(kept["samples"][name])):
-                raise ValueError(f"the data have changed: {count} {name} samples, and {before} when the run began.")
-        theirs = dict(named_leaves(kept["input"]))
-        for name, value in named_leaves(mine["input"]):
-            if value.shape != theirs[name].shape or not torch.allclose(value, theirs[name], rtol=1e-4):
-                raise ValueError(f"the data have changed: their {name} is not that of the run any more.")
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What a checkpoint keeps to recognise the data; computed once."""
+        return fingerprint({"training": self.train, "validation": self.val, "test": self.test}, self.info)
 
     def to(self, device: torch.device) -> DataSplits:
         """Move splits held in memory to the device; streamed splits then send their batches there."""

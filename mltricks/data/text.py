@@ -79,6 +79,7 @@ class WindowSplit:
     """
 
     labels: Tensor | None = None
+    in_memory = True
 
     def __init__(self, tokens: Tensor, starts: Tensor, length: int):
         self.tokens, self.starts, self.length = tokens, starts, length

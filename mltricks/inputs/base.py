@@ -38,7 +38,8 @@ class Input:
 
     def __init_subclass__(cls) -> None:
         home, _, name = cls.__module__.rpartition(".")
-        if home != __package__ and (Path(__file__).parent / f"{name}.py").is_file():
+        ours = Path(__file__).parent / f"{name}.py"
+        if home != __package__ and ours.is_file() and f"class {name.title()}(" in ours.read_text():
             raise ValueError(f"{cls.__module__} is named as an input kind of mltricks, {name}. Rename the file.")
 
     @property
@@ -100,12 +101,13 @@ class Input:
         """
         if len(x) == 0:
             raise ValueError("there are no inputs: N is 0.")
-        if not dtype.is_floating_point and x.is_floating_point():
+        if x.is_complex() or (not dtype.is_floating_point and x.is_floating_point()):
             raise ValueError(f"inputs are {x.dtype}; this model takes raw {dtype} values, as the run's data gave them.")
         found = x.to(dtype)
         if dtype.is_floating_point and not bool(found.isfinite().all()):
             raise ValueError(f"inputs are NaN, infinite, or too large for {dtype}. Clean them first.")
-        if not dtype.is_floating_point and not torch.equal(found.to(x.dtype), x):
+        if not dtype.is_floating_point and not torch.equal(found.to(x.dtype).long(), x.long()):
+            x = x.long()
             raise ValueError(f"inputs go from {x.min()} to {x.max()}, beyond {dtype}, the type of the run's data.")
         return found
 
@@ -142,7 +144,7 @@ def as_batch(x: Any, allowed: Sequence[tuple[int, ...]], shape: tuple[int, ...])
         ValueError: the inputs are no numbers, or have none of the shapes.
     """
     try:
-        x = torch.as_tensor(x)
+        x = as_tensor(x)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"inputs are a {type(x).__name__} that holds no numbers: {error}. Give an array.") from error
     for candidate in allowed:
@@ -152,6 +154,17 @@ def as_batch(x: Any, allowed: Sequence[tuple[int, ...]], shape: tuple[int, ...])
             return x if len(candidate) == len(shape) else x.reshape(-1, *shape)
     listed = " or ".join(f"(N, {', '.join(map(str, candidate))})" for candidate in allowed)
     raise ValueError(f"inputs have shape {tuple(x.shape)}; this model takes {listed}.")
+
+
+def as_tensor(x: Any) -> Tensor:
+    """A tensor of a tensor, an array in any layout and byte order, or a list of either."""
+    import numpy as np
+
+    if isinstance(x, list | tuple) and x and all(isinstance(part, Tensor) for part in x):
+        return torch.stack(list(x))
+    if isinstance(x, np.ndarray):
+        x = np.ascontiguousarray(x, x.dtype.newbyteorder("="))
+    return torch.as_tensor(x)
 
 
 def read_array(path: Path) -> Any:

@@ -62,8 +62,10 @@ class Image(Input):
                 f"inputs are {x.dtype}; this model takes raw {dtype} values, as the run's data gave them. "
                 "Images are whole numbers of 0 to 255, not scaled."
             )
-        if len(x) and dtype == torch.uint8 and x.dtype != torch.uint8 and (x.min() < 0 or x.max() > 255):
-            raise ValueError(f"inputs go from {x.min()} to {x.max()}; images are whole numbers of 0 to 255.")
+        if len(x) and dtype == torch.uint8 and not (x.is_floating_point() or x.is_complex()):
+            low, high = int(x.long().min()), int(x.long().max())
+            if low < 0 or high > 255:
+                raise ValueError(f"inputs go from {low} to {high}; images are whole numbers of 0 to 255.")
         return super().checked(x, dtype)
 
     def read(self, path: Path, size: int, dtype: Dtypes) -> Iterator[tuple[list[Any], Tensor]]:

@@ -96,8 +96,12 @@ def _is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, shared: bool = False) -> Iterator[None]:
     """Inside this block no other process trains in a folder; the lock ends with the process, however it ends.
+
+    Args:
+        folder: of a run.
+        shared: whether others may look in this way too.
 
     Raises:
         ValueError: another process does.
@@ -111,7 +115,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)  # a lock on the folder itself leaves no file behind
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(
                 f"another process trains in {folder}. Wait for it, or type another hydra.run.dir."
@@ -124,7 +128,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 def check_alone(folder: Path) -> None:
     """Raise the error of ``alone_in`` if another process trains in a folder now."""
     if folder.is_dir():
-        with alone_in(folder):
+        with alone_in(folder, shared=True):
             pass
 
 
