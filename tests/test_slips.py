@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,7 @@ import mltricks
 from mltricks.build import build
 from mltricks.config.compose import compose, explain, plain
 from mltricks.config.options import conf_dir
-from mltricks.config.overrides import parse
+from mltricks.config.overrides import parse, typed
 from mltricks.config.slips import check_command, check_package, idle_folder, repeated
 from mltricks.data.custom import as_input, as_target
 
@@ -211,3 +212,29 @@ def test_a_techniques_file_without_its_first_line_is_named(run_cli: Callable[...
     (tmp_path / "my_conf/technique/mine.yaml").write_text("# my_conf/technique/mine.yaml\n" + text)
     done = run_cli("--config-dir", "my_conf", "technique=mine", "data.limit=64")
     assert "does not begin with the line # @package _global_" in done.err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run",
+        "outputs/2026-11-27/a.b",
+        "1_000",
+        "null",
+        "a b",
+        "ö (1)",
+        "it's",
+        "a$b",
+        'a"b',
+        "a\\b",
+        "a\\'b",
+        "a\\\\'",
+        "a\\",
+        "C:\\\\x",
+    ],
+)
+def test_advice_with_a_path_can_be_typed(name: str) -> None:
+    (word,) = shlex.split(typed("resume", name))
+    (override,) = parse([word])
+    assert override.key_or_group == "resume"
+    assert override.value() == name

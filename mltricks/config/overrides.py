@@ -169,9 +169,13 @@ def typed(key: str, value: Any) -> str:
     """An override as a user types it in a shell, quoted where Hydra's grammar or the shell needs it."""
     text = str(value)
     plain = re.fullmatch(r"[A-Za-z0-9_./:-]+", text) and parse([f"{key}={text}"])[0].value() == text
-    return f"{key}={text}" if plain else shlex.quote(f"{key}={quoted(text)}")
+    if plain:
+        return f"{key}={text}"
+    whole = f"{key}={quoted(text)}"
+    return shlex.quote(whole) if re.search(r'["$`\\!]', whole) else f'"{whole}"'
 
 
 def quoted(text: str) -> str:
-    """Quote a value so that Hydra's grammar reads it back unchanged."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """Quote a value so that Hydra's grammar reads it back unchanged: it unescapes backslashes only before a quote."""
+    before_quotes = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", before_quotes) + "'"
