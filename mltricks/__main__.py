@@ -11,9 +11,9 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mltricks import command
 from mltricks.command import QUIET_JOBS, exit_if_stopped, message_of
@@ -80,7 +80,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
         ValueError: an override is invalid.
     """
     from mltricks.config.options import conf_dir
-    from mltricks.config.overrides import check_overrides, is_setting, own_folders, quoted, split_arguments
+    from mltricks.config.overrides import check_overrides, own_folders, split_arguments
     from mltricks.config.shorthand import bare_settings, expand
     from mltricks.config.slips import check_command, idle_folder, repeated
 
@@ -94,30 +94,50 @@ def prepare(arguments: Sequence[str]) -> list[str]:
         print(line, file=sys.stderr)
     asked = ("resume", "job", "show", "overwrite", "hydra.run.dir")
     chosen = {o.key_or_group: o.value() for o in parsed if o.key_or_group in asked}
-    extra = []
-    trains = not multirun and not {"-c", "--cfg", "-i", "--info", "-h", "--help"} & options.keys()
     if chosen.get("resume") is not None:
-        folder = chosen["resume"]
-        if multirun or not isinstance(folder, str | int | float):
-            raise ValueError("resume continues one run. Run the command once for each, without -m.")
-        if not Path(str(folder)).is_dir():
-            what = "that is a file" if Path(str(folder)).is_file() else "there is no such folder"
-            raise ValueError(f"resume={folder}: {what}. Give the output folder of a run.")
-        if Path(str(chosen.get("hydra.run.dir", folder))) != Path(str(folder)):
-            raise ValueError("hydra.run.dir has no effect with resume: the run stays in its folder. Leave it out.")
-        arguments = [f"++{text}" if text in overrides and is_setting(text) else text for text in arguments]
-        extra = [f"hydra.run.dir={quoted(str(folder))}", "hydra.output_subdir=null"]
-    elif chosen.get("job") in QUIET_JOBS or chosen.get("show") is True:
-        extra = ["hydra.run.dir=.", "hydra.output_subdir=null"]
-    elif chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and trains:
-        from mltricks.process.atomic import check_alone
-        from mltricks.resume import check_unused
+        return resuming(arguments, chosen, multirun)
+    if chosen.get("job") in QUIET_JOBS or chosen.get("show") is True:
+        return [*arguments, "hydra.run.dir=.", "hydra.output_subdir=null"]
+    shows = {"-c", "--cfg", "-i", "--info", "-h", "--help"} & options.keys()
+    if chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and not multirun and not shows:
+        check_folder(Path(str(chosen["hydra.run.dir"])), bool(chosen.get("overwrite")))
+    return arguments
 
-        folder = Path(str(chosen["hydra.run.dir"]))
-        check_alone(folder)  # check now, before Hydra writes its record into the folder
-        if not chosen.get("overwrite"):
-            check_unused(folder)
-    return [*arguments, *extra]
+
+def resuming(arguments: list[str], chosen: Mapping[str, Any], multirun: bool) -> list[str]:
+    """The arguments that resume a run: in its folder, with settings of its own options.
+
+    Raises:
+        ValueError: the run's folder is none, or another one is given beside it.
+    """
+    from mltricks.config.overrides import is_setting, quoted, split_arguments
+
+    folder = chosen["resume"]
+    if multirun or not isinstance(folder, str | int | float):
+        raise ValueError("resume continues one run. Run the command once for each, without -m.")
+    path = Path(str(folder))
+    if not path.is_dir():
+        what = "that is a file" if path.is_file() else "there is no such folder"
+        raise ValueError(f"resume={folder}: {what}. Give the output folder of a run.")
+    if Path(str(chosen.get("hydra.run.dir", path))) != path:
+        raise ValueError("hydra.run.dir has no effect with resume: the run stays in its folder. Leave it out.")
+    settings = {text for text in split_arguments(arguments)[0] if is_setting(text)}
+    added = [f"++{text}" if text in settings else text for text in arguments]
+    return [*added, f"hydra.run.dir={quoted(str(folder))}", "hydra.output_subdir=null"]
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse the folder of another run, before Hydra writes its record into it.
+
+    Raises:
+        ValueError: another process trains there, or it holds a run that is not to be overwritten.
+    """
+    from mltricks.process.atomic import check_alone
+    from mltricks.resume import check_unused
+
+    check_alone(folder)
+    if not overwrite:
+        check_unused(folder)
 
 
 if __name__ == "__main__":

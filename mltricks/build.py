@@ -113,7 +113,6 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
 
     source = make_source(cfg, data, objective)
     total_steps = source.total_steps
-
     batch = normalized(next(source.stream(0)), data.info.normalize)
     module = create_model(cfg, data, seed, allow, objective, batch, notes)
     check_batches(source, module, techniques)

@@ -55,28 +55,34 @@ def resumed_config(cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
             f"resume={folder}: job={job} ran there, which leaves nothing to resume. Give the output folder of a run."
         )
     trust(saved, given["allow_modules"], f"resume={folder}")
-    changes = {
-        **saved,
-        **{key: given[key] for key in ("allow_modules", "job", "threads")},
-    }  # of this machine and command
-    known = dict(_leaves(saved))
+    of_command = {key: given[key] for key in ("allow_modules", "job", "threads")}
+    changes = {**saved, **of_command}
     for override in parse(overrides):
-        text = override.input_line.lstrip("+")
-        for path, (mine, theirs) in touched(override, given, saved).items():
-            if path == override.key_or_group and "." in path and path not in known:
-                raise UnknownName(f"{text}: {path} is no setting of the run in {folder}. {suggest(path, known)}")
-            if path in LENGTH:
-                check_larger(text, mine, theirs, folder)
-            elif not is_free(path):
-                raise ValueError(
-                    f"{text} cannot be given with resume={folder}: {path} was {theirs} there, not "
-                    f"{mine}, and the steps so far would have been different. Leave it out, or start a new run."
-                )
+        check_change(override, given, saved, folder)
         if is_free(override.key_or_group) or override.key_or_group in LENGTH:
             assign(changes, override.key_or_group, given)
     if finished(folder, changes) is not None:
         print(f"{folder} is complete: there is nothing to resume")
     return {**changes, "resume": None}
+
+
+def check_change(override: Any, given: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
+    """Refuse an override of a resumed run that would change past steps.
+
+    Raises:
+        ValueError: says which setting, or that the run has no such setting.
+    """
+    text, known = override.input_line.lstrip("+"), dict(_leaves(saved))
+    for path, (mine, theirs) in touched(override, given, saved).items():
+        if path == override.key_or_group and "." in path and path not in known:
+            raise UnknownName(f"{text}: {path} is no setting of the run in {folder}. {suggest(path, known)}")
+        if path in LENGTH:
+            check_larger(text, mine, theirs, folder)
+        elif not is_free(path):
+            raise ValueError(
+                f"{text} cannot be given with resume={folder}: {path} was {theirs} there, not {mine}, and the steps so "
+                "far would have been different. Leave it out, or start a new run."
+            )
 
 
 def other_job(cfg: dict[str, Any]) -> str | None:

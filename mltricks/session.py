@@ -188,7 +188,7 @@ def prepare(
         check_same_steps(run, saved["config"], int(saved["state"]["step"]))
         run.state = checkpoint.restore(saved["state"], run.state, folder / LAST)
         host = run.state.pop("host")
-        check_same_data(run.data, host["data"], folder)
+        check_same(run.data.fingerprint, host["data"], f"resume={folder}")
         ledger.recall(host, observers)
         known = saved["overrides"]
         summary.overrides = known + [o for o in summary.overrides if o not in known and not o.startswith("resume=")]
@@ -198,18 +198,6 @@ def prepare(
         summary.tf32 = allows_tf32(cfg["deterministic"], cfg["precision"]["tf32"])
     summary.device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else str(run.device)
     return Session(run, ledger, observers, folder, summary)
-
-
-def check_same_data(data: DataSplits, kept: dict[str, Any], folder: Path) -> None:
-    """Refuse to resume a run on other data: its next epoch would be another one.
-
-    Raises:
-        ValueError: the data differ from those that its checkpoint remembers.
-    """
-    try:
-        check_same(data.fingerprint, kept)
-    except ValueError as error:
-        raise ValueError(f"resume={folder}: {error} Restore the data, or start a new run.") from error
 
 
 def remove_stale(folder: Path, overwrite: bool) -> None:

@@ -244,14 +244,14 @@ def test_other_data_are_recognised(name: str, words: str) -> None:
     cfg = plain(mltricks.compose(RUN))
     data, again = (load_data(cfg["data"], []) for _ in range(2))
     kept = data.fingerprint
-    check_same(again.fingerprint, kept)
+    check_same(again.fingerprint, kept, "resume=run")
     *path, last = name.split(".")
     inner = kept
     for key in path:
         inner = inner[key]
     inner[last] = inner[last] + 1 if inner[last].dtype == torch.uint8 else inner[last] * 1001 // 1000 + 1
     with pytest.raises(ValueError, match=f"the data have changed.*{words}"):
-        check_same(again.fingerprint, kept)
+        check_same(again.fingerprint, kept, "resume=run")
 
 
 def test_what_has_no_effect_on_resume_is_refused(run_cli: Callable[..., Outcome], stopped: Path) -> None:

@@ -77,23 +77,23 @@ def repeated(overrides: Sequence[Any], multirun: bool) -> list[str]:
     """
     lines = []
     given: dict[str, Any] = {}
+    dicts: dict[str, Any] = {}
     for override in overrides:
         if override.is_delete():
             continue
-        mine = settings_of(override)
+        key, mine = override.key_or_group, settings_of(override)
         for path, earlier in [(path, o) for path, o in given.items() if any(overlap(path, m) for m in mine)]:
             if override.is_sweep_override() or earlier.is_sweep_override():
                 raise ValueError(f"{shown(earlier)} and {shown(override)}: a swept key is given once. Leave one out.")
             if earlier.input_line != override.input_line:
                 what = shown(earlier) if path == earlier.key_or_group else f"{path} in {shown(earlier)}"
                 lines.append(f"note: {what} is replaced by {shown(override)}, which comes later")
-        twice = {o.key_or_group: o for path, o in given.items() if path != o.key_or_group}
-        key = override.key_or_group
-        if multirun and key in twice and key not in mine and not key.startswith("hydra."):
+        if multirun and key in dicts and not key.startswith("hydra."):
             raise ValueError(
-                f"{shown(twice[key])} and {shown(override)}: a sweep takes one dict of a key. Write both as one."
+                f"{shown(dicts[key])} and {shown(override)}: a sweep takes one dict of a key. Write both as one."
             )
         given |= dict.fromkeys(mine, override)
+        dicts |= {key: override} if mine and key not in mine else {}
     return lines
 
 

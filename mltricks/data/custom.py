@@ -28,6 +28,7 @@ from mltricks.data.base import DataOption, Share, image_splits
 from mltricks.data.info import Info
 from mltricks.data.partition import stratified
 from mltricks.data.splits import DataSplits, MemorySplit
+from mltricks.inputs.base import as_tensor
 from mltricks.inputs.image import Image
 from mltricks.inputs.vector import Vector
 
@@ -151,7 +152,7 @@ def as_input(x: Any, where: str) -> Tensor:
     if hasattr(x, "convert") and hasattr(x, "mode"):  # a PIL image
         x = np.array(x if x.mode in ("L", "RGB") else x.convert("RGB"))
     try:
-        x = torch.as_tensor(np.asarray(x) if isinstance(x, list | tuple) else x)
+        x = as_tensor(x)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"x of {where} is {str(x)!r:.60}, a {type(x).__name__}. Give an image or a vector of floats."

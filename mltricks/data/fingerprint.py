@@ -54,12 +54,17 @@ def hashed(content: bytes) -> Tensor:
     return torch.tensor(list(hashlib.blake2b(content, digest_size=8).digest()), dtype=torch.uint8)
 
 
-def check_same(found: dict[str, Any], kept: dict[str, Any]) -> None:
+def check_same(found: dict[str, Any], kept: dict[str, Any], what: str) -> None:
     """Compare the fingerprint of the data found with the one that a checkpoint keeps.
+
+    Args:
+        found, kept: the fingerprints.
+        what: begins the message, such as ``resume=DIR``.
 
     Raises:
         ValueError: they differ.
     """
+    way = "Restore the data, or start a new run."
     mine, theirs = dict(named_leaves(found)), dict(named_leaves(kept))
     for name in {**mine, **theirs}:
         a, b = mine.get(name), theirs.get(name)
@@ -67,5 +72,5 @@ def check_same(found: dict[str, Any], kept: dict[str, Any]) -> None:
             continue
         if name.startswith("samples."):
             part = name.removeprefix("samples.")
-            raise ValueError(f"the data have changed: {a} {part} samples, and {b} when the run began.")
-        raise ValueError(f"the data have changed since the run began ({name}).")
+            raise ValueError(f"{what}: the data have changed: {a} {part} samples, and {b} when the run began. {way}")
+        raise ValueError(f"{what}: the data have changed since the run began ({name}). {way}")

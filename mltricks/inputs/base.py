@@ -162,6 +162,8 @@ def as_tensor(x: Any) -> Tensor:
 
     if isinstance(x, list | tuple) and x and all(isinstance(part, Tensor) for part in x):
         return torch.stack(list(x))
+    if isinstance(x, list | tuple):
+        x = np.asarray(x)
     if isinstance(x, np.ndarray):
         x = np.ascontiguousarray(x, x.dtype.newbyteorder("="))
     return torch.as_tensor(x)
