@@ -113,16 +113,14 @@ def idle_folder(overrides: Sequence[Any], multirun: bool) -> list[str]:
 
 def settings_of(override: Any) -> list[str]:
     """The dotted keys that an override sets; those of a swept dict differ from job to job and count as one."""
-    paths = {override.key_or_group: None if override.is_sweep_override() else override.value()}
-    if {} in paths.values():
-        return []  # merging an empty dict changes nothing
-    while any(isinstance(value, dict) and value for value in paths.values()):
-        paths = {
-            path if rest is None else f"{path}.{rest}": inner
-            for path, value in paths.items()
-            for rest, inner in (value.items() if isinstance(value, dict) and value else [(None, value)])
-        }
-    return list(paths)
+    return dotted(override.key_or_group, None if override.is_sweep_override() else override.value())
+
+
+def dotted(key: str, value: Any) -> list[str]:
+    """The dotted keys of the values in nested dicts; none for an empty dict, which changes nothing when merged."""
+    if not isinstance(value, dict):
+        return [key]
+    return [path for name, inner in value.items() for path in dotted(f"{key}.{name}", inner)]
 
 
 def overlap(a: str, b: str) -> bool:

@@ -106,7 +106,7 @@ class Input:
         found = x.to(dtype)
         if dtype.is_floating_point and not bool(found.isfinite().all()):
             raise ValueError(f"inputs are NaN, infinite, or too large for {dtype}. Clean them first.")
-        if not dtype.is_floating_point and not torch.equal(found.to(x.dtype).long(), x.long()):
+        if found.dtype != x.dtype and not dtype.is_floating_point and not torch.equal(found.long(), x.long()):
             x = x.long()
             raise ValueError(f"inputs go from {x.min()} to {x.max()}, beyond {dtype}, the type of the run's data.")
         return found

@@ -62,7 +62,8 @@ class Image(Input):
                 f"inputs are {x.dtype}; this model takes raw {dtype} values, as the run's data gave them. "
                 "Images are whole numbers of 0 to 255, not scaled."
             )
-        if len(x) and dtype == torch.uint8 and not (x.is_floating_point() or x.is_complex()):
+        whole = not (x.is_floating_point() or x.is_complex())
+        if len(x) and whole and dtype == torch.uint8 and x.dtype != dtype:
             low, high = int(x.long().min()), int(x.long().max())
             if low < 0 or high > 255:
                 raise ValueError(f"inputs go from {low} to {high}; images are whole numbers of 0 to 255.")
