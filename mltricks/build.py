@@ -61,7 +61,7 @@ class Run:
     frozen: frozenset[str] = frozenset()
     shapes: Shapes | None = None
     num_micro: int = 1
-    notes: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     """Messages for the user, such as which weights came from another run."""
     step: Step = None  # type: ignore[assignment]
 
@@ -101,7 +101,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     allow, seed = cfg["allow_modules"], cfg["seed"]
     set_arithmetic(cfg["deterministic"], cfg["precision"]["tf32"])
     device = choose_device(cfg["device"])
-    notes = set_threads(cfg["threads"]) if device.type == "cpu" else []
+    messages = set_threads(cfg["threads"]) if device.type == "cpu" else []
     techniques, drives = create_techniques(cfg, allow)
     optim_node, optim_drives = extract_drives(cfg["optim"], "optim", allow)
     optim, engine = create(optim_node, "optim", allow), create(cfg["engine"], "engine", allow)
@@ -114,7 +114,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     source = make_source(cfg, data, objective)
     total_steps = source.total_steps
     batch = normalized(next(source.stream(0)), data.info.normalize)
-    module = create_model(cfg, data, seed, allow, objective, batch, notes)
+    module = create_model(cfg, data, seed, allow, objective, batch, messages)
     check_batches(source, module, techniques)
     check_one_output(techniques, module, data.info, objective)
     shapes = declared(techniques, data.info.in_shape)
@@ -129,7 +129,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     run = Run(
         cfg, device, data, model, objective, techniques, optim, engine, hypers, source, predict, state, total_steps
     )
-    run.frozen, run.shapes, run.notes = frozen, shapes, notes
+    run.frozen, run.shapes, run.messages = frozen, shapes, messages
     run.step = compose_step(run)
     return run
 
@@ -206,7 +206,7 @@ def create_model(
     allow: list[str],
     objective: Any,
     batch: Batch | None = None,
-    notes: list[str] | None = None,
+    messages: list[str] | None = None,
 ) -> nn.Module:
     """The model, initialised from the run's seed.
 
@@ -214,7 +214,7 @@ def create_model(
         cfg, data, seed, allow, objective: of the run.
         batch: a normalised batch for an initialiser whose call names ``batch``, moved to the CPU, where the model is.
             ``None`` takes the first samples of the data.
-        notes: list to which the initialiser's message is appended.
+        messages: list to which the initialiser's message is appended.
     """
     reseed(fold(seed, INIT))
     model = make_model(cfg["model"], data.info, allow, objective)
@@ -226,8 +226,8 @@ def create_model(
         more = {"batch": map_state(Tensor.cpu, batch)}
     reseed(fold(seed, INIT, 1))
     note = init(model, **more)
-    if note is not None and notes is not None:
-        notes.append(note)
+    if note is not None and messages is not None:
+        messages.append(note)
     return model
 
 

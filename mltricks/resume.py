@@ -27,7 +27,7 @@ from mltricks.summary import Summary, read_summary
 FREE = (
     *("device", "threads", "deterministic", "engine", "data.root", "data.path", "data.download", "data.num_workers"),
     *("tracker", "progress", "plots", "log_every", "checkpoint_every_steps", "show", "job", "resume", "allow_modules"),
-    *("checkpoint", "input", "overwrite", "eval_batch_size"),
+    *("checkpoint", "input", "overwrite", "eval_batch_size", "name", "tags", "notes"),
 )
 """Keys that may change on resume: a step does not depend on them, apart from rounding on another device."""
 WHOLE = ("completed", "stopped_early", "pruned")

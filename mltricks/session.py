@@ -144,9 +144,12 @@ class Session:
             self.summary.write(self.folder / "summary.json")
 
 
-def new_summary(folder: Path, overrides: Sequence[str]) -> Summary:
+def new_summary(folder: Path, overrides: Sequence[str], cfg: dict[str, Any]) -> Summary:
     """The initial summary, with status ``failed``; success overwrites it."""
-    return Summary("failed", overrides=list(overrides), versions=checkpoint.versions(), folder=str(folder))
+    summary = Summary("failed", overrides=list(overrides), versions=checkpoint.versions(), folder=str(folder))
+    summary.name, summary.notes = (None if cfg.get(key) is None else str(cfg[key]) for key in ("name", "notes"))
+    summary.tags = [str(tag) for tag in cfg.get("tags") or ()]
+    return summary
 
 
 def note_failure(summary: Summary, error: BaseException) -> None:
@@ -178,7 +181,7 @@ def prepare(
     saved = load_saved(cfg, folder) if resume else None
     summary.git = git_state()
     run = build(cfg if saved is None else {**cfg, "init": UNUSED}, data)
-    run.cfg, summary.notes = cfg, run.notes
+    run.cfg, summary.messages = cfg, run.messages
     ledger = Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run))
     observers = create_observers(cfg, folder, in_sweep)
     if not resume:

@@ -33,7 +33,8 @@ class Summary:
         objective: ``{"name", "value", "direction"}``: the metric that a sweep optimises, by
             ``maximize`` or ``minimize``.
         overrides: the command's overrides.
-        notes: messages from building the run, such as which weights came from another run.
+        name, tags, notes: what the user calls the run and says about it.
+        messages: from building the run, such as which weights came from another run.
         versions: of mltricks, torch and python.
         device: on which the run was computed.
         threads: threads of an operation on the CPU; ``null`` on another device.
@@ -58,7 +59,10 @@ class Summary:
     epoch_of: dict[str, int] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    name: str | None = None
+    tags: list[str] = field(default_factory=list)
+    notes: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
     threads: int | None = None

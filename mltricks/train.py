@@ -55,7 +55,7 @@ def train(
     if not resume and in_sweep is None and not cfg["overwrite"]:
         check_unused(folder)
     with alone_in(folder):
-        return train_in(cfg, folder, resume, new_summary(folder, overrides), in_sweep, given)
+        return train_in(cfg, folder, resume, new_summary(folder, overrides, cfg), in_sweep, given)
 
 
 def train_in(

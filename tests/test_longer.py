@@ -215,7 +215,7 @@ def test_weights_of_another_run(tmp_path: Path) -> None:
     first = next(iter(saved))
     again = [f"init.checkpoint={tmp_path / 'first'}", "init=checkpoint", "epochs=1", "optim.lr=1e-12"]
     summary = run(tmp_path / "second", *again)
-    assert summary.notes == [f"init: {len(saved)} tensors from {tmp_path / 'first'}; new: none; unused: none"]
+    assert summary.messages == [f"init: {len(saved)} tensors from {tmp_path / 'first'}; new: none; unused: none"]
     taken = load(tmp_path / "second" / LAST)["state"]["params"]
     assert all(torch.allclose(taken[name], p, atol=1e-6) for name, p in saved.items())
     run(tmp_path / "third", *again, f"init.exclude=['{first}']")

@@ -9,7 +9,12 @@ from typing import Any, Literal
 from mltricks.config.options import GROUPS, conf_dir
 from mltricks.config.values import Count, NonNegative, Size, UnknownName, check_value, suggest
 
+Text = str | int | float
+"""A text; Hydra reads one that looks like a number as a number."""
 HINTS: dict[str, Any] = {
+    "name": Text | None,
+    "tags": list[Text],
+    "notes": Text | None,
     "seed": Size,
     "epochs": Count,
     "max_steps": Count | None,

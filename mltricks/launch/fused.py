@@ -65,7 +65,7 @@ def train_alone(job: Job, tell: Tell) -> None:
 
 def failure(job: Job, error: BaseException) -> Summary:
     """Make the summary of a job that failed before it wrote one."""
-    summary = new_summary(job.folder, job.overrides)
+    summary = new_summary(job.folder, job.overrides, job.cfg)
     note_failure(summary, error)
     return summary
 

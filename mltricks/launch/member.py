@@ -98,7 +98,7 @@ def enlist(job: Job, num_trials: int, data: DataSplits | None) -> Member | Summa
         num_trials: number of trials in the stack.
         data: the data of another member; ``None``: load them.
     """
-    summary = new_summary(job.folder, job.overrides)
+    summary = new_summary(job.folder, job.overrides, job.cfg)
     summary.fused = {"trials": num_trials}
     job.folder.mkdir(parents=True, exist_ok=True)
     try:

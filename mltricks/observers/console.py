@@ -35,8 +35,8 @@ class Lines(Observer):
         self.folder, self.score = folder, steered_by(run).score
         self.train: Record = {}
         self.num_epochs, self.num_steps = run.cfg["epochs"], run.total_steps
-        for note in run.notes:
-            print(note, flush=True)
+        for message in run.messages:
+            print(message, flush=True)
 
     def record(self, record: Record) -> None:
         if record["split"] == "train":
