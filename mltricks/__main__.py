@@ -79,12 +79,13 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     Raises:
         ValueError: an override is invalid.
     """
+    from mltricks.config.names import with_brackets
     from mltricks.config.options import conf_dir
     from mltricks.config.overrides import check_overrides, own_folders, split_arguments
     from mltricks.config.shorthand import bare_settings, expand
     from mltricks.config.slips import check_command, idle_folder, repeated
 
-    arguments = expand(arguments)
+    arguments = expand([text if text.startswith("-") else with_brackets(text) for text in arguments])
     overrides, options = split_arguments(arguments)
     check_command(overrides, options)
     folders = [conf_dir(), *own_folders(overrides, options)]

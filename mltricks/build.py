@@ -186,7 +186,7 @@ def create_techniques(cfg: dict[str, Any], allow: list[str]) -> tuple[Techniques
         if not isinstance(node, dict) or "_target_" not in node:
             raise ValueError(
                 f"technique.{name} is set, but technique={name} is not chosen, so it has no effect. "
-                f"Add {name} to technique=[...]."
+                f"Type technique={name}, or technique=...+{name} if there are others."
             )
         node, own = extract_drives(node, f"technique.{name}", allow)
         techniques[name] = create(node, f"technique.{name}", allow)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mltricks.build import load_data
 from mltricks.config.compose import plain
+from mltricks.config.names import shown
 from mltricks.config.overrides import parse
 from mltricks.data.source import in_order
 from mltricks.data.splits import DataSplits
@@ -93,7 +94,7 @@ def load_checkpoint(cfg: Any, overrides: Sequence[str], job: str) -> tuple[Predi
         first = key.partition(".")[0].partition("/")[0]
         if first not in (*OWN, *OF_THE_JOB):
             raise ValueError(
-                f"{override.input_line} has no effect on job={job}: the model and the rest come from the checkpoint. "
+                f"{shown(override)} has no effect on job={job}: the model and the rest come from the checkpoint. "
                 f"Leave it out; {', '.join(OWN)} may be given."
             )
         if first in OWN and not (key == "data" and same_option(given, predictor.cfg)):

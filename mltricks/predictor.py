@@ -50,7 +50,7 @@ def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "aut
     if unknown:
         raise ValueError(
             f"{path} names classes of {', '.join(unknown)}: their code would be run. If you trust it, pass "
-            f"allow_modules={[*allow, *unknown]} to mltricks.load, or type allow_modules=[{','.join(allow + unknown)}]."
+            f"allow_modules={[*allow, *unknown]} to mltricks.load, or type allow_modules={'+'.join(allow + unknown)}."
         )
     where = choose_device(device)
     try:

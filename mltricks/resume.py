@@ -16,8 +16,8 @@ from typing import Any
 from mltricks import checkpoint
 from mltricks.checkpoint import LAST
 from mltricks.config.compose import plain
-from mltricks.config.options import GROUPS
-from mltricks.config.overrides import TECHNIQUE_GROUPS, parse, typed
+from mltricks.config.options import GROUPS, TECHNIQUE_GROUPS
+from mltricks.config.overrides import parse, typed
 from mltricks.config.settings import top_level
 from mltricks.config.values import UnknownName, suggest
 from mltricks.lengthen import LENGTH, check_larger
@@ -217,9 +217,7 @@ def trust(saved: dict[str, Any], allow: Sequence[str], what: str) -> None:
     unknown = sorted(allowed_anywhere(saved) - set(allow))
     if unknown:
         listed = ",".join([*allow, *unknown])
-        raise ValueError(
-            f"{what} names classes of {', '.join(unknown)}. If you trust it, type allow_modules=[{listed}]."
-        )
+        raise ValueError(f"{what} names classes of {', '.join(unknown)}. If you trust it, type allow_modules={listed}.")
 
 
 def allowed_anywhere(tree: Any) -> set[str]:

@@ -8,7 +8,7 @@ import pytest
 from conftest import Outcome
 
 from mltricks.config.overrides import parse
-from mltricks.config.shorthand import chosen_sweeper, expand, sweeper_settings
+from mltricks.config.shorthand import chosen_sweeper, expand, owners, short
 
 ABLATION = ["-m", "hydra/sweeper=ablation"]
 
@@ -28,11 +28,19 @@ def test_short_forms_become_settings_of_the_chosen_sweeper(typed: list[str], wri
     assert expand(["--multirun", *ABLATION[1:], *typed]) == ["--multirun", *ABLATION[1:], *written]
 
 
-def test_settings_of_every_sweeper_can_be_typed_with_its_name() -> None:
-    for sweeper, settings in sweeper_settings().items():
-        for name in settings:
-            done = expand(["-m", f"hydra/sweeper={sweeper}", f"{sweeper}.{name}=1"])
-            assert done[-1] == f"hydra.sweeper.{name}=1"
+def test_settings_of_every_sweeper_launcher_and_job_can_be_typed_with_its_name() -> None:
+    for owner in owners().values():
+        for name in owner.settings:
+            done = expand([*owner.choice.split(), f"{owner.name}.{name}=1"])
+            assert done[-1] == f"{owner.group.replace('/', '.')}.{name}=1"
+            assert expand([*owner.choice.split(), f"{short(owner.name, name)}=1"])[-1] == done[-1]
+
+
+def test_a_bare_key_belongs_to_the_job_the_sweeper_or_the_launcher_of_the_command() -> None:
+    assert expand(["job=lr_find", "num_steps=50"])[-1] == "job.num_steps=50"
+    assert expand(["job=overfit", "num_steps=50"])[-1] == "job.num_steps=50"
+    assert expand(["-m", "seed=0,1", "workers=2"])[-1] == "hydra.launcher.workers=2"
+    assert expand(["-m", "job=overfit", "num_steps=50,60"])[-1] == "job.num_steps=50,60", "a job's setting can be swept"
 
 
 def test_other_keys_are_left_unchanged() -> None:
@@ -43,7 +51,7 @@ def test_other_keys_are_left_unchanged() -> None:
 
 
 def test_a_key_of_the_configuration_is_never_taken_for_a_setting_of_the_sweeper() -> None:
-    assert "sampler" in sweeper_settings()["study"]
+    assert "sampler" in owners()["study"].settings
     assert expand(["-m", "hydra/sweeper=study", "sampler=tpe"])[-1] == "sampler=tpe"
     assert expand(["-m", "hydra/sweeper=study", "study.sampler=tpe"])[-1] == "hydra.sweeper.sampler=tpe"
 
@@ -61,12 +69,15 @@ def test_an_experiment_can_choose_the_sweeper(monkeypatch: pytest.MonkeyPatch) -
         (["-m", "seeds=5"], ["seeds=5", "hydra/sweeper=ablation"]),
         (["hydra/sweeper=ablation", "seeds=5"], ["seeds=5", "-m"]),
         (["-m", "recipe.budget_epochs=100"], ["recipe.budget_epochs=100", "hydra/sweeper=recipe"]),
-        ([*ABLATION, "seeds=1,2"], ["seeds=1,2", "seeds=[1,2]"]),
+        ([*ABLATION, "seeds=1,2"], ["seeds=1,2", "seeds=1+2", "'seeds=[1,2]'"]),
         ([*ABLATION, "seedss=5"], ["seedss", "seeds"]),
         ([*ABLATION, "ablation.seedss=5"], ["seedss", "seeds"]),
         (["-m", "hydra/sweeper=study", "n_trial=5"], ["n_trial", "n_trials"]),
         (["-m", "hydra/sweeper=optuna", "n_trials=5"], ["hydra.sweeper.n_trials=5"]),
         (["-m", "max_steps=choice(null,5)"], ["max_steps=null,5"]),
+        (["num_steps=5"], ["num_steps=5", "job=lr_find", "job=overfit"]),
+        (["job=overfit", "low=5"], ["low=5", "job=lr_find"]),
+        (["workers=2"], ["workers=2", "-m hydra/launcher=local"]),
     ],
 )
 def test_a_typing_error_is_refused_with_the_fix(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mltricks.config.overrides import TECHNIQUE_GROUPS, choices, parse
+from mltricks.config.names import shown
+from mltricks.config.options import TECHNIQUE_GROUPS
+from mltricks.config.overrides import choices, parse
 
 Mode = Literal["drop", "add", "all", "select"]
 Arm = tuple[str, ...]
@@ -82,7 +84,7 @@ def read_design(arguments: Sequence[str], folders: Sequence[Path]) -> Design:
     groups: dict[str, list[str]] = {}
     fixed, base_seed = [], 0
     for override in parse(arguments):
-        text, key = override.input_line, override.key_or_group
+        text, key = shown(override), override.key_or_group
         if override.is_sweep_override():
             raise ValueError(f"{text}: an ablation compares arms at one value of every key. Type one value of {key}.")
         if key in TECHNIQUE_GROUPS:
@@ -91,10 +93,10 @@ def read_design(arguments: Sequence[str], folders: Sequence[Path]) -> Design:
         elif key == "seed":
             base_seed = int(override.value())
         else:
-            fixed.append(text)
+            fixed.append(override.input_line)
     parts = [name for names in groups.values() for name in names]
     if not parts:
-        raise ValueError("an ablation needs something to leave out. Type technique=[mixup,ema], augment=crop or both.")
+        raise ValueError("an ablation needs something to leave out. Type technique=mixup+ema, augment=crop or both.")
     return Design(tuple(parts), tuple(fixed), base_seed, {part: _brings(part, folders) for part in parts})
 
 

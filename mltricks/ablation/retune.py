@@ -54,7 +54,7 @@ def space_of(job: list[str], place: Any, keys: list[str]) -> Space:
     try:
         return read_space(job, place, keys)
     except ValueError as error:
-        if not str(error).startswith("tune=["):
+        if not str(error).startswith("tune="):
             raise
         raise type(error)(f"re{error}") from error
 

@@ -25,4 +25,4 @@ def check(settings: dict[str, Any]) -> None:
         ValueError: names the setting, its value and the allowed values.
     """
     for name, hint in HINTS.items():
-        check_value(f"hydra.sweeper.{name}", settings[name], hint)
+        check_value(name, settings[name], hint)

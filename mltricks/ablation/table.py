@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from mltricks.ablation.arms import Arm, arm_name
 from mltricks.ablation.effects import Effect
 from mltricks.ablation.runs import ArmRuns
+from mltricks.config.names import command
 
 
 def say(
@@ -31,7 +31,7 @@ def say(
     if rounds:
         chosen: Arm = tuple(rounds[-1]["chosen"])
         print(f"selected: {arm_name(chosen)}")
-        print(shlex.join(["python", "-m", "mltricks", *runs.overrides(chosen)]))
+        print(command(runs.overrides(chosen)))
     print(folder)
 
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mltricks.config.options import TECHNIQUE_GROUPS
+
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import MappingNode, Node
 
 COMMAND = "python -m mltricks"
 FIELD = re.compile(r"([A-Z][\w -]*): (.+)")
-TECHNIQUE_GROUPS = ("technique", "augment", "regularizer")
 
 
 @dataclass(frozen=True)

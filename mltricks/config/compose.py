@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mltricks.config.options import GROUPS, conf_dir
-from mltricks.config.overrides import TECHNIQUE_GROUPS, check_overrides, choices, own_folders, parse
+from mltricks.config.names import with_brackets
+from mltricks.config.options import GROUPS, TECHNIQUE_GROUPS, conf_dir
+from mltricks.config.overrides import check_overrides, choices, own_folders, parse
 from mltricks.config.values import UnknownName, suggest
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
     from hydra.errors import HydraException
 
     own = {"--config-dir": config_dir} if config_dir else {}
+    overrides = [with_brackets(text) for text in overrides]
     check_overrides(overrides, [conf_dir(), *own_folders(overrides, own)])
     searchpath = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     GlobalHydra.instance().clear()
@@ -133,6 +135,7 @@ def _explain_technique(typed: str, key: str, group: str, path: Sequence[str], co
     ]
     if path[1] in settings:
         return ValueError(
-            f"{typed} would have no effect: {name} is not among the techniques. Add {name} to technique=[...]."
+            f"{typed} would have no effect: {name} is not among the techniques. "
+            f"Type technique={name}, or technique=...+{name} if there are others."
         )
     return UnknownName(f"{typed}: {key} is no setting. {suggest(path[1], settings)}")

@@ -56,12 +56,12 @@ def locate(target: str, key: str, allow: Sequence[str], group: str | None = None
     if package not in (*TRUSTED, *allow):
         raise ValueError(
             f"{key}._target_={target} is refused: only {', '.join((*TRUSTED, *allow))} may be named. "
-            f"If you trust it, type allow_modules=[{package}]."
+            f"If you trust it, type allow_modules={package}."
         )
     if package in TRUSTED and not target.startswith(homes):
         raise ValueError(
             f"{key}._target_={target} is refused: {group} takes classes of {' and '.join(h[:-1] for h in homes)}, "
-            "or of a package of yours that allow_modules=[...] names."
+            "or of a package of yours that allow_modules=... names."
         )
     module, _, name = target.rpartition(".")
     try:

@@ -8,6 +8,8 @@ GROUPS = (
     *("data", "model", "objective", "optim", "scheduler", "sampler", "init", "engine", "precision", "tracker", "job"),
     *("augment", "regularizer", "technique", "experiment"),
 )
+TECHNIQUE_GROUPS = ("augment", "regularizer", "technique")
+"""Groups whose options add techniques to the step; several options of one can be chosen."""
 
 
 def conf_dir() -> Path:

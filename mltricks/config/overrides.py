@@ -12,14 +12,13 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mltricks.config.names import shown
 from mltricks.config.options import GROUPS
 from mltricks.config.slips import check_package, check_parsed, check_text
 from mltricks.config.values import UnknownName, suggest
 
 WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
 """Hydra's options that take the next argument as their value."""
-TECHNIQUE_GROUPS = ("augment", "regularizer", "technique")
-"""Groups whose options add techniques to the step."""
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -96,16 +95,16 @@ def check_overrides(
                 _check_options(name, override, readable)
         elif first not in groups | top_level().keys():
             known = groups | top_level().keys() | set(others)
-            raise UnknownName(f"{override.input_line}: {first} is no setting. {suggest(first, known)}")
+            raise UnknownName(f"{shown(override)}: {first} is no setting. {suggest(first, known)}")
         elif "/" in name:
-            raise UnknownName(f"{override.input_line}: there is no group {name}. {suggest(name, groups)}")
+            raise UnknownName(f"{shown(override)}: there is no group {name}. {suggest(name, groups)}")
     return parsed
 
 
 def _check_options(group: str, override: Any, folders: Sequence[Path]) -> None:
     techniques = override.value()
     if isinstance(techniques, list) and len(set(map(str, techniques))) < len(techniques):
-        raise ValueError(f"{override.input_line}: an option is in the list twice, but acts only once. Name it once.")
+        raise ValueError(f"{shown(override)}: an option is in the list twice, but acts only once. Name it once.")
     found = {
         path.relative_to(folder / group).with_suffix("").as_posix()
         for folder in folders
@@ -114,10 +113,10 @@ def _check_options(group: str, override: Any, folders: Sequence[Path]) -> None:
     }
     if override.value() is None:
         nothing = "[]" if group == "technique" else "none" if "none" in found else "OPTION, or leave it out"
-        raise ValueError(f"{override.input_line}: null is no option of {group}. Type {group}={nothing}.")
+        raise ValueError(f"{shown(override)}: null is no option of {group}. Type {group}={nothing}.")
     for option in choices(override.value()):
         if "${" not in option and not any((folder / group / f"{option}.yaml").is_file() for folder in folders):
-            raise UnknownName(f"{override.input_line}: {group} has no option {option}. {suggest(option, found)}")
+            raise UnknownName(f"{shown(override)}: {group} has no option {option}. {suggest(option, found)}")
 
 
 def choices(value: Any) -> Iterator[str]:

@@ -1,14 +1,15 @@
-"""Short forms of a sweeper's settings, such as ``n_trials=20`` for ``hydra.sweeper.n_trials=20``.
+"""Short forms: ``n_trials=20`` for ``hydra.sweeper.n_trials=20``, ``num_steps=50`` for ``job.num_steps=50``.
 
-With ``-m``, a key that is a setting of the chosen sweeper and no top-level key of the configuration means that setting.
-``study.sampler=gp`` also names the sweeper, for settings that share the name of a top-level key. Settings of
-third-party sweepers have no short form.
+One rule: a bare key that is no top-level key of the configuration is a setting of what the command runs, which is its
+job and, with ``-m``, its sweeper and launcher. Where a top-level key has the same name, the owner stands in front:
+``study.sampler=gp``, ``study.seed=1``. The full key always works. Options of third parties have no short form.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,53 +19,95 @@ from mltricks.config.settings import top_level
 from mltricks.config.values import UnknownName, suggest
 
 
+@dataclass(frozen=True)
+class Owner:
+    """An option whose settings have short forms.
+
+    Attributes:
+        group: ``hydra/sweeper``, ``hydra/launcher`` or ``job``.
+        name: of the option.
+        settings: the names of its settings.
+    """
+
+    group: str
+    name: str
+    settings: tuple[str, ...]
+
+    @property
+    def choice(self) -> str:
+        """The words of a command that choose the option."""
+        return f"{'-m ' if self.group != 'job' else ''}{self.group}={self.name}"
+
+    def full(self, setting: str) -> str:
+        return f"{self.group.replace('/', '.')}.{setting}"
+
+
 def expand(arguments: Sequence[str]) -> list[str]:
     """Expand the short forms in a command line.
 
     Raises:
-        ValueError: a sweeper's setting without ``-m``, or a setting of a sweeper that is not chosen.
+        ValueError: a setting of an option that the command does not choose.
     """
     overrides, options = split_arguments(arguments)
-    sweeps = bool({"-m", "--multirun"} & options.keys())
     short = {text: found for text in overrides if (found := short_form(text)) is not None}
     if not short:
         return list(arguments)
-    sweeper = chosen_sweeper(overrides)
-    written = {text: write_out(text, *found, sweeper, sweeps) for text, found in short.items()}
+    sweeps = bool({"-m", "--multirun"} & options.keys())
+    chosen = chosen_options(overrides, sweeps)
+    written = {text: write_out(text, *found, chosen) for text, found in short.items()}
     return [written.get(argument, argument) for argument in arguments]
 
 
 def short_form(text: str) -> tuple[str, str] | None:
-    """The sweeper and setting of a short form, or ``None``; the sweeper is empty if only the setting is named."""
+    """The owner and the setting of a short form, or ``None``; the owner is empty if only the setting is named."""
     key = text.partition("=")[0]
     first, _, rest = key.partition(".")
     if "=" not in text or first == "hydra" or first in GROUPS or first in top_level():
         return None
-    if rest and first in sweeper_settings():
+    if rest and first in owners() and owners()[first].settings:
         return first, rest
-    return ("", key) if any(first in settings for settings in sweeper_settings().values()) else None
+    return ("", key) if any(first in owner.settings for owner in owners().values()) else None
 
 
-def write_out(text: str, owner: str, setting: str, sweeper: str, sweeps: bool) -> str:
-    """Expand one short form to the full override."""
-    known = sweeper_settings()
-    if sweeper not in known and sweeps and not owner:
-        raise ValueError(f"{text}: hydra/sweeper={sweeper} has no short forms. Type hydra.sweeper.{text}.")
+def write_out(text: str, name: str, setting: str, chosen: dict[str, str]) -> str:
+    """Expand one short form to the full override.
+
+    Args:
+        text: the override as typed.
+        name: of the owner; empty if only the setting is named.
+        setting: of the owner.
+        chosen: the option of every group that has short forms.
+    """
     first = setting.partition(".")[0]
-    owners = [owner] if owner else [name for name, settings in known.items() if first in settings]
-    if owner and first not in known[owner]:
-        raise UnknownName(f"{text}: {first} is no setting of hydra/sweeper={owner}. {suggest(first, known[owner])}")
-    if sweeper not in owners or not sweeps:
-        which = "" if sweeper in owners else f" {' or '.join(f'hydra/sweeper={name}' for name in owners)}"
-        wanted = f"{'' if sweeps else ' -m'}{which}"
-        raise ValueError(f"{text} is a setting of a sweep. Type it with{wanted}: python -m mltricks -m{which} {text}.")
+    having = [owners()[name]] if name else [o for o in owners().values() if first in o.settings]
+    if name and first not in having[0].settings:
+        raise UnknownName(
+            f"{text}: {first} is no setting of {having[0].group}={name}. {suggest(first, having[0].settings)}"
+        )
+    found = [owner for owner in having if chosen.get(owner.group) == owner.name]
+    if not found:
+        sweeper = chosen.get("hydra/sweeper", "")
+        if sweeper not in ("", *owners()) and not name:
+            raise ValueError(f"{text}: hydra/sweeper={sweeper} has no short forms. Type hydra.sweeper.{text}.")
+        commands = " or ".join(f"python -m mltricks {owner.choice} {text}" for owner in having)
+        raise ValueError(f"{text} is a setting of {' and '.join(o.name for o in having)}. Type {commands}.")
     value = text.partition("=")[2]
-    written = f"hydra.sweeper.{setting}={value}"
-    if parse([written])[0].is_sweep_override():
+    written = f"{found[0].full(setting)}={value}"
+    if found[0].group != "job" and parse([written])[0].is_sweep_override():
         raise ValueError(
-            f"{text}: a setting of the sweep has one value. A list stands in brackets: {setting}=[{value}]."
+            f"{text}: a setting of the sweep has one value. A list of names is joined by +: "
+            f"{setting}={value.replace(',', '+')}; other lists stand in quoted brackets: '{setting}=[{value}]'."
         )
     return written
+
+
+def chosen_options(overrides: Sequence[str], sweeps: bool) -> dict[str, str]:
+    """The option of every group that has short forms, as a command chooses them."""
+    found = {"job": ([o.partition("=")[2] for o in overrides if o.startswith("job=")] or ["train"])[-1]}
+    if sweeps:
+        launchers = [o.partition("=")[2] for o in overrides if o.startswith("hydra/launcher=")]
+        found |= {"hydra/sweeper": chosen_sweeper(overrides), "hydra/launcher": [*["local"], *launchers][-1]}
+    return found
 
 
 def chosen_sweeper(overrides: Sequence[str]) -> str:
@@ -90,17 +133,34 @@ def _override_of(path: Path) -> str | None:
 
 
 @functools.cache
-def sweeper_settings() -> dict[str, tuple[str, ...]]:
-    """The settings of each of our sweepers."""
-    paths = sorted((conf_dir() / "hydra" / "sweeper").glob("[a-z]*.yaml"))
-    return {path.stem: tuple(key for key in _read(path) if key not in ("_target_", "defaults")) for path in paths}
+def owners() -> dict[str, Owner]:
+    """Our sweepers, launchers and jobs, by name; no two have the same."""
+    paths = [
+        (group, path)
+        for group in ("hydra/sweeper", "hydra/launcher", "job")
+        for path in sorted((conf_dir() / group).glob("[a-z]*.yaml"))
+    ]
+    return {
+        path.stem: Owner(group, path.stem, tuple(key for key in _read(path) if key not in ("_target_", "defaults")))
+        for group, path in paths
+    }
+
+
+def short(name: str, setting: str) -> str:
+    """The shortest key of a setting of a sweeper, launcher or job that means nothing else.
+
+    >>> short("study", "n_trials"), short("study", "sampler"), short("lr_find", "low")
+    ('n_trials', 'study.sampler', 'low')
+    """
+    first = setting.partition(".")[0]
+    return f"{name}.{setting}" if first in GROUPS or first in top_level() else setting
 
 
 def bare_settings(overrides: Sequence[str], options: dict[str, str]) -> set[str]:
-    """The short forms of the chosen sweeper's settings, to suggest for unknown keys."""
-    if not {"-m", "--multirun"} & options.keys():
-        return set()
-    return set(sweeper_settings().get(chosen_sweeper(overrides), ())) - top_level().keys() - set(GROUPS)
+    """The bare keys that a command takes, to suggest for unknown ones."""
+    chosen = chosen_options(overrides, bool({"-m", "--multirun"} & options.keys()))
+    found = {key for name in chosen.values() if name in owners() for key in owners()[name].settings}
+    return found - top_level().keys() - set(GROUPS)
 
 
 def _read(path: Path) -> dict[str, Any]:

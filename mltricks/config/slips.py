@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mltricks.config.names import shown
 from mltricks.config.options import GROUPS
 from mltricks.config.values import suggest
 
@@ -32,7 +33,7 @@ def check_text(overrides: Sequence[str]) -> None:
         if len(text) > LONGEST and "," not in text and " " not in text:
             raise ValueError(f"{shown} has {len(text)} characters; no name or value is longer than {LONGEST}.")
         if any(mark * DEEPEST in text for mark in "[{("):
-            raise ValueError(f"{shown} nests brackets more than {DEEPEST} deep. Type a list as [a,b].")
+            raise ValueError(f"{shown} nests brackets more than {DEEPEST} deep. Type a list as a+b.")
 
 
 def check_parsed(overrides: Sequence[Any]) -> None:
@@ -45,7 +46,7 @@ def check_parsed(overrides: Sequence[Any]) -> None:
         ValueError: says what to type instead.
     """
     for override in overrides:
-        key, typed = override.key_or_group, override.input_line
+        key, typed = override.key_or_group, shown(override)
         if override.is_delete():
             check_deletion(key, typed)
             continue
@@ -53,9 +54,9 @@ def check_parsed(overrides: Sequence[Any]) -> None:
         if key in GROUPS and isinstance(value, dict):
             raise ValueError(f"{typed}: {key} takes names of options. Type {key}=NAME; settings are {key}.KEY=VALUE.")
         if key in GROUPS and isinstance(value, list) and any(item is None for item in value):
-            raise ValueError(f"{typed}: null is no option of {key}. Type {key}=[] for none.")
+            raise ValueError(f"{typed}: null is no option of {key}. Type {key}=none.")
         if key == "allow_modules" and not isinstance(value, list):
-            raise ValueError(f"{typed}: allow_modules takes a list of packages. Type allow_modules=[my_package].")
+            raise ValueError(f"{typed}: allow_modules takes names of packages. Type allow_modules=my_package.")
         if key in ("checkpoint", "input", "resume") and isinstance(value, list | dict | bool):
             raise ValueError(f"{typed}: {key} takes one path. Type {key}=PATH.")
         first, _, rest = key.partition(".")
@@ -129,18 +130,13 @@ def overlap(a: str, b: str) -> bool:
     return a == b or (shorter not in GROUPS and longer.startswith(f"{shorter}."))
 
 
-def shown(override: Any) -> str:
-    """An override as it can be typed: the settings of a sweeper by their short form."""
-    return str(override.input_line).removeprefix("hydra.sweeper.")
-
-
 def check_deletion(key: str, typed: str) -> None:
     """Refuse to leave out a group that every run reads.
 
     Raises:
         ValueError: names an option that stands for nothing, where there is one.
     """
-    nothing = {"tracker": "none", "technique": "[]", "augment": "none", "regularizer": "none", "precision": "fp32"}
+    nothing = {"tracker": "none", "technique": "none", "augment": "none", "regularizer": "none", "precision": "fp32"}
     if key in GROUPS and key != "experiment":
         raise ValueError(f"{typed}: every run needs {key}. Type {key}={nothing.get(key, 'OPTION')}, or leave it out.")
 

@@ -99,7 +99,7 @@ class _Recorder(TorchDispatchMode):
             raise ValueError(
                 f"the step cannot be traced, because it reads the content of a tensor{calling_line()}. "
                 "Compute it with tensors, as torch.where does, or type engine=eager (in a sweep with "
-                "hydra.launcher.fuse=false)."
+                "fuse=false)."
             )
         if func is aten.lift_fresh.default:
             func = aten.lift_fresh_copy.default  # an in-place operation must not change the constant

@@ -75,7 +75,7 @@ class Checkpoint:
             if mine[name].shape != found[name].shape:
                 raise ValueError(
                     f"init.checkpoint={self.checkpoint}: {name} has shape {tuple(found[name].shape)} there and "
-                    f"{tuple(mine[name].shape)} in this model. Type init.exclude=['{name}'] to initialise it, or "
+                    f"{tuple(mine[name].shape)} in this model. Type init.exclude={name} to initialise it, or "
                     "use the same model."
                 )
         if not taken:

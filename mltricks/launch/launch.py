@@ -59,9 +59,9 @@ def check(settings: dict[str, Any]) -> None:
         from mltricks.config.values import UnknownName, suggest
 
         name = sorted(unknown)[0]
-        raise UnknownName(f"hydra.launcher.{name} is no setting. {suggest(name, known)}")
+        raise UnknownName(f"{name} is no setting of hydra/launcher=local. {suggest(name, known)}")
     if settings["fuse"] not in (True, False, "auto"):
-        raise ValueError(f"hydra.launcher.fuse={settings['fuse']}: type auto, true or false.")
+        raise ValueError(f"fuse={settings['fuse']}: type auto, true or false.")
 
 
 def run_plan(planned: Plan, task: Task, context: Any, progress: Progress) -> dict[int, Any]:

@@ -49,7 +49,7 @@ def choose_workers(
             ``device`` names by its number.
     """
     if setting != "auto" and (isinstance(setting, bool) or not isinstance(setting, int) or setting < 1):
-        raise ValueError(f"hydra.launcher.workers={setting}: type auto or a number of worker processes, 1 or more.")
+        raise ValueError(f"workers={setting}: type auto or a number of worker processes, 1 or more.")
     gpus = visible_gpus() if device in ("auto", "cuda") else []
     if setting == "auto":
         num = automatic(units, device, len(gpus), seconds)
@@ -58,7 +58,7 @@ def choose_workers(
         if num > 1 and ":" in device:
             raise ValueError(
                 f"device={device} puts all {num} workers on one GPU. Type device=cuda, which deals the GPUs of "
-                "CUDA_VISIBLE_DEVICES out to the workers, or hydra.launcher.workers=1."
+                "CUDA_VISIBLE_DEVICES out to the workers, or workers=1."
             )
     num = min(num, units)
     return deal(num, gpus, pin) if num > 1 else []

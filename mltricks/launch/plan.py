@@ -142,8 +142,8 @@ def stack_size(group: Sequence[Job], fuse: bool | str, workers: int | str) -> Fo
     cfgs = [job.cfg for job in group]
     if fuse is True:
         if why := fusable(cfgs):
-            raise ValueError(f"hydra.launcher.fuse=true: {named(group)} cannot be stacked: {why}. Type fuse=auto.")
-        return Found(len(group), "as hydra.launcher.fuse=true")
+            raise ValueError(f"fuse=true: {named(group)} cannot be stacked: {why}. Type fuse=auto.")
+        return Found(len(group), "as fuse=true")
     key = (kind(group[0]), len(group))
     if key not in _PROBED:
         try:

@@ -72,7 +72,7 @@ class Muon(WithKernel):
         if not self.choose(params)[0]:
             raise ValueError(
                 f"optim=muon finds no hidden matrix: optim.adam_params={list(self.adam_params)} takes all there are. "
-                "Type optim.adam_params=[] or optim=adamw."
+                "Type optim.adam_params=none or optim=adamw."
             )
         return super().init(params)
 

@@ -62,7 +62,7 @@ class Torch(Optimizer):
         if "weight_decay" not in known:
             if self.weight_decay is not None or self.no_decay:
                 raise ValueError(
-                    f"optim.name={self.name} has no weight decay. Type optim.weight_decay=null optim.no_decay=[]."
+                    f"optim.name={self.name} has no weight decay. Type optim.weight_decay=null optim.no_decay=none."
                 )
         elif self.weight_decay is None:
             object.__setattr__(self, "weight_decay", float(known["weight_decay"].default))

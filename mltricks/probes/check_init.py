@@ -47,8 +47,8 @@ def check_init(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float
         ValueError: the configuration is refused.
     """
     cfg, start = plain(cfg), time.perf_counter()
-    check_value("job.num_batches", cfg["job"]["num_batches"], Count)
-    check_value("job.tolerance", cfg["job"]["tolerance"], Positive)
+    check_value("num_batches", cfg["job"]["num_batches"], Count)
+    check_value("tolerance", cfg["job"]["tolerance"], Positive)
     run = bare_run(cfg)
     found = {**initial_loss(run, cfg["job"]["num_batches"]), **regularised(cfg), **inside(run)}
     verdict, reason = verdict_of(found, cfg["job"]["tolerance"])

@@ -81,7 +81,7 @@ def lr_find(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | 
     for name, hint in HINTS.items():
         check_value(f"job.{name}", settings[name], hint)
     if settings["low"] >= settings["high"]:
-        raise ValueError(f"job.low={settings['low']} must lie below job.high={settings['high']}. Type job.low=1e-6.")
+        raise ValueError(f"low={settings['low']} must lie below high={settings['high']}. Type low=1e-6.")
     run = rising_run(cfg, settings)
     rates, losses = record(run, settings["num_steps"], settings["breakout"])
     found = read(rates, losses, settings["smoothing"])
@@ -150,7 +150,7 @@ def read(rates: Sequence[float], losses: Sequence[float], smoothing: float) -> R
     if len(losses) < 5:
         raise ValueError(
             f"the loss was NaN or infinite after {len(losses)} updates, too few to find a rate. "
-            "Type job=check_init, or a smaller job.low."
+            "Type job=check_init, or a smaller low."
         )
     curve = smooth(losses, smoothing * len(losses))
     head = max(3, len(losses) // 10)
@@ -226,11 +226,11 @@ def advice(found: Reading, settings: dict[str, Any], num: int) -> list[str]:
     """The overrides to type next."""
     if found.suggestion is None:
         return [
-            f"Type job.high={settings['high'] * 100:g} in case the rates were too low, or "
-            f"job.num_steps={2 * settings['num_steps']} in case of noise; else try job=check_init and job=overfit."
+            f"Type high={settings['high'] * 100:g} in case the rates were too low, or "
+            f"num_steps={2 * settings['num_steps']} in case of noise; else try job=check_init and job=overfit."
         ]
     if num == settings["num_steps"] and found.breaks >= 0.9 * settings["high"]:
-        return [f"The loss never diverged, so higher rates may work too. Type job.high={settings['high'] * 10:g}."]
+        return [f"The loss never diverged, so higher rates may work too. Type high={settings['high'] * 10:g}."]
     return []
 
 

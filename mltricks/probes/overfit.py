@@ -42,7 +42,7 @@ def overfit(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
     settings = cfg["job"]
     for name, hint in HINTS.items():
         check_value(f"job.{name}", settings[name], hint)
-    check_value("job.factors", settings["factors"], list[float])
+    check_value("factors", settings["factors"], list[float])
     tries: list[dict[str, Any]] = []
     for factor in settings["factors"]:
         run = bare_run(at_rate(cfg, {name: rate * factor for name, rate in learning_rates(cfg).items()}))
@@ -128,14 +128,14 @@ def advice(best: dict[str, Any], tries: list[dict[str, Any]], settings: dict[str
     lines = []
     falling = best["losses"][-1] < 0.9 * best["losses"][len(best["losses"]) * 3 // 4]
     if falling:
-        lines.append(f"The loss is still falling: type job.num_steps={2 * settings['num_steps']} for more updates.")
+        lines.append(f"The loss is still falling: type num_steps={2 * settings['num_steps']} for more updates.")
     if best["loss"] > 0.9 * best["ignorant_loss"]:
         lines.append("The model learns nothing: the targets may not belong to the inputs, or gradients may be zero.")
         lines.append("Run job=check_init, and look at a few samples with their targets.")
     else:
         lines.append("The model fits only a part of the sample: give it more capacity (model.width, model.depth).")
         lines.append("Look for samples that are alike but have different targets.")
-    return [*lines, "Try another optim, or job.factors=[1,0.01,100] if the learning rate may be far off."]
+    return [*lines, "Try another optim, or factors=[1,0.01,100] if the learning rate may be far off."]
 
 
 def picture(content: dict[str, Any]) -> Any:

@@ -39,7 +39,7 @@ def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> flo
     """
     cfg, start = plain(cfg), time.perf_counter()
     settings = cfg["job"]
-    check_value("job.num_steps", settings["num_steps"], Count)
+    check_value("num_steps", settings["num_steps"], Count)
     if cfg["checkpoint"] is None:
         raise ValueError("job=update_ratio needs a checkpoint. Type checkpoint=DIR, the run's output folder.")
     run = build(constant_rate(cfg))

@@ -208,9 +208,7 @@ def create_pruner(settings: Mapping[str, Any], epochs: int) -> Pruner | None:
         whole = key == "min_delta" or (isinstance(value, int) and not isinstance(value, bool))
         if not whole or not isinstance(value, int | float) or not low <= value < math.inf:
             kind = "a number" if key == "min_delta" else "an integer"
-            raise ValueError(
-                f"{name}.{key}={value} must be {kind} >= {low}. Type hydra.sweeper.{name}.{key}={low + 1}."
-            )
+            raise ValueError(f"{name}.{key}={value} must be {kind} >= {low}. Type {name}.{key}={low + 1}.")
     if name == "patient":
         if inner == "patient":
             raise ValueError("patient.around=patient: it stands around another rule: none, median, asha or hyperband.")

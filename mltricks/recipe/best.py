@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mltricks.config.names import command
 from mltricks.process.atomic import write_atomically
 from mltricks.sweep.outcome import Outcome
 
 PLACE = Path("conf/experiment/best.yaml")
 """The ``experiment`` option, in the sweep's folder; run it with ``--config-dir FOLDER/conf experiment=best``."""
-
-
-def command(overrides: Sequence[str], options: Sequence[str] = ()) -> str:
-    """A command line to paste.
-
-    >>> command(["technique=[mixup,ema]", "optim.lr=0.1"])
-    "python -m mltricks 'technique=[mixup,ema]' optim.lr=0.1"
-    """
-    return shlex.join(["python", "-m", "mltricks", *options, *overrides])
 
 
 def experiment(overrides: Sequence[str], groups: Sequence[str], header: Sequence[str]) -> str:

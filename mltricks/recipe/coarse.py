@@ -37,12 +37,12 @@ def domains_of(tuner: Tuner, rates: Span, compositions: Any) -> Domains:
     for key in tuner.settings["tune"]:
         if key.startswith(COUNTED):
             raise ValueError(
-                f"tune=[{key}]: the recipe cannot search {key}: it changes the length of an epoch or of a trial, and "
+                f"tune={key}: the recipe cannot search {key}: it changes the length of an epoch or of a trial, and "
                 "the budget is counted in epochs. Type one value for it, or search it with hydra/sweeper=study."
             )
         if key not in (RATE, DECAY) and not composed.has(key):
             raise ValueError(
-                f"tune=[{key}]: there is no setting {key}. Settings that have a range: {', '.join(composed.ranges)}."
+                f"tune={key}: there is no setting {key}. Settings that have a range: {', '.join(composed.ranges)}."
             )
         if key != RATE:
             domains[key] = composed.range_of(key)[0]
@@ -92,7 +92,7 @@ def gate_of(
     evidence: dict[str, Any] = {"trials": len(outcomes), "ended": len(ended)}
     if best is None:
         why = next((o.summary.error for o in outcomes if o.summary.error), "none has a finite objective")
-        advice = "Fix the error; against divergence, add clip_norm to technique=[...]."
+        advice = "Fix the error; against divergence, type technique=clip_norm, or technique=...+clip_norm."
         return Gate(4, "coarse search", "fail", f"no trial completed: {why}", evidence, advice)
     point = points[outcomes.index(best)]
     objective = best.summary.objective

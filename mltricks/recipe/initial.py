@@ -38,7 +38,7 @@ def check_budget(cfg: dict[str, Any], budget_epochs: float) -> DataSplits:
     if budget.left < SMALLEST:
         least = -(-SMALLEST // budget.steps_per_epoch)
         raise ValueError(
-            f"hydra.sweeper.budget_epochs={budget_epochs} is {budget.left} updates, but the recipe needs at least "
+            f"budget_epochs={budget_epochs} is {budget.left} updates, but the recipe needs at least "
             f"{SMALLEST}. Type recipe.budget_epochs={least} or more."
         )
     return data

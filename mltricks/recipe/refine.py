@@ -37,7 +37,10 @@ def refine(tuner: Tuner, domains: Domains, centre: Point) -> tuple[Tried | None,
     evidence: dict[str, Any] = {"trials": num, "ended": sum(map(is_finite, outcomes)), "epochs_each": epochs}
     if best is None:
         reason = f"none of the {num} trials of {epochs:.3g} epochs completed."
-        advice = "The best rate of a short search is too high for a long run: add clip_norm to technique=[...]."
+        advice = (
+            "The best rate of a short search is too high for a long run: type technique=clip_norm, or "
+            "technique=...+clip_norm."
+        )
         tuner.close(Gate(5, "refined search", "fail", reason, evidence, advice), outcomes, before)
         return None, domains, updates
     trial = Tried(points[outcomes.index(best)], best)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mltricks.config.names import shown
 from mltricks.recipe.best import write_best
 from mltricks.recipe.coarse import domains_of, search_coarsely
 from mltricks.recipe.final import run_final
@@ -105,12 +106,12 @@ def check_arguments(arguments: list[str], config_loader: Any) -> list[str]:
         key = override.get_key_element()
         if override.is_sweep_override():
             raise ValueError(
-                f"{override.input_line}: the recipe takes one value. Type hydra.sweeper.tune=[{key}] to have it "
+                f"{shown(override)}: the recipe takes one value. Type tune={key} to have it "
                 "searched over its range, or hydra/sweeper=grid to try them all."
             )
         if key.lstrip("+") in OWN:
             raise ValueError(
-                f"{override.input_line}: the recipe chooses {key} itself. Leave it out; "
+                f"{shown(override)}: the recipe chooses {key} itself. Leave it out; "
                 "recipe.budget_epochs=100 bounds all runs together."
             )
     return list(arguments)
@@ -127,4 +128,4 @@ def check_settings(settings: dict[str, Any]) -> None:
     hints = {"budget_epochs": Positive, "force": bool, "tune": list[str], "schedule": str, "warmup_frac": Decay}
     for name, hint in {**hints, "search_seed": Size}.items():
         value = settings[name]
-        check_value(f"hydra.sweeper.{name}", list(value) if name == "tune" else value, hint)
+        check_value(name, list(value) if name == "tune" else value, hint)

@@ -136,7 +136,7 @@ class Tuner:
         if stop:
             raise GateFailed(
                 f"step {gate.step} ({gate.name}) failed: {gate.reason} {gate.advice} "
-                "hydra.sweeper.force=true continues nevertheless.".replace("  ", " ")
+                "force=true continues nevertheless.".replace("  ", " ")
             )
         return gate
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import dataclass
 
+from mltricks.config.names import command
 from mltricks.report.collect import Collected, Row
 from mltricks.report.values import is_measure, is_seed, pairs
 from mltricks.sweep.statistics import Interval, mean_interval
@@ -124,4 +124,4 @@ def best_command(sweep: Collected, found: list[Group]) -> str:
         return ""
     row = next(sweep.rows[i] for i in best.rows if sweep.rows[i].value == best.best)
     overrides = [o for o in row.overrides if best.n == 1 or not is_seed(o.partition("=")[0].lstrip("+"))]
-    return shlex.join(["python", "-m", "mltricks", *overrides])
+    return command(overrides)

@@ -7,8 +7,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from mltricks.config.cards import TECHNIQUE_GROUPS, read_card, read_values
-from mltricks.config.options import conf_dir
+from mltricks.config.cards import read_card, read_values
+from mltricks.config.options import TECHNIQUE_GROUPS, conf_dir
 from mltricks.sweep.ranges import NUMBER, Span, parse_comment
 
 WITHIN = re.compile(rf"\bin ([\[(])({NUMBER}), ({NUMBER})([\])])")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mltricks.config.names import without_brackets
 from mltricks.report.files import read_json, read_yaml
 
 PROGRAM = ["python", "-m", "mltricks"]
@@ -110,7 +111,7 @@ def lengths(task: list[str]) -> dict[str, int]:
 def typed_command(words: list[str]) -> str:
     """The words of a command as a shell line, with the program in front if it is missing."""
     has_program = "=" not in words[0] and not words[0].startswith("-")
-    return shlex.join(words if has_program else [*PROGRAM, *words])
+    return shlex.join([*(() if has_program else PROGRAM), *map(without_brackets, words)])
 
 
 def first(value: Any) -> Any:

@@ -69,7 +69,7 @@ def read_goals(settings: Mapping[str, Any], cfgs: Iterable[dict[str, Any]]) -> G
     if len(scores) > 1:
         raise ValueError(
             f"the trials have different scores: {', '.join(name for name, _ in scores)}. Type "
-            "objectives=[val/loss], or leave one of the options out."
+            "objectives=val/loss, or leave one of the options out."
             if settings["objectives"] is None
             else f"the runs choose their weights by different scores: {', '.join(name for name, _ in scores)}."
         )
@@ -144,7 +144,7 @@ def measured(cfg: dict[str, Any], trained: bool) -> list[str]:
 
 def _check_names(names: Sequence[str]) -> None:
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"objectives={list(names)}: name each measure once, as objectives=[val/accuracy,seconds].")
+        raise ValueError(f"objectives={'+'.join(names)}: name each measure once, as objectives=val/accuracy+seconds.")
     for name in names:
         split, _, metric = name.partition("/")
         if split == "test":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mltricks.config.names import command
 from mltricks.process.atomic import write_atomically
 from mltricks.study.replicates import REPLICATES
 
@@ -64,10 +64,5 @@ def closing_lines(study: Any, names: tuple[str, ...], space: Any) -> list[str]:
         values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, trial.values, strict=True))
         spread = trial.user_attrs.get(REPLICATES)
         of = f", mean of {spread['n']} seeds" if spread else ""
-        lines += [f"best {values} (trial {trial.number}{of}):", command_of(space.job_of(trial.params))]
+        lines += [f"best {values} (trial {trial.number}{of}):", command(space.job_of(trial.params))]
     return lines
-
-
-def command_of(overrides: list[str]) -> str:
-    """The command of a single run with these overrides, quoted for a shell."""
-    return shlex.join(["python", "-m", "mltricks", *overrides])

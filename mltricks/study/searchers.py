@@ -73,7 +73,7 @@ def check_name(name: str) -> None:
         UnknownName: the searcher does not exist; the message suggests the nearest name.
     """
     if name not in CLASSES:
-        raise UnknownName(f"hydra.sweeper.sampler={name} is not a sampler. {suggest(name, CLASSES)}")
+        raise UnknownName(f"study.sampler={name} is not a sampler. {suggest(name, CLASSES)}")
 
 
 def seed_of(name: str, seed: int, num_existing: int) -> int:
@@ -95,17 +95,17 @@ def check_sampler(name: str, settings: dict[str, Any], space: Any) -> None:
     num_goals = max([1, *(len(given) for given in named if not isinstance(given, str))])
     if num_goals > 1 and name not in MANY_GOALS:
         raise ValueError(
-            f"hydra.sweeper.sampler={name} supports one objective, and the command names {num_goals}. "
-            f"Type hydra.sweeper.sampler=nsgaii, or one of {', '.join(MANY_GOALS)}."
+            f"study.sampler={name} supports one objective, and the command names {num_goals}. "
+            f"Type study.sampler=nsgaii, or one of {', '.join(MANY_GOALS)}."
         )
     domains = space.domains()
     numbers = [n for n, d in domains.items() if not isinstance(d, Choices) and n not in space.conditional()]
     if name in NUMBERS_ONLY and len(numbers) < (2 if name == "cmaes" else 1):
         others = sorted(set(domains) - set(numbers))
         raise ValueError(
-            f"hydra.sweeper.sampler={name} needs {'two numbers' if name == 'cmaes' else 'a number'} common to all "
+            f"study.sampler={name} needs {'two numbers' if name == 'cmaes' else 'a number'} common to all "
             f"trials, and finds {', '.join(numbers) or 'none'}"
-            f"{f', beside {chr(44).join(others)}' if others else ''}. Type hydra.sweeper.sampler=tpe."
+            f"{f', beside {chr(44).join(others)}' if others else ''}. Type study.sampler=tpe."
         )
 
 
@@ -134,6 +134,4 @@ def _check_options(name: str, options: dict[str, Any], cls: Any) -> None:
     known = [option for option in inspect.signature(cls).parameters if option != "self"]
     for option in options:
         if option not in known:
-            raise UnknownName(
-                f"hydra.sweeper.sampler_options.{option} is not an option of {name}. {suggest(option, known)}"
-            )
+            raise UnknownName(f"sampler_options.{option} is not an option of {name}. {suggest(option, known)}")

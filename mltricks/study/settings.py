@@ -42,7 +42,7 @@ def check_settings(settings: dict[str, Any]) -> None:
         right = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
         if not right or not (value > 0 if kind is float else value >= least):
             what = "a number > 0" if kind is float else f"an integer >= {least}"
-            raise ValueError(f"hydra.sweeper.{key}={value} must be {what}. Type hydra.sweeper.{key}={max(least, 1)}.")
+            raise ValueError(f"{key}={value} must be {what}. Type {key}={max(least, 1)}.")
     _check_level(settings["replicates_level"])
     if settings["resume_running"] not in ("dead", "all"):
         raise ValueError(f"resume_running={settings['resume_running']}: type dead or all.")

@@ -96,7 +96,7 @@ def check_searched(settings: dict[str, Any], space: Space) -> None:
     """
     if not space.searched() and settings["sampler"] != "grid":
         raise ValueError(
-            "Nothing is searched: all trials would be the same. Type tune=[optim.lr], or optim.lr=interval(0.001,0.1)."
+            "Nothing is searched: all trials would be the same. Type tune=optim.lr, or optim.lr=interval(0.001,0.1)."
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from mltricks.config.names import shown
 from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.ranges import listed, text_of
 from mltricks.sweep.runner import Place, Sweep
@@ -44,6 +45,6 @@ def combinations(arguments: list[str], config_loader: Any) -> list[list[str]]:
             columns.append([f"{key}={text_of(value)}" for value in listed(override)])
         else:
             raise ValueError(
-                f"{override.input_line}: a grid needs values. Type {key}=0.1,0.2 or hydra/sweeper=study with it."
+                f"{shown(override)}: a grid needs values. Type {key}=0.1,0.2 or hydra/sweeper=study with it."
             )
     return [list(job) for job in itertools.product(*columns)]

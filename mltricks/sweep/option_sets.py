@@ -45,7 +45,7 @@ class Composed:
             group = key.partition(".")[0]
             owner = f" under {group}={self.options[group]}" if isinstance(self.options.get(group), str) else ""
             raise ValueError(
-                f"tune=[{key}]: {key} has no range of its own{owner}. Give one: {key}=interval(LOW,HIGH). "
+                f"tune={key}: {key} has no range of its own{owner}. Give one: {key}=interval(LOW,HIGH). "
                 f"Keys with a range: {', '.join(sorted(self.ranges))}."
             )
         return self.ranges[key]

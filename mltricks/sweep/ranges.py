@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from mltricks.config.names import shown
+
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 INTERVAL = re.compile(rf"search: ({NUMBER}) to ({NUMBER})\s*(?:;|$)")
 CHOICES = re.compile(r"search: choices ([^;]+)")
@@ -165,7 +167,7 @@ def domain_of(override: Any) -> Domain:
         return _span(override)
     values = listed(override)
     if not values:
-        raise ValueError(f"{override.input_line}: nothing to choose from. Give at least one value.")
+        raise ValueError(f"{shown(override)}: nothing to choose from. Give at least one value.")
     if override.is_range_sweep() and len(set(values)) == len(values):
         ordered = sorted(values)
         gaps = [b - a for a, b in itertools.pairwise(ordered)]
@@ -175,7 +177,7 @@ def domain_of(override: Any) -> Domain:
 
 
 def _span(override: Any) -> Span:
-    sweep, line, key = override.value(), override.input_line, override.get_key_element()
+    sweep, line, key = override.value(), shown(override), override.get_key_element()
     low, high, log = sweep.start, sweep.end, "log" in sweep.tags
     if others := sweep.tags - {"log"}:
         raise ValueError(f"{line}: the tag {', '.join(sorted(others))} is unknown. Known: log.")
@@ -191,7 +193,7 @@ def _span(override: Any) -> Span:
 def _choices(values: list[Any], override: Any) -> Choices:
     texts = tuple(text_of(value) for value in values)
     if len(set(texts)) < len(texts):
-        raise ValueError(f"{override.input_line}: a value appears twice. Give each once.")
+        raise ValueError(f"{shown(override)}: a value appears twice. Give each once.")
     plain = tuple(_plain(v, text) for v, text in zip(values, texts, strict=True))
     return Choices(
         plain if len(set(plain)) == len(plain) else texts, texts

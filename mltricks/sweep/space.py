@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mltricks.config.names import shown
 from mltricks.sweep.option_sets import Composed, Compositions
 from mltricks.sweep.ranges import DECADE, Domain, Span, domain_of, ends
 
@@ -188,7 +189,7 @@ def _listed(name: str, domain: Domain) -> Sequence[Any]:
     if isinstance(domain, Span):
         raise ValueError(
             f"{name}: a grid needs values, and an interval has none. Type {name}={domain.text(domain.low)},"
-            f"{domain.text(domain.high)}, or another sampler: hydra.sweeper.sampler=random."
+            f"{domain.text(domain.high)}, or another sampler: study.sampler=random."
         )
     return domain.values
 
@@ -230,7 +231,7 @@ def _entry(override: Any, loader: Any) -> Entry:
     is_group = bool(loader.get_group_options(override.key_or_group))
     structural = is_group or override.is_delete() or (key.startswith("+") and not swept)
     if swept and is_group and not override.is_choice_sweep():
-        raise ValueError(f"{override.input_line}: {override.key_or_group} has options, not numbers. Name the options.")
+        raise ValueError(f"{shown(override)}: {override.key_or_group} has options, not numbers. Name the options.")
     if swept:
         return Entry(key, "", domain_of(override), structural)
     text = override.input_line if override.is_delete() else f"{key}={override.get_value_element_as_str()}"
@@ -241,12 +242,12 @@ def _check_tune(space: Space) -> None:
     typed = {entry.name for entry in space.entries}
     for key in space.tune:
         if key in typed:
-            raise ValueError(f"tune=[{key}] and {key}=... are both given. Leave one of them out.")
+            raise ValueError(f"tune={key} and {key}=... are both given. Leave one of them out.")
         composed = [space._composed(chosen) for chosen in space._sets()]
         ranges = sorted({known for c in composed for known in c.ranges})
         if not any(c.has(key) for c in composed):
             raise ValueError(
-                f"tune=[{key}]: {key} is no setting under these options. Keys with a range: {', '.join(ranges)}."
+                f"tune={key}: {key} is no setting under these options. Keys with a range: {', '.join(ranges)}."
             )
         for c in composed:
             if c.has(key):

@@ -68,7 +68,7 @@ def chosen_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[nn.M
         if not linear:
             raise ValueError(
                 "technique=dropout stands before the last linear layer, and the model has none. "
-                f"Type technique.dropout.layers=[NAME]; layers: {known}."
+                f"Type technique.dropout.layers=NAME; layers: {known}."
             )
         return linear[-1:]
     for pattern in patterns:
