@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mltricks import command
+from mltricks.about.answer import answer
 from mltricks.command import QUIET_JOBS, exit_if_stopped, message_of
 from mltricks.process.interrupt import EXIT_STATUS, stop_now
 from mltricks.process.leave import run_and_leave
@@ -39,6 +40,9 @@ def main() -> None:
         os.environ |= {"HYDRA_FULL_ERROR": "1", SHORT: "1"}  # Hydra re-raises; exceptions are formatted below
     typed = sys.argv[1:]
     try:
+        if (text := answer(typed)) is not None:
+            sys.stdout.write(text)
+            return
         sys.argv[1:] = prepare(typed)
         run_hydra()
     except (KeyboardInterrupt, Exception) as error:
@@ -85,7 +89,8 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     from mltricks.config.shorthand import bare_settings, expand
     from mltricks.config.slips import check_command, idle_folder, repeated
 
-    arguments = expand([text if text.startswith("-") else with_brackets(text) for text in arguments])
+    arguments = [text if text.startswith("-") else with_brackets(text) for text in arguments]
+    arguments = expand(explaining(arguments) if "job=explain" in arguments else arguments)
     overrides, options = split_arguments(arguments)
     check_command(overrides, options)
     folders = [conf_dir(), *own_folders(overrides, options)]
@@ -103,6 +108,18 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     if chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and not multirun and not shows:
         check_folder(Path(str(chosen["hydra.run.dir"])), bool(chosen.get("overwrite")))
     return arguments
+
+
+def explaining(arguments: list[str]) -> list[str]:
+    """The arguments of ``job=explain``: everything that the command names is a subject, and none of it is applied."""
+    from mltricks.about.explain import subjects
+    from mltricks.config.overrides import quoted, split_arguments
+
+    overrides = split_arguments(arguments)[0]
+    applied = [text for text in overrides if text == "job=explain" or text.startswith("hydra.searchpath=")]
+    asked = subjects([text for text in overrides if text not in applied])
+    flags = [text for text in arguments if text not in overrides]
+    return [*flags, *applied, f"job.key=[{','.join(map(quoted, asked))}]"]
 
 
 def resuming(arguments: list[str], chosen: Mapping[str, Any], multirun: bool) -> list[str]:

@@ -70,27 +70,23 @@ def list_options(cfg: Any, folder: Path, overrides: list[str], mode: str) -> Non
     cards = read_cards(option_folders())
     group = cfg.job.group
     if group is not None and group not in cards:
-        raise ValueError(f"job.group={group} is no group. {suggest(str(group), cards)}")
+        raise ValueError(f"group={group} is no group. {suggest(str(group), cards)}")
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in listing(cards if group is None else {group: cards[group]}):
         print(line if width is None else f"{line[: width - 1]}…" if len(line) > width else line)
 
 
 def explain(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
-    """Print the card of every option that the command chooses."""
-    from mltricks.config.cards import explanation, read_cards
-    from mltricks.config.overrides import choices, parse
+    """Explain the options and keys of the command, and print nothing else."""
+    from mltricks.about.explain import explained
 
     end_with_reader()
-    cards = {(c.group, c.name): c for group in read_cards(option_folders()).values() for c in group}
-    chosen = {o.key_or_group: list(choices(o.value())) for o in parse(overrides) if o.key_or_group != "job"}
-    known = [cards[group, name] for group, names in chosen.items() for name in names if (group, name) in cards]
-    if not known:
-        print("Choose what to explain: python -m mltricks job=explain technique=[mixup,ema] optim=adamw")
-        print("Every option there is:  python -m mltricks job=list")
-    width = min(shutil.get_terminal_size((110, 24)).columns, 110)
-    for i, card in enumerate(known):
-        print(*([""] if i else []), *explanation(card, width), sep="\n")
+    if not cfg.job.key:
+        print("Name what to explain: python -m mltricks job=explain technique=mixup key=optim.lr")
+        print("Every option there is: python -m mltricks job=list")
+    width, folders = min(shutil.get_terminal_size((110, 24)).columns, 110), option_folders()
+    for i, subject in enumerate(cfg.job.key):
+        print(*([""] if i else []), *explained(subject, folders, width), sep="\n")
 
 
 def end_with_reader() -> None:

@@ -120,5 +120,5 @@ def test_dead_units_and_gradients_are_those_of_the_model(tmp_path: Path) -> None
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"job\.num_batches=0 is out of range"):
+    with pytest.raises(ValueError, match=r"num_batches=0 is out of range"):
         run(tmp_path, "job.num_batches=0")

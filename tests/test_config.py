@@ -30,7 +30,7 @@ PACKAGE = Path(mltricks.__file__).parent
         (["+foo=1"], ["foo is no setting"]),
         (["epoch=3"], ["Did you mean epochs?"]),
         (["early_stopping.pacience=1"], ["Did you mean patience?"]),
-        (["technique.mixup.alpha=1"], ["no effect", "Add mixup to technique"]),
+        (["technique.mixup.alpha=1"], ["no effect", "Type technique=mixup"]),
         (["technique.mixpu.alpha=1"], ["no technique mixpu"]),
         (["technique=mixup", "technique.mixup.alhpa=1"], ["Did you mean alpha?"]),
         (["augment=none", "augment.flip.p=1"], ["technique.flip.p=VALUE"]),

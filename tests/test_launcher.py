@@ -161,8 +161,8 @@ def test_keyboard_interrupt_and_system_exit_pass_through_and_state_is_restored(t
         (["optim.lrr=1,2"], ["optim.lrr", "lr"]),
         (["technique=mixup,cutmix", "technique.mixup.alpha=0.2"], ["technique.mixup.alpha"]),
         (["seed=0,1", "data=image_folder"], ["data.path is missing"]),
-        (["seed=0,1", "hydra.launcher.fuse=maybe"], ["hydra.launcher.fuse=maybe", "auto, true or false"]),
-        (["seed=0,1", "hydra.launcher.workers=0"], ["hydra.launcher.workers=0", "1 or more"]),
+        (["seed=0,1", "hydra.launcher.fuse=maybe"], ["fuse=maybe", "auto, true or false"]),
+        (["seed=0,1", "hydra.launcher.workers=0"], ["workers=0", "1 or more"]),
         (["seed=0,1", "+hydra.launcher.wrokers=2"], ["wrokers", "workers"]),
         (["optim.lr=interval(0,1)"], ["optim.lr", "hydra/sweeper=study"]),
     ],
@@ -202,7 +202,7 @@ def test_fuse_says_whether_jobs_are_stacked() -> None:
     sweep = jobs(*([f"seed={n}"] for n in range(3)))
     made = plan(sweep, True, 1, trains=True)
     assert [[job.num for job in unit] for unit in made.units] == [[0, 1, 2]]
-    assert made.notes == ["jobs 0 to 2: in stacks of up to 3, as hydra.launcher.fuse=true"]
+    assert made.notes == ["jobs 0 to 2: in stacks of up to 3, as fuse=true"]
     assert [len(unit) for unit in plan(sweep, False, 1, trains=True).units] == [1, 1, 1]
     assert [len(unit) for unit in plan(sweep, True, 1, trains=False).units] == [
         1,
@@ -220,7 +220,7 @@ def test_very_short_trials_are_not_stacked_unless_asked_for() -> None:
 
 def test_fuse_true_is_refused_for_jobs_that_cannot_be_stacked() -> None:
     sweep = jobs(*([f"seed={n}", "optim=torch", "optim.name=RMSprop"] for n in range(2)))
-    with pytest.raises(ValueError, match=r"hydra\.launcher\.fuse=true: jobs 0 to 1 cannot be stacked: optim=torch"):
+    with pytest.raises(ValueError, match=r"fuse=true: jobs 0 to 1 cannot be stacked: optim=torch"):
         plan(sweep, True, 1, trains=True)
 
 

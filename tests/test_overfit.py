@@ -80,5 +80,5 @@ def test_the_sample_has_the_size_asked_for() -> None:
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"job\.num_samples=0 is out of range"):
+    with pytest.raises(ValueError, match=r"num_samples=0 is out of range"):
         run(tmp_path, *SMALL, "job.num_samples=0")

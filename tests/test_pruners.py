@@ -147,7 +147,7 @@ def test_a_token_is_valid_on_the_command_line() -> None:
     ("change", "message"),
     [
         ({"pruner": "halving"}, "pruner=halving: there is no such rule. Type pruner=none, median, asha"),
-        ({"asha": {"eta": 1, "min_epochs": 1}}, "asha.eta=1 must be an integer >= 2. Type hydra.sweeper.asha.eta=3"),
+        ({"asha": {"eta": 1, "min_epochs": 1}}, "asha.eta=1 must be an integer >= 2. Type asha.eta=3"),
         ({"asha": {"eta": 2.5, "min_epochs": 1}}, "asha.eta=2.5 must be an integer >= 2"),
         ({"pruner": "patient", "patient": {"patience": 1, "min_delta": -1, "around": "none"}}, "min_delta=-1 must be"),
         ({"pruner": "patient", "patient": {"patience": 1, "min_delta": 0, "around": "patient"}}, "around=patient"),

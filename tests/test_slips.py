@@ -25,9 +25,9 @@ SLIPS = [
     ("~model", "every run needs model. Type model=OPTION"),
     ("~tracker", "Type tracker=none"),
     ("~job", "every run needs job"),
-    ("technique=[null]", "null is no option of technique. Type technique=[]"),
+    ("technique=[null]", "null is no option of technique. Type technique=none"),
     ("technique={}", "technique takes names of options"),
-    ("allow_modules=null", "allow_modules takes a list of packages"),
+    ("allow_modules=null", "allow_modules takes names of packages"),
     ("checkpoint=[a]", "checkpoint takes one path"),
     ("=3", "has no key"),
     ("=", "has no key"),
@@ -111,7 +111,7 @@ def test_a_key_typed_twice_gives_a_message() -> None:
     assert notes("++model.arguments={a:1}", "++model.arguments={}") == []
     assert notes("hydra.launcher={workers:1}", "hydra.launcher={fuse:false}", multirun=True) == []
     assert notes("hydra.sweeper.tune=[a]", "hydra.sweeper.tune=[b]", multirun=True) == [
-        "note: tune=[a] is replaced by tune=[b], which comes later"
+        "note: tune=a is replaced by tune=b, which comes later"
     ]
 
 

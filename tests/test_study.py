@@ -205,7 +205,7 @@ def config(*overrides: str) -> dict[str, Any]:
     ("change", "message"),
     [
         ({}, "A study needs an end: type n_trials=20, or timeout=3600"),
-        ({"n_trials": 0}, "hydra.sweeper.n_trials=0 must be an integer >= 1. Type hydra.sweeper.n_trials=1"),
+        ({"n_trials": 0}, "n_trials=0 must be an integer >= 1. Type n_trials=1"),
         ({"n_trials": 2.5}, "must be an integer >= 1"),
         ({"n_trials": 5, "n_jobs": 0}, "n_jobs=0 must be an integer >= 1"),
         ({"n_trials": 5, "timeout": -1}, "timeout=-1 must be a number > 0"),

@@ -49,8 +49,8 @@ def read_cards(folders: Sequence[Path], groups: Sequence[str] = ()) -> dict[str,
     """Read the cards of the given groups, or of all, by group; an option in a later folder replaces an earlier one."""
     found: dict[str, dict[str, Card]] = {}
     for folder in folders:
-        for path in sorted(folder.glob("*/[!_]*.yaml")):
-            group = path.parent.name
+        for path in sorted([*folder.glob("*/[!_]*.yaml"), *folder.glob("hydra/*/[!_]*.yaml")]):
+            group = group_of(path)
             if not groups or group in groups:
                 found.setdefault(group, {})[path.stem] = read_card(path, folders)
     return {group: [cards[name] for name in sorted(cards)] for group, cards in sorted(found.items())}
@@ -58,7 +58,7 @@ def read_cards(folders: Sequence[Path], groups: Sequence[str] = ()) -> dict[str,
 
 def read_card(path: Path, folders: Sequence[Path] = ()) -> Card:
     """Read the card of one option; settings inherited from a file in the same folder come first."""
-    group, text = path.parent.name, path.read_text(encoding="utf-8")
+    group, text = group_of(path), path.read_text(encoding="utf-8")
     header = read_header(text)
     is_global = "@package _global_" in header
     header = [line for line in header if not line.startswith("@package")]
@@ -72,8 +72,14 @@ def read_card(path: Path, folders: Sequence[Path] = ()) -> Card:
             values += read_card(beside, folders).values
         elif not part.startswith("_"):
             parts.append(part)
-    values += read_values(text, "" if is_global else f"{group}.")
+    values += read_values(text, "" if is_global else f"{group.replace('/', '.')}.")
     return Card(group, path.stem, header[0] if header else "", command, fields, tuple(values), tuple(parts))
+
+
+def group_of(path: Path) -> str:
+    """The group of an option's file: ``optim``, ``hydra/sweeper``."""
+    outer = path.parent.parent.name
+    return f"hydra/{path.parent.name}" if outer == "hydra" else path.parent.name
 
 
 def read_header(text: str) -> list[str]:

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-GROUPS = (
-    *("data", "model", "objective", "optim", "scheduler", "sampler", "init", "engine", "precision", "tracker", "job"),
-    *("augment", "regularizer", "technique", "experiment"),
-)
+GROUPS = {
+    "model": "the network",
+    "data": "the data set, and how it is split",
+    "optim": "the optimiser",
+    "scheduler": "how the learning rate changes over the run",
+    "sampler": "the order in which samples are drawn",
+    "augment": "changes of the training samples",
+    "regularizer": "against overfitting",
+    "technique": "all else that changes a step; options combine freely",
+    "objective": "the loss and the metrics",
+    "init": "the initial weights, also from another run",
+    "engine": "how a step is executed, as a CUDA graph for one",
+    "precision": "the number format of the computation",
+    "tracker": "where curves go besides files: W&B, TensorBoard",
+    "experiment": "recorded runs to repeat, each with its result",
+    "job": "what to do: train, evaluate, predict, explain, ...",
+}
+"""The groups of the configuration, with what their options are."""
+SWEEPS = {
+    "hydra/sweeper": "how -m searches: grid, study, ablation, recipe",
+    "hydra/launcher": "where the jobs of -m run",
+}
+"""The groups of Hydra that hold options of ours."""
 TECHNIQUE_GROUPS = ("augment", "regularizer", "technique")
 """Groups whose options add techniques to the step; several options of one can be chosen."""
 

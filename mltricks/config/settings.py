@@ -92,6 +92,14 @@ def top_level() -> dict[str, Any]:
 
 
 @functools.cache
+def default_options() -> dict[str, str]:
+    """The option of every group, Hydra's included, in the defaults list of ``conf/config.yaml``; none for a list."""
+    entries = [entry for entry in _read(conf_dir() / "config.yaml")["defaults"] if isinstance(entry, dict)]
+    chosen = {key.removeprefix("override ").strip(): value for entry in entries for key, value in entry.items()}
+    return {group: option for group, option in chosen.items() if isinstance(option, str)}
+
+
+@functools.cache
 def _keys_of_group(group: str) -> set[str]:
     """The settings of all options of a group without classes, which the program reads itself."""
     if group in WITHOUT_NODE:

@@ -79,7 +79,7 @@ def lr_find(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | 
     cfg, start = plain(cfg), time.perf_counter()
     settings = cfg["job"]
     for name, hint in HINTS.items():
-        check_value(f"job.{name}", settings[name], hint)
+        check_value(name, settings[name], hint)
     if settings["low"] >= settings["high"]:
         raise ValueError(f"low={settings['low']} must lie below high={settings['high']}. Type low=1e-6.")
     run = rising_run(cfg, settings)

@@ -41,7 +41,7 @@ def overfit(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
     cfg, start = plain(cfg), time.perf_counter()
     settings = cfg["job"]
     for name, hint in HINTS.items():
-        check_value(f"job.{name}", settings[name], hint)
+        check_value(name, settings[name], hint)
     check_value("factors", settings["factors"], list[float])
     tries: list[dict[str, Any]] = []
     for factor in settings["factors"]:

@@ -1,0 +1,230 @@
+"""Explanations of options and keys, from their cards: ``job=explain technique=mixup key=optim.lr``."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mltricks.config.cards import Card, explanation, hung, read_card, read_values
+from mltricks.config.names import without_brackets
+from mltricks.config.options import GROUPS, SWEEPS, conf_dir
+from mltricks.config.overrides import choices, parse
+from mltricks.config.settings import HINTS, default_options
+from mltricks.config.shorthand import owners, short
+from mltricks.config.values import Range, UnknownName, field_hints, kinds_and_range, suggest
+
+SEARCH = re.compile(r"[;,]? *search: (.*)$")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of one option, or a top-level key, whose option is empty.
+
+    Attributes:
+        key: the full key, as ``optim.lr``.
+        typed: the shortest form of the key.
+        option: the option that has it, as ``optim=adamw``.
+        default: as in its YAML file.
+        meaning: the comment beside it.
+        target: the class that receives it; empty if none does.
+    """
+
+    key: str
+    typed: str
+    option: str
+    default: str
+    meaning: str
+    target: str = ""
+
+
+def subjects(overrides: Sequence[str]) -> list[str]:
+    """What a command with ``job=explain`` asks about: every option and key besides the job.
+
+    >>> subjects(["technique=[mixup,ema]", "optim.lr=0.1", "key=epochs", "batch_size", "hydra/sweeper=study"])
+    ['technique=mixup', 'technique=ema', 'optim.lr', 'epochs', 'batch_size', 'hydra/sweeper=study']
+    """
+    found: list[str] = []
+    for text in overrides:
+        key, equals, _ = text.lstrip("+~").partition("=")
+        if key in ("key", "job.key"):
+            found += list(choices(parse([text])[0].value()))
+        elif key in (*GROUPS, *SWEEPS) and equals:
+            found += [f"{key}={name}" for name in choices(parse([text])[0].value())]
+        else:
+            found.append(key)
+    return found
+
+
+def explained(subject: str, folders: Sequence[Path], width: int) -> list[str]:
+    """The lines that explain an option (``technique=mixup``), a group, or a key.
+
+    Raises:
+        UnknownName: suggests the nearest names.
+    """
+    group, equals, name = subject.partition("=")
+    if equals:
+        return explanation(card_of(group, name, folders), width)
+    if subject in (*GROUPS, *SWEEPS):
+        return of_group(subject, folders, width)
+    known = all_settings(tuple(folders))
+    found = [s for s in known if subject in (s.key, s.typed)]
+    if not found:
+        found = [s for s in known if s.key.startswith(f"{subject}.") or s.typed.startswith(f"{subject}.")]
+        if not found:
+            raise UnknownName(unknown(subject, known))
+        keys = dict.fromkeys(s.key for s in found)
+        return [line for key in keys for line in of_key([s for s in found if s.key == key], width)]
+    return of_key(found, width)
+
+
+def card_of(group: str, name: str, folders: Sequence[Path]) -> Card:
+    """The card of an option; the last folder that has it counts.
+
+    Raises:
+        UnknownName: there is no such option, or it is Hydra's own.
+    """
+    files = [path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()]
+    if not files:
+        names = sorted({p.stem for folder in folders for p in (folder / group).glob("[!_]*.yaml")})
+        more = " Options of Hydra's own are explained in its documentation." if group in SWEEPS else ""
+        raise UnknownName(f"{group} has no option {name} of ours. {suggest(name, names)}{more}")
+    card = read_card(files[-1], folders)
+    typed = tuple((name_of(group, name, key)[1], default, meaning) for key, default, meaning in card.values)
+    return dataclasses.replace(card, values=typed)
+
+
+def of_group(group: str, folders: Sequence[Path], width: int) -> list[str]:
+    """What a group is, and its options."""
+    files = {path.stem: path for folder in folders for path in sorted((folder / group).glob("[!_]*.yaml"))}
+    wide = max(len(f"{group}={name}") for name in files)
+    default = default_options().get(group)
+    lines = [f"{group}: {(GROUPS | SWEEPS)[group]}", *([f"  default      {group}={default}"] if default else [])]
+    for name, path in sorted(files.items()):
+        lines += hung(f"  {f'{group}={name}':<{wide}}  ", read_card(path, folders).what, width)
+    return lines
+
+
+def of_key(found: Sequence[Setting], width: int) -> list[str]:
+    """The explanation of a key from all options that have it; the default option's comes first."""
+    main = found[0]
+    meaning = SEARCH.sub("", main.meaning)
+    rows = {"meaning": meaning, "default": default_of(main), "allowed": allowed(main)}
+    if match := SEARCH.search(main.meaning):
+        rows["search"] = f"{match[1]} (a study draws from it: -m hydra/sweeper=study tune={main.key})"
+    if len(found) > 1:
+        rows["used by"] = "; ".join(f"{s.option} ({s.default})" for s in found)
+    if main.typed != main.key:
+        rows["full key"] = main.key
+    rows["try"] = try_it(main)
+    lines = [main.typed]
+    for name, text in rows.items():
+        lines += hung(f"  {name:<10} ", text, width) if text else []
+    return lines
+
+
+def is_default(option: str) -> bool:
+    group, _, name = option.partition("=")
+    return default_options().get(group) == name
+
+
+def default_of(setting: Setting) -> str:
+    """The default, with the option that has it."""
+    return without_brackets(f"{setting.key}={setting.default}").partition("=")[2] + (
+        f" ({setting.option})" if setting.option else ""
+    )
+
+
+def try_it(setting: Setting) -> str:
+    """A command that sets the key."""
+    value = setting.default if setting.default not in ("null", "???") else "..."
+    group, _, _ = setting.option.partition("=")
+    choice = "" if is_default(setting.option) and group not in ("job", *SWEEPS) else setting.option
+    flag = "-m" if group in SWEEPS else ""
+    typed = without_brackets(f"{setting.typed}={value}")
+    return " ".join(word for word in ("python -m mltricks", flag, choice, typed) if word)
+
+
+def allowed(setting: Setting) -> str:
+    """The range or the words that the type of a setting allows; empty if its class says nothing more."""
+    hint: Any = HINTS.get(setting.key) if not setting.option else hint_of(setting)
+    if hint is None:
+        return ""
+    kinds, bounds = kinds_and_range(hint)
+    words = [str(word) for kind in kinds if typing.get_origin(kind) is typing.Literal for word in typing.get_args(kind)]
+    words += ["true", "false"] if bool in kinds else []
+    words += [in_words(bounds)] if bounds is not None else []
+    words += ["null"] if words and type(None) in kinds else []
+    return " | ".join(words)
+
+
+def in_words(bounds: Range) -> str:
+    """A range as it is written in the comments of the options.
+
+    >>> in_words(Range(0, above=True)), in_words(Range(1)), in_words(Range(0, 1, below=True))
+    ('> 0', '>= 1', 'in [0, 1)')
+    """
+    if math.inf in (bounds.high, -bounds.low):
+        end, strict, sign = (
+            (bounds.low, bounds.above, ">") if bounds.high == math.inf else (bounds.high, bounds.below, "<")
+        )
+        return f"{sign}{'' if strict else '='} {end:g}"
+    return f"in {'(' if bounds.above else '['}{bounds.low:g}, {bounds.high:g}{')' if bounds.below else ']'}"
+
+
+def hint_of(setting: Setting) -> Any:
+    """The annotation of the field that receives a setting of one of our classes; ``None`` otherwise."""
+    if not setting.target.startswith("mltricks."):
+        return None
+    module, _, name = setting.target.rpartition(".")
+    found = getattr(import_module(module), name)
+    if not dataclasses.is_dataclass(found):
+        return None
+    return field_hints(found).get(setting.key.rpartition(".")[2])  # type: ignore[arg-type]
+
+
+@functools.cache
+def all_settings(folders: tuple[Path, ...]) -> tuple[Setting, ...]:
+    """The top-level keys, then the settings of every option, the default option of a group first."""
+    return tuple(read_settings(folders))
+
+
+def read_settings(folders: Sequence[Path]) -> Iterator[Setting]:
+    text = (conf_dir() / "config.yaml").read_text(encoding="utf-8")
+    for key, default, meaning in read_values(text, ""):
+        if key not in GROUPS and not key.startswith("hydra."):
+            yield Setting(key, key, "", default, meaning)
+    for group in (*GROUPS, *SWEEPS):
+        files = {path.stem: path for folder in folders for path in sorted((folder / group).glob("[!_]*.yaml"))}
+        for name in sorted(files, key=lambda name: not is_default(f"{group}={name}")):
+            path = files[name]
+            for key, default, meaning in read_card(path, folders).values:
+                yield Setting(*name_of(group, name, key), f"{group}={name}", default, meaning, target_of(path))
+
+
+def name_of(group: str, name: str, key: str) -> tuple[str, str]:
+    """The full and the shortest key of a setting whose card has ``key``."""
+    if name not in owners() or owners()[name].group != group:
+        return key, key
+    return key, short(name, key.removeprefix(f"{group.replace('/', '.')}."))
+
+
+def target_of(path: Path) -> str:
+    """The class that an option's file names first."""
+    found = re.search(r"^ *_target_: ([\w.]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def unknown(subject: str, known: Sequence[Setting]) -> str:
+    """The message for an unknown key: settings with this last name, or the nearest keys."""
+    keys = dict.fromkeys(s.typed for s in known)
+    same = [key for key in keys if key.rpartition(".")[2] == subject.rpartition(".")[2]]
+    advice = f"Did you mean {' or '.join(same[:5])}?" if same else suggest(subject, keys)
+    return f"{subject} is neither a key nor an option. {advice} Options are typed GROUP=OPTION."
