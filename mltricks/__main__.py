@@ -83,10 +83,11 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     Raises:
         ValueError: an override is invalid.
     """
+    from mltricks.config.check import check_overrides
     from mltricks.config.names import with_brackets
     from mltricks.config.options import conf_dir
-    from mltricks.config.overrides import check_overrides, own_folders, split_arguments
-    from mltricks.config.shorthand import bare_settings, expand
+    from mltricks.config.overrides import own_folders, split_arguments
+    from mltricks.config.shorthand import expand
     from mltricks.config.slips import check_command, idle_folder, repeated
 
     arguments = [text if text.startswith("-") else with_brackets(text) for text in arguments]
@@ -95,7 +96,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     check_command(overrides, options)
     folders = [conf_dir(), *own_folders(overrides, options)]
     multirun = bool({"-m", "--multirun"} & options.keys())
-    parsed = check_overrides(overrides, folders, bare_settings(overrides, options))
+    parsed = check_overrides(overrides, folders, multirun)
     for line in [*repeated(parsed, multirun), *idle_folder(parsed, multirun)]:
         print(line, file=sys.stderr)
     asked = ("resume", "job", "show", "overwrite", "hydra.run.dir")

@@ -19,8 +19,9 @@ from conftest import Outcome
 import mltricks
 from mltricks.__main__ import prepare
 from mltricks.about.completion import answers
-from mltricks.about.explain import all_settings, allowed, explained
+from mltricks.about.explain import allowed, explained
 from mltricks.about.help import COMMANDS, help_text
+from mltricks.config.known import all_settings
 from mltricks.config.options import GROUPS, conf_dir
 from mltricks.config.settings import default_options
 

@@ -294,7 +294,7 @@ def test_impossible_recipes_are_refused(run_cli: Callable[..., Outcome], tmp_pat
         check_settings({**fine, "budget_epochs": -1})
     done = run_cli(*RECIPE, "hydra.sweep.dir=sweep", "hydra.sweeper.budget_epochs=2")
     assert done.status == 1
-    assert "recipe.budget_epochs=10 or more" in done.err
+    assert "budget_epochs=10 or more" in done.err
     assert not (tmp_path / "sweep").exists()
 
 

@@ -133,7 +133,7 @@ def values(
         place = max(value.rfind(mark) for mark in ",+[") + 1
         before, taken = value[:place], re.split(r"[,+\[]", value[:place])
         if not before or takes_names(key) or sweeps:
-            names = {*option_names(key, folders), *(["none"] if key == "technique" and not before else [])}
+            names = {*options_of_group(key, folders), *(["none"] if key == "technique" and not before else [])}
             yield from (f"{before}{name}" for name in matching(names - set(taken), value[place:]))
     elif key in PATHS:
         yield from paths(value)
@@ -149,7 +149,7 @@ def values(
         yield from matching(["true", "false"] if default in ("true", "false") else [default or ""], value)
 
 
-def option_names(group: str, folders: Sequence[Path]) -> list[str]:
+def options_of_group(group: str, folders: Sequence[Path]) -> list[str]:
     """The options of a group, without private files."""
     return sorted({path.stem for folder in folders for path in (folder / group).glob("[!_]*.yaml")})
 

@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import re
 import typing
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mltricks.config.cards import Card, explanation, hung, read_card, read_values
+from mltricks.config.cards import Card, explanation, hung, read_card
+from mltricks.config.known import Setting, all_settings, is_default, name_of, nearest
 from mltricks.config.names import without_brackets
-from mltricks.config.options import GROUPS, SWEEPS, conf_dir
+from mltricks.config.options import GROUPS, SWEEPS
 from mltricks.config.overrides import choices, parse
 from mltricks.config.settings import HINTS, default_options
-from mltricks.config.shorthand import owners, short
 from mltricks.config.values import Range, UnknownName, field_hints, kinds_and_range, suggest
 
 SEARCH = re.compile(r"[;,]? *search: (.*)$")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A setting of one option, or a top-level key, whose option is empty.
-
-    Attributes:
-        key: the full key, as ``optim.lr``.
-        typed: the shortest form of the key.
-        option: the option that has it, as ``optim=adamw``.
-        default: as in its YAML file.
-        meaning: the comment beside it.
-        target: the class that receives it; empty if none does.
-    """
-
-    key: str
-    typed: str
-    option: str
-    default: str
-    meaning: str
-    target: str = ""
 
 
 def subjects(overrides: Sequence[str]) -> list[str]:
@@ -79,7 +56,8 @@ def explained(subject: str, folders: Sequence[Path], width: int) -> list[str]:
     if not found:
         found = [s for s in known if s.key.startswith(f"{subject}.") or s.typed.startswith(f"{subject}.")]
         if not found:
-            raise UnknownName(unknown(subject, known))
+            advice = nearest(subject, folders, {s.typed.rpartition(".")[2] for s in known})
+            raise UnknownName(f"{subject} is neither a key nor an option. {advice} Options are typed GROUP=OPTION.")
         keys = dict.fromkeys(s.key for s in found)
         return [line for key in keys for line in of_key([s for s in found if s.key == key], width)]
     return of_key(found, width)
@@ -128,11 +106,6 @@ def of_key(found: Sequence[Setting], width: int) -> list[str]:
     for name, text in rows.items():
         lines += hung(f"  {name:<10} ", text, width) if text else []
     return lines
-
-
-def is_default(option: str) -> bool:
-    group, _, name = option.partition("=")
-    return default_options().get(group) == name
 
 
 def default_of(setting: Setting) -> str:
@@ -188,43 +161,3 @@ def hint_of(setting: Setting) -> Any:
     if not dataclasses.is_dataclass(found):
         return None
     return field_hints(found).get(setting.key.rpartition(".")[2])  # type: ignore[arg-type]
-
-
-@functools.cache
-def all_settings(folders: tuple[Path, ...]) -> tuple[Setting, ...]:
-    """The top-level keys, then the settings of every option, the default option of a group first."""
-    return tuple(read_settings(folders))
-
-
-def read_settings(folders: Sequence[Path]) -> Iterator[Setting]:
-    text = (conf_dir() / "config.yaml").read_text(encoding="utf-8")
-    for key, default, meaning in read_values(text, ""):
-        if key not in GROUPS and not key.startswith("hydra."):
-            yield Setting(key, key, "", default, meaning)
-    for group in (*GROUPS, *SWEEPS):
-        files = {path.stem: path for folder in folders for path in sorted((folder / group).glob("[!_]*.yaml"))}
-        for name in sorted(files, key=lambda name: not is_default(f"{group}={name}")):
-            path = files[name]
-            for key, default, meaning in read_card(path, folders).values:
-                yield Setting(*name_of(group, name, key), f"{group}={name}", default, meaning, target_of(path))
-
-
-def name_of(group: str, name: str, key: str) -> tuple[str, str]:
-    """The full and the shortest key of a setting whose card has ``key``."""
-    if name not in owners() or owners()[name].group != group:
-        return key, key
-    return key, short(name, key.removeprefix(f"{group.replace('/', '.')}."))
-
-
-def target_of(path: Path) -> str:
-    """The class that an option's file names first."""
-    found = re.search(r"^ *_target_: ([\w.]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return found[1] if found else ""
-
-
-def unknown(subject: str, known: Sequence[Setting]) -> str:
-    """The message for an unknown key: settings with this last name, or the nearest keys."""
-    keys = dict.fromkeys(s.typed for s in known)
-    same = [key for key in keys if key.rpartition(".")[2] == subject.rpartition(".")[2]]
-    advice = f"Did you mean {' or '.join(same[:5])}?" if same else suggest(subject, keys)
-    return f"{subject} is neither a key nor an option. {advice} Options are typed GROUP=OPTION."

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mltricks.config.check import check_overrides
 from mltricks.config.names import with_brackets
 from mltricks.config.options import GROUPS, TECHNIQUE_GROUPS, conf_dir
-from mltricks.config.overrides import check_overrides, choices, own_folders, parse
+from mltricks.config.overrides import choices, own_folders, parse
 from mltricks.config.values import UnknownName, suggest
 
 if TYPE_CHECKING:
@@ -94,8 +96,19 @@ def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) 
 
     chosen = [f"{o.key_or_group}={name}" for o in _groups_of(overrides) for name in list(choices(o.value()))[:1]]
     node = OmegaConf.select(compose(chosen, config_dir), outer) if outer else None
-    known = [str(k) for k in node if not str(k).startswith("_")] if isinstance(node, DictConfig) else []
-    return UnknownName(f"{typed}: {key} is no setting. {suggest(last, known)}")
+    known = (
+        {str(k): v for k, v in node.items_ex(resolve=False) if str(k)[0] != "_"} if isinstance(node, DictConfig) else {}
+    )
+    own = outer in GROUPS and (conf_dir() / outer / "custom.yaml").is_file() and not typed.startswith(("+", "~"))
+    more = f" With {outer}=custom, a setting of your own class is added: +{typed}." if own else ""
+    return UnknownName(f"{typed}: {key} is no setting. {suggest_settings(last, outer, known)}{more}")
+
+
+def suggest_settings(word: str, outer: str, known: Mapping[str, Any]) -> str:
+    """A sentence with the settings of a node nearest to a word, or with all of them, each with its default."""
+    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
+    texts = [f"{outer}.{name} (default {'null' if known[name] is None else known[name]})" for name in near or known]
+    return f"Did you mean {' or '.join(texts)}?" if near else f"Known: {', '.join(texts)}." if texts else ""
 
 
 def _of_hydra(path: Sequence[str], overrides: Sequence[str]) -> list[str]:

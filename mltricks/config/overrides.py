@@ -1,21 +1,15 @@
-"""Check the overrides of the command line before composition.
-
-Hydra lists all options for an unknown option, and advises to append an unknown key. These checks suggest the nearest
-names instead, before an output folder exists.
-"""
+"""The overrides of the command line: split, parsed, read, and written as a user types them."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mltricks.config.names import shown
 from mltricks.config.options import GROUPS
-from mltricks.config.slips import check_package, check_parsed, check_text
-from mltricks.config.values import UnknownName, suggest
+from mltricks.config.slips import check_package
 
 WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
 """Hydra's options that take the next argument as their value."""
@@ -59,64 +53,6 @@ def parse(overrides: Sequence[str]) -> list[Any]:
                 f"{text!r} cannot be read: {reason}. Quote a value that has special characters: \"KEY='VALUE'\"."
             ) from error
     return parsed
-
-
-def check_overrides(
-    overrides: Sequence[str], folders: Sequence[Path | None], others: Collection[str] = ()
-) -> list[Any]:
-    """Refuse groups, options and top-level keys that do not exist; return the parsed overrides.
-
-    Args:
-        overrides: as typed, without Hydra's own options.
-        folders: the folders of options, ``conf`` and the user's own; ``None`` for an unreadable one, such as a package,
-            which turns the check of option names off.
-        others: further names to suggest for an unknown key.
-
-    Raises:
-        UnknownName: suggests the nearest names.
-        ValueError: an override cannot be parsed.
-    """
-    from mltricks.config.settings import top_level
-
-    check_text(overrides)
-    parsed = parse(overrides)
-    check_parsed(parsed)
-    readable = [folder for folder in folders if folder is not None]
-    groups = {
-        path.name for folder in readable for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"
-    }
-    for override in parsed:
-        name = override.key_or_group
-        first = re.split(r"[./]", name)[0]
-        if first == "hydra" or override.is_delete():
-            continue
-        if name in groups or any((folder / name).is_dir() for folder in readable):
-            if len(readable) == len(folders):
-                _check_options(name, override, readable)
-        elif first not in groups | top_level().keys():
-            known = groups | top_level().keys() | set(others)
-            raise UnknownName(f"{shown(override)}: {first} is no setting. {suggest(first, known)}")
-        elif "/" in name:
-            raise UnknownName(f"{shown(override)}: there is no group {name}. {suggest(name, groups)}")
-    return parsed
-
-
-def _check_options(group: str, override: Any, folders: Sequence[Path]) -> None:
-    techniques = override.value()
-    if isinstance(techniques, list) and len(set(map(str, techniques))) < len(techniques):
-        raise ValueError(f"{shown(override)}: an option is in the list twice, but acts only once. Name it once.")
-    found = {
-        path.relative_to(folder / group).with_suffix("").as_posix()
-        for folder in folders
-        for path in (folder / group).rglob("*.y*ml")
-        if not path.name.startswith("_")
-    }
-    if override.value() is None:
-        nothing = "[]" if group == "technique" else "none" if "none" in found else "OPTION, or leave it out"
-        raise ValueError(f"{shown(override)}: null is no option of {group}. Type {group}={nothing}.")
-    for option in choices(override.value()):
-        if "${" not in option and not any((folder / group / f"{option}.yaml").is_file() for folder in folders):
-            raise UnknownName(f"{shown(override)}: {group} has no option {option}. {suggest(option, found)}")
 
 
 def choices(value: Any) -> Iterator[str]:

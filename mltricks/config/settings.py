@@ -78,7 +78,8 @@ def _has_target(node: Any) -> bool:
 
 def _check_keys(key: str, node: Any, known: set[str]) -> None:
     if not isinstance(node, dict):
-        raise ValueError(f"{key}={node} must be a mapping of settings: {', '.join(sorted(known))}.")
+        keys = " or ".join(f"{key}.{name}=VALUE" for name in sorted(known))
+        raise ValueError(f"{key}={node}: {key} has settings of its own. Type {keys}.")
     for name in node:
         if name not in known:
             raise UnknownName(f"{key}.{name} is no setting. {suggest(name, known)}")

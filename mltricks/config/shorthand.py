@@ -90,7 +90,9 @@ def write_out(text: str, name: str, setting: str, chosen: dict[str, str]) -> str
         if sweeper not in ("", *owners()) and not name:
             raise ValueError(f"{text}: hydra/sweeper={sweeper} has no short forms. Type hydra.sweeper.{text}.")
         commands = " or ".join(f"python -m mltricks {owner.choice} {text}" for owner in having)
-        raise ValueError(f"{text} is a setting of {' and '.join(o.name for o in having)}. Type {commands}.")
+        raise ValueError(
+            f"{text} is a setting of {' and '.join(f'{o.group}={o.name}' for o in having)}. Type {commands}."
+        )
     value = text.partition("=")[2]
     written = f"{found[0].full(setting)}={value}"
     if found[0].group != "job" and parse([written])[0].is_sweep_override():
@@ -154,13 +156,6 @@ def short(name: str, setting: str) -> str:
     """
     first = setting.partition(".")[0]
     return f"{name}.{setting}" if first in GROUPS or first in top_level() else setting
-
-
-def bare_settings(overrides: Sequence[str], options: dict[str, str]) -> set[str]:
-    """The bare keys that a command takes, to suggest for unknown ones."""
-    chosen = chosen_options(overrides, bool({"-m", "--multirun"} & options.keys()))
-    found = {key for name in chosen.values() if name in owners() for key in owners()[name].settings}
-    return found - top_level().keys() - set(GROUPS)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -14,6 +14,14 @@ from mltricks.config.values import Count, check_value, suggest
 from mltricks.models.torchvision import check_image, unreachable
 
 
+def names() -> list[str]:
+    """The values of ``model.name``."""
+    import timm
+
+    found: list[str] = timm.list_models()
+    return found
+
+
 def create_timm(
     in_shape: tuple[int, ...],
     num_outputs: int,

@@ -63,13 +63,19 @@ def check_image(in_shape: tuple[int, ...], name: str) -> None:
         )
 
 
+def names() -> list[str]:
+    """The values of ``model.name``: torchvision's classification models."""
+    import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models)
+
+
 def make(name: str, arguments: dict[str, Any], pretrained: bool, num_outputs: int) -> nn.Module:
     """The model as torchvision makes it."""
     import torchvision
 
-    names = torchvision.models.list_models(module=torchvision.models)
-    if name not in names:
-        raise ValueError(f"model.name={name} is no classification model of torchvision. {suggest(str(name), names)}")
+    if name not in names():
+        raise ValueError(f"model.name={name} is no classification model of torchvision. {suggest(str(name), names())}")
     if pretrained:
         known: dict[str, Any] = {"weights": "DEFAULT"}
     else:

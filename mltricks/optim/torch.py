@@ -132,16 +132,27 @@ class Torch(Optimizer):
             ) from error
 
 
+def classes() -> dict[str, Any]:
+    """The optimisers of ``torch.optim`` by name, those that do not fit included."""
+    import torch.optim  # imported here, because it takes a second
+
+    known = {n: c for n, c in vars(torch.optim).items() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)}
+    del known["Optimizer"]
+    return known
+
+
+def names() -> list[str]:
+    """The values of ``optim.name``."""
+    return [name for name in classes() if name not in UNFIT]
+
+
 def find(name: str) -> Any:
     """The class of ``torch.optim`` with this name.
 
     Raises:
         ValueError: the class does not exist, or is not supported.
     """
-    import torch.optim  # imported here, because it takes a second
-
-    known = {n: c for n, c in vars(torch.optim).items() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)}
-    del known["Optimizer"]
+    known = classes()
     if name in UNFIT:
         raise ValueError(
             f"optim.name={name} cannot be used: {UNFIT[name]}. Type another, for instance optim.name=RMSprop."

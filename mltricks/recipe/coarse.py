@@ -116,7 +116,7 @@ def gate_of(
         else ""
     )
     if why := why_nothing_is_learnt(best, ignorant_loss, floor):
-        advice = "Check that every input has its own target. A larger recipe.budget_epochs may help too."
+        advice = "Check that every input has its own target. A larger budget_epochs may help too."
         return Gate(4, "coarse search", "fail", f"{reason} {why}", evidence, advice, curve=curve)
     return Gate(4, "coarse search", "pass", reason, evidence, advice, curve=curve)
 

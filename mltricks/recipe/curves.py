@@ -93,9 +93,7 @@ def _diverged(curves: Curves) -> Finding | None:
 def _too_short(curves: Curves) -> Finding | None:
     if curves.diverged:
         return None
-    return Finding(
-        "too short", f"The curve has only {len(curves.train)} points.", "Type a larger recipe.budget_epochs."
-    )
+    return Finding("too short", f"The curve has only {len(curves.train)} points.", "Type a larger budget_epochs.")
 
 
 def _learns_nothing(curves: Curves) -> Finding | None:
@@ -195,7 +193,7 @@ def _end(curves: Curves) -> list[Finding | None]:
             Finding(
                 "still improving",
                 evidence,
-                "Train longer: the final run does, and more so with a larger recipe.budget_epochs.",
+                "Train longer: the final run does, and more so with a larger budget_epochs.",
             )
         ]
     if gained < STALLED:

@@ -40,9 +40,7 @@ def run_final(tuner: Tuner, best: Tried, updates: int) -> tuple[Outcome, Changes
     tested = ", ".join(f"{name} {value:.4f}" for name, value in outcome.summary.test.items())
     reason += f"{made['name']} {made['value']:.4g} ({old['value']:.4g} without decay), test {tested}."
     reason += f" {tuner.ground.say(made)}".rstrip()
-    advice = (
-        "" if wins else f"Trial {best.outcome.num} is better and is kept: a larger recipe.budget_epochs would help."
-    )
+    advice = "" if wins else f"Trial {best.outcome.num} is better and is kept: a larger budget_epochs would help."
     evidence: dict[str, Any] = {"best": made["value"], "without_decay": old["value"], "test": outcome.summary.test}
     evidence |= tuner.ground.evidence(made)
     kept = outcome if wins else best.outcome

@@ -39,7 +39,7 @@ def check_budget(cfg: dict[str, Any], budget_epochs: float) -> DataSplits:
         least = -(-SMALLEST // budget.steps_per_epoch)
         raise ValueError(
             f"budget_epochs={budget_epochs} is {budget.left} updates, but the recipe needs at least "
-            f"{SMALLEST}. Type recipe.budget_epochs={least} or more."
+            f"{SMALLEST}. Type budget_epochs={least} or more."
         )
     return data
 

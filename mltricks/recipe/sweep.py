@@ -112,7 +112,7 @@ def check_arguments(arguments: list[str], config_loader: Any) -> list[str]:
         if key.lstrip("+") in OWN:
             raise ValueError(
                 f"{shown(override)}: the recipe chooses {key} itself. Leave it out; "
-                "recipe.budget_epochs=100 bounds all runs together."
+                "budget_epochs=100 bounds all runs together."
             )
     return list(arguments)
 
