@@ -64,6 +64,10 @@ class Input:
         """Convert raw inputs to the model's inputs."""
         return x
 
+    def laid_out(self, x: Raw) -> Raw:
+        """The same raw inputs in the memory layout of the splits: another one may round differently."""
+        return x
+
     def zeros(self, size: int) -> Raw:
         """A batch of zeros in the form of the model's inputs, on the CPU."""
         return torch.zeros(size, *self.shape)

@@ -47,6 +47,9 @@ class Image(Input):
         assert self.std is not None, "images have statistics"
         return as_row(self.mean, width), as_row(1.0 / self.std, width)
 
+    def laid_out(self, x: Tensor) -> Tensor:
+        return as_stored(x)
+
     def prepare(self, x: Any, dtype: Dtypes) -> Tensor:
         """Convert PIL images, resized, or arrays with the channels first or last to (N, C, H, W)."""
         shape = self.shape
@@ -54,7 +57,7 @@ class Image(Input):
         channels, height, width = shape
         last = (height, width, channels)
         x = as_batch(x, [last, shape, *([(height, width)] if channels == 1 else [])], shape)
-        return as_stored(self.checked(x.permute(0, 3, 1, 2) if tuple(x.shape[1:]) == last else x, dtype))
+        return self.laid_out(self.checked(x.permute(0, 3, 1, 2) if tuple(x.shape[1:]) == last else x, dtype))
 
     def checked(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         if len(x) and not dtype.is_floating_point and x.is_floating_point():

@@ -1,0 +1,31 @@
+"""The history of a run: its records as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mltricks.observers.base import AROUND, Record, of_epoch
+
+History = dict[str, list[Any]]
+
+
+def history_of(records: Sequence[Record]) -> History:
+    """Columns of one length from the lines of ``metrics.jsonl``, one row for each validation, in order.
+
+    >>> history_of([{"step": 2, "epoch": 1, "split": "train", "loss": 0.5, "lr": 0.1, "seconds": 1.0},
+    ...             {"step": 2, "epoch": 1, "split": "val", "loss": 0.7, "seconds": 2.0}])
+    {'epoch': [1], 'step': [2], 'train/loss': [0.5], 'val/loss': [0.7], 'lr': [0.1], 'seconds': [2.0]}
+    """
+    trained = {record["step"]: of_epoch(record) for record in records if record["split"] == "train"}
+    rows = []
+    for record in records:
+        if record["split"] == "val":
+            before = trained.get(record["step"], {})
+            measured = {f"train/{k}": v for k, v in before.items() if k not in AROUND}
+            measured |= {f"val/{k}": v for k, v in record.items() if k not in AROUND}
+            around = {"lr": before.get("lr"), "seconds": record.get("seconds")}
+            rows.append({"epoch": record["epoch"], "step": record["step"], **measured, **around})
+    names = dict.fromkeys(name for row in rows for name in row)
+    ordered = [*(n for n in names if n not in ("lr", "seconds")), *(n for n in ("lr", "seconds") if n in names)]
+    return {name: [row.get(name) for row in rows] for name in ordered}
