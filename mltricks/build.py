@@ -17,6 +17,7 @@ from mltricks.compatibility import (
     check_engine,
     check_fit,
     check_one_output,
+    check_optim,
     check_prediction,
     check_sampler,
     check_shapes,
@@ -107,6 +108,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     messages = set_threads(cfg["threads"]) if device.type == "cpu" else []
     techniques, drives = create_techniques(cfg, allow)
     optim_node, optim_drives = extract_drives(cfg["optim"], "optim", allow)
+    check_optim(optim_node, allow)
     optim, engine = create(optim_node, "optim", allow), create(cfg["engine"], "engine", allow)
     check_engine(engine, optim)
     objective = create(cfg["objective"], "objective", allow)
@@ -125,7 +127,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     model, state, frozen = set_up(module, techniques, optim, batch, device, cfg)
     if source.untaught is not None:
         state["sampler"] = map_state(lambda t: t.to(device, copy=True), source.untaught)
-    drives |= optim_drives | learning_rate_drives(cfg, optim, optim_drives, allow)
+    drives |= optim_drives | learning_rate_drives(cfg, optim, optim_drives, allow, total_steps, source.steps_per_epoch)
     constants = {"optim": floats_of(optim)} | {name: floats_of(t) for name, t in techniques.items()}
     hypers = Hypers(constants, drives, total_steps, device if engine.tensors else None)
     predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs, optim=optim)

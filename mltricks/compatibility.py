@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from mltricks.config.create import given_target, locate
+from mltricks.config.values import float_fields
 from mltricks.data.info import Info
 from mltricks.data.order import learns
 from mltricks.data.source import Source
@@ -16,6 +19,19 @@ from mltricks.process.atomic import first_line
 from mltricks.shapes import Shapes
 from mltricks.step import Techniques, split_at_normalize
 from mltricks.technique import defines
+
+
+def check_optim(node: dict[str, Any], allow: Sequence[str]) -> None:
+    """Refuse a class that is no optimiser, before it is constructed."""
+    cls = locate(given_target(node, "optim"), "optim", allow)
+    missing = [f"a method {name}" for name in ("init", "update") if not hasattr(cls, name)]
+    missing += [] if {"lr", *getattr(cls, "learning_rates", ())} & float_fields(cls).keys() else ["a float field lr"]
+    if missing:
+        raise ValueError(
+            f"optim._target_={node['_target_']} has not {missing[0]}. An optimiser is a frozen dataclass with a float "
+            "field lr and the methods init(params) and update(grads, opt, params). For a class of torch.optim, type "
+            "optim=torch optim.name=CLASS."
+        )
 
 
 def check_engine(engine: Any, optim: Any) -> None:
@@ -83,11 +99,11 @@ def objectives_for(target: str) -> list[str]:
     """The options of group ``objective`` that accept a kind of target."""
     import yaml
 
-    from mltricks.config.create import locate
     from mltricks.config.options import conf_dir
 
     nodes = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((conf_dir() / "objective").glob("*.yaml"))}
-    return [name for name, node in nodes.items() if target in locate(node["_target_"], "objective", []).targets]
+    ours = {name: node["_target_"] for name, node in nodes.items() if node["_target_"] != "???"}
+    return [name for name, path in ours.items() if target in locate(path, "objective", []).targets]
 
 
 def check_sampler(sampler: Any, objective: Any) -> None:

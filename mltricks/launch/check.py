@@ -82,7 +82,7 @@ def shape_of(cfg: dict[str, Any]) -> str:
 def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
     """Create every object that needs no data, so that its class checks its values; return objective and techniques."""
     from mltricks.build import create_techniques
-    from mltricks.compatibility import check_engine, check_prediction, check_sampler
+    from mltricks.compatibility import check_engine, check_optim, check_prediction, check_sampler
     from mltricks.config.create import create, given_target, locate
     from mltricks.config.settings import check_settings
     from mltricks.data.base import DataOption
@@ -92,6 +92,7 @@ def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
     allow = cfg["allow_modules"]
     techniques, _ = create_techniques(cfg, allow)
     node, drives = extract_drives(cfg["optim"], "optim", allow)
+    check_optim(node, allow)
     optim = create(node, "optim", allow)
     learning_rate_drives(cfg, optim, drives, allow)
     check_engine(create(cfg["engine"], "engine", allow), optim)
