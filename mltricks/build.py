@@ -32,12 +32,22 @@ from mltricks.data.splits import DataSplits
 from mltricks.freezing import frozen_names, still_norms
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import Hypers
+from mltricks.metrics import Metrics, create_metrics
 from mltricks.process.atomic import first_line
 from mltricks.process.device import choose_device, set_arithmetic, set_threads
 from mltricks.schedules.drives import Drives, extract_drives, learning_rate_drives
 from mltricks.shapes import Shapes, declared
 from mltricks.state import INIT, ORDER, SETUP, State, fold, map_state, reseed
-from mltricks.step import Predict, Step, Techniques, build_predict, build_step, normalized
+from mltricks.step import (
+    Predict,
+    Step,
+    Techniques,
+    acting_on_host,
+    build_predict,
+    build_step,
+    normalized,
+    on_host,
+)
 from mltricks.technique import floats_of
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,6 +72,7 @@ class Run:
     total_steps: int
     frozen: frozenset[str] = frozenset()
     shapes: Shapes | None = None
+    metrics: Metrics = field(default_factory=Metrics)
     num_micro: int = 1
     messages: list[str] = field(default_factory=list)
     """Messages for the user, such as which weights came from another run."""
@@ -73,6 +84,8 @@ class Run:
         Ask for a batch only after the previous step: a learning sampler derives the order of an epoch from the state.
         """
         stream = self.source.stream(start, lambda: self.state["sampler"])
+        if acting_on_host(self.techniques):
+            stream = (on_host(self.techniques, batch, self.cfg["seed"], i) for i, batch in enumerate(stream, start))
         if self.shapes is None:
             return stream
         shapes, hypers = self.shapes, self.hypers
@@ -135,6 +148,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
         cfg, device, data, model, objective, techniques, optim, engine, hypers, source, predict, state, total_steps
     )
     run.frozen, run.shapes, run.messages = frozen, shapes, messages
+    run.metrics = create_metrics(cfg["metric"], data.info, objective)
     run.step = compose_step(run)
     return run
 

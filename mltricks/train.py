@@ -256,7 +256,7 @@ def validate(session: Session, step: int) -> bool:
     run = session.run
     session.ledger.check_finite(step, run.state["params"])
     session.reseed(step, AFTER)
-    metrics = evaluate(run.predict, run.objective, run.state, run.data.val, run.cfg["eval_batch_size"])
+    metrics = evaluate(run.predict, run.objective, run.state, run.data.val, run.cfg["eval_batch_size"], (), run.metrics)
     return session.record_validation(
         step, metrics, lambda state: save_weights(session.folder / BEST, run, *predicting_weights(run, state))
     )
@@ -269,4 +269,4 @@ def test(session: Session) -> dict[str, float]:
     watch = [observer.tested for observer in session.observers]
     session.reseed(session.step, AFTER + 1)
     predict, batch_size = predict_with(run, weights, about["own"]), run.cfg["eval_batch_size"]
-    return evaluate(predict, run.objective, run.state, run.data.test, batch_size, watch)
+    return evaluate(predict, run.objective, run.state, run.data.test, batch_size, watch, run.metrics)

@@ -126,6 +126,7 @@ def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, A
     """
     from mltricks.build import create_model, load_data
     from mltricks.compatibility import check_fit, check_one_output, check_shapes
+    from mltricks.metrics import create_metrics
     from mltricks.shapes import declared
 
     name = json.dumps(cfg["data"], sort_keys=True, default=str)
@@ -133,6 +134,7 @@ def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, A
         loaded.clear()  # keep one data set at a time: two may not fit into memory
         loaded[name] = load_data(cfg, cfg["allow_modules"])
     check_fit(*parts, loaded[name], cfg)
+    create_metrics(cfg["metric"], loaded[name].info, parts[0])
     model = create_model(cfg, loaded[name], cfg["seed"], cfg["allow_modules"], parts[0])
     info = loaded[name].info
     check_one_output(parts[1], model, info, parts[0])
