@@ -164,7 +164,8 @@ def worst(outcome: Outcome) -> Tensor:
 
 def classes_section(outcome: Outcome, sheet: Sheet) -> str:
     """The confusion matrix, and a table of class scores, lowest first."""
-    from mltricks.figures import page, plots
+    from mltricks.figures import plain as page
+    from mltricks.figures import plots
 
     names = sheet.info.class_names
     matrix = confusion(outcome, len(names))
@@ -177,7 +178,8 @@ def classes_section(outcome: Outcome, sheet: Sheet) -> str:
 
 def worst_section(outcome: Outcome, sheet: Sheet) -> str:
     """The test samples whose true class has the lowest probability."""
-    from mltricks.figures import page, plots
+    from mltricks.figures import plain as page
+    from mltricks.figures import plots
 
     order, names = worst(outcome), sheet.info.class_names
     true, predicted = ([names[int(i)] for i in outcome[key][order]] for key in ("y", "predicted"))

@@ -71,7 +71,8 @@ class NextToken(Objective):
 
 def positions_section(outcome: Outcome, sheet: Sheet) -> str:
     """The loss at every position of the sequence."""
-    from mltricks.figures import page, plots
+    from mltricks.figures import plain as page
+    from mltricks.figures import plots
 
     losses = outcome["loss_sum"].sum(0) / outcome["count"].sum()
     return page.section("Loss by position", sheet.draw(plots.loss_by_position, losses))

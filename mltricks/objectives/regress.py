@@ -74,7 +74,8 @@ def worst(outcome: Outcome) -> Tensor:
 
 def values_section(outcome: Outcome, sheet: Sheet) -> str:
     """Predicted against true values, and the samples with the largest errors."""
-    from mltricks.figures import page, plots
+    from mltricks.figures import plain as page
+    from mltricks.figures import plots
 
     rows = [
         [int(i), *(", ".join(f"{v:.4g}" for v in outcome[key][i].tolist()) for key in ("y", "predicted"))]

@@ -95,7 +95,7 @@ def mean_iou(counts: Tensor) -> Tensor:
 
 def overlap_section(outcome: Outcome, sheet: Sheet) -> str:
     """A table of the intersection over union of every class, lowest first."""
-    from mltricks.figures import page
+    from mltricks.figures import plain as page
 
     counts = outcome["counts"].sum(0)
     rows = [(n, int(c), float(i)) for n, c, i in zip(sheet.info.class_names, counts[2], ious(counts), strict=True) if c]

@@ -16,7 +16,8 @@ from mltricks.batch import Batch
 from mltricks.data.info import Info
 from mltricks.data.splits import Split
 from mltricks.evaluate import steered_by
-from mltricks.figures import page, plots
+from mltricks.figures import plain as page
+from mltricks.figures import plots
 from mltricks.objectives.base import Outcome
 from mltricks.observers import curves
 from mltricks.observers.base import Observer
