@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from mltricks.figures.parts import Gallery
 
 HERE = Path(__file__).parent
 TEMPLATES, ASSETS = HERE / "templates", HERE / "assets"
@@ -47,7 +50,7 @@ def environment(folder: Path | None) -> Any:
 
     loader = FileSystemLoader([*([folder] if folder else []), TEMPLATES])
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    found.filters |= {"json": as_script, "number": shown}
+    found.filters |= {"json": as_script, "number": shown, "uris": uris}
     return found
 
 
@@ -119,3 +122,17 @@ def shown(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
+
+
+def uris(gallery: Gallery) -> list[tuple[str, str, str]]:
+    """The pictures of a gallery as data URIs, with their captions."""
+    return [(png_uri(p), bold, more) for p, (bold, more) in zip(gallery.pixels, gallery.captions, strict=True)]
+
+
+def png_uri(pixels: Any) -> str:
+    """A picture, (H, W, 3) uint8, as a ``data:`` URI."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

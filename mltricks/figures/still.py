@@ -254,3 +254,25 @@ def rgba(color: Any) -> Any:
         parts = [float(part) for part in re.findall(r"[\d.]+", color)]
         return (*(part / 255 for part in parts[:3]), *(parts[3:] or [1.0]))
     return color or "#8b949e"
+
+
+def save_gallery(pixels: Any, captions: Any, path: Path) -> Path:
+    """Write pictures, (N, H, W, 3) uint8 on the CPU, as one PNG sheet, each with its caption above."""
+    import matplotlib
+    from matplotlib.figure import Figure as Canvas
+
+    num, height, width = pixels.shape[:3]
+    columns = min(num, max(1, round(8 * height / width)))
+    rows = math.ceil(num / columns)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ignore the warning about glyphs that the font lacks
+        canvas = Canvas(figsize=(1.2 * columns * width / height, 1.55 * rows))
+        panels = canvas.subplots(rows, columns, squeeze=False).flatten()
+        for axes in panels:
+            axes.set_axis_off()
+        for axes, picture, caption in zip(panels, pixels, captions, strict=False):
+            axes.imshow(picture.numpy(), interpolation="nearest")
+            axes.set_title("\n".join(caption), fontsize=7, fontweight="normal", loc="center")
+        canvas.savefig(path, dpi=2 * DPI)
+    return path

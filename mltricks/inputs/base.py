@@ -64,6 +64,10 @@ class Input:
         """Convert raw inputs to the model's inputs."""
         return x
 
+    def denormalize(self, x: Raw) -> Raw:
+        """Convert the model's inputs back to raw units, for pictures."""
+        return x
+
     def zeros(self, size: int) -> Raw:
         """A batch of zeros in the form of the model's inputs, on the CPU."""
         return torch.zeros(size, *self.shape)
