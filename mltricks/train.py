@@ -86,7 +86,7 @@ def train_in(
     """Train in a folder that no other process trains in; ``named``: the caller named it."""
     with Interrupt() as interrupt:
         try:
-            with interrupt.at_once():
+            with interrupt.at_once(), summary.timed("load"):
                 data = objects.data and objects.data.to(choose_device(cfg["device"]))
                 session = prepare(cfg, folder, resume, summary, in_sweep, data, objects.model)
                 summary.messages += objects.messages
@@ -210,7 +210,9 @@ class Alone:
         self.lead.record_training(step)
 
     def validate(self, step: int) -> None:
-        if validate(self.lead, step):
+        with self.lead.summary.timed("validate"):
+            asked = validate(self.lead, step)
+        if asked:
             self.ends = "stopped_early"
         elif step < self.lead.run.total_steps and self.lead.hopeless():
             self.ends = "pruned"
@@ -228,13 +230,19 @@ class Alone:
 def fit(session: Session, interrupt: Interrupt) -> None:
     """Train one run until it ends or is stopped, then test once. The summary receives the result."""
     alone = Alone(session)
-    asked = loop(alone, session.step, interrupt)
+    with session.summary.timed("train"):
+        asked = loop(alone, session.step, interrupt)
+    phases = session.summary.phases
+    phases["train"] = round(phases["train"] - phases.get("validate", 0.0), 3)  # the loop includes the validations
     if alone.ends == "pruned":
         session.summary.status = alone.ends
     elif alone.ends is None:
         session.summary.status, session.summary.signal = "interrupted", asked
     else:
-        with interrupt.at_once():  # the last checkpoint is written, so a resume can repeat the test
+        with (
+            interrupt.at_once(),
+            session.summary.timed("test"),
+        ):  # the last checkpoint is written, so a resume can repeat the test
             metrics = test(session)
         session.record_test(metrics, alone.ends)
 

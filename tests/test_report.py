@@ -17,7 +17,8 @@ from PIL import Image
 import mltricks
 from mltricks.build import build
 from mltricks.config.compose import plain
-from mltricks.figures import page, plots
+from mltricks.figures import plain as page
+from mltricks.figures import plots
 from mltricks.inputs import image as images
 from mltricks.objectives import classify as outcome
 from mltricks.objectives import regress

@@ -68,6 +68,10 @@ class Input:
         """The same raw inputs in the memory layout of the splits: another one may round differently."""
         return x
 
+    def denormalize(self, x: Raw) -> Raw:
+        """Convert the model's inputs back to raw units, for pictures."""
+        return x
+
     def zeros(self, size: int) -> Raw:
         """A batch of zeros in the form of the model's inputs, on the CPU."""
         return torch.zeros(size, *self.shape)

@@ -37,6 +37,12 @@ class Image(Input):
         mean, scale = self.rows if x.shape[-1] == self.shape[-1] else self.rows_of(x.shape[-1])
         return x.float().sub_(mean).mul_(scale)  # in place: allocating costs more than the arithmetic
 
+    def denormalize(self, x: Tensor) -> Tensor:
+        """The inverse of ``normalize`` within the range of pixels."""
+        if self.mean is None or self.std is None or not x.is_floating_point():
+            return x
+        return (x * self.std + self.mean).clamp(0, 255)
+
     @cached_property
     def rows(self) -> tuple[Tensor, Tensor]:
         """Mean and reciprocal standard deviation as rows of the usual width; cached, because every step needs them."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mltricks.data.info import Info
+from mltricks.figures.parts import Chart, Section, Table
 from mltricks.objectives.base import Objective, Outcome, Sheet
 
 NUM_WORST = 16
@@ -62,8 +63,8 @@ class Regress(Objective):
     def digest(self, output: Tensor, y: Tensor) -> Outcome:
         return {"y": y.reshape(len(y), -1), "predicted": self.predict(output).reshape(len(y), -1)}
 
-    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], str]]:
-        return [partial(values_section, outcome, sheet)]
+    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], Section]]:
+        return [partial(values_section, outcome, sheet), partial(worst_section, outcome, sheet)]
 
 
 def worst(outcome: Outcome) -> Tensor:
@@ -72,13 +73,19 @@ def worst(outcome: Outcome) -> Tensor:
     return badness.argsort(descending=True, stable=True)[:NUM_WORST]
 
 
-def values_section(outcome: Outcome, sheet: Sheet) -> str:
-    """Predicted against true values, and the samples with the largest errors."""
-    from mltricks.figures import page, plots
+def values_section(outcome: Outcome, sheet: Sheet) -> Section:
+    """Predicted against true values, and residuals."""
+    from mltricks.figures.predictions import predicted_values, residuals
 
+    true, predicted = (outcome[key].flatten().tolist() for key in ("y", "predicted"))
+    charts = [Chart("predictions", predicted_values(true, predicted), still=True)]
+    return Section("Predictions, test split", [*charts, Chart("residuals", residuals(predicted, true))])
+
+
+def worst_section(outcome: Outcome, sheet: Sheet) -> Section:
+    """The samples with the largest errors."""
     rows = [
         [int(i), *(", ".join(f"{v:.4g}" for v in outcome[key][i].tolist()) for key in ("y", "predicted"))]
         for i in worst(outcome)
     ]
-    table = page.section("Worst examples", page.table(["test sample", "true", "predicted"], rows))
-    return page.section("Predictions", sheet.draw(plots.predictions, outcome["y"], outcome["predicted"])) + table
+    return Section("Largest errors", [Table(["test sample", "true", "predicted"], rows)])
