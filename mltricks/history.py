@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mltricks.config.values import suggest
 from mltricks.observers.base import AROUND, Record, of_epoch
 
 History = dict[str, list[Any]]
@@ -29,3 +30,24 @@ def history_of(records: Sequence[Record]) -> History:
     names = dict.fromkeys(name for row in rows for name in row)
     ordered = [*(n for n in names if n not in ("lr", "seconds")), *(n for n in ("lr", "seconds") if n in names)]
     return {name: [row.get(name) for row in rows] for name in ordered}
+
+
+def curves_of(history: History, metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By metric and split: epochs and values, as ``mltricks.figures.training.learning_curves`` takes them.
+
+    Raises:
+        ValueError: a metric was not measured, or nothing was validated.
+    """
+    if not history:
+        raise ValueError("the run ended before its first validation, so there are no curves.")
+    found: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        for split in ("train", "val"):
+            pairs = zip(history["epoch"], history.get(f"{split}/{metric}", []), strict=False)
+            known = [(epoch, value) for epoch, value in pairs if value is not None]
+            if known:
+                found.setdefault(metric, {})[split] = tuple(map(list, zip(*known, strict=True)))
+        if metric not in found:
+            names = {name.partition("/")[2] for name in history if "/" in name}
+            raise ValueError(f"{metric} was not measured. {suggest(metric, names)}")
+    return found

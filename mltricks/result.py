@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from mltricks.history import History, history_of
+from mltricks.figures.training import learning_curves
+from mltricks.history import History, curves_of, history_of
 from mltricks.observers.files import read_records
 from mltricks.predictor import Predictor, load
 from mltricks.summary import Summary
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 
 @dataclass(repr=False)
@@ -35,6 +39,20 @@ class Result(Summary):
         Training metrics are means over the epoch up to the validation. A value that was not measured is ``None``.
         """
         return history_of(read_records(Path(self.folder) / "metrics.jsonl"))
+
+    def plot(self, *metrics: str) -> Figure:
+        """Draw metrics over epochs, in training and validation.
+
+        Args:
+            *metrics: names without the split, such as ``"accuracy"``; by default the loss and the score.
+
+        Raises:
+            ValueError: a metric was not measured, or nothing was validated.
+        """
+        from plotly.graph_objects import Figure
+
+        curves = curves_of(self.history, metrics or ("loss", str(self.objective.get("name")).rpartition("/")[2]))
+        return Figure(learning_curves(curves, self.epoch_of.get("val")))
 
     @property
     def report(self) -> Path | None:

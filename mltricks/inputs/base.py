@@ -140,6 +140,10 @@ class Input:
             yield list(range(first, first + len(piece))), piece
             first += len(piece)
 
+    def texts(self, x: Raw, names: Sequence[str]) -> list[str] | None:
+        """Raw samples as texts, or ``None`` if the kind has none; ``names`` are the classes of the data."""
+        return None
+
     def pictures(self, x: Raw) -> Tensor | None:
         """Raw samples as pictures (N, H, W, 3) uint8, or ``None`` if the kind has none."""
         return None

@@ -18,25 +18,37 @@ if TYPE_CHECKING:
 
 def commands_section(run: Run, folder: Path, summary: Summary) -> Section:
     """The command that repeats the run, and code that loads its model."""
-    again: list[Part] = [Text("Run it again:"), Code(command(summary, folder))]
+    again: list[Part] = [Text("Run it again:"), Code(command(summary, folder, given(run, "model", "data")))]
     use: list[Part] = [Text("Use the model in Python:"), Code(loading(run, folder))] if summary.val else []
     return Section("Commands", [*again, *use], half=True)
 
 
-def command(summary: Summary, folder: Path) -> str:
-    """The command that repeats a run; for a run composed in Python, code that reads its configuration."""
+def command(summary: Summary, folder: Path, objects: str = "") -> str:
+    """The command that repeats a run; for a run composed in Python, code that reads its configuration.
+
+    Args:
+        summary: of the run.
+        folder: of the run.
+        objects: the arguments for what a program gave, as code.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     if summary.overrides or HydraConfig.initialized():
         return shlex.join(["python", "-m", "mltricks", *summary.overrides])
     path = f"{shown_folder(folder)}/config.yaml"
-    return f"import mltricks\nfrom omegaconf import OmegaConf\n\nmltricks.train(OmegaConf.load({path!r}))"
+    return f"import mltricks\nfrom omegaconf import OmegaConf\n\nmltricks.train(OmegaConf.load({path!r}){objects})"
+
+
+def given(run: Run, *names: str) -> str:
+    """The objects that a program gave the run instead of options, as arguments in code."""
+    return "".join(f", {name}={name}" for name in names if run.cfg[name]["_target_"].endswith(".given.Given"))
 
 
 def loading(run: Run, folder: Path) -> str:
     """Code that loads the model and predicts."""
     allow = run.cfg["allow_modules"]
     more = f", allow_modules={list(allow)}" if allow else ""
+    more += given(run, "model")
     return (
         "import mltricks\n\n"
         f"model = mltricks.load({shown_folder(folder)!r}{more})\n"
