@@ -8,17 +8,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from mltricks.batch import Batch
 from mltricks.config.create import given_target, locate
 from mltricks.config.values import float_fields
 from mltricks.data.info import Info
 from mltricks.data.order import learns
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
+from mltricks.functional_model import FunctionalModel
 from mltricks.objectives.base import Objective
 from mltricks.process.atomic import first_line
 from mltricks.shapes import Shapes
+from mltricks.state import State
 from mltricks.step import Techniques, split_at_normalize
-from mltricks.technique import defines
+from mltricks.technique import Ctx, defines
 
 
 def check_optim(node: dict[str, Any], allow: Sequence[str]) -> None:
@@ -82,6 +85,40 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
             f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: "
             "no technique uses unlabelled samples. Type data.unlabeled_ratio=0, or add one that does."
         )
+
+
+def check_losses(
+    objective: Any, techniques: Techniques, model: FunctionalModel, state: State, batch: Batch, num_outputs: int
+) -> None:
+    """Refuse a user's objective, or a technique's ``loss``, that does not return a loss and its ``Aux``.
+
+    Args:
+        objective, techniques, model: of the run.
+        state: before the first step.
+        batch: a normalised training batch.
+        num_outputs: width of the model's output.
+    """
+    own = {f"technique={name}": (name, t) for name, t in techniques.items() if is_foreign(t) and defines(t, "loss")}
+    losses = {what: (name, t.loss(objective)) for what, (name, t) in own.items()}
+    losses |= {"objective": ("", objective)} if is_foreign(objective) else {}
+    for what, (name, loss) in losses.items():
+        ctx = Ctx(model, dict(state["buffers"]), state["own"], state["step"], 0.0, num_outputs).scope(name)
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            try:
+                found = loss(state["params"], batch, ctx)
+            except Exception:  # it may need what another technique puts into the batch; the step then tells the error
+                continue
+        if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict) and "metrics" in found[1]):
+            cls = type(objective if what == "objective" else techniques[name])
+            raise ValueError(
+                f"{what}: the loss of {cls.__module__}.{cls.__qualname__} returns a {type(found).__name__}. It returns "
+                'a pair: the loss, and a dict with the entry "metrics", such as {"metrics": {"loss": loss}}.'
+            )
+
+
+def is_foreign(thing: Any) -> bool:
+    """Whether an object's class is a user's own."""
+    return not type(thing).__module__.startswith("mltricks.")
 
 
 def check_raw(techniques: Techniques) -> None:

@@ -52,10 +52,11 @@ def evaluate(
         metrics: of torchmetrics.
     """
     tally, meter = Tally(objective), metrics.meter()
+    watching: list[Watch] = [*watch, meter]
     for batch in in_order(split, batch_size):
         outputs = predict(state, batch["x"])
         tally.add(measure_batch(objective, outputs, batch["y"]), len(batch["y"]))
-        for see in (*watch, meter):
+        for see in watching:
             see(batch, outputs)
     return {name: float(value) for name, value in tally.means().items()} | meter.values()
 

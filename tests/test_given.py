@@ -184,7 +184,7 @@ def test_every_form_of_the_same_data_gives_the_same_splits(form: str) -> None:
         (((torch.full((3, 8), torch.nan), torch.zeros(3)),) * 3, "NaN"),
         (((torch.zeros(3, 8), torch.zeros(3, dtype=torch.bool)),) * 3, "Allowed: whole numbers"),
         ((points(9, 0), (torch.zeros(9, 7), points(9, 0)[1]), points(9, 0)), "x of the validation data is (9, 7)"),
-        (([1, 2, 3],) * 3, "from list, is no pair"),
+        (([1, 2, 3],) * 3, "reading (x, y) of sample 0 of the training data failed in builtins.list"),
     ],
 )
 def test_data_that_cannot_be_used_are_refused(data: Any, said: str) -> None:

@@ -15,9 +15,11 @@ from torch.optim import lr_scheduler
 
 from mltricks.config.values import Positive
 from mltricks.objectives.base import Objective
+from mltricks.objectives.classify import Classify
 from mltricks.objectives.torch import TorchClassify, TorchRegress
 from mltricks.schedules.base import Schedule
 from mltricks.stack.run import StackedRun
+from mltricks.technique import Technique
 
 OWN = f"allow_modules=[{__name__}]"
 
@@ -53,8 +55,33 @@ class Squares(Objective):
         return (outputs - F.one_hot(y, outputs.shape[1])).square().mean(1)
 
 
-class NoSchedule:
-    """A class without a factor."""
+@dataclass(frozen=True)
+class NoAux(Technique):
+    """A loss without its second result."""
+
+    def loss(self, inner: Any) -> Any:
+        return lambda params, batch, ctx: inner(params, batch, ctx)[0]
+
+
+@dataclass(frozen=True)
+class NoMetrics(Classify):
+    def judge(self, outputs: Tensor, y: Tensor) -> Any:
+        return self.mean(outputs, y), {}
+
+
+class Broken:
+    """Data whose files are missing."""
+
+    def __len__(self) -> int:
+        return 9
+
+    def __getitem__(self, i: int) -> Any:
+        return {}["pixels"]
+
+
+class BrokenLoad:
+    def load(self) -> Any:
+        raise FileNotFoundError("no such file: pixels.npy")
 
 
 SIGN = ["optim=custom", f"optim._target_={__name__}.SignSGD", OWN]
@@ -204,6 +231,13 @@ def test_a_run_learns_with_a_loss_of_torch_traces_and_stacks() -> None:
         (["objective=torch_classify", "+objective.arguments.weight=[1,2]"], "sampler=balanced"),
         (["objective=torch_classify", "+objective.arguments.label_smooth=1"], "Did you mean label_smoothing"),
         (["objective=torch_regress"], "objective=TorchRegress does not fit these data"),
+        ([f"+technique.none={{_target_: {__name__}.NoAux}}", OWN], f"the loss of {__name__}.NoAux returns a Tensor"),
+        (["objective=custom", f"objective._target_={__name__}.NoMetrics", OWN], f"the loss of {__name__}.NoMetrics"),
+        (
+            ["data=custom", f"data._target_={__name__}.Broken", OWN],
+            f"sample 0 of the training data failed in {__name__}.B",
+        ),
+        (["data=custom", f"data._target_={__name__}.BrokenLoad", OWN], "BrokenLoad: FileNotFoundError: no such file"),
         (["objective=regress"], "Type objective=classify or objective=torch_classify"),
     ],
 )

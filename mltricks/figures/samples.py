@@ -37,7 +37,7 @@ def gallery(pictures: Any, captions: Sequence[str]) -> Figure:
     x = {**hidden, "range": [0, columns]}
     y = {**hidden, "range": [-rows * (1 + CAPTION), 0], "scaleanchor": "x"}
     height = round(rows * CELL * (1 + CAPTION)) + 24
-    look = {"height": height, "width": columns * CELL + 22, "plot_bgcolor": "rgba(0,0,0,0)"}
+    look: dict[str, Any] = {"height": height, "width": columns * CELL + 22, "plot_bgcolor": "rgba(0,0,0,0)"}
     look |= {"images": images, "annotations": notes}
     return figure(x=x, y=y, **look)
 

@@ -58,7 +58,7 @@ class Panel:
         watch = [[observer.tested for observer in session.observers if tested] for session in sessions]
         if self.stacks and len(sessions) > 1:
             meters = [session.run.metrics.meter() for session in sessions]
-            seen = [[*watching, meter] for watching, meter in zip(watch, meters, strict=True)]
+            seen: list[list[Watch]] = [[*watching, meter] for watching, meter in zip(watch, meters, strict=True)]
             found = self._together(len(sessions), state, split, seen)
             return [values | meter.values() for values, meter in zip(found, meters, strict=True)]
         results = []
