@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Result(Summary):
     """The result of a run.
 
     It has the attributes of ``Summary``; the methods below read the output folder when they are called.
     """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Summary) and asdict(self) == asdict(other)
 
     def __repr__(self) -> str:
         scores = {f"{split}/{name}": value for split in ("val", "test") for name, value in getattr(self, split).items()}
