@@ -16,6 +16,7 @@ from mltricks.figures.base import (
     faded,
     figure,
     line,
+    log_axis,
     shorten,
     spans_decades,
     vertical,
@@ -53,15 +54,18 @@ def metric_panel(name: str, splits: Mapping[str, Points], best: float | None) ->
         star: dict[str, Any] = {"mode": "markers", "marker": {"symbol": "star", "size": 13}, "line": None}
         traces.append(line([best], [found[best]], "best epoch", COLORS["val"], **star))
     shapes = [vertical(best)] if best in found else []
-    up = axis(log=name == "loss" and spans_decades(values))
+    up = log_axis(values) if name == "loss" and spans_decades(values) else axis()
     return figure(*traces, title=name, x=axis("epoch", integers=epochs), y=up, shapes=shapes)
 
 
 def schedules(values: Mapping[str, Points]) -> Figure:
     """A panel for each hyperparameter that changes in the course of the run, over updates."""
+    height = 300 if len(values) == 1 else 240
     return panels(
         *(
-            figure(line(x, y, color=COLORS["train"]), title=name, x=axis("update"), y=axis(tickformat="~g"), height=240)
+            figure(
+                line(x, y, color=COLORS["train"]), title=name, x=axis("update"), y=axis(tickformat="~g"), height=height
+            )
             for name, (x, y) in values.items()
         )
     )
@@ -86,10 +90,10 @@ def norm_panel(groups: Mapping[str, Mapping[str, Points]], key: str, title: str)
         shown = [v if v > 0 else None for v in y]  # a logarithmic axis has no zero
         values += y
         traces.append(line(x, shown, shorten(name, 24), color(i), mode="lines+markers", marker={"size": 4}))
-    log = key != "weight" or spans_decades(values)
+    up = log_axis(values) if key != "weight" or spans_decades(values) else axis()
     band = {"type": "rect", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": HEALTHY[0], "y1": HEALTHY[1]}
     shapes = [{**band, "fillcolor": faded(GOOD, 0.1), "line": {"width": 0}, "layer": "below"}] if key == "ratio" else []
-    return figure(*traces, title=title, x=axis("update"), y=axis(log=log), shapes=shapes)
+    return figure(*traces, title=title, x=axis("update"), y=up, shapes=shapes)
 
 
 def throughput(epochs: Sequence[float], speeds: Sequence[float]) -> Figure:

@@ -34,14 +34,15 @@ const Charts = (() => {
   }
 
   function oneColumn(layout) {
-    const { panels, columns } = layout.meta, rows = Math.ceil(panels / columns), gap = Math.min(0.2, 0.6 / panels);
-    const height = (1 - gap * (panels - 1)) / panels;
+    const { panels, columns } = layout.meta, rows = Math.ceil(panels / columns);
+    layout.height = layout.height / rows * panels;
+    layout.legend = { ...layout.legend, y: 1 + 30 / layout.height };
+    const gap = 85 / layout.height, height = (1 - gap * (panels - 1)) / panels;
     for (let i = 0; i < panels; i++) {
       const number = i ? i + 1 : "", top = 1 - i * (height + gap);
       layout[`xaxis${number}`].domain = [0, 1];
       layout[`yaxis${number}`].domain = [Math.max(0, top - height), top];
     }
-    layout.height = layout.height / rows * panels;
   }
 
   function draw(div, figure) {

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from mltricks.summary import Summary
 
 
+CHANGED, ENVIRONMENT = "Changed from the defaults", "Environment"
+
+
 def commands_section(run: Run, folder: Path, summary: Summary) -> Section:
     """The command that repeats the run, and code that loads its model."""
     again: list[Part] = [Text("Run it again:"), Code(command(summary, folder))]
@@ -52,11 +55,7 @@ def changes_section(run: Run, summary: Summary) -> Section | None:
         key, _, value = override.lstrip("+~").partition("=")
         default, meaning = usual.get(key, ("", ""))
         rows += [[key, value, default, meaning]] if value != default else []
-    return (
-        Section("Changed from the defaults", [Table(["setting", "this run", "default", "meaning"], rows)])
-        if rows
-        else None
-    )
+    return Section(CHANGED, [Table(["setting", "this run", "default", "meaning"], rows)]) if rows else None
 
 
 def defaults(cfg: dict[str, Any], overrides: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -110,7 +109,7 @@ def environment_section(run: Run, summary: Summary) -> Section:
         changed = ", and files that were changed since" if summary.git["changed"] else ""
         rows.append(["git commit", summary.git["commit"][:12] + changed])
     rows += [["note", message] for message in summary.messages]
-    return Section("Environment", [Table([], rows)], half=True)
+    return Section(ENVIRONMENT, [Table([], rows)], half=True)
 
 
 def configuration_section(run: Run) -> Section:
