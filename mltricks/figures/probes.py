@@ -17,6 +17,7 @@ from mltricks.figures.base import (
     names_axis,
     reference,
     shorten,
+    text,
     vertical,
 )
 from mltricks.figures.panels import panels
@@ -25,7 +26,7 @@ ROW = 20
 """Pixels of a bar's row."""
 
 
-def learning_rates(content: dict[str, Any]) -> Figure:
+def loss_by_rate(content: dict[str, Any]) -> Figure:
     """The losses over the rates of ``job=lr_find``, with the rates read off them."""
     rates, losses, smooth = content["rates"], content["losses"], content["smooth"]
     low, first = min(smooth), content["first"]
@@ -35,15 +36,11 @@ def learning_rates(content: dict[str, Any]) -> Figure:
         line(rates, losses, "batches", faded(COLORS["train"], 0.4)),
         line(rates, smooth, "smoothed", COLORS["train"]),
     ]
-    shapes = []
     for name, shade in (("steepest", COLORS["val"]), ("tenth", COLORS["test"])):
         at = content[name]
         traces.append(line([at, at], [bottom, top], f"{name} {at:.2g}", shade, line={"dash": "dot"}))
-        shapes.append(vertical(at, shade))
-    y = axis(range=[bottom, top])
-    return figure(
-        *traces, title=f"training loss: {content['verdict']}", x=axis("learning rate", log=True), y=y, shapes=shapes
-    )
+    x, y = axis("learning rate", log=True), axis(range=[bottom, top])
+    return figure(*traces, title=f"training loss: {content['verdict']}", x=x, y=y)
 
 
 def memorised(content: dict[str, Any]) -> Figure:
@@ -80,7 +77,7 @@ def update_ratios(content: dict[str, Any]) -> Figure:
 
 def lying(names: list[str], values: list[float], title: str, height: int) -> Figure:
     """Bars that lie below each other, each with its name."""
-    y = names_axis([shorten(name, 24) for name in names], autorange="reversed")
-    y["ticktext"] = [shorten(name, 24) for name in names]
+    y = names_axis(names, autorange="reversed")
+    y["ticktext"] = [text(shorten(name, 24)) for name in names]
     trace = bars(list(range(len(names))), values, color=COLORS["train"], orientation="h")
     return figure(trace, title=title, x=axis(), y=y, height=height)

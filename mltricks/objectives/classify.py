@@ -126,8 +126,8 @@ def soft_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def logistic(x: Tensor, y: Tensor, num_outputs: int) -> Callable[[Tensor], Tensor]:
     """Fit a logistic regression; return it as a function from features (N, D) to logits (N, K).
 
-    Source: accelerated gradient, Nesterov 1983, with restarts, O'Donoghue and Candes 2015, arXiv:1204.3982. The objective
-    is scikit-learn's with ``C=0.1``.
+    Source: accelerated gradient, Nesterov 1983, with restarts, O'Donoghue and Candes 2015, arXiv:1204.3982. The
+    objective is scikit-learn's with ``C=0.1``.
     Deviation: written out here: importing a solver of scikit-learn, scipy or torch takes longer than the fit.
     """
     classes, target = y.unique(return_inverse=True)
@@ -154,7 +154,7 @@ def logistic(x: Tensor, y: Tensor, num_outputs: int) -> Callable[[Tensor], Tenso
 
 
 def largest_eigenvalue(x: Tensor, iterations: int = 20) -> float:
-    """An upper estimate of the largest eigenvalue of ``x.T @ x``, by the power method; a tenth above what that finds."""
+    """Estimate the largest eigenvalue of ``x.T @ x`` from above: a tenth more than the power method finds."""
     vector = x.sum(0)
     for _ in range(iterations):
         vector = x.T @ (x @ (vector / vector.norm().clamp_min(1e-12)))

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from mltricks.build import Run, build
 from mltricks.config.compose import plain
 from mltricks.config.values import NonNegative, Positive, Range, check_value
-from mltricks.figures.probes import learning_rates
+from mltricks.figures.probes import loss_by_rate
 from mltricks.hyper import Drive, Hypers
 from mltricks.probes.bare import constant_rate
 from mltricks.probes.keep import keep
@@ -97,7 +97,7 @@ def lr_find(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | 
         "steps": len(losses),
         "seconds": round(time.perf_counter() - start, 3),
     }
-    keep("lr_find", run, content, learning_rates, folder, overrides, mode == "MULTIRUN")
+    keep("lr_find", run, content, loss_by_rate, folder, overrides, mode == "MULTIRUN")
     return found.suggestion
 
 
