@@ -28,7 +28,7 @@ def wilson(hits: int, total: int, z: float = Z95) -> tuple[float, float]:
     share, room = hits / total, z * z / total
     middle = (share + room / 2) / (1 + room)
     half = z / (1 + room) * math.sqrt(share * (1 - share) / total + room / (4 * total))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return middle - half if hits else 0.0, middle + half if hits < total else 1.0
 
 
 def calibration(
