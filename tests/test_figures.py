@@ -31,7 +31,7 @@ def examples() -> dict[str, base.Figure]:
     rows = [{"layer": EVIL, "weight": EVIL, "std": 1.0, "gradient": 0.1, "ratio": 1e-3}]
     verdict = {"verdict": "pass", "reason": EVIL}
     return {
-        "learning_curves": training.learning_curves(curves, 3.0),
+        "learning_curves": training.learning_curves(curves, 3),
         "schedule": training.schedules({"optim.lr": (EPOCHS, falling), EVIL: (EPOCHS, falling)}),
         "layers": training.layer_norms({name: quantities for name in NAMES}),
         "throughput": training.throughput(EPOCHS, EPOCHS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ HEALTHY = (1e-4, 1e-2)
 """Usual ratios of the norm of an update to that of the weight: within a factor of ten of 1e-3."""
 
 
-def learning_curves(curves: Mapping[str, Mapping[str, Points]], best: float | None) -> Figure:
+def learning_curves(curves: Mapping[str, Mapping[str, Points]], best: int | None) -> Figure:
     """A panel for each metric, over epochs.
 
     Args:
@@ -40,7 +41,7 @@ def learning_curves(curves: Mapping[str, Mapping[str, Points]], best: float | No
     return panels(*(metric_panel(name, splits, best) for name, splits in curves.items()))
 
 
-def metric_panel(name: str, splits: Mapping[str, Points], best: float | None) -> Figure:
+def metric_panel(name: str, splits: Mapping[str, Points], best: int | None) -> Figure:
     """One metric over epochs."""
     traces: list[Any] = []
     epochs: list[float] = []
@@ -49,11 +50,12 @@ def metric_panel(name: str, splits: Mapping[str, Points], best: float | None) ->
         epochs, values = [*epochs, *x], [*values, *y]
         marks = {"mode": "lines+markers"} if split == "val" and len(x) <= 40 else {}
         traces.append(line(x, y, NAMES[split], COLORS[split], **marks if len(x) > 1 else {}))
-    found = dict(zip(*splits["val"], strict=True)) if "val" in splits else {}
-    if best in found:
+    found = {math.ceil(x): (x, y) for x, y in zip(*splits["val"], strict=True)} if "val" in splits else {}
+    at = found.get(best or 0)  # a run may end within an epoch
+    if at:
         star: dict[str, Any] = {"mode": "markers", "marker": {"symbol": "star", "size": 13}, "line": None}
-        traces.append(line([best], [found[best]], "best epoch", COLORS["val"], **star))
-    shapes = [vertical(best)] if best in found else []
+        traces.append(line([at[0]], [at[1]], "best epoch", COLORS["val"], **star))
+    shapes = [vertical(at[0])] if at else []
     up = log_axis(values) if name == "loss" and spans_decades(values) else axis()
     return figure(*traces, title=name, x=axis("epoch", integers=epochs), y=up, shapes=shapes)
 

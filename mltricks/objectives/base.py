@@ -142,6 +142,10 @@ class Objective:
         """Reduce a batch of test outputs to the numbers for the report; each tensor (B, ...), or one row per batch."""
         return {}
 
+    def target_words(self, info: Info) -> str:
+        """What one target is, in a few words."""
+        return "one number" if info.num_outputs == 1 else f"{info.num_outputs} numbers"
+
     def caption(self, y: Tensor, info: Info) -> str:
         """The target of one training sample, possibly mixed by techniques, in a few words; empty if that needs more."""
         return ", ".join(f"{value:.3g}" for value in y.flatten().tolist()) if y.numel() <= 3 else ""

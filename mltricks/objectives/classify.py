@@ -94,6 +94,9 @@ class Classify(Objective):
         found = {"y": y, "predicted": predicted, "confidence": confidence, "p_true": p_true}
         return found | ({"probabilities": probabilities} if probabilities.shape[1] <= MAX_CURVES else {})
 
+    def target_words(self, info: Info) -> str:
+        return f"one of {info.num_outputs} classes"
+
     def caption(self, y: Tensor, info: Info) -> str:
         """The class; of mixed targets the two largest shares."""
         if y.ndim == 0:

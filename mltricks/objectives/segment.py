@@ -82,6 +82,9 @@ class Segment(Objective):
         size = {"size": torch.full((len(bad),), len(y)), "batch_of": torch.arange(len(bad)).eq(0).long()}
         return {"counts": self.counts(logits, y)["classes"][None], "right": right, **shown, **size}
 
+    def target_words(self, info: Info) -> str:
+        return f"one of {info.num_outputs} classes at each pixel"
+
     def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], Section]]:
         return [partial(overlap_section, outcome, sheet), partial(masks_section, outcome, sheet)]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mltricks.config.overrides import in_shell
 from mltricks.figures.parts import Code, Part, Section, Table, Text
 from mltricks.observers.console import shown_folder
 from mltricks.observers.files import yaml_text
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 CHANGED, ENVIRONMENT = "Changed from the defaults", "Environment"
+IN_HEAD = ("name", "tags", "notes")
+"""Settings that the head of the page shows."""
 
 
 def commands_section(run: Run, folder: Path, summary: Summary) -> Section:
@@ -31,7 +33,7 @@ def command(summary: Summary, folder: Path) -> str:
     from hydra.core.hydra_config import HydraConfig
 
     if summary.overrides or HydraConfig.initialized():
-        return shlex.join(["python", "-m", "mltricks", *summary.overrides])
+        return " ".join(["python -m mltricks", *map(in_shell, summary.overrides)])
     path = f"{shown_folder(folder)}/config.yaml"
     return f"import mltricks\nfrom omegaconf import OmegaConf\n\nmltricks.train(OmegaConf.load({path!r}))"
 
@@ -54,7 +56,7 @@ def changes_section(run: Run, summary: Summary) -> Section | None:
     for override in summary.overrides:
         key, _, value = override.lstrip("+~").partition("=")
         default, meaning = usual.get(key, ("", ""))
-        rows += [[key, value, default, meaning]] if value != default else []
+        rows += [[key, value, default, meaning]] if value != default and key not in IN_HEAD else []
     return Section(CHANGED, [Table(["setting", "this run", "default", "meaning"], rows)]) if rows else None
 
 

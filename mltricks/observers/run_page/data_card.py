@@ -29,7 +29,7 @@ def data_section(run: Run) -> Section:
     rows: list[list[Any]] = [[name, len(getattr(data, name))] for name in ("train", "val", "test")]
     rows = [[{"train": "training", "val": "validation"}.get(name, name), f"{size:,} samples"] for name, size in rows]
     rows += [["unlabelled", f"{len(data.unlabeled):,} samples"]] if data.unlabeled is not None else []
-    rows += [["one sample", str(info.input)], ["one target", target(run)]]
+    rows += [["one sample", str(info.input)], ["one target", run.objective.target_words(info)]]
     found = {name: run.objective.shares(getattr(data, name)) for name in ("train", "val", "test")}
     shares = {name: padded(part, info.num_outputs).tolist() for name, part in found.items() if part is not None}
     balance = [Chart("class_balance", class_balance(shares, info.class_names))] if shares else []
@@ -39,14 +39,6 @@ def data_section(run: Run) -> Section:
 def padded(shares: torch.Tensor, size: int) -> torch.Tensor:
     """Shares of all classes, also of those without samples at the end."""
     return torch.nn.functional.pad(shares, (0, max(0, size - len(shares))))
-
-
-def target(run: Run) -> str:
-    """What a target is, in words."""
-    info = run.data.info
-    return {"classes": f"one of {info.num_outputs} classes", "tokens": f"the next of {info.num_outputs} tokens"}.get(
-        info.target, f"{info.target}, {info.num_outputs}"
-    )
 
 
 def samples_section(run: Run) -> Section | None:
