@@ -74,6 +74,8 @@ def precision_recall(score: Tensor, positive: Tensor) -> tuple[list[float], list
     taken = last.nonzero()[:, 0]
     recall, precision = hits[taken] / hits[-1], hits[taken] / (taken + 1)
     gain = recall.diff(prepend=recall.new_zeros(1))
-    some = torch.linspace(0, len(taken) - 1, min(NUM_POINTS, len(taken))).round().long()
+    some = torch.arange(len(taken))
+    if len(taken) > NUM_POINTS:
+        some = torch.searchsorted(recall, torch.linspace(0, 1, NUM_POINTS, dtype=recall.dtype)).unique()
     rounded = [[round(v, 4) for v in part[some].tolist()] for part in (recall, precision)]
     return rounded[0], rounded[1], round(float((gain * precision).sum()), 4)

@@ -224,11 +224,12 @@ def scores_section(outcome: Outcome, sheet: Sheet) -> Section:
     hits, predicted = matrix.diagonal().tolist(), matrix.sum(0).tolist()
     scores = sorted(class_scores(matrix), key=lambda row: row[4])[:MAX_CLASS_ROWS]
     rows = [
-        [names[k], count, with_interval(hits[k], predicted[k]), with_interval(hits[k], count), f1]
+        [names[k], count, f1, with_interval(hits[k], predicted[k]), with_interval(hits[k], count)]
         for k, count, _, _, f1 in scores
     ]
-    note = Text("The lowest F1 first. Ranges are 95 % intervals (Wilson) for this number of samples.")
-    return Section("Classes", [Table(["class", "samples", "precision", "recall", "F1"], rows), note], half=True)
+    note = Text("By F1. Ranges are 95 % intervals (Wilson) for this number of samples.")
+    table = Table(["class", "samples", "F1", "precision", "recall"], rows)
+    return Section("Classes, the weakest first", [table, note], half=True)
 
 
 def with_interval(hits: int, total: int) -> str:

@@ -47,7 +47,7 @@ def samples_section(run: Run) -> Section | None:
     images = info.input.pictures(info.input.denormalize(batch["x"]))
     if images is None:
         return None
-    captions = [(run.objective.caption(y, info), "") for y in batch["y"].cpu()]
+    captions = [("", run.objective.caption(y, info)) for y in batch["y"].cpu()]
     changed = [name for name, technique in run.techniques.items() if defines(technique, "batch")]
     said = f"After {' + '.join(changed)}." if changed else "No technique changes them."
     gallery = Gallery(images, captions, "training_samples")
