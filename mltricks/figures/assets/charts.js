@@ -23,7 +23,7 @@ const Charts = (() => {
     layout.hoverlabel = { ...layout.hoverlabel, bgcolor: card, bordercolor: line, font: { ...layout.hoverlabel?.font, color: ink } };
     const named = figure.data.filter(trace => trace.showlegend).length;
     if (layout.meta?.columns > 1 && width < NARROW) oneColumn(layout);
-    else if (width < NARROW && named > 5) layout.height += 20 * named; // the legend takes a line for each name
+    else if (width < 430 && named > 5) layout.height += 20 * named; // the legend takes a line for each name
     const data = figure.data.map(trace => coloured(trace, ink, soft));
     return [data, layout];
   }

@@ -49,9 +49,9 @@ def loading(run: Run, folder: Path) -> str:
     )
 
 
-def changes_section(run: Run, summary: Summary) -> Section | None:
+def changes_section(summary: Summary) -> Section | None:
     """What the run's command changed, beside the default and the meaning of each setting."""
-    usual = defaults(run.cfg, summary.overrides)
+    usual = defaults(summary.overrides)
     rows = []
     for override in summary.overrides:
         key, _, value = override.lstrip("+~").partition("=")
@@ -60,7 +60,7 @@ def changes_section(run: Run, summary: Summary) -> Section | None:
     return Section(CHANGED, [Table(["setting", "this run", "default", "meaning"], rows)]) if rows else None
 
 
-def defaults(cfg: dict[str, Any], overrides: Sequence[str]) -> dict[str, tuple[str, str]]:
+def defaults(overrides: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Default and meaning of top-level settings, groups, and the settings of the options that the overrides touch."""
     from mltricks.config.cards import read_card
     from mltricks.config.options import conf_dir

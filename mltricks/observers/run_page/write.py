@@ -70,19 +70,17 @@ def sections_of(
     """The sections of the page, in order, without those that do not apply or could not be made."""
     records, layers = read_records(folder / "metrics.jsonl"), read_records(folder / LAYERS)
     sheet, score = TestSheet(run.data.info, run.data.test), steered_by(run).score
+    errors = run.objective.sections(outcome, sheet) if outcome else []
     makers: dict[str, Callable[[], Section | None]] = {
         "result": partial(result.table_section, summary, floor),
         "commands": partial(about.commands_section, run, folder, summary),
         "learning curves": partial(training.curves_section, records, run.source.steps_per_epoch, score, summary),
         "data card": partial(data_card.data_section, run),
         "training samples": partial(data_card.samples_section, run),
-        **{
-            f"error analysis {i}": make
-            for i, make in enumerate(run.objective.sections(outcome, sheet) if outcome else [])
-        },
+        **{f"error analysis {i}": make for i, make in enumerate(errors)},
         "layers": partial(training.layers_section, layers),
         "schedule": partial(training.schedule_section, run.hypers),
-        "changes": partial(about.changes_section, run, summary),
+        "changes": partial(about.changes_section, summary),
         "environment": partial(about.environment_section, run, summary),
         "configuration": partial(about.configuration_section, run),
     }
