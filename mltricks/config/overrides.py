@@ -177,8 +177,8 @@ def typed(key: str, value: Any) -> str:
 def in_shell(word: str) -> str:
     """A word as a user types it in a shell: in double quotes if it needs any and they do, which are easier to read.
 
-    >>> in_shell("a=1"), in_shell("name='x y'"), in_shell("a=$b")
-    ('a=1', '"name=\'x y\'"', "'a=$b'")
+    >>> in_shell("a=1"), in_shell("a=[1,2]"), in_shell("a=$b")
+    ('a=1', '"a=[1,2]"', "'a=$b'")
     """
     return shlex.quote(word) if re.search(r'["$`\\!]', word) or shlex.quote(word) == word else f'"{word}"'
 
