@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from mltricks.config.create import locate
 from mltricks.data import given as given_data
 from mltricks.data.custom import check_idle
 from mltricks.data.splits import DataSplits
@@ -47,7 +48,13 @@ def with_objects(cfg: dict[str, Any], model: Any, data: Any) -> tuple[dict[str, 
         return cfg, Given(model)
     splits = given_data.splits_of(data)
     check_idle({key: value for key, value in cfg["data"].items() if splits.unlabeled is None or key[:3] != "unl"})
-    if splits.info.target == "values" and cfg["objective"]["_target_"] == CLASSIFY:
+    target = splits.info.target
+    if cfg["objective"]["_target_"] == CLASSIFY and takes(REGRESS, target) and not takes(CLASSIFY, target):
         cfg = {**cfg, "objective": {"_target_": REGRESS}}
         messages.append("objective=regress: the targets are floats")
     return {**cfg, "data": given_data.node_of(splits, cfg["data"])}, Given(model, splits, messages)
+
+
+def takes(objective: str, target: str) -> bool:
+    """Whether an objective of mltricks, given by its path, takes a kind of target."""
+    return target in locate(objective, "objective", []).targets

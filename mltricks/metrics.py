@@ -19,8 +19,6 @@ from mltricks.batch import Batch
 from mltricks.config.values import suggest
 from mltricks.data.info import Info
 
-CLASSED = ("classes", "mask")
-"""Kinds of target that metrics of classes take."""
 NUM_TRIED = 32
 
 
@@ -109,7 +107,7 @@ def create_metrics(given: Any, info: Info, objective: Any) -> Metrics:
         name, arguments = (node, {}) if isinstance(node, str) else named(node)
         if name in made:
             raise ValueError(f"metric={name} is given twice. Leave one out.")
-        made[name] = create_metric(name, arguments, info)
+        made[name] = create_metric(name, arguments, info, objective.further)
     return Metrics(objective, made)
 
 
@@ -119,18 +117,18 @@ def named(node: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return str(node["name"]), {key: value for key, value in node.items() if key != "name"}
 
 
-def create_metric(name: str, arguments: dict[str, Any], info: Info) -> Any:
-    """An object of torchmetrics, tried on random predictions.
+def create_metric(name: str, arguments: dict[str, Any], info: Info, family: str) -> Any:
+    """An object of torchmetrics, tried on random predictions; ``family`` is the objective's ``further``.
 
     Raises:
         ValueError: it cannot be made, or does not give one number.
     """
-    cls, task = find(name, info)
+    cls, task = find(name, info, family)
     if "num_outputs" in inspect.signature(cls).parameters and info.num_outputs > 1 and not task:
         task = {"num_outputs": info.num_outputs}
     try:
         metric = cls(**{**task, **arguments})
-        value = tried(metric.clone(), info)
+        value = tried(metric.clone(), info, family)
     except Exception as error:  # torchmetrics may raise anything
         raise ValueError(
             f"metric={name} cannot be measured here with {arguments or 'its defaults'}: {error}"
@@ -140,12 +138,12 @@ def create_metric(name: str, arguments: dict[str, Any], info: Info) -> Any:
     return metric
 
 
-def tried(metric: Any, info: Info) -> Any:
+def tried(metric: Any, info: Info, family: str) -> Any:
     """The value of a metric on random predictions."""
     generator = torch.Generator().manual_seed(0)
     outputs = torch.rand(NUM_TRIED, info.num_outputs, generator=generator)
     y = torch.rand(NUM_TRIED, info.num_outputs, generator=generator)
-    if info.target in CLASSED:
+    if family == "multiclass":
         y = torch.arange(NUM_TRIED) % info.num_outputs
         outputs = outputs.softmax(1)
     with warnings.catch_warnings():
@@ -154,7 +152,7 @@ def tried(metric: Any, info: Info) -> Any:
         return metric.compute()
 
 
-def find(name: str, info: Info) -> tuple[Any, dict[str, Any]]:
+def find(name: str, info: Info, family: str) -> tuple[Any, dict[str, Any]]:
     """The class of torchmetrics with this name, and the arguments that the data decide.
 
     Raises:
@@ -168,9 +166,9 @@ def find(name: str, info: Info) -> tuple[Any, dict[str, Any]]:
     except ImportError as error:
         raise ValueError(f"metric={name} needs torchmetrics. Type: pip install 'mltricks[torchmetrics]'") from error
 
-    if info.target not in (*CLASSED, "values"):
+    if not family:
         raise ValueError(f"metric={name}: there are no further metrics for targets that are {info.target}.")
-    is_class = info.target in CLASSED
+    is_class = family == "multiclass"
     classes, functions = (classification, of_classes) if is_class else (regression, of_values)
     known = {
         n.lower(): c for n, c in vars(classes).items() if inspect.isclass(c) and issubclass(c, torchmetrics.Metric)

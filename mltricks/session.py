@@ -28,6 +28,7 @@ from mltricks.lengthen import LENGTH, check_larger, check_same_steps
 from mltricks.memory import is_out_of_memory
 from mltricks.observers.base import Moment, Observer
 from mltricks.observers.create import InSweep, create_observers
+from mltricks.observers.layers import FILE as LAYERS
 from mltricks.process.atomic import remove_partial
 from mltricks.process.device import allows_tf32
 from mltricks.process.interrupt import stopped_by
@@ -213,7 +214,7 @@ def remove_stale(folder: Path, overwrite: bool) -> None:
     """
     shutil.rmtree(folder / "plots", ignore_errors=True)
     derived = ("evaluation.json", "predictions.csv", "predictions.jsonl") if overwrite else ()
-    for stale in ("summary.json", "report.html", *derived, LAST, LAST.with_name(PREVIOUS), BEST):
+    for stale in ("summary.json", "report.html", LAYERS, *derived, LAST, LAST.with_name(PREVIOUS), BEST):
         (folder / stale).unlink(missing_ok=True)
 
 

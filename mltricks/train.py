@@ -239,10 +239,8 @@ def fit(session: Session, interrupt: Interrupt) -> None:
     elif alone.ends is None:
         session.summary.status, session.summary.signal = "interrupted", asked
     else:
-        with (
-            interrupt.at_once(),
-            session.summary.timed("test"),
-        ):  # the last checkpoint is written, so a resume can repeat the test
+        # the last checkpoint is written, so a resume can repeat the test
+        with interrupt.at_once(), session.summary.timed("test"):
             metrics = test(session)
         session.record_test(metrics, alone.ends)
 

@@ -55,6 +55,14 @@ def test_values_have_metrics_too() -> None:
         steered_by(make(*kind, "metric=pearson_corrcoef", "objective_metric=val/pearson_corrcoef"))
 
 
+def test_every_pixel_of_a_mask_counts() -> None:
+    run = make(*KINDS["mask"], "metric=cohen_kappa")
+    found = evaluate(run.predict, run.objective, run.state, run.data.val, 7, (), run.metrics)
+    logits, y = outputs_on_val(run)
+    expected = sklearn.metrics.cohen_kappa_score(y.flatten(), logits.argmax(1).flatten())
+    assert found["cohen_kappa"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_metric_is_recorded_steers_and_is_tested(tmp_path: Path, train_digits: Callable[..., Summary]) -> None:
     result = train_digits("metric=cohen_kappa", "objective_metric=val/cohen_kappa", "early_stopping.patience=5")
     assert result.objective == {"name": "val/cohen_kappa", "value": result.val["cohen_kappa"], "direction": "maximize"}
@@ -101,12 +109,13 @@ def test_evaluate_measures_them_again(tmp_path: Path, train_digits: Callable[...
         (["metric=[{name: f1_score, averages: macro}]"], "cannot be measured here"),
         (["metric=accuracy"], "the objective measures accuracy already"),
         (["metric=cohen_kappa", "objective_metric=val/auroc"], "val/cohen_kappa"),
+        ([*KINDS["tokens"], "metric=cohen_kappa"], "no further metrics for targets that are tokens"),
         (["metric=3"], "metric=3 must be"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(overrides: list[str], said: str) -> None:
     with pytest.raises(ValueError) as error:
-        steered_by(make(*overrides))
+        steered_by(make(*(override.replace("{here}", str(Path(__file__).parent)) for override in overrides)))
     assert said in str(error.value)
 
 

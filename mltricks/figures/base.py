@@ -101,6 +101,13 @@ def axis(
     return found | more
 
 
+def log_axis(values: Iterable[Any], title: str = "", **more: Any) -> Axis:
+    """A logarithmic axis with ticks at 1, 2 and 5, or at powers of ten where the values span many."""
+    known = [v for v in finite(values) if v > 0]
+    few = bool(known) and max(known) / min(known) < 10**2.5
+    return axis(title, log=True, **({"dtick": "D2"} if few else {})) | more
+
+
 def names_axis(names: Sequence[Any], title: str = "", **more: Any) -> Axis:
     """An axis of categories at the positions 0, 1, ...: equal names stay apart, numbers stay names."""
     places = {"tickvals": list(range(len(names))), "ticktext": [text(shorten(str(n))) for n in names]}

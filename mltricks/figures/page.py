@@ -51,6 +51,7 @@ def environment(folder: Path | None) -> Any:
     loader = FileSystemLoader([*([folder] if folder else []), TEMPLATES])
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.filters |= {"json": as_script, "number": shown, "uris": uris}
+    found.globals["is_number"] = is_number
     return found
 
 
@@ -122,6 +123,11 @@ def shown(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
+
+
+def is_number(rows: Sequence[Sequence[Any]], column: int) -> bool:
+    """Whether a column of a table has a number, so that it is aligned at the right."""
+    return any(isinstance(row[column], int | float) for row in rows)
 
 
 def uris(gallery: Gallery) -> list[tuple[str, str, str]]:

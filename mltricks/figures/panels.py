@@ -9,6 +9,8 @@ from mltricks.figures.base import Figure
 
 GAP_X, GAP_Y = 0.09, 0.16
 """Share of the figure between two panels."""
+TITLE = 30
+"""Pixels between the upper panels and the legend, for their titles; ``charts.js`` keeps them in one column."""
 
 
 def panels(*figures: Figure, columns: int = 2) -> Figure:
@@ -28,9 +30,9 @@ def panels(*figures: Figure, columns: int = 2) -> Figure:
         "shapes": [],
         "meta": {"panels": len(figures), "columns": columns},
     }
-    layout["margin"] = layout["margin"] | {"t": 58}
+    layout["margin"] = layout["margin"] | {"t": 36}
     layout["showlegend"] = any(f["layout"]["showlegend"] for f in figures)
-    layout["legend"] = layout["legend"] | {"yref": "container", "y": 0.995, "yanchor": "top"}
+    layout["legend"] = layout["legend"] | {"y": 1 + TITLE / layout["height"]}
     found: Figure = {"data": [], "layout": layout}
     seen: set[str] = set()
     for i, one in enumerate(figures):

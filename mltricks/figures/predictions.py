@@ -78,7 +78,7 @@ def precision_recall(curves: Mapping[str, tuple[Sequence[float], Sequence[float]
     """
     share: dict[str, Any] = {"range": [0, 1.02], "tickformat": ".0%"}
     traces = [
-        line(x, y, f"{shorten(name)} {ap:.3f}", color(i), hovertemplate="recall %{x:.1%}, precision %{y:.1%}")
+        line(x, y, f"{shorten(name)}: {ap:.3f}", color(i), hovertemplate="recall %{x:.1%}, precision %{y:.1%}")
         for i, (name, (x, y, ap)) in enumerate(curves.items())
     ]
     return figure(*traces, title="precision", x=axis("recall", **share), y=axis(**share), height=360)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from mltricks.figures.base import (
     faded,
     figure,
     line,
+    log_axis,
     shorten,
     spans_decades,
     vertical,
@@ -29,7 +31,7 @@ HEALTHY = (1e-4, 1e-2)
 """Usual ratios of the norm of an update to that of the weight: within a factor of ten of 1e-3."""
 
 
-def learning_curves(curves: Mapping[str, Mapping[str, Points]], best: float | None) -> Figure:
+def learning_curves(curves: Mapping[str, Mapping[str, Points]], best: int | None) -> Figure:
     """A panel for each metric, over epochs.
 
     Args:
@@ -39,7 +41,7 @@ def learning_curves(curves: Mapping[str, Mapping[str, Points]], best: float | No
     return panels(*(metric_panel(name, splits, best) for name, splits in curves.items()))
 
 
-def metric_panel(name: str, splits: Mapping[str, Points], best: float | None) -> Figure:
+def metric_panel(name: str, splits: Mapping[str, Points], best: int | None) -> Figure:
     """One metric over epochs."""
     traces: list[Any] = []
     epochs: list[float] = []
@@ -48,20 +50,24 @@ def metric_panel(name: str, splits: Mapping[str, Points], best: float | None) ->
         epochs, values = [*epochs, *x], [*values, *y]
         marks = {"mode": "lines+markers"} if split == "val" and len(x) <= 40 else {}
         traces.append(line(x, y, NAMES[split], COLORS[split], **marks if len(x) > 1 else {}))
-    found = dict(zip(*splits["val"], strict=True)) if "val" in splits else {}
-    if best in found:
+    found = {math.ceil(x): (x, y) for x, y in zip(*splits["val"], strict=True)} if "val" in splits else {}
+    at = found.get(best or 0)  # a run may end within an epoch
+    if at:
         star: dict[str, Any] = {"mode": "markers", "marker": {"symbol": "star", "size": 13}, "line": None}
-        traces.append(line([best], [found[best]], "best epoch", COLORS["val"], **star))
-    shapes = [vertical(best)] if best in found else []
-    up = axis(log=name == "loss" and spans_decades(values))
+        traces.append(line([at[0]], [at[1]], "best epoch", COLORS["val"], **star))
+    shapes = [vertical(at[0])] if at else []
+    up = log_axis(values) if name == "loss" and spans_decades(values) else axis()
     return figure(*traces, title=name, x=axis("epoch", integers=epochs), y=up, shapes=shapes)
 
 
 def schedules(values: Mapping[str, Points]) -> Figure:
     """A panel for each hyperparameter that changes in the course of the run, over updates."""
+    height = 300 if len(values) == 1 else 240
     return panels(
         *(
-            figure(line(x, y, color=COLORS["train"]), title=name, x=axis("update"), y=axis(tickformat="~g"), height=240)
+            figure(
+                line(x, y, color=COLORS["train"]), title=name, x=axis("update"), y=axis(tickformat="~g"), height=height
+            )
             for name, (x, y) in values.items()
         )
     )
@@ -86,10 +92,10 @@ def norm_panel(groups: Mapping[str, Mapping[str, Points]], key: str, title: str)
         shown = [v if v > 0 else None for v in y]  # a logarithmic axis has no zero
         values += y
         traces.append(line(x, shown, shorten(name, 24), color(i), mode="lines+markers", marker={"size": 4}))
-    log = key != "weight" or spans_decades(values)
+    up = log_axis(values) if key != "weight" or spans_decades(values) else axis()
     band = {"type": "rect", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": HEALTHY[0], "y1": HEALTHY[1]}
     shapes = [{**band, "fillcolor": faded(GOOD, 0.1), "line": {"width": 0}, "layer": "below"}] if key == "ratio" else []
-    return figure(*traces, title=title, x=axis("update"), y=axis(log=log), shapes=shapes)
+    return figure(*traces, title=title, x=axis("update"), y=up, shapes=shapes)
 
 
 def throughput(epochs: Sequence[float], speeds: Sequence[float]) -> Figure:

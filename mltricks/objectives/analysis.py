@@ -28,7 +28,7 @@ def wilson(hits: int, total: int, z: float = Z95) -> tuple[float, float]:
     share, room = hits / total, z * z / total
     middle = (share + room / 2) / (1 + room)
     half = z / (1 + room) * math.sqrt(share * (1 - share) / total + room / (4 * total))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return middle - half if hits else 0.0, middle + half if hits < total else 1.0
 
 
 def calibration(
@@ -74,6 +74,8 @@ def precision_recall(score: Tensor, positive: Tensor) -> tuple[list[float], list
     taken = last.nonzero()[:, 0]
     recall, precision = hits[taken] / hits[-1], hits[taken] / (taken + 1)
     gain = recall.diff(prepend=recall.new_zeros(1))
-    some = torch.linspace(0, len(taken) - 1, min(NUM_POINTS, len(taken))).round().long()
+    some = torch.arange(len(taken))
+    if len(taken) > NUM_POINTS:
+        some = torch.searchsorted(recall, torch.linspace(0, 1, NUM_POINTS, dtype=recall.dtype)).unique()
     rounded = [[round(v, 4) for v in part[some].tolist()] for part in (recall, precision)]
     return rounded[0], rounded[1], round(float((gain * precision).sum()), 4)

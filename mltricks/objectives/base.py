@@ -47,6 +47,8 @@ class Objective:
     score: ClassVar[str] = "loss"
     """The metric that selects the best weights, unless ``objective_metric`` names another."""
     higher_is_better: ClassVar[bool] = False
+    further: ClassVar[str] = ""
+    """Which metrics of torchmetrics fit its predictions: ``multiclass`` or ``regression``; empty for none."""
     one_target: ClassVar[bool] = True
     """Whether a sample has a single target, rather than one per pixel or position."""
     exact: ClassVar[bool] = False
@@ -141,6 +143,10 @@ class Objective:
     def digest(self, outputs: Outputs, y: Tensor) -> Outcome:
         """Reduce a batch of test outputs to the numbers for the report; each tensor (B, ...), or one row per batch."""
         return {}
+
+    def target_words(self, info: Info) -> str:
+        """What one target is, in a few words."""
+        return "one number" if info.num_outputs == 1 else f"{info.num_outputs} numbers"
 
     def caption(self, y: Tensor, info: Info) -> str:
         """The target of one training sample, possibly mixed by techniques, in a few words; empty if that needs more."""

@@ -70,6 +70,9 @@ class NextToken(Objective):
         first = {"text": y[:1], "guess": logits[:1].argmax(-1), "loss": loss[:1]}
         return {"loss_sum": loss.cpu().double().sum(0)[None], "count": torch.full((1,), len(y)), **first}
 
+    def target_words(self, info: Info) -> str:
+        return f"the next of {info.num_outputs} tokens at each position"
+
     def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], Section]]:
         return [partial(positions_section, outcome, sheet), partial(text_section, outcome, sheet)]
 

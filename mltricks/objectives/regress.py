@@ -28,6 +28,7 @@ class Regress(Objective):
     """
 
     targets: ClassVar[tuple[str, ...]] = ("values",)
+    further: ClassVar[str] = "regression"
 
     def mean(self, output: Tensor, y: Tensor) -> Tensor:
         return (output - y.reshape(output.shape)).square().mean()
@@ -44,11 +45,13 @@ class Regress(Objective):
         return y.reshape(len(y), num_outputs).mean(0)
 
     def linear(self, x: Tensor, y: Tensor, num_outputs: int) -> Callable[[Tensor], Tensor]:
-        """Fit scikit-learn's ridge regression."""
-        from sklearn.linear_model import Ridge
-
-        ridge = Ridge().fit(x.cpu().numpy(), y.reshape(len(y), -1).numpy())
-        return lambda x: torch.as_tensor(ridge.predict(x.cpu().numpy()), dtype=torch.float32).reshape(len(x), -1)
+        """Fit a ridge regression with penalty 1 and an intercept."""
+        x, y = x.cpu().double(), y.reshape(len(y), -1).double()
+        x_mean, y_mean = x.mean(0), y.mean(0)
+        centred = x - x_mean
+        gram = centred.T @ centred + torch.eye(x.shape[1], dtype=x.dtype)
+        weight = torch.linalg.solve(gram, centred.T @ (y - y_mean))
+        return lambda x: ((x.cpu().double() - x_mean) @ weight + y_mean).float()
 
     def noise(self, info: Info, size: int, device: torch.device) -> Tensor:
         return torch.randn(size, info.num_outputs, device=device)

@@ -34,6 +34,7 @@ class Segment(Objective):
     score: ClassVar[str] = "iou"
     higher_is_better: ClassVar[bool] = True
     one_target: ClassVar[bool] = False
+    further: ClassVar[str] = "multiclass"
 
     def mean(self, logits: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(logits.movedim(1, -1).flatten(0, -2), y.flatten())
@@ -81,6 +82,9 @@ class Segment(Objective):
         shown = {"bad": bad, "bad_true": y[bad].to(torch.int16), "bad_mask": mask[bad].to(torch.int16)}
         size = {"size": torch.full((len(bad),), len(y)), "batch_of": torch.arange(len(bad)).eq(0).long()}
         return {"counts": self.counts(logits, y)["classes"][None], "right": right, **shown, **size}
+
+    def target_words(self, info: Info) -> str:
+        return f"one of {info.num_outputs} classes at each pixel"
 
     def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], Section]]:
         return [partial(overlap_section, outcome, sheet), partial(masks_section, outcome, sheet)]

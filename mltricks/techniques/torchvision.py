@@ -20,7 +20,6 @@ from torch import Tensor
 
 from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import suggest
-from mltricks.inputs.image import Image, as_stored
 from mltricks.technique import Technique
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class Torchvision(Technique):
         object.__setattr__(self, "_made", [made(node, f"{KEY}[{i}]") for i, node in enumerate(self.transforms)])
 
     def check(self, info: Info) -> None:
-        floats = isinstance(info.input, Image) and info.input.mean is None
+        floats = getattr(info.input, "mean", None) is None  # such images are not normalised, so they are no bytes
         shape = (2, *info.in_shape)
         with torch.random.fork_rng(devices=[]):
             x = torch.rand(shape) if floats else torch.randint(256, shape, dtype=torch.uint8)
@@ -73,7 +72,8 @@ class Torchvision(Technique):
     def _transformed(self, x: Tensor) -> Tensor:
         for transform in self._made:  # type: ignore[attr-defined]
             x = torch.stack([transform(one) for one in x]) if self.per_sample else transform(x)
-        return as_stored(x)
+        pixels = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)  # the layout of the splits
+        return pixels.permute(0, 3, 1, 2)
 
 
 def check_output(name: str, transform: Any, x: Tensor) -> None:

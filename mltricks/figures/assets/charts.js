@@ -21,7 +21,9 @@ const Charts = (() => {
     layout.font = { ...layout.font, color: ink };
     layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink, ...layout.modebar };
     layout.hoverlabel = { ...layout.hoverlabel, bgcolor: card, bordercolor: line, font: { ...layout.hoverlabel?.font, color: ink } };
+    const named = figure.data.filter(trace => trace.showlegend).length;
     if (layout.meta?.columns > 1 && width < NARROW) oneColumn(layout);
+    else if (width < 430 && named > 5) layout.height += 20 * named; // the legend takes a line for each name
     const data = figure.data.map(trace => coloured(trace, ink, soft));
     return [data, layout];
   }
@@ -34,14 +36,15 @@ const Charts = (() => {
   }
 
   function oneColumn(layout) {
-    const { panels, columns } = layout.meta, rows = Math.ceil(panels / columns), gap = Math.min(0.2, 0.6 / panels);
-    const height = (1 - gap * (panels - 1)) / panels;
+    const { panels, columns } = layout.meta, rows = Math.ceil(panels / columns);
+    layout.height = layout.height / rows * panels;
+    layout.legend = { ...layout.legend, y: 1 + 30 / layout.height };
+    const gap = 85 / layout.height, height = (1 - gap * (panels - 1)) / panels;
     for (let i = 0; i < panels; i++) {
       const number = i ? i + 1 : "", top = 1 - i * (height + gap);
       layout[`xaxis${number}`].domain = [0, 1];
       layout[`yaxis${number}`].domain = [Math.max(0, top - height), top];
     }
-    layout.height = layout.height / rows * panels;
   }
 
   function draw(div, figure) {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mltricks.config.overrides import in_shell
 from mltricks.figures.parts import Code, Part, Section, Table, Text
 from mltricks.observers.console import shown_folder
 from mltricks.observers.files import yaml_text
@@ -14,6 +14,11 @@ from mltricks.observers.files import yaml_text
 if TYPE_CHECKING:
     from mltricks.build import Run
     from mltricks.summary import Summary
+
+
+CHANGED, ENVIRONMENT = "Changed from the defaults", "Environment"
+IN_HEAD = ("name", "tags", "notes")
+"""Settings that the head of the page shows."""
 
 
 def commands_section(run: Run, folder: Path, summary: Summary) -> Section:
@@ -34,7 +39,7 @@ def command(summary: Summary, folder: Path, objects: str = "") -> str:
     from hydra.core.hydra_config import HydraConfig
 
     if summary.overrides or HydraConfig.initialized():
-        return shlex.join(["python", "-m", "mltricks", *summary.overrides])
+        return " ".join(["python -m mltricks", *map(in_shell, summary.overrides)])
     path = f"{shown_folder(folder)}/config.yaml"
     return f"import mltricks\nfrom omegaconf import OmegaConf\n\nmltricks.train(OmegaConf.load({path!r}){objects})"
 
@@ -56,22 +61,18 @@ def loading(run: Run, folder: Path) -> str:
     )
 
 
-def changes_section(run: Run, summary: Summary) -> Section | None:
+def changes_section(summary: Summary) -> Section | None:
     """What the run's command changed, beside the default and the meaning of each setting."""
-    usual = defaults(run.cfg, summary.overrides)
+    usual = defaults(summary.overrides)
     rows = []
     for override in summary.overrides:
         key, _, value = override.lstrip("+~").partition("=")
         default, meaning = usual.get(key, ("", ""))
-        rows += [[key, value, default, meaning]] if value != default else []
-    return (
-        Section("Changed from the defaults", [Table(["setting", "this run", "default", "meaning"], rows)])
-        if rows
-        else None
-    )
+        rows += [[key, value, default, meaning]] if value != default and key not in IN_HEAD else []
+    return Section(CHANGED, [Table(["setting", "this run", "default", "meaning"], rows)]) if rows else None
 
 
-def defaults(cfg: dict[str, Any], overrides: Sequence[str]) -> dict[str, tuple[str, str]]:
+def defaults(overrides: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Default and meaning of top-level settings, groups, and the settings of the options that the overrides touch."""
     from mltricks.config.cards import read_card
     from mltricks.config.options import conf_dir
@@ -122,7 +123,7 @@ def environment_section(run: Run, summary: Summary) -> Section:
         changed = ", and files that were changed since" if summary.git["changed"] else ""
         rows.append(["git commit", summary.git["commit"][:12] + changed])
     rows += [["note", message] for message in summary.messages]
-    return Section("Environment", [Table([], rows)], half=True)
+    return Section(ENVIRONMENT, [Table([], rows)], half=True)
 
 
 def configuration_section(run: Run) -> Section:

@@ -25,7 +25,7 @@ def data_section(run: Run) -> Section:
     rows: list[list[Any]] = [[name, len(getattr(data, name))] for name in ("train", "val", "test")]
     rows = [[{"train": "training", "val": "validation"}.get(name, name), f"{size:,} samples"] for name, size in rows]
     rows += [["unlabelled", f"{len(data.unlabeled):,} samples"]] if data.unlabeled is not None else []
-    rows += [["one sample", str(info.input)], ["one target", target(run)]]
+    rows += [["one sample", str(info.input)], ["one target", run.objective.target_words(info)]]
     found = {name: run.objective.shares(getattr(data, name)) for name in ("train", "val", "test")}
     shares = {name: padded(part, info.num_outputs).tolist() for name, part in found.items() if part is not None}
     balance = [Chart("class_balance", class_balance(shares, info.class_names))] if shares else []
@@ -37,14 +37,6 @@ def padded(shares: torch.Tensor, size: int) -> torch.Tensor:
     return torch.nn.functional.pad(shares, (0, max(0, size - len(shares))))
 
 
-def target(run: Run) -> str:
-    """What a target is, in words."""
-    info = run.data.info
-    return {"classes": f"one of {info.num_outputs} classes", "tokens": f"the next of {info.num_outputs} tokens"}.get(
-        info.target, f"{info.target}, {info.num_outputs}"
-    )
-
-
 def samples_section(run: Run) -> Section | None:
     """Training samples after the techniques' ``batch``, in the order of the techniques, with their targets."""
     at, info = spread(len(run.data.train), NUM_SAMPLES)[:NUM_SAMPLES], run.data.info  # a split may be sorted by class
@@ -52,12 +44,8 @@ def samples_section(run: Run) -> Section | None:
     images = info.input.pictures(info.input.denormalize(batch["x"]))
     if images is None:
         return None
-    captions = [(run.objective.caption(y, info), "") for y in batch["y"].cpu()]
-    changed = [
-        name
-        for name, technique in run.techniques.items()
-        if defines(technique, "batch") or defines(technique, "on_host")
-    ]
+    captions = [("", run.objective.caption(y, info)) for y in batch["y"].cpu()]
+    changed = [name for name, t in run.techniques.items() if defines(t, "batch") or defines(t, "on_host")]
     said = f"After {' + '.join(changed)}." if changed else "No technique changes them."
     gallery = Gallery(images, captions, "training_samples")
     return Section("Training samples as the model sees them", [gallery, Text(said)], half=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mltricks.summary import Summary
 
 NUM_POINTS = 500
+PHASES = ("load", "train", "validate", "test", "report")
 NO_METRICS = ("step", "epoch", "split", "lr", "samples_per_s", "seconds")
 Records = Sequence[dict[str, Any]]
 
@@ -81,7 +82,8 @@ def time_section(records: Records, steps_per_epoch: int, summary: Summary) -> Se
         points = [(r["step"] / steps_per_epoch, r["samples_per_s"]) for r in train]
         parts.append(Chart("throughput", draw.throughput(*as_points(points))))
     if summary.phases:
-        parts.append(Chart("phases", draw.phases(summary.phases)))
+        seconds = {name: summary.phases[name] for name in PHASES if name in summary.phases}
+        parts.append(Chart("phases", draw.phases(seconds)))
     if summary.fused:
         said = (
             f"Trained in a stack of {summary.fused['trials']} trials, whose time this is: {duration(summary.seconds)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -50,10 +51,12 @@ def write_report(run: Run, folder: Path, summary: Summary, parts: Sequence[Outco
         summary: its result.
         parts: the objective's digests of the batches of the test split, in order.
     """
-    batch_size = run.cfg["eval_batch_size"]
+    begun, batch_size = time.perf_counter(), run.cfg["eval_batch_size"]
     floor = attempt("linear model", lambda: linear(run.data, run.objective, batch_size, "val", "test"))
     sections = sections_of(run, folder, summary, gather(parts), floor or {})
     save_pictures(sections, folder / "plots")
+    summary.phases["report"] = round(time.perf_counter() - begun, 3)
+    sections = with_time(run, folder, summary, sections)
     head = result.head(run, folder, summary)
     path = folder / "report.html"
     text = render("run.html", folder=TEMPLATES, **head, body=sections)
@@ -67,25 +70,33 @@ def sections_of(
     """The sections of the page, in order, without those that do not apply or could not be made."""
     records, layers = read_records(folder / "metrics.jsonl"), read_records(folder / LAYERS)
     sheet, score = TestSheet(run.data.info, run.data.test), steered_by(run).score
+    errors = run.objective.sections(outcome, sheet) if outcome else []
     makers: dict[str, Callable[[], Section | None]] = {
         "result": partial(result.table_section, summary, floor),
         "commands": partial(about.commands_section, run, folder, summary),
         "learning curves": partial(training.curves_section, records, run.source.steps_per_epoch, score, summary),
         "data card": partial(data_card.data_section, run),
         "training samples": partial(data_card.samples_section, run),
-        **{
-            f"error analysis {i}": make
-            for i, make in enumerate(run.objective.sections(outcome, sheet) if outcome else [])
-        },
+        **{f"error analysis {i}": make for i, make in enumerate(errors)},
         "layers": partial(training.layers_section, layers),
         "schedule": partial(training.schedule_section, run.hypers),
-        "time": partial(training.time_section, records, run.source.steps_per_epoch, summary),
-        "changes": partial(about.changes_section, run, summary),
+        "changes": partial(about.changes_section, summary),
         "environment": partial(about.environment_section, run, summary),
         "configuration": partial(about.configuration_section, run),
     }
     made = [attempt(what, make) for what, make in makers.items()]
-    return paired([section for section in made if section is not None])
+    return [section for section in made if section is not None]
+
+
+def with_time(run: Run, folder: Path, summary: Summary, sections: list[Section]) -> list[Section]:
+    """The sections with that of the time, which also has the time of making the others."""
+    records = read_records(folder / "metrics.jsonl")
+    made = attempt("time", partial(training.time_section, records, run.source.steps_per_epoch, summary))
+    if made is not None:
+        save_pictures([made], folder / "plots")
+        at = next((i for i, s in enumerate(sections) if s.title in (about.CHANGED, about.ENVIRONMENT)), len(sections))
+        sections = [*sections[:at], made, *sections[at:]]
+    return paired(sections)
 
 
 def paired(sections: Sequence[Section]) -> list[Section]:
