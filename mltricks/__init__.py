@@ -9,14 +9,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mltricks.batch_figure import show_batch
     from mltricks.config.compose import compose
     from mltricks.predictor import load
     from mltricks.train import train
 
 __version__ = "0.1.0"
-__all__ = ["compose", "load", "train"]
+__all__ = ["compose", "load", "show_batch", "train"]
 
-_HOME = {"compose": "mltricks.config.compose", "train": "mltricks.train", "load": "mltricks.predictor"}
+_HOME = {
+    "compose": "mltricks.config.compose",
+    "train": "mltricks.train",
+    "load": "mltricks.predictor",
+    "show_batch": "mltricks.batch_figure",
+}
 
 
 def __getattr__(name: str) -> Any:

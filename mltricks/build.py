@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,9 @@ from mltricks.compatibility import (
     check_batches,
     check_engine,
     check_fit,
+    check_losses,
     check_one_output,
+    check_optim,
     check_prediction,
     check_sampler,
     check_shapes,
@@ -30,12 +33,22 @@ from mltricks.data.splits import DataSplits
 from mltricks.freezing import frozen_names, still_norms
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import Hypers
+from mltricks.metrics import Metrics, create_metrics
 from mltricks.process.atomic import first_line
 from mltricks.process.device import choose_device, set_arithmetic, set_threads
 from mltricks.schedules.drives import Drives, extract_drives, learning_rate_drives
 from mltricks.shapes import Shapes, declared
 from mltricks.state import INIT, ORDER, SETUP, State, fold, map_state, reseed
-from mltricks.step import Predict, Step, Techniques, build_predict, build_step, normalized
+from mltricks.step import (
+    Predict,
+    Step,
+    Techniques,
+    acting_on_host,
+    build_predict,
+    build_step,
+    normalized,
+    on_host,
+)
 from mltricks.technique import floats_of
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -60,6 +73,7 @@ class Run:
     total_steps: int
     frozen: frozenset[str] = frozenset()
     shapes: Shapes | None = None
+    metrics: Metrics = field(default_factory=Metrics)
     num_micro: int = 1
     messages: list[str] = field(default_factory=list)
     """Messages for the user, such as which weights came from another run."""
@@ -71,6 +85,8 @@ class Run:
         Ask for a batch only after the previous step: a learning sampler derives the order of an epoch from the state.
         """
         stream = self.source.stream(start, lambda: self.state["sampler"])
+        if acting_on_host(self.techniques):
+            stream = (on_host(self.techniques, batch, self.cfg["seed"], i) for i, batch in enumerate(stream, start))
         if self.shapes is None:
             return stream
         shapes, hypers = self.shapes, self.hypers
@@ -87,12 +103,14 @@ class Run:
         return sum(p.numel() for name, p in self.state["params"].items() if name not in self.frozen)
 
 
-def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
+def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module | None = None) -> Run:
     """Build a run.
 
     Args:
         cfg: the resolved configuration as nested dicts.
-        data: the ``run.data`` of another run with the same ``cfg["data"]`` and device; ``None`` loads it.
+        data: the ``run.data`` of another run with the same ``cfg["data"]`` and device, or splits that a program gave,
+            on the device; ``None`` loads them.
+        given: the model where a program gave it; a copy is trained. ``None`` constructs what ``cfg["model"]`` names.
 
     Raises:
         ValueError: a value is wrong, options do not fit together, or a setting would have no effect.
@@ -104,6 +122,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     messages = set_threads(cfg["threads"]) if device.type == "cpu" else []
     techniques, drives = create_techniques(cfg, allow)
     optim_node, optim_drives = extract_drives(cfg["optim"], "optim", allow)
+    check_optim(optim_node, allow)
     optim, engine = create(optim_node, "optim", allow), create(cfg["engine"], "engine", allow)
     check_engine(engine, optim)
     objective = create(cfg["objective"], "objective", allow)
@@ -114,15 +133,16 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
     source = make_source(cfg, data, objective)
     total_steps = source.total_steps
     batch = normalized(next(source.stream(0)), data.info.normalize)
-    module = create_model(cfg, data, seed, allow, objective, batch, messages)
+    module = create_model(cfg, data, seed, allow, objective, batch, messages, given)
     check_batches(source, module, techniques)
     check_one_output(techniques, module, data.info, objective)
     shapes = declared(techniques, data.info.in_shape)
     check_shapes(shapes, module, data.info, objective)
     model, state, frozen = set_up(module, techniques, optim, batch, device, cfg)
+    check_losses(objective, techniques, model, state, batch, data.info.num_outputs)
     if source.untaught is not None:
         state["sampler"] = map_state(lambda t: t.to(device, copy=True), source.untaught)
-    drives |= optim_drives | learning_rate_drives(cfg, optim, optim_drives, allow)
+    drives |= optim_drives | learning_rate_drives(cfg, optim, optim_drives, allow, total_steps, source.steps_per_epoch)
     constants = {"optim": floats_of(optim)} | {name: floats_of(t) for name, t in techniques.items()}
     hypers = Hypers(constants, drives, total_steps, device if engine.tensors else None)
     predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs, optim=optim)
@@ -130,6 +150,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None) -> Run:
         cfg, device, data, model, objective, techniques, optim, engine, hypers, source, predict, state, total_steps
     )
     run.frozen, run.shapes, run.messages = frozen, shapes, messages
+    run.metrics = create_metrics(cfg["metric"], data.info, objective)
     run.step = compose_step(run)
     return run
 
@@ -207,6 +228,7 @@ def create_model(
     objective: Any,
     batch: Batch | None = None,
     messages: list[str] | None = None,
+    given: nn.Module | None = None,
 ) -> nn.Module:
     """The model, initialised from the run's seed.
 
@@ -215,9 +237,10 @@ def create_model(
         batch: a normalised batch for an initialiser whose call names ``batch``, moved to the CPU, where the model is.
             ``None`` takes the first samples of the data.
         messages: list to which the initialiser's message is appended.
+        given: the model where a program gave it; a copy is initialised.
     """
     reseed(fold(seed, INIT))
-    model = make_model(cfg["model"], data.info, allow, objective)
+    model = make_model(cfg["model"], data.info, allow, objective, given)
     init, more = create(cfg["init"], "init", allow), {}
     if "batch" in inspect.signature(init).parameters:
         batch = (
@@ -231,21 +254,17 @@ def create_model(
     return model
 
 
-def make_model(node: dict[str, Any], info: Info, allow: list[str], objective: Any) -> nn.Module:
-    """Construct the model that a configuration node describes, and materialise its lazy layers.
+def make_model(
+    node: dict[str, Any], info: Info, allow: list[str], objective: Any, given: nn.Module | None = None
+) -> nn.Module:
+    """Construct the model that a configuration node describes, or copy a given one, and materialise its lazy layers.
 
     Raises:
         ValueError: the object is no module, rejects these inputs, or its outputs do not fit the objective.
     """
-    try:
-        model = create(node, "model", allow, in_shape=info.in_shape, num_outputs=info.num_outputs)
-    except RuntimeError as error:
-        if "allocate" not in str(error):
-            raise
-        raise ValueError(f"the model does not fit into memory: {first_line(error)}. Type smaller settings.") from error
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model._target_={node['_target_']} gives a {type(model).__name__}, no torch.nn.Module.")
+    model = constructed(node, info, allow) if given is None else copied(given)
     what = f"model.name={node['name']}" if "name" in node else f"model._target_={node['_target_']}"
+    what = what if given is None else f"the given {type(given).__name__}"
     x = info.input.zeros(2)
     try:
         with torch.no_grad():
@@ -266,6 +285,38 @@ def make_model(node: dict[str, Any], info: Info, allow: list[str], objective: An
     return model
 
 
+def constructed(node: dict[str, Any], info: Info, allow: list[str]) -> nn.Module:
+    """The module that a configuration node describes.
+
+    Raises:
+        ValueError: the object is no module, or does not fit into memory.
+    """
+    try:
+        model = create(node, "model", allow, in_shape=info.in_shape, num_outputs=info.num_outputs)
+    except RuntimeError as error:
+        if "allocate" not in str(error):
+            raise
+        raise ValueError(f"the model does not fit into memory: {first_line(error)}. Type smaller settings.") from error
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model._target_={node['_target_']} gives a {type(model).__name__}, no torch.nn.Module.")
+    return model
+
+
+def copied(given: nn.Module) -> nn.Module:
+    """A copy of a module, on the CPU, where models are built; the given one stays as it is.
+
+    Raises:
+        ValueError: its content cannot be copied.
+    """
+    try:
+        return copy.deepcopy(given).cpu()
+    except Exception as error:  # whatever a module holds may refuse to be copied
+        raise ValueError(
+            f"the given {type(given).__name__} cannot be copied ({first_line(error)}), and a run trains a copy. "
+            "Give a module that copy.deepcopy takes."
+        ) from error
+
+
 def set_up(
     module: nn.Module,
     techniques: Techniques,
@@ -283,7 +334,8 @@ def set_up(
         seed = fold(cfg["seed"], SETUP, i)
         reseed(seed)
         params, own[name] = technique.setup(module, params, batch, seed)
-    frozen = frozen_names(techniques, params)
+    constants = {name for name, places in probe.params if not places[0][0][places[0][1]].requires_grad}
+    frozen = frozen_names(techniques, params, constants)
     model = FunctionalModel(module, DTYPES[cfg["precision"]["dtype"]], device.type, still_norms(module, frozen))
     buffers = {name: places[0][0][places[0][1]].detach().clone() for name, places in model.buffers}
     moving = {name: p for name, p in params.items() if name not in frozen}

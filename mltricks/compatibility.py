@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from mltricks.batch import Batch
+from mltricks.config.create import given_target, locate
+from mltricks.config.values import float_fields
 from mltricks.data.info import Info
 from mltricks.data.order import learns
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
+from mltricks.functional_model import FunctionalModel
 from mltricks.objectives.base import Objective
 from mltricks.process.atomic import first_line
 from mltricks.shapes import Shapes
+from mltricks.state import State
 from mltricks.step import Techniques, split_at_normalize
-from mltricks.technique import defines
+from mltricks.technique import Ctx, defines
+
+
+def check_optim(node: dict[str, Any], allow: Sequence[str]) -> None:
+    """Refuse a class that is no optimiser, before it is constructed."""
+    cls = locate(given_target(node, "optim"), "optim", allow)
+    missing = [f"a method {name}" for name in ("init", "update") if not hasattr(cls, name)]
+    missing += [] if {"lr", *getattr(cls, "learning_rates", ())} & float_fields(cls).keys() else ["a float field lr"]
+    if missing:
+        raise ValueError(
+            f"optim._target_={node['_target_']} has not {missing[0]}. An optimiser is a frozen dataclass with a float "
+            "field lr and the methods init(params) and update(grads, opt, params). For a class of torch.optim, type "
+            "optim=torch optim.name=CLASS."
+        )
 
 
 def check_engine(engine: Any, optim: Any) -> None:
@@ -68,6 +87,40 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
         )
 
 
+def check_losses(
+    objective: Any, techniques: Techniques, model: FunctionalModel, state: State, batch: Batch, num_outputs: int
+) -> None:
+    """Refuse a user's objective, or a technique's ``loss``, that does not return a loss and its ``Aux``.
+
+    Args:
+        objective, techniques, model: of the run.
+        state: before the first step.
+        batch: a normalised training batch.
+        num_outputs: width of the model's output.
+    """
+    own = {f"technique={name}": (name, t) for name, t in techniques.items() if is_foreign(t) and defines(t, "loss")}
+    losses = {what: (name, t.loss(objective)) for what, (name, t) in own.items()}
+    losses |= {"objective": ("", objective)} if is_foreign(objective) else {}
+    for what, (name, loss) in losses.items():
+        ctx = Ctx(model, dict(state["buffers"]), state["own"], state["step"], 0.0, num_outputs).scope(name)
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            try:
+                found = loss(state["params"], batch, ctx)
+            except Exception:  # it may need what another technique puts into the batch; the step then tells the error
+                continue
+        if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict) and "metrics" in found[1]):
+            cls = type(objective if what == "objective" else techniques[name])
+            raise ValueError(
+                f"{what}: the loss of {cls.__module__}.{cls.__qualname__} returns a {type(found).__name__}. It returns "
+                'a pair: the loss, and a dict with the entry "metrics", such as {"metrics": {"loss": loss}}.'
+            )
+
+
+def is_foreign(thing: Any) -> bool:
+    """Whether an object's class is a user's own."""
+    return not type(thing).__module__.startswith("mltricks.")
+
+
 def check_raw(techniques: Techniques) -> None:
     """Refuse a technique that needs raw pixels after one that needs normalised images."""
     _, ready = split_at_normalize(techniques)
@@ -83,11 +136,11 @@ def objectives_for(target: str) -> list[str]:
     """The options of group ``objective`` that accept a kind of target."""
     import yaml
 
-    from mltricks.config.create import locate
     from mltricks.config.options import conf_dir
 
     nodes = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((conf_dir() / "objective").glob("*.yaml"))}
-    return [name for name, node in nodes.items() if target in locate(node["_target_"], "objective", []).targets]
+    ours = {name: node["_target_"] for name, node in nodes.items() if node["_target_"] != "???"}
+    return [name for name, path in ours.items() if target in locate(path, "objective", []).targets]
 
 
 def check_sampler(sampler: Any, objective: Any) -> None:

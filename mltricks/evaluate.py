@@ -16,11 +16,13 @@ from mltricks.batch import Batch
 from mltricks.config.values import suggest
 from mltricks.data.source import in_order
 from mltricks.data.splits import Split
+from mltricks.metrics import Metrics, check_new
 from mltricks.state import State
 
 if TYPE_CHECKING:
     from mltricks.build import Run
 
+NONE = Metrics()
 Watch = Callable[[Batch, Any], None]
 """Called with every batch of a split and the model's outputs on it."""
 
@@ -36,8 +38,9 @@ def evaluate(
     split: Split,
     batch_size: int,
     watch: Sequence[Watch] = (),
+    metrics: Metrics = NONE,
 ) -> dict[str, float]:
-    """The objective's metrics over a whole split; every sample has the same weight.
+    """The objective's metrics over a whole split, in which every sample has the same weight, and further ones.
 
     Args:
         predict: function of the state and raw inputs that returns outputs.
@@ -46,14 +49,16 @@ def evaluate(
         split: samples to measure on.
         batch_size: samples per forward pass.
         watch: called with every batch and its outputs.
+        metrics: of torchmetrics.
     """
-    tally = Tally(objective)
+    tally, meter = Tally(objective), metrics.meter()
+    watching: list[Watch] = [*watch, meter]
     for batch in in_order(split, batch_size):
         outputs = predict(state, batch["x"])
         tally.add(measure_batch(objective, outputs, batch["y"]), len(batch["y"]))
-        for see in watch:
+        for see in watching:
             see(batch, outputs)
-    return {name: float(value) for name, value in tally.means().items()}
+    return {name: float(value) for name, value in tally.means().items()} | meter.values()
 
 
 COUNTED = "counted "
@@ -110,7 +115,9 @@ def metric_names(run: Run) -> list[str]:
     batch = next(run.data.val.batches([torch.arange(1)]))
     tally = Tally(run.objective)
     tally.add(measure_batch(run.objective, run.predict(run.state, batch["x"]), batch["y"]), 1)
-    return list(tally.means())
+    names = list(tally.means())
+    check_new(run.metrics.names, names)
+    return [*names, *run.metrics.names]
 
 
 def steered_by(run: Run) -> Score:
@@ -120,10 +127,10 @@ def steered_by(run: Run) -> Score:
         ValueError: the metric does not exist, or does not belong to the validation split.
     """
     objective, wanted = run.objective, run.cfg["objective_metric"]
+    known = metric_names(run) if wanted is not None or run.metrics.names else []
     if wanted is None:
         return Score(objective.score, objective.higher_is_better)
     split, _, name = str(wanted).rpartition("/")
-    known = metric_names(run)
     listed = ", ".join(f"val/{metric}" for metric in known)
     if split != "val":
         raise ValueError(
@@ -133,5 +140,7 @@ def steered_by(run: Run) -> Score:
         raise ValueError(
             f"objective_metric={wanted} is unknown. {suggest(wanted, [f'val/{m}' for m in known])} Known: {listed}."
         )
+    if name in run.metrics.names:
+        return Score(name, run.metrics.higher_is_better(name))
     lower = name in LOWER_IS_BETTER if name != objective.score else not objective.higher_is_better
     return Score(name, not lower)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import nn
 
 from mltricks.config.values import suggest
@@ -9,13 +11,20 @@ from mltricks.step import Techniques
 from mltricks.technique import Params
 
 
-def frozen_names(techniques: Techniques, params: Params) -> frozenset[str]:
-    """The parameters that any technique freezes.
+def frozen_names(techniques: Techniques, params: Params, constants: Collection[str] = ()) -> frozenset[str]:
+    """The parameters that any technique freezes, and those that the module itself does not train.
+
+    Args:
+        techniques: of the run.
+        params: all parameters by name.
+        constants: those whose ``requires_grad`` is false in the module.
 
     Raises:
         ValueError: no parameter is left to train, or a technique names an unknown one.
     """
-    found: set[str] = set()
+    found = set(constants)
+    if found == params.keys():
+        raise ValueError("the model leaves nothing to train: requires_grad is false for all its parameters.")
     for name, technique in techniques.items():
         own = set(technique.frozen(params))
         for strange in sorted(own - params.keys()):

@@ -15,6 +15,7 @@ from mltricks.config.overrides import parse
 from mltricks.data.source import in_order
 from mltricks.data.splits import DataSplits
 from mltricks.evaluate import evaluate
+from mltricks.metrics import create_metrics
 from mltricks.observers.console import shown_folder
 from mltricks.predictor import Predictor, load
 from mltricks.process.atomic import write_atomically
@@ -38,9 +39,10 @@ def evaluate_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> dic
         ValueError: the checkpoint is missing, or the data do not fit the model.
     """
     predictor, cfg = load_checkpoint(cfg, overrides, "evaluate")
-    splits = load_splits(predictor, cfg)
+    splits, objective = load_splits(predictor, cfg), predictor.objective
+    further, size = create_metrics(cfg["metric"], predictor.info, objective), cfg["eval_batch_size"]
     metrics = {
-        name: evaluate(lambda _, x: predictor.forward(x), predictor.objective, {}, split, cfg["eval_batch_size"])
+        name: evaluate(lambda _, x: predictor.forward(x), objective, {}, split, size, (), further)
         for name, split in (("val", splits.val), ("test", splits.test))
     }
     content = {"checkpoint": str(cfg["checkpoint"]), "overrides": list(overrides), **metrics}

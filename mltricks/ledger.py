@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mltricks.evaluate import Score
 from mltricks.hyper import Hypers
-from mltricks.observers.base import EPOCH, Observer, Record, of_epoch
+from mltricks.observers.base import AROUND, EPOCH, Observer, Record, of_epoch
 from mltricks.summary import Summary
 
 
@@ -202,4 +202,4 @@ def _record(kept: dict[str, Tensor], split: str) -> Record:
 
 
 def _metrics(record: Record) -> dict[str, float]:
-    return {k: v for k, v in record.items() if k not in ("step", "epoch", "split", "lr", "samples_per_s", "seconds")}
+    return {k: v for k, v in record.items() if k not in AROUND}

@@ -23,6 +23,7 @@ from mltricks.config.values import Count, check_value
 from mltricks.data.info import Info
 from mltricks.functional_model import FunctionalModel
 from mltricks.inputs.base import Dtypes, Raw
+from mltricks.predicting_module import PredictingModule, as_module
 from mltricks.process.device import choose_device
 from mltricks.state import SETUP, fold, leaves, map_state, reseed
 from mltricks.step import Techniques
@@ -32,13 +33,17 @@ from mltricks.weights import BUFFER, PARAM, RAW, Weights, info_of, load_weights,
 DTYPES_BY_NAME = {str(t).removeprefix("torch."): t for t in vars(torch).values() if isinstance(t, torch.dtype)}
 
 
-def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "auto") -> Predictor:
+def load(
+    path: str | Path, allow_modules: Sequence[str] = (), device: str = "auto", model: nn.Module | None = None
+) -> Predictor:
     """Load the model of a finished run.
 
     Args:
         path: output folder of the run, or its ``best.safetensors``.
         allow_modules: packages, besides mltricks and torch, whose classes the file may name.
         device: where to predict, as ``device=`` on the command line.
+        model: a module of the run's class and sizes, where a program gave the run its model; the weights go into a
+            copy of it.
 
     Raises:
         ValueError: the weights are missing or damaged, or name classes of a package that is not allowed.
@@ -54,7 +59,7 @@ def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "aut
         )
     where = choose_device(device)
     try:
-        return assemble(cfg, about, weights, allow, where)
+        return assemble(cfg, about, weights, allow, where, model)
     except (KeyError, TypeError, AttributeError) as error:  # what a file that was tampered with can lead to
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(
@@ -62,16 +67,23 @@ def load(path: str | Path, allow_modules: Sequence[str] = (), device: str = "aut
         ) from error
 
 
-def assemble(cfg: dict[str, Any], about: dict[str, Any], weights: Weights, allow: list[str], where: Any) -> Predictor:
+def assemble(
+    cfg: dict[str, Any],
+    about: dict[str, Any],
+    weights: Weights,
+    allow: list[str],
+    where: torch.device,
+    given: nn.Module | None,
+) -> Predictor:
     """The predictor that the parts of a file describe."""
     check_settings(cfg)
     info = info_of(about, weights, allow).to(where)
     objective = create(cfg["objective"], "objective", allow)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # keeps the caller's random state unchanged
-        model, techniques = rebuild(cfg, info, objective, allow, weights, where)
+        model, techniques = rebuild(cfg, info, objective, allow, weights, where, given)
     forward = predict_from(model, techniques, info.normalize, info.num_outputs, weights, about["own"], where)
     dtype = map_state(DTYPES_BY_NAME.__getitem__, about["dtype"])
-    return Predictor(cfg, info, objective, model, forward, dtype, where)
+    return Predictor(cfg, info, objective, model, forward, dtype, where, techniques, weights, about["own"])
 
 
 def packages(tree: Any) -> set[str]:
@@ -83,7 +95,13 @@ def packages(tree: Any) -> set[str]:
 
 
 def rebuild(
-    cfg: dict[str, Any], info: Info, objective: Any, allow: list[str], weights: Weights, device: torch.device
+    cfg: dict[str, Any],
+    info: Info,
+    objective: Any,
+    allow: list[str],
+    weights: Weights,
+    device: torch.device,
+    given: nn.Module | None = None,
 ) -> tuple[FunctionalModel, Techniques]:
     """Rebuild the saved model and its techniques.
 
@@ -94,7 +112,7 @@ def rebuild(
         ValueError: the weights do not fit the model.
     """
     node = without_first_weights(cfg["model"])
-    module = make_model(node, info, allow, objective).to(device)
+    module = make_model(node, info, allow, objective, given).to(device)
     techniques, _ = create_techniques(cfg, allow)
     params: dict[str, Tensor] = {name: p.detach().clone() for name, p in module.named_parameters()}
     for i, technique in enumerate(techniques.values()):
@@ -149,6 +167,9 @@ class Predictor:
         forward: maps raw inputs (B, ...), as the run's data had them, to outputs.
         dtype: of raw inputs; a dict for inputs of several parts.
         device: of the model.
+        techniques: of the run.
+        weights: those that predict, by name, as ``mltricks.weights`` lists them.
+        own: names of the techniques' own tensors among the weights.
     """
 
     cfg: dict[str, Any]
@@ -158,6 +179,9 @@ class Predictor:
     forward: Any
     dtype: Dtypes
     device: torch.device
+    techniques: Techniques
+    weights: Weights
+    own: dict[str, Any]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.cfg['model']['_target_']}, {self.info.input}, {self.device})"
@@ -181,6 +205,14 @@ class Predictor:
             ValueError: the inputs have another shape or type.
         """
         return self.outputs_of(self.prepare(x), batch_size)
+
+    def module(self) -> PredictingModule:
+        """The trained model in plain torch: a module in evaluation mode that maps raw inputs to logits or values.
+
+        Raises:
+            ValueError: the run predicts with more than one set of weights.
+        """
+        return as_module(self.model, self.techniques, self.info, self.weights, self.own, self.device)
 
     def prepare(self, x: Any) -> Raw:
         """Convert inputs to the form of the run's own data."""

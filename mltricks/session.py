@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mltricks import checkpoint
 from mltricks.build import Run, build
@@ -27,6 +28,7 @@ from mltricks.lengthen import LENGTH, check_larger, check_same_steps
 from mltricks.memory import is_out_of_memory
 from mltricks.observers.base import Moment, Observer
 from mltricks.observers.create import InSweep, create_observers
+from mltricks.observers.layers import FILE as LAYERS
 from mltricks.process.atomic import remove_partial
 from mltricks.process.device import allows_tf32
 from mltricks.process.interrupt import stopped_by
@@ -167,6 +169,7 @@ def prepare(
     summary: Summary,
     in_sweep: InSweep | None = None,
     data: DataSplits | None = None,
+    model: nn.Module | None = None,
 ) -> Session:
     """Build a run and its session, and restore the checkpoint if it is resumed.
 
@@ -176,11 +179,12 @@ def prepare(
         resume: whether to continue from the checkpoint in ``folder``.
         summary: receives the result.
         in_sweep: the settings of a trial in a sweep; ``None`` outside sweeps.
-        data: of another run with the same ``cfg["data"]``; ``None`` loads it.
+        data: of another run with the same ``cfg["data"]``, or given by a program; ``None`` loads it.
+        model: given by a program; ``None`` constructs what the configuration names.
     """
     saved = load_saved(cfg, folder) if resume else None
     summary.git = git_state()
-    run = build(cfg if saved is None else {**cfg, "init": UNUSED}, data)
+    run = build(cfg if saved is None else {**cfg, "init": UNUSED}, data, model)
     run.cfg, summary.messages = cfg, run.messages
     ledger = Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run))
     observers = create_observers(cfg, folder, in_sweep)
@@ -210,7 +214,7 @@ def remove_stale(folder: Path, overwrite: bool) -> None:
     """
     shutil.rmtree(folder / "plots", ignore_errors=True)
     derived = ("evaluation.json", "predictions.csv", "predictions.jsonl") if overwrite else ()
-    for stale in ("summary.json", "report.html", *derived, LAST, LAST.with_name(PREVIOUS), BEST):
+    for stale in ("summary.json", "report.html", LAYERS, *derived, LAST, LAST.with_name(PREVIOUS), BEST):
         (folder / stale).unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mltricks.build import Run
-from mltricks.step import in_order_of_change, split_at_normalize
+from mltricks.step import acting_on_host, in_order_of_change, split_at_normalize
 from mltricks.technique import defines, floats_of
 
 NUM_POINTS = 5
@@ -46,7 +46,7 @@ def verbs(run: Run) -> dict[str, str]:
     return {
         "techniques": " -> ".join(techniques) or "no techniques",
         "setup": ", ".join(acting["setup"]) or "-",
-        "batch": " -> ".join([*raw, "normalize", *ready]),
+        "batch": " -> ".join([*acting_on_host(techniques), *raw, "normalize", *ready]),
         "loss": onion(acting["loss"], called(run.objective)),
         "grads": onion(acting["grads"], "gradient"),
         "update": called(run.optim),

@@ -20,7 +20,7 @@ from mltricks.functional.micro_batches import in_micro_batches
 from mltricks.functional.wrapped_model import Recorded
 from mltricks.functional_model import FunctionalModel
 from mltricks.optim.kernels import update_of
-from mltricks.state import State, map_state
+from mltricks.state import HOST, State, fold, map_state, reseed
 from mltricks.technique import Aux, Ctx, GradFn, LossFn, Params, PredFn, Technique, bind, defines
 
 Hyper = dict[str, Any]
@@ -176,6 +176,19 @@ def through(techniques: Techniques, names: Sequence[str], batch: Batch, ctx: Ctx
     """Pipe a batch through the ``batch`` verb of the named techniques."""
     for name in names:
         batch = techniques[name].batch(batch, ctx.scope(name))
+    return batch
+
+
+def acting_on_host(techniques: Techniques) -> list[str]:
+    """The names of the techniques that change batches before the step."""
+    return [name for name, technique in techniques.items() if defines(technique, "on_host")]
+
+
+def on_host(techniques: Techniques, batch: Batch, seed: int, step: int) -> Batch:
+    """Pipe a batch through the ``on_host`` of the techniques, with the random numbers of this seed and step."""
+    reseed(fold(seed, HOST, step))
+    for name in acting_on_host(techniques):
+        batch = techniques[name].on_host(batch)
     return batch
 
 

@@ -6,7 +6,9 @@ import functools
 import json
 import math
 import subprocess
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ class Summary:
         error: the message if the run failed or diverged.
         out_of_memory: whether the run failed because the device's memory was too small.
         signal: number of the signal that interrupted the run.
+        phases: seconds of ``load``, ``train``, ``validate`` and ``test`` since the last start; empty in a stack.
         fused: ``{"trials"}``, the number of trials in the stack that this one belonged to: rounding differs from a
             single run, and ``seconds`` is the whole stack's; ``null`` for a run trained alone.
     """
@@ -72,7 +75,17 @@ class Summary:
     error: str | None = None
     out_of_memory: bool = False
     signal: int | None = None
+    phases: dict[str, float] = field(default_factory=dict)
     fused: dict[str, Any] | None = None
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the seconds of a block to a phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases[phase] = round(self.phases.get(phase, 0.0) + time.perf_counter() - start, 3)
 
     def write(self, path: Path) -> None:
         """Write the summary as JSON, atomically; NaN and infinities become ``null``."""

@@ -196,6 +196,17 @@ class Technique:
         """
         return batch
 
+    def on_host(self, batch: Batch) -> Batch:
+        """Change a batch before the step, outside of what an engine traces: for code that no engine can trace.
+
+        It runs before the ``batch`` of every technique, on one trial's batch in raw units. It may draw random numbers:
+        the generators are seeded from seed and step. Float fields are plain numbers here, so they cannot be scheduled.
+
+        Args:
+            batch: from the source; shapes and dtypes must be kept.
+        """
+        return batch
+
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         """Change the data."""
         return batch

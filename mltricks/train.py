@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from mltricks.build import Run
 from mltricks.checkpoint import LAST
 from mltricks.config.compose import plain
 from mltricks.config.overrides import typed
 from mltricks.evaluate import evaluate
+from mltricks.given import Given, with_objects
 from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
 from mltricks.observers.create import InSweep, new_folder
 from mltricks.process.atomic import NotWritten, alone_in
+from mltricks.process.device import choose_device
 from mltricks.process.interrupt import Interrupt
+from mltricks.result import Result, result_of
 from mltricks.resume import check_unused, finished, other_job
 from mltricks.session import AFTER, BEST, Session, new_summary, note_failure, prepare
 from mltricks.state import reseed_step
@@ -30,8 +34,12 @@ def train(
     resume: bool = False,
     overrides: Sequence[str] = (),
     in_sweep: InSweep | None = None,
-) -> Summary:
-    """Train a model as configured.
+    model: nn.Module | None = None,
+    data: Any = None,
+) -> Result:
+    """Train a model as configured, or objects that a program gives.
+
+    A run of given objects cannot be repeated from its folder alone: to resume it, give them again.
 
     Args:
         cfg: the result of ``mltricks.compose``, or the same as nested dicts.
@@ -39,38 +47,54 @@ def train(
         resume: whether to continue from the checkpoint in ``folder``.
         overrides: the command's overrides; only recorded.
         in_sweep: the settings of a trial in a sweep; ``None`` outside sweeps.
+        model: a module to train instead of the configured one. It stays as it is: a copy starts from its weights and
+            is trained, without the parameters whose ``requires_grad`` is false; ``result.module()`` returns it.
+        data: (train, val, test) instead of the configured data, each a pair (x, y) of tensors or arrays, or a dataset;
+            or ``DataSplits``. ``mltricks.data.given`` lists shapes and dtypes. The objective ``classify`` becomes
+            ``regress`` if ``y`` are floats.
 
     Returns:
-        The content of ``summary.json``.
+        The content of ``summary.json``, with methods for what is in the folder: ``history``, ``plot()``, ``report``,
+        ``load()``, ``module()``.
 
     Raises:
         ValueError: the configuration is refused, or a file is missing, damaged or cannot be written.
         Diverged: the loss became NaN or infinite.
     """
-    cfg, given = plain(cfg), folder is not None
+    cfg, named = plain(cfg), folder is not None
     check_job(cfg)
+    cfg, objects = with_objects(cfg, model, data)
     folder = Path(folder) if folder is not None else new_folder()
     if resume and (done := finished(folder, cfg)) is not None:
-        return done
+        return result_of(done, model, cfg["allow_modules"])
     if not resume and in_sweep is None and not cfg["overwrite"]:
         check_unused(folder)
     with alone_in(folder):
-        return train_in(cfg, folder, resume, new_summary(folder, overrides, cfg), in_sweep, given)
+        summary = train_in(cfg, folder, resume, new_summary(folder, overrides, cfg), in_sweep, named, objects)
+    return result_of(summary, model, cfg["allow_modules"])
 
 
 def train_in(
-    cfg: dict[str, Any], folder: Path, resume: bool, summary: Summary, in_sweep: InSweep | None, given: bool
+    cfg: dict[str, Any],
+    folder: Path,
+    resume: bool,
+    summary: Summary,
+    in_sweep: InSweep | None,
+    named: bool,
+    objects: Given,
 ) -> Summary:
-    """Train in a folder that no other process trains in; ``given``: it was named by the caller."""
+    """Train in a folder that no other process trains in; ``named``: the caller named it."""
     with Interrupt() as interrupt:
         try:
-            with interrupt.at_once():
-                session = prepare(cfg, folder, resume, summary, in_sweep)
+            with interrupt.at_once(), summary.timed("load"):
+                data = objects.data and objects.data.to(choose_device(cfg["device"]))
+                session = prepare(cfg, folder, resume, summary, in_sweep, data, objects.model)
+                summary.messages += objects.messages
                 if resume:
                     begin_again(folder)
         except BaseException as error:
             note_failure(summary, error)
-            if given and not resume and not (folder / "summary.json").exists():  # a folder made for this run
+            if named and not resume and not (folder / "summary.json").exists():  # a folder made for this run
                 summary.write(folder / "summary.json")
             raise
         try:
@@ -186,7 +210,9 @@ class Alone:
         self.lead.record_training(step)
 
     def validate(self, step: int) -> None:
-        if validate(self.lead, step):
+        with self.lead.summary.timed("validate"):
+            asked = validate(self.lead, step)
+        if asked:
             self.ends = "stopped_early"
         elif step < self.lead.run.total_steps and self.lead.hopeless():
             self.ends = "pruned"
@@ -204,13 +230,17 @@ class Alone:
 def fit(session: Session, interrupt: Interrupt) -> None:
     """Train one run until it ends or is stopped, then test once. The summary receives the result."""
     alone = Alone(session)
-    asked = loop(alone, session.step, interrupt)
+    with session.summary.timed("train"):
+        asked = loop(alone, session.step, interrupt)
+    phases = session.summary.phases
+    phases["train"] = round(phases["train"] - phases.get("validate", 0.0), 3)  # the loop includes the validations
     if alone.ends == "pruned":
         session.summary.status = alone.ends
     elif alone.ends is None:
         session.summary.status, session.summary.signal = "interrupted", asked
     else:
-        with interrupt.at_once():  # the last checkpoint is written, so a resume can repeat the test
+        # the last checkpoint is written, so a resume can repeat the test
+        with interrupt.at_once(), session.summary.timed("test"):
             metrics = test(session)
         session.record_test(metrics, alone.ends)
 
@@ -232,7 +262,7 @@ def validate(session: Session, step: int) -> bool:
     run = session.run
     session.ledger.check_finite(step, run.state["params"])
     session.reseed(step, AFTER)
-    metrics = evaluate(run.predict, run.objective, run.state, run.data.val, run.cfg["eval_batch_size"])
+    metrics = evaluate(run.predict, run.objective, run.state, run.data.val, run.cfg["eval_batch_size"], (), run.metrics)
     return session.record_validation(
         step, metrics, lambda state: save_weights(session.folder / BEST, run, *predicting_weights(run, state))
     )
@@ -245,4 +275,4 @@ def test(session: Session) -> dict[str, float]:
     watch = [observer.tested for observer in session.observers]
     session.reseed(session.step, AFTER + 1)
     predict, batch_size = predict_with(run, weights, about["own"]), run.cfg["eval_batch_size"]
-    return evaluate(predict, run.objective, run.state, run.data.test, batch_size, watch)
+    return evaluate(predict, run.objective, run.state, run.data.test, batch_size, watch, run.metrics)

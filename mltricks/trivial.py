@@ -1,7 +1,7 @@
 """Trivial predictors: their metrics are a floor that a trained model should exceed.
 
 ``constant`` always predicts the outputs that fit the training targets best, such as the class frequencies or the mean.
-``linear`` is scikit-learn's logistic or ridge regression on normalised inputs.
+``linear`` is a logistic or ridge regression on normalised inputs.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def predict_from(
     raw = RAW if any(name.startswith(RAW) for name in weights) else ""
     params, buffers = (_cut(weights, raw + kind) for kind in (PARAM, BUFFER))
     step = torch.zeros((), dtype=torch.int64, device=device)
-    state = {"params": params, "buffers": buffers, "own": _looked_up(own, weights), "step": step}
+    state = {"params": params, "buffers": buffers, "own": looked_up(own, weights), "step": step}
 
     def fixed(_: Params, x: Tensor, ctx: Ctx) -> Tensor:
         return model(params, buffers, x, train=False)[0]
@@ -126,9 +126,10 @@ def _cut(weights: Weights, prefix: str) -> Weights:
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
-def _looked_up(names: Any, weights: Weights) -> Any:
+def looked_up(names: Any, weights: Weights) -> Any:
+    """A nested dict of names with the tensors of these names in their places."""
     if isinstance(names, dict):
-        return {key: _looked_up(branch, weights) for key, branch in names.items()}
+        return {key: looked_up(branch, weights) for key, branch in names.items()}
     return weights[names]
 
 

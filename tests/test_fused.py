@@ -109,7 +109,7 @@ def test_a_member_equals_the_run_alone(case: str, tmp_path: Path) -> None:
         assert_equal(records(mine), records(theirs), str(num))
         one, other = summary_of(mine), summary_of(theirs)
         assert (one.pop("fused"), other.pop("fused")) == ({"trials": len(varied)}, None)
-        for name in ("seconds", "folder"):
+        for name in ("seconds", "phases", "folder"):
             assert one.pop(name) != other.pop(name)
         assert_equal(one, other, f"{num}: summary")
         assert one["status"] == "completed"
@@ -326,7 +326,7 @@ def test_plots_are_drawn_if_asked_for(tmp_path: Path) -> None:
     fuse(tmp_path, [*MLP, "plots=true", "epochs=1"], [["seed=0"], ["seed=1"]])
     for num in ("0", "1"):
         assert (tmp_path / num / "plots/confusion_matrix.png").is_file()
-        assert "Worst examples" in (tmp_path / num / "report.html").read_text()
+        assert "Most confident errors" in (tmp_path / num / "report.html").read_text()
 
 
 def test_wandb_gets_a_run_for_every_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

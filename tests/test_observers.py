@@ -27,7 +27,7 @@ from mltricks.observers.base import Moment, curve
 from mltricks.observers.console import Bar, clock, progress_bar
 from mltricks.observers.early_stopping import EarlyStopping
 from mltricks.observers.files import read_records
-from mltricks.observers.report import result_section
+from mltricks.observers.run_page.result import table_section
 from mltricks.summary import Summary
 
 
@@ -263,6 +263,9 @@ def test_curves_of_several_epochs_are_their_means() -> None:
 def test_the_table_of_results_says_which_epoch_each_number_belongs_to() -> None:
     summary = Summary("completed", train={"loss": 0.1}, val={"loss": 0.3}, test={"loss": 0.4})
     summary.epoch_of, summary.objective = {"train": 5, "val": 3, "test": 3}, {"name": "val/loss", "value": 0.3}
-    text = result_section(summary)
-    for label in ("training, mean over epoch 5, the last", "validation, epoch 3, the best", "test, weights of epoch 3"):
-        assert label in text
+    labels = [row[0] for row in table_section(summary).parts[0].rows]
+    assert labels == [
+        "training, mean over epoch 5, the last",
+        "validation, epoch 3, the best",
+        "test, weights of epoch 3",
+    ]

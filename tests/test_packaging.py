@@ -53,6 +53,8 @@ def install(bin: Path, *what: str | Path) -> None:
 def test_the_wheel_holds_the_whole_configuration_and_nothing_else(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     there = {f"mltricks/{p.relative_to(REPOSITORY).as_posix()}" for p in (REPOSITORY / "conf").rglob("*.yaml")}
+    there |= {p.relative_to(REPOSITORY).as_posix() for p in (REPOSITORY / "mltricks").rglob("*.*ml")}
+    there |= {p.relative_to(REPOSITORY).as_posix() for p in (REPOSITORY / "mltricks").rglob("assets/*")}
     assert there <= names
     assert all(name.startswith(("mltricks/", "hydra_plugins/")) for name in names)
     assert not [name for name in names if "test" in name or name.endswith((".pyc", ".pt"))]

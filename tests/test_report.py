@@ -17,15 +17,15 @@ from PIL import Image
 import mltricks
 from mltricks.build import build
 from mltricks.config.compose import plain
-from mltricks.figures import page, plots
 from mltricks.inputs import image as images
 from mltricks.objectives import classify as outcome
-from mltricks.objectives import regress
-from mltricks.observers.report import Report, gather, write_report
+from mltricks.objectives import regress, segment
+from mltricks.observers.report import Report
+from mltricks.observers.run_page.write import gather, paired, write_report
 from mltricks.summary import Summary
 
 EVIL = '<script>alert("1")</script>'
-NAMES = ("confusion_matrix", "learning_curves", "schedule", "worst_examples")
+NAMES = ("confusion_matrix", "learning_curves", "schedule", "training_samples", "worst_examples")
 
 
 class Reader(HTMLParser):
@@ -67,17 +67,23 @@ def test_a_run_writes_pictures_and_a_page(reported: tuple[Summary, Path]) -> Non
 
 
 def test_the_page_loads_no_other_file(reported: tuple[Summary, Path]) -> None:
-    seen = Reader((reported[1] / "report.html").read_text())
+    text = (reported[1] / "report.html").read_text()
+    seen = Reader(text)
     sources = [attributes["src"] or "" for tag, attributes in seen.tags if tag == "img"]
-    assert len(sources) == 3 + outcome.NUM_WORST
+    assert 16 <= len(sources) <= 16 + outcome.NUM_WORST
     for source in sources:
         head, _, data = source.partition(",")
         assert head == "data:image/png;base64"
         Image.open(io.BytesIO(base64.b64decode(data))).verify()
-    assert not {tag for tag, _ in seen.tags} & {"script", "link", "iframe", "object", "form"}
+    assert not {tag for tag, _ in seen.tags} & {"link", "iframe", "object", "form"}
+    assert not [attributes for tag, attributes in seen.tags if tag == "script" and "src" in attributes]
     metas = [attributes for tag, attributes in seen.tags if tag == "meta"]
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in metas
-    assert "prefers-color-scheme: dark" in (reported[1] / "report.html").read_text()
+    policy = next(a["content"] for a in metas if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert "unsafe-eval" not in policy
+    scripts = policy.partition("script-src ")[2].partition(";")[0].split()
+    assert all(source.startswith("'sha256-") for source in scripts), scripts
 
 
 def tampered_run(tmp_path: Path, classes: tuple[str, ...]) -> Any:
@@ -98,7 +104,9 @@ def test_html_in_names_is_escaped(tmp_path: Path) -> None:
     run.cfg["technique"][EVIL] = EVIL
     write_report(run, tmp_path, summary, [part])
     seen = Reader((tmp_path / "report.html").read_text())
-    assert "script" not in {tag for tag, _ in seen.tags}
+    kinds = [attributes.get("type") for tag, attributes in seen.tags if tag == "script"]
+    assert kinds.count(None) == 3, "plotly.js, charts.js and copy.js"
+    assert set(kinds) == {None, "application/json"}
     assert all("onerror" not in attributes for _, attributes in seen.tags)
     assert EVIL in seen.text
     for name in ("confusion_matrix", "worst_examples"):
@@ -112,9 +120,9 @@ def test_a_failing_plot_does_not_fail_the_run(run_cli: Callable[..., Outcome], t
     done = run_cli(*TINY[:3], "plots=true", "progress=none", "epochs=1", f"hydra.run.dir={folder}")
     assert done.status == 0
     lines = done.err.strip().splitlines()
-    assert [line.partition(" could")[0] for line in lines] == [
-        f"plots: plots/{name}.png" for name in ("learning_curves", "confusion_matrix", "worst_examples", "schedule")
-    ]
+    failed = {line.partition(" could")[0] for line in lines}
+    assert {f"plots: plots/{name}.png" for name in NAMES if name != "schedule"} <= failed
+    assert all(line.startswith("plots: plots/") for line in lines), lines
     assert "completed" in Reader((folder / "report.html").read_text()).text
 
 
@@ -147,9 +155,11 @@ def test_the_errors_shown_are_those_of_the_models_predictions(
         expected[true, predicted] += 1
     assert torch.equal(matrix, expected)
     assert float(matrix.diagonal().sum() / matrix.sum()) == pytest.approx(summary.test["accuracy"], abs=1e-7)
-    p_true = [probabilities[i, int(y[i])] for i in outcome.worst(found)]
-    assert p_true == sorted(p_true)
-    assert p_true[-1] <= sorted(probabilities.gather(1, y[:, None])[:, 0])[outcome.NUM_WORST - 1]
+    order = outcome.worst(found).tolist()
+    wrong = [i for i in range(len(y)) if probabilities[i].argmax() != y[i]]
+    confidence = {i: float(probabilities[i].max()) for i in wrong}
+    assert set(order) <= set(wrong), "right predictions are no errors"
+    assert [confidence[i] for i in order] == sorted(confidence.values(), reverse=True)[: outcome.NUM_WORST]
 
 
 def test_class_scores_equal_those_of_scikit_learn() -> None:
@@ -179,12 +189,20 @@ def test_values_and_tokens_have_their_own_pictures(tmp_path: Path) -> None:
     losses = found["loss_sum"].sum(0) / found["count"].sum()
     expected = -logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0].mean(0)
     torch.testing.assert_close(losses.float(), expected)
-    for draw, arguments in (
-        (plots.predictions, (values["y"], values["predicted"])),
-        (plots.loss_by_position, (losses,)),
-    ):
-        with Image.open(plots.save(draw, tmp_path / f"{draw.__name__}.png", *arguments)) as image:
-            assert min(image.size) > 100
+
+
+def test_the_kept_masks_are_those_of_the_named_samples() -> None:
+    generator = torch.Generator().manual_seed(0)
+    y, logits = torch.randint(3, (25, 4, 4), generator=generator), torch.randn(25, 3, 4, 4, generator=generator)
+    parts = [segment.Segment().digest(logits[i : i + 10], y[i : i + 10]) for i in (0, 10, 20)]
+    found = gather(parts)
+    places = segment.positions_of(found)
+    assert torch.equal(found["bad_true"].long(), y[places])
+    assert torch.equal(found["bad_mask"].long(), logits.argmax(1)[places])
+    assert int(found["right"].argmin()) in places.tolist()
+    colors = segment.painted(y)
+    assert colors.shape == (25, 4, 4, 3)
+    assert len(colors.flatten(0, 2).unique(dim=0)) == 3
 
 
 def test_images_of_any_range_become_pixels() -> None:
@@ -196,9 +214,20 @@ def test_images_of_any_range_become_pixels() -> None:
     assert images.Image((5, 4, 4)).pictures(torch.rand(1, 5, 4, 4)).shape == (1, 4, 4, 3)
 
 
-def test_empty_sections_and_missing_pictures_are_left_out() -> None:
-    assert page.section("empty", "", "") == ""
-    assert page.picture(None) == ""
+def test_pictures_are_in_the_units_of_the_data() -> None:
+    x = torch.randint(256, (3, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = torch.tensor([100.0, 120.0, 90.0]).view(3, 1, 1), torch.tensor([50.0, 60.0, 70.0]).view(3, 1, 1)
+    kind = images.Image((3, 4, 4), mean, std)
+    torch.testing.assert_close(kind.denormalize(kind.normalize(x)), x.float())
+
+
+def test_a_half_section_alone_takes_the_whole_width() -> None:
+    from mltricks.figures.parts import Section
+
+    halves = lambda *flags: [s.half for s in paired([Section("", [], half=flag) for flag in flags])]  # noqa: E731
+    assert halves(True, False) == [False, False]
+    assert halves(True, True, False) == [True, True, False]
+    assert halves(True, True, True, False) == [True, True, False, False]
 
 
 def test_trials_of_a_sweep_draw_plots_only_if_asked_for(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
@@ -213,3 +242,31 @@ def test_trials_of_a_sweep_draw_plots_only_if_asked_for(run_cli: Callable[..., O
         for num in "01":
             assert (sweep / num / "report.html").is_file() is drawn
             assert (sweep / num / "plots").is_dir() is drawn
+
+
+def test_the_report_of_a_trial_is_written_afterwards(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    """``python -m mltricks.report DIR/0`` measures the test split again with the saved weights."""
+    from mltricks.report.__main__ import main
+
+    sweep = tmp_path / "sweep"
+    done = run_cli("-m", *TINY, "epochs=1", "optim.lr=1e-3,1e-2", f"hydra.sweep.dir={sweep}")
+    assert done.status == 0, done.err
+    assert main([str(sweep / "1")]) == 0
+    seen = Reader((sweep / "1" / "report.html").read_text())
+    for said in ("Most confident errors", "Calibration", "optim.lr=0.01", "mltricks.load("):
+        assert said in seen.text
+    assert not (sweep / "0" / "report.html").exists()
+    assert main([str(sweep)]) == 0
+    assert (sweep / "sweep.html").is_file()
+
+
+def test_the_report_of_a_run_with_foreign_classes_needs_leave(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mltricks.report.__main__ import main
+
+    cfg = mltricks.compose([*TINY, "max_steps=2", "allow_modules=[two_methods]"])
+    mltricks.train(cfg, tmp_path / "run")
+    assert main([str(tmp_path / "run")]) == 1
+    assert "two_methods" in capsys.readouterr().err
+    assert main([str(tmp_path / "run"), "--allow-modules", "two_methods"]) == 0

@@ -21,7 +21,9 @@ from mltricks.config.options import conf_dir
 from mltricks.schedules.drives import extract_drives, schedule_defaults
 
 STEPS = 60
-NAMES = sorted(path.stem for path in (conf_dir() / "scheduler").glob("[a-z]*.yaml"))
+ELSEWHERE = {"custom", "torch"}
+"""A user's class, and those of torch, whose rates are no factors of the peak; ``test_own_options`` has their tests."""
+NAMES = sorted({path.stem for path in (conf_dir() / "scheduler").glob("[a-z]*.yaml")} - ELSEWHERE)
 
 
 def make(name: str, **settings: float | str | bool) -> Any:

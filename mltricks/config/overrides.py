@@ -106,8 +106,16 @@ def typed(key: str, value: Any) -> str:
     plain = re.fullmatch(r"[A-Za-z0-9_./:-]+", text) and parse([f"{key}={text}"])[0].value() == text
     if plain:
         return f"{key}={text}"
-    whole = f"{key}={quoted(text)}"
-    return shlex.quote(whole) if re.search(r'["$`\\!]', whole) else f'"{whole}"'
+    return in_shell(f"{key}={quoted(text)}")
+
+
+def in_shell(word: str) -> str:
+    """A word as a user types it in a shell: in double quotes if it needs any and they do, which are easier to read.
+
+    >>> in_shell("a=1"), in_shell("a=[1,2]"), in_shell("a=$b")
+    ('a=1', '"a=[1,2]"', "'a=$b'")
+    """
+    return shlex.quote(word) if re.search(r'["$`\\!]', word) or shlex.quote(word) == word else f'"{word}"'
 
 
 def quoted(text: str) -> str:

@@ -29,6 +29,7 @@ HINTS: dict[str, Any] = {
     "show": bool,
     "overwrite": bool,
     "objective_metric": str | None,
+    "metric": list[str | dict[str, Any]] | str,
     "allow_modules": list[str],
     "log_every": Count,
     "eval_every_epochs": Count,

@@ -15,7 +15,8 @@ y             int                                                               
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -76,7 +77,8 @@ def adapt(given: Any, common: dict[str, Any]) -> DataSplits:
         ValueError: the result cannot be read, or its content is invalid.
     """
     if hasattr(given, "load"):
-        given = given.load()
+        with named(given, "load()"):
+            given = given.load()
     if isinstance(given, DataSplits):
         check_idle(common)
         return given
@@ -91,6 +93,27 @@ def adapt(given: Any, common: dict[str, Any]) -> DataSplits:
         raise ValueError(f"data._target_ gives {len(parts)} parts. Allowed: one dataset, or a pair (training, test).")
     names = ("training data", "test data")
     return divide(option, [read(part, name) for part, name in zip(parts, names, strict=False)], class_names(parts[0]))
+
+
+@contextmanager
+def named(owner: Any, what: str) -> Iterator[None]:
+    """Let an error of a user's own code name the class that it comes from.
+
+    Args:
+        owner: the object whose code runs.
+        what: it does.
+
+    Raises:
+        ValueError: instead of any other error.
+    """
+    cls = type(owner)
+    try:
+        yield
+    except Exception as error:
+        if cls.__module__.startswith("mltricks."):
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{what} failed in {cls.__module__}.{cls.__qualname__}: {reason}") from error
 
 
 def check_idle(common: dict[str, Any]) -> None:
@@ -129,7 +152,9 @@ def read(dataset: Any, what: str) -> tuple[Tensor, Tensor]:
         raise ValueError(f"the {what} are empty.")
     xs, ys = [], []
     for i in range(len(dataset)):
-        sample, where = dataset[i], f"sample {i} of the {what}"
+        where = f"sample {i} of the {what}"
+        with named(dataset, where):
+            sample = dataset[i]
         if not isinstance(sample, tuple | list) or len(sample) != 2:
             raise ValueError(f"{where} is a {type(sample).__name__}, not a pair (x, y).")
         xs.append(as_input(sample[0], where))

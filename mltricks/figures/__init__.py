@@ -1,1 +1,1 @@
-"""Figures and parts of an HTML page, as pure functions; matplotlib is imported when the first figure is drawn."""
+"""Figures as data, and the HTML pages that show them."""

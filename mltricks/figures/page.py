@@ -1,94 +1,144 @@
-"""The page ``report.html``: one file without scripts that loads nothing else, for any screen, light or dark."""
+"""HTML pages: one self-contained file that loads nothing else, for any screen, light or dark.
+
+Jinja2 fills the templates and escapes every text. Data reach scripts as JSON in elements that no data can end, and the
+content security policy names each script by its hash: nothing in the data is ever parsed as HTML or run.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
-from collections.abc import Iterable, Sequence
-from html import escape
+import json
+import math
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from mltricks.figures.parts import Gallery
 
-CSS = Path(__file__).with_suffix(".css")
-
-
-def page(title: str, subtitle: str, body: Iterable[str]) -> str:
-    """A whole document around parts that are HTML; title and subtitle are text."""
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{escape(title)}</title><style>{CSS.read_text()}</style></head>
-<body><h1>{escape(title)}</h1><p class="sub">{escape(subtitle)}</p>
-{"".join(part for part in body if part)}
-</body></html>
-"""
+HERE = Path(__file__).parent
+TEMPLATES, ASSETS = HERE / "templates", HERE / "assets"
 
 
-def cards(values: dict[str, str], style: str = "") -> str:
-    """A row of large numbers, each with a label below; the first one in the given style."""
-    styles = [style, *[""] * len(values)]
-    boxes = (
-        f'<div class="card {escape(s)}"><b>{escape(v)}</b><span>{escape(k)}</span></div>'
-        for s, (k, v) in zip(styles, values.items(), strict=False)
-    )
-    return f'<div class="cards">{"".join(boxes)}</div>'
+def render(
+    template: str, *, folder: Path | None = None, styles: Sequence[str] = (), scripts: Sequence[str] = (), **values: Any
+) -> str:
+    """A whole document from a template that extends ``base.html`` and fills its block ``body``.
+
+    Args:
+        template: name of a file in ``folder`` or in ``figures/templates``.
+        folder: templates of the caller's own.
+        styles: CSS texts behind the house style.
+        scripts: JavaScript texts behind plotly.js, ``charts.js`` and ``copy.js``; they share the global scope.
+        **values: what the template shows; ``title`` is needed.
+    """
+    from markupsafe import Markup
+
+    style = "\n".join([asset("page.css"), *styles])
+    texts = [plotly_js(), asset("charts.js"), asset("copy.js"), *scripts]
+    marked = {"style": Markup(style), "scripts": [Markup(text) for text in texts]}
+    return environment(folder).get_template(template).render(**values, **marked, policy=policy(texts))
 
 
-def section(title: str, *parts: str) -> str:
-    """A section with a title; empty without content."""
-    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>" if any(parts) else ""
+@cache
+def environment(folder: Path | None) -> Any:
+    """Jinja2 with autoescape, and an error for a name that a template does not get."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader([*([folder] if folder else []), TEMPLATES])
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.filters |= {"json": as_script, "number": shown, "uris": uris}
+    found.globals["is_number"] = is_number
+    return found
 
 
-def pair(*parts: str) -> str:
-    """Parts side by side if there is room."""
-    return f'<div class="pair">{"".join(parts)}</div>'
+def policy(scripts: Sequence[str]) -> str:
+    """The content security policy: only these scripts, nothing from elsewhere.
+
+    plotly.js sets ``style`` attributes in the text that it draws, so inline styles are allowed. It needs no
+    ``unsafe-eval``: plotly.js 4 for no trace at all, plotly.js 3 for none without WebGL (``parcoords``, ``splom``, 3-d
+    have it). Its download button draws the figure from a ``blob:`` or ``data:`` image.
+    """
+    hashes = " ".join(f"'{digest(text)}'" for text in scripts)
+    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def folded(title: str, *parts: str) -> str:
-    """A part that the reader can open; initially closed."""
-    return f"<details><summary>{escape(title)}</summary>{''.join(parts)}</details>"
+def digest(text: str) -> str:
+    """The hash of a script for the content security policy."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table of texts and numbers."""
-    lines = "".join(f"<tr>{''.join(f'<td>{escape(shown(cell))}</td>' for cell in row)}</tr>" for row in rows)
-    top = f"<tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>" if head else ""
-    return f'<div class="scroll"><table>{top}{lines}</table></div>' if lines else ""
+@cache
+def asset(name: str) -> str:
+    """A file of ``figures/assets``."""
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+@cache
+def plotly_js() -> str:
+    """plotly.js as the installed package brings it; plotly itself is not imported, which would take a second.
+
+    Raises:
+        ModuleNotFoundError: plotly is not installed.
+    """
+    spec = find_spec("plotly")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("plotly draws the pages; pip install plotly")
+    return (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+
+
+def as_script(data: Any) -> Any:
+    """JSON for a script element, escaped so that no data can end the element."""
+    from markupsafe import Markup
+
+    text = json.dumps(clean(data), separators=(",", ":"), ensure_ascii=False)
+    escapes = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+    for character, written in escapes.items():
+        text = text.replace(character, written)
+    return Markup(text.encode("utf-8", "replace").decode())
+
+
+def clean(value: Any) -> Any:
+    """The value with everything that JSON cannot hold replaced by ``null``, and keys as text."""
+    if isinstance(value, dict):
+        return {str(key): clean(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def shown(value: Any) -> str:
-    """A number formatted for reading, or text."""
-    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
+    """A number formatted for reading, or text.
+
+    >>> shown(0.123456), shown(12345), shown(None), shown(3.2e-05)
+    ('0.1235', '12,345', '', '3.2e-05')
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "" if value is None else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
 
 
-def code(text: str) -> str:
-    return f"<pre>{escape(text)}</pre>"
+def is_number(rows: Sequence[Sequence[Any]], column: int) -> bool:
+    """Whether a column of a table has a number, so that it is aligned at the right."""
+    return any(isinstance(row[column], int | float) for row in rows)
 
 
-def picture(path: Path | None, wide: bool = False) -> str:
-    """A PNG file as part of the page; empty if it is missing. A wide picture scrolls on a phone."""
-    if path is None or not path.is_file():
-        return ""
-    data = base64.b64encode(path.read_bytes()).decode()
-    shape = "plot wide" if wide else "plot"
-    name = escape(path.stem.replace("_", " "))
-    return f'<div class="scroll"><img class="{shape}" alt="{name}" src="data:image/png;base64,{data}"></div>'
+def uris(gallery: Gallery) -> list[tuple[str, str, str]]:
+    """The pictures of a gallery as data URIs, with their captions."""
+    return [(png_uri(p), bold, more) for p, (bold, more) in zip(gallery.pixels, gallery.captions, strict=True)]
 
 
-def gallery(images: Tensor, captions: Sequence[tuple[str, str]]) -> str:
-    """Images, (N, H, W, 3) uint8, each with a caption of a bold and a plain part."""
+def png_uri(pixels: Any) -> str:
+    """A picture, (H, W, 3) uint8, as a ``data:`` URI."""
     from PIL import Image
 
-    figures = []
-    for pixels, (bold, plain) in zip(images, captions, strict=True):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels.numpy()).save(buffer, "PNG")
-        data = base64.b64encode(buffer.getvalue()).decode()
-        caption = f"<figcaption><b>{escape(bold)}</b><br>{escape(plain)}</figcaption>"
-        figures.append(f'<figure><img alt="" src="data:image/png;base64,{data}">{caption}</figure>')
-    return f'<div class="worst">{"".join(figures)}</div>'
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -64,6 +64,14 @@ class Input:
         """Convert raw inputs to the model's inputs."""
         return x
 
+    def laid_out(self, x: Raw) -> Raw:
+        """The same raw inputs in the memory layout of the splits: another one may round differently."""
+        return x
+
+    def denormalize(self, x: Raw) -> Raw:
+        """Convert the model's inputs back to raw units, for pictures."""
+        return x
+
     def zeros(self, size: int) -> Raw:
         """A batch of zeros in the form of the model's inputs, on the CPU."""
         return torch.zeros(size, *self.shape)
@@ -131,6 +139,10 @@ class Input:
         for piece in x.split(size):
             yield list(range(first, first + len(piece))), piece
             first += len(piece)
+
+    def texts(self, x: Raw, names: Sequence[str]) -> list[str] | None:
+        """Raw samples as texts, or ``None`` if the kind has none; ``names`` are the classes of the data."""
+        return None
 
     def pictures(self, x: Raw) -> Tensor | None:
         """Raw samples as pictures (N, H, W, 3) uint8, or ``None`` if the kind has none."""

@@ -37,6 +37,12 @@ class Image(Input):
         mean, scale = self.rows if x.shape[-1] == self.shape[-1] else self.rows_of(x.shape[-1])
         return x.float().sub_(mean).mul_(scale)  # in place: allocating costs more than the arithmetic
 
+    def denormalize(self, x: Tensor) -> Tensor:
+        """The inverse of ``normalize`` within the range of pixels."""
+        if self.mean is None or self.std is None or not x.is_floating_point():
+            return x
+        return (x * self.std + self.mean).clamp(0, 255)
+
     @cached_property
     def rows(self) -> tuple[Tensor, Tensor]:
         """Mean and reciprocal standard deviation as rows of the usual width; cached, because every step needs them."""
@@ -47,6 +53,9 @@ class Image(Input):
         assert self.std is not None, "images have statistics"
         return as_row(self.mean, width), as_row(1.0 / self.std, width)
 
+    def laid_out(self, x: Tensor) -> Tensor:
+        return as_stored(x)
+
     def prepare(self, x: Any, dtype: Dtypes) -> Tensor:
         """Convert PIL images, resized, or arrays with the channels first or last to (N, C, H, W)."""
         shape = self.shape
@@ -54,7 +63,7 @@ class Image(Input):
         channels, height, width = shape
         last = (height, width, channels)
         x = as_batch(x, [last, shape, *([(height, width)] if channels == 1 else [])], shape)
-        return as_stored(self.checked(x.permute(0, 3, 1, 2) if tuple(x.shape[1:]) == last else x, dtype))
+        return self.laid_out(self.checked(x.permute(0, 3, 1, 2) if tuple(x.shape[1:]) == last else x, dtype))
 
     def checked(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         if len(x) and not dtype.is_floating_point and x.is_floating_point():

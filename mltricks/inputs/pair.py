@@ -40,6 +40,9 @@ class Pair(Input):
     def normalize(self, x: Raw) -> Raw:
         return {name: part.normalize(x[name]) for name, part in self.parts.items()}
 
+    def denormalize(self, x: Raw) -> Raw:
+        return {name: part.denormalize(x[name]) for name, part in self.parts.items()}
+
     def zeros(self, size: int) -> Raw:
         return {name: part.zeros(size) for name, part in self.parts.items()}
 

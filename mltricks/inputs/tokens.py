@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,6 +37,9 @@ class Tokens(Input):
 
     def spread(self, x: Tensor) -> None:
         return None
+
+    def texts(self, x: Tensor, names: Sequence[str]) -> list[str] | None:
+        return ["".join(names[i] for i in row) for row in x.tolist()] if len(names) == self.vocabulary else None
 
     def checked(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         x = super().checked(x, dtype)

@@ -82,7 +82,7 @@ def shape_of(cfg: dict[str, Any]) -> str:
 def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
     """Create every object that needs no data, so that its class checks its values; return objective and techniques."""
     from mltricks.build import create_techniques
-    from mltricks.compatibility import check_engine, check_prediction, check_sampler
+    from mltricks.compatibility import check_engine, check_optim, check_prediction, check_sampler
     from mltricks.config.create import create, given_target, locate
     from mltricks.config.settings import check_settings
     from mltricks.data.base import DataOption
@@ -92,6 +92,7 @@ def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
     allow = cfg["allow_modules"]
     techniques, _ = create_techniques(cfg, allow)
     node, drives = extract_drives(cfg["optim"], "optim", allow)
+    check_optim(node, allow)
     optim = create(node, "optim", allow)
     learning_rate_drives(cfg, optim, drives, allow)
     check_engine(create(cfg["engine"], "engine", allow), optim)
@@ -125,6 +126,7 @@ def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, A
     """
     from mltricks.build import create_model, load_data
     from mltricks.compatibility import check_fit, check_one_output, check_shapes
+    from mltricks.metrics import create_metrics
     from mltricks.shapes import declared
 
     name = json.dumps(cfg["data"], sort_keys=True, default=str)
@@ -132,6 +134,7 @@ def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, A
         loaded.clear()  # keep one data set at a time: two may not fit into memory
         loaded[name] = load_data(cfg, cfg["allow_modules"])
     check_fit(*parts, loaded[name], cfg)
+    create_metrics(cfg["metric"], loaded[name].info, parts[0])
     model = create_model(cfg, loaded[name], cfg["seed"], cfg["allow_modules"], parts[0])
     info = loaded[name].info
     check_one_output(parts[1], model, info, parts[0])

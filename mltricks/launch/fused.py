@@ -54,7 +54,7 @@ def train_alone(job: Job, tell: Tell) -> None:
     """Train one job by itself, like a run outside a stack."""
     path = job.folder / "summary.json"
     try:
-        summary = train(job.cfg, job.folder, False, job.overrides, InSweep(job.trial, quiet=True))
+        summary: Summary = train(job.cfg, job.folder, False, job.overrides, InSweep(job.trial, quiet=True))
     except Exception as error:
         found = read_summary(path)
         summary = found if found is not None else failure(job, error)

@@ -57,12 +57,15 @@ class Panel:
             self.stacks = self._pays(state, split)
         watch = [[observer.tested for observer in session.observers if tested] for session in sessions]
         if self.stacks and len(sessions) > 1:
-            return self._together(len(sessions), state, split, watch)
+            meters = [session.run.metrics.meter() for session in sessions]
+            seen: list[list[Watch]] = [[*watching, meter] for watching, meter in zip(watch, meters, strict=True)]
+            found = self._together(len(sessions), state, split, seen)
+            return [values | meter.values() for values, meter in zip(found, meters, strict=True)]
         results = []
         for session, row, watching in zip(sessions, rows_of(state), watch, strict=True):
             session.reseed(step, purpose)
             run = session.run
-            results.append(evaluate(run.predict, run.objective, row, split, self.batch_size, watching))
+            results.append(evaluate(run.predict, run.objective, row, split, self.batch_size, watching, run.metrics))
         return results
 
     def _together(

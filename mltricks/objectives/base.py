@@ -15,6 +15,8 @@ from torch import Tensor
 
 from mltricks.batch import Batch
 from mltricks.data.info import Info
+from mltricks.data.splits import Split
+from mltricks.figures.parts import Section
 from mltricks.state import map_state
 from mltricks.technique import Aux, Ctx, Params
 
@@ -24,16 +26,13 @@ Outcome = dict[str, Tensor]
 
 
 class Sheet(Protocol):
-    """The part of the report page that an objective draws on.
+    """The test split, as an objective's part of the report shows it.
 
     Attributes:
         info: describes the data.
     """
 
     info: Info
-
-    def draw(self, draw_figure: Callable[..., Any], *arguments: Any) -> str:
-        """Draw a figure of ``mltricks.figures.plots``, save it under its name and show it in the page."""
 
     def pictures(self, order: Tensor) -> Tensor | None:
         """Test samples as pictures (N, H, W, 3) uint8; ``None`` if the input kind has none."""
@@ -48,6 +47,8 @@ class Objective:
     score: ClassVar[str] = "loss"
     """The metric that selects the best weights, unless ``objective_metric`` names another."""
     higher_is_better: ClassVar[bool] = False
+    further: ClassVar[str] = ""
+    """Which metrics of torchmetrics fit its predictions: ``multiclass`` or ``regression``; empty for none."""
     one_target: ClassVar[bool] = True
     """Whether a sample has a single target, rather than one per pixel or position."""
     exact: ClassVar[bool] = False
@@ -143,11 +144,23 @@ class Objective:
         """Reduce a batch of test outputs to the numbers for the report; each tensor (B, ...), or one row per batch."""
         return {}
 
-    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], str]]:
+    def target_words(self, info: Info) -> str:
+        """What one target is, in a few words."""
+        return "one number" if info.num_outputs == 1 else f"{info.num_outputs} numbers"
+
+    def caption(self, y: Tensor, info: Info) -> str:
+        """The target of one training sample, possibly mixed by techniques, in a few words; empty if that needs more."""
+        return ", ".join(f"{value:.3g}" for value in y.flatten().tolist()) if y.numel() <= 3 else ""
+
+    def shares(self, split: Split) -> Tensor | None:
+        """The share of each class in a split, (K,); ``None`` if targets are no classes or only reading tells them."""
+        return None
+
+    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], Section]]:
         """The report sections about the test split, as functions that make them when called.
 
         Args:
             outcome: the digests of all batches, on the CPU.
-            sheet: draws figures and has the samples.
+            sheet: describes the data and has the samples.
         """
         return []

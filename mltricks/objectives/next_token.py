@@ -5,6 +5,7 @@ Shapes: B batch, L length, K vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mltricks.data.info import Info
+from mltricks.figures.parts import Chart, Marked, Section, Text
 from mltricks.objectives.base import Objective, Outcome, Sheet
+
+NUM_TEXTS = 3
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,36 @@ class NextToken(Objective):
 
     def digest(self, logits: Tensor, y: Tensor) -> Outcome:
         loss = F.cross_entropy(logits.transpose(1, 2), y, reduction="none")
-        return {"loss_sum": loss.cpu().double().sum(0)[None], "count": torch.full((1,), len(y))}
+        first = {"text": y[:1], "guess": logits[:1].argmax(-1), "loss": loss[:1]}
+        return {"loss_sum": loss.cpu().double().sum(0)[None], "count": torch.full((1,), len(y)), **first}
 
-    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], str]]:
-        return [partial(positions_section, outcome, sheet)]
+    def target_words(self, info: Info) -> str:
+        return f"the next of {info.num_outputs} tokens at each position"
+
+    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], Section]]:
+        return [partial(positions_section, outcome, sheet), partial(text_section, outcome, sheet)]
 
 
-def positions_section(outcome: Outcome, sheet: Sheet) -> str:
+def positions_section(outcome: Outcome, sheet: Sheet) -> Section:
     """The loss at every position of the sequence."""
-    from mltricks.figures import page, plots
+    from mltricks.figures.predictions import loss_by_position
 
     losses = outcome["loss_sum"].sum(0) / outcome["count"].sum()
-    return page.section("Loss by position", sheet.draw(plots.loss_by_position, losses))
+    return Section("Loss by position", [Chart("loss_by_position", loss_by_position(losses.tolist()), still=True)])
+
+
+def text_section(outcome: Outcome, sheet: Sheet) -> Section:
+    """Windows of the test split, each token shaded by its loss, and the tokens that the model held most probable."""
+    names = sheet.info.class_names
+    most = math.log(len(names))
+    parts: list[Marked | Text] = [
+        Text(
+            "Each token is shaded by its loss: none where the model was sure, full where it was no better than chance."
+        )
+    ]
+    for text, guess, loss in list(zip(outcome["text"], outcome["guess"], outcome["loss"], strict=True))[:NUM_TEXTS]:
+        parts.append(
+            Marked([(names[k], min(v / most, 1.0)) for k, v in zip(text.tolist(), loss.tolist(), strict=True)])
+        )
+        parts.append(Text("The most probable next tokens: " + "".join(names[k] for k in guess.tolist())))
+    return Section("Samples of text", parts)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mltricks.data.info import Info
+from mltricks.figures.parts import Chart, Section, Table
 from mltricks.objectives.base import Objective, Outcome, Sheet
 
 NUM_WORST = 16
@@ -27,6 +28,7 @@ class Regress(Objective):
     """
 
     targets: ClassVar[tuple[str, ...]] = ("values",)
+    further: ClassVar[str] = "regression"
 
     def mean(self, output: Tensor, y: Tensor) -> Tensor:
         return (output - y.reshape(output.shape)).square().mean()
@@ -43,11 +45,13 @@ class Regress(Objective):
         return y.reshape(len(y), num_outputs).mean(0)
 
     def linear(self, x: Tensor, y: Tensor, num_outputs: int) -> Callable[[Tensor], Tensor]:
-        """Fit scikit-learn's ridge regression."""
-        from sklearn.linear_model import Ridge
-
-        ridge = Ridge().fit(x.cpu().numpy(), y.reshape(len(y), -1).numpy())
-        return lambda x: torch.as_tensor(ridge.predict(x.cpu().numpy()), dtype=torch.float32).reshape(len(x), -1)
+        """Fit a ridge regression with penalty 1 and an intercept."""
+        x, y = x.cpu().double(), y.reshape(len(y), -1).double()
+        x_mean, y_mean = x.mean(0), y.mean(0)
+        centred = x - x_mean
+        gram = centred.T @ centred + torch.eye(x.shape[1], dtype=x.dtype)
+        weight = torch.linalg.solve(gram, centred.T @ (y - y_mean))
+        return lambda x: ((x.cpu().double() - x_mean) @ weight + y_mean).float()
 
     def noise(self, info: Info, size: int, device: torch.device) -> Tensor:
         return torch.randn(size, info.num_outputs, device=device)
@@ -62,8 +66,8 @@ class Regress(Objective):
     def digest(self, output: Tensor, y: Tensor) -> Outcome:
         return {"y": y.reshape(len(y), -1), "predicted": self.predict(output).reshape(len(y), -1)}
 
-    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], str]]:
-        return [partial(values_section, outcome, sheet)]
+    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], Section]]:
+        return [partial(values_section, outcome, sheet), partial(worst_section, outcome, sheet)]
 
 
 def worst(outcome: Outcome) -> Tensor:
@@ -72,13 +76,19 @@ def worst(outcome: Outcome) -> Tensor:
     return badness.argsort(descending=True, stable=True)[:NUM_WORST]
 
 
-def values_section(outcome: Outcome, sheet: Sheet) -> str:
-    """Predicted against true values, and the samples with the largest errors."""
-    from mltricks.figures import page, plots
+def values_section(outcome: Outcome, sheet: Sheet) -> Section:
+    """Predicted against true values, and residuals."""
+    from mltricks.figures.predictions import predicted_values, residuals
 
+    true, predicted = (outcome[key].flatten().tolist() for key in ("y", "predicted"))
+    charts = [Chart("predictions", predicted_values(true, predicted), still=True)]
+    return Section("Predictions, test split", [*charts, Chart("residuals", residuals(predicted, true))])
+
+
+def worst_section(outcome: Outcome, sheet: Sheet) -> Section:
+    """The samples with the largest errors."""
     rows = [
         [int(i), *(", ".join(f"{v:.4g}" for v in outcome[key][i].tolist()) for key in ("y", "predicted"))]
         for i in worst(outcome)
     ]
-    table = page.section("Worst examples", page.table(["test sample", "true", "predicted"], rows))
-    return page.section("Predictions", sheet.draw(plots.predictions, outcome["y"], outcome["predicted"])) + table
+    return Section("Largest errors", [Table(["test sample", "true", "predicted"], rows)])

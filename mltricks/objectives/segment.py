@@ -15,8 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mltricks.data.info import Info
+from mltricks.figures.base import SERIES
+from mltricks.figures.parts import Gallery, Section, Table, Text
 from mltricks.objectives.base import Objective, Outcome, Sheet
 from mltricks.objectives.classify import class_counts
+
+NUM_WORST = 8
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Segment(Objective):
     score: ClassVar[str] = "iou"
     higher_is_better: ClassVar[bool] = True
     one_target: ClassVar[bool] = False
+    further: ClassVar[str] = "multiclass"
 
     def mean(self, logits: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(logits.movedim(1, -1).flatten(0, -2), y.flatten())
@@ -71,11 +76,18 @@ class Segment(Objective):
         return " ".join(info.class_names[int(k)] for k in y.unique())
 
     def digest(self, logits: Tensor, y: Tensor) -> Outcome:
-        right = (logits.argmax(1) == y).float().mean((1, 2))
-        return {"counts": self.counts(logits, y)["classes"][None], "right": right}
+        mask = logits.argmax(1)
+        right = (mask == y).float().mean((1, 2))
+        bad = right.argsort(stable=True)[:NUM_WORST]
+        shown = {"bad": bad, "bad_true": y[bad].to(torch.int16), "bad_mask": mask[bad].to(torch.int16)}
+        size = {"size": torch.full((len(bad),), len(y)), "batch_of": torch.arange(len(bad)).eq(0).long()}
+        return {"counts": self.counts(logits, y)["classes"][None], "right": right, **shown, **size}
 
-    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], str]]:
-        return [partial(overlap_section, outcome, sheet)]
+    def target_words(self, info: Info) -> str:
+        return f"one of {info.num_outputs} classes at each pixel"
+
+    def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], Section]]:
+        return [partial(overlap_section, outcome, sheet), partial(masks_section, outcome, sheet)]
 
 
 def ious(counts: Tensor) -> Tensor:
@@ -93,11 +105,38 @@ def mean_iou(counts: Tensor) -> Tensor:
     return ious(counts).nanmean(-1)
 
 
-def overlap_section(outcome: Outcome, sheet: Sheet) -> str:
+def overlap_section(outcome: Outcome, sheet: Sheet) -> Section:
     """A table of the intersection over union of every class, lowest first."""
-    from mltricks.figures import page
-
     counts = outcome["counts"].sum(0)
     rows = [(n, int(c), float(i)) for n, c, i in zip(sheet.info.class_names, counts[2], ious(counts), strict=True) if c]
-    table = page.table(["class", "pixels", "intersection over union"], sorted(rows, key=lambda row: row[2]))
-    return page.section("Classes, the weakest first", table)
+    table = Table(["class", "pixels", "intersection over union"], sorted(rows, key=lambda row: row[2]))
+    return Section("Classes, the weakest first", [table])
+
+
+def positions_of(outcome: Outcome) -> Tensor:
+    """The positions in the test split of the kept masks: their batch's first sample plus their place in the batch."""
+    first = outcome["batch_of"].bool()
+    sizes = outcome["size"][first]
+    starts = sizes.cumsum(0) - sizes
+    return outcome["bad"] + starts[first.long().cumsum(0) - 1]
+
+
+def masks_section(outcome: Outcome, sheet: Sheet) -> Section:
+    """The samples with the fewest right pixels: picture, true mask and predicted mask beside each other."""
+    places = positions_of(outcome)
+    order = outcome["right"][places].argsort(stable=True)[:NUM_WORST]
+    images = sheet.pictures(places[order])
+    masks = [painted(outcome[key][order]) for key in ("bad_true", "bad_mask")]
+    shown = torch.cat([*([] if images is None else [images]), *masks], 2)
+    captions = [(f"{float(outcome['right'][i]):.1%} right", f"no. {i}") for i in places[order].tolist()]
+    words = "" if images is None else "The picture, "
+    said = Text(f"{words}{'the' if words else 'The'} true mask and the predicted mask, the worst samples first.")
+    return Section("Masks, test split", [Gallery(shown, captions, "worst_examples", wide=True), said])
+
+
+def painted(masks: Tensor) -> Tensor:
+    """Masks (N, H, W) as pictures (N, H, W, 3) uint8: the first class dark, the others in the colours of figures."""
+    colors = ["#20262d", *SERIES]
+    table = torch.tensor([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colors], dtype=torch.uint8)
+    classes = masks.long()
+    return table[torch.where(classes > 0, (classes - 1) % len(SERIES) + 1, 0)]

@@ -22,6 +22,8 @@ Record = dict[str, Any]
 The metrics of a training record are means over the steps since the previous record. The last one of an epoch, or of
 the run, also has the means over the whole epoch: ``epoch_loss``, ``epoch_accuracy``.
 """
+AROUND = ("step", "epoch", "split", "lr", "samples_per_s", "seconds")
+"""Entries of a record that are no metrics."""
 EPOCH = "epoch_"
 """Prefix of the names of means over an epoch."""
 

@@ -49,9 +49,10 @@ def create_observers(cfg: dict[str, Any], folder: Path, in_sweep: InSweep | None
         observers.append(EarlyStopping(stopping["patience"], stopping["min_delta"]))
     observers += trial_observers(in_sweep.trial if in_sweep else "")
     if cfg["plots"] is True or (cfg["plots"] == "auto" and not in_sweep):
+        from mltricks.observers.layers import Layers
         from mltricks.observers.report import Report
 
-        observers.append(Report())
+        observers += [Layers(), Report()]
     if cfg["tracker"].get("_target_"):
         observers.append(create(cfg["tracker"], "tracker", cfg["allow_modules"]))
     return observers

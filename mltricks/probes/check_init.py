@@ -20,6 +20,7 @@ from mltricks.build import Run, build
 from mltricks.config.compose import plain
 from mltricks.config.values import Count, Positive, check_value
 from mltricks.evaluate import evaluate
+from mltricks.figures.probes import signals
 from mltricks.probes.bare import bare_run
 from mltricks.probes.keep import keep
 from mltricks.probes.layers import activations, context, gradients, ready
@@ -62,7 +63,7 @@ def check_init(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float
         "gradient_steps": 1,
         "seconds": round(time.perf_counter() - start, 3),
     }
-    keep("check_init", run, content, lambda: picture(content), folder, overrides, mode == "MULTIRUN")
+    keep("check_init", run, content, signals, folder, overrides, mode == "MULTIRUN")
     return abs(found["gap"])
 
 
@@ -193,18 +194,3 @@ def advice(found: dict[str, Any], tolerance: float) -> list[str]:
         f"{share:.0%} of the units of {layer} are dead: try smaller biases or init=kaiming." for layer, share in dead
     ]
     return lines
-
-
-def picture(content: dict[str, Any]) -> Any:
-    """Standard deviation of the outputs and norm of the gradient, layer by layer."""
-    from mltricks.figures.plots import COLORS, new_figure, shorten
-
-    rows = ((content["activations"], "layer", "std"), (content["gradients"], "weight", "gradient"))
-    figure = new_figure(9, 1.2 + 0.2 * max(len(r[0]) for r in rows))
-    titles = ("standard deviation of a layer's outputs", "norm of a weight's gradient")
-    for axes, (found, name, value), title in zip(figure.subplots(1, 2), rows, titles, strict=True):
-        axes.barh([shorten(r[name], 24) for r in found], [r[value] for r in found], color=COLORS["train"])
-        axes.set(title=title)
-        axes.invert_yaxis()
-    figure.suptitle(f"{content['verdict']}: {content['reason']}", fontsize=9, wrap=True)
-    return figure

@@ -12,7 +12,8 @@ from typing import Any
 
 from mltricks.build import Run
 from mltricks.checkpoint import versions
-from mltricks.figures.plots import save
+from mltricks.figures.base import Figure
+from mltricks.figures.still import save
 from mltricks.observers.console import shown_folder
 from mltricks.process.atomic import write_atomically
 from mltricks.summary import Summary, git_state, json_safe
@@ -22,7 +23,7 @@ def keep(
     name: str,
     run: Run,
     content: dict[str, Any],
-    draw: Callable[..., Any],
+    draw: Callable[[dict[str, Any]], Figure],
     folder: Path,
     overrides: Sequence[str],
     quiet: bool = False,
@@ -33,7 +34,7 @@ def keep(
         name: name of the probe.
         run: the measured run.
         content: content of the JSON file, with ``verdict``, ``reason``, ``advice``, ``steps`` and ``seconds``.
-        draw: makes the figure.
+        draw: makes the figure from ``content``.
         folder: the output folder.
         overrides: the overrides of the command.
         quiet: print nothing; used in a sweep, which prints a line per job.
@@ -42,7 +43,7 @@ def keep(
     content["batch_size"] = run.cfg["batch_size"]
     text = json.dumps(json_safe(content), indent=2) + "\n"
     write_atomically(folder / f"{name}.json", lambda partial: partial.write_text(text))
-    save(draw, folder / f"{name}.png")
+    save(draw(content), folder / f"{name}.png")
     summary = Summary(
         "completed",
         steps=content["steps"],

@@ -20,10 +20,10 @@ from typing import Annotated, Any
 from mltricks.build import Run, build
 from mltricks.config.compose import plain
 from mltricks.config.values import NonNegative, Positive, Range, check_value
+from mltricks.figures.probes import loss_by_rate
 from mltricks.hyper import Drive, Hypers
 from mltricks.probes.bare import constant_rate
 from mltricks.probes.keep import keep
-from mltricks.probes.log_axis import log_axis
 from mltricks.probes.rate import learning_rates, together
 from mltricks.state import reseed_step
 from mltricks.train import advance
@@ -97,7 +97,7 @@ def lr_find(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | 
         "steps": len(losses),
         "seconds": round(time.perf_counter() - start, 3),
     }
-    keep("lr_find", run, content, lambda: picture(content), folder, overrides, mode == "MULTIRUN")
+    keep("lr_find", run, content, loss_by_rate, folder, overrides, mode == "MULTIRUN")
     return found.suggestion
 
 
@@ -232,22 +232,3 @@ def advice(found: Reading, settings: dict[str, Any], num: int) -> list[str]:
     if num == settings["num_steps"] and found.breaks >= 0.9 * settings["high"]:
         return [f"The loss never diverged, so higher rates may work too. Type high={settings['high'] * 10:g}."]
     return []
-
-
-def picture(content: dict[str, Any]) -> Any:
-    """The losses over the rates, with the rates read off them."""
-    from mltricks.figures.plots import COLORS, new_figure
-
-    figure = new_figure(6.4, 3.6)
-    axes = figure.subplots()
-    axes.plot(content["rates"], content["losses"], color=COLORS["train"], alpha=0.3, linewidth=1)
-    axes.plot(content["rates"], content["smooth"], color=COLORS["train"], label="smoothed")
-    for name, color in (("steepest", COLORS["val"]), ("tenth", COLORS["test"])):
-        axes.axvline(content[name], color=color, linestyle="--", linewidth=1, label=f"{name} {content[name]:.2g}")
-    low, first = min(content["smooth"]), content["first"]
-    top = min(max(content["losses"]), max(first, low) + 0.5 * abs(first - low) + 3 * content["noise"])
-    log_axis(axes, "x")
-    axes.set(xlabel="learning rate", ylabel="training loss", ylim=(min(low, *content["losses"]), top))
-    axes.legend()
-    axes.set_title(f"{content['verdict']}: {content['reason']}", fontsize=8, wrap=True)
-    return figure

@@ -21,10 +21,10 @@ from mltricks.batch import Batch
 from mltricks.build import Run
 from mltricks.config.compose import plain
 from mltricks.config.values import Count, Fraction, check_value
+from mltricks.figures.probes import memorised
 from mltricks.probes.bare import bare_run
 from mltricks.probes.check_init import ignorance
 from mltricks.probes.keep import keep
-from mltricks.probes.log_axis import log_axis
 from mltricks.probes.rate import at_rate, learning_rates
 from mltricks.state import map_state, merged, reseed_step
 from mltricks.train import advance
@@ -62,7 +62,7 @@ def overfit(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
         "samples": sum(len(t["losses"]) for t in tries) * best["num_samples"],
         "seconds": round(time.perf_counter() - start, 3),
     }
-    keep("overfit", run, content, lambda: picture(content), folder, overrides, mode == "MULTIRUN")
+    keep("overfit", run, content, memorised, folder, overrides, mode == "MULTIRUN")
     return share
 
 
@@ -136,19 +136,3 @@ def advice(best: dict[str, Any], tries: list[dict[str, Any]], settings: dict[str
         lines.append("The model fits only a part of the sample: give it more capacity (model.width, model.depth).")
         lines.append("Look for samples that are alike but have different targets.")
     return [*lines, "Try another optim, or factors=[1,0.01,100] if the learning rate may be far off."]
-
-
-def picture(content: dict[str, Any]) -> Any:
-    """The loss of the sample over the updates, for each learning rate tried."""
-    from mltricks.figures.plots import new_figure
-
-    figure = new_figure(6, 3.6)
-    axes = figure.subplots()
-    for found in content["tries"]:
-        axes.plot(range(1, len(found["losses"]) + 1), found["losses"], label=f"lr {found['learning_rate']:.3g}")
-    axes.axhline(content["ignorant_loss"], color="#999999", linewidth=1, linestyle=":")
-    axes.set(xlabel="update", ylabel="loss")
-    log_axis(axes, "y")
-    axes.legend()
-    axes.set_title(f"{content['verdict']}: {content['reason']}", fontsize=8, wrap=True)
-    return figure

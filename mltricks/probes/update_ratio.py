@@ -19,9 +19,9 @@ from mltricks.build import Run, build
 from mltricks.checkpoint import LAST
 from mltricks.config.compose import plain
 from mltricks.config.values import Count, check_value
+from mltricks.figures.probes import update_ratios
 from mltricks.probes.bare import constant_rate
 from mltricks.probes.keep import keep
-from mltricks.probes.log_axis import log_axis
 from mltricks.state import map_state, reseed_step
 from mltricks.train import advance
 
@@ -59,7 +59,7 @@ def update_ratio(cfg: Any, folder: Path, overrides: list[str], mode: str) -> flo
         "steps": settings["num_steps"],
         "seconds": round(time.perf_counter() - start, 3),
     }
-    keep("update_ratio", run, content, lambda: picture(content), folder, overrides, mode == "MULTIRUN")
+    keep("update_ratio", run, content, update_ratios, folder, overrides, mode == "MULTIRUN")
     return ratio
 
 
@@ -83,19 +83,3 @@ def advice(ratio: float) -> list[str]:
     if not math.isfinite(ratio) or ratio > HEALTHY[1]:
         return ["The updates are large relative to the weights: type a smaller optim.lr."]
     return ["The updates are small relative to the weights: type a larger optim.lr."] if ratio < HEALTHY[0] else []
-
-
-def picture(content: dict[str, Any]) -> Any:
-    """The ratio of every weight."""
-    from mltricks.figures.plots import COLORS, new_figure, shorten
-
-    rows = content["weights"]
-    figure = new_figure(6, 1.2 + 0.2 * len(rows))
-    axes = figure.subplots()
-    axes.barh([shorten(r["weight"], 28) for r in rows], [r["ratio"] for r in rows], color=COLORS["train"])
-    axes.axvline(1e-3, color="#999999", linewidth=1, linestyle=":")
-    axes.set(xlabel="norm of update / norm of weight")
-    log_axis(axes, "x")
-    axes.invert_yaxis()
-    axes.set_title(f"{content['verdict']}: {content['reason']}", fontsize=8, wrap=True)
-    return figure

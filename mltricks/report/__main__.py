@@ -1,4 +1,4 @@
-"""The command ``python -m mltricks.report DIR``: write the table and the page of a sweep from its folders."""
+"""The command ``python -m mltricks.report DIR``: write the page of a sweep or of a run from its folder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-USAGE = """usage: python -m mltricks.report DIR
+USAGE = """usage: python -m mltricks.report DIR [--allow-modules NAME,...]
 
-Writes DIR/sweep.csv and DIR/sweep.html from the folders of a sweep's jobs, finished or not, of any sweeper."""
+Of a sweep's folder: writes DIR/sweep.csv and DIR/sweep.html from the folders of its jobs, finished or not.
+Of a run's folder, also of one job of a sweep: writes DIR/report.html and DIR/plots; it measures the test split again.
+--allow-modules names packages of yours whose classes the run's configuration may name."""
+ALLOW = "--allow-modules"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,18 +20,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(words):
         print(USAGE)
         return 0
+    allow: list[str] = []
+    if len(words) == 3 and words[1] == ALLOW:
+        allow, words = [name for name in words[2].split(",") if name], words[:1]
     if len(words) != 1 or words[0].startswith("-"):
         print(USAGE, file=sys.stderr)
         return 2
-    from mltricks.report.write import write
-
     try:
-        for path in write(Path(words[0])):
+        for path in written(Path(words[0]), allow):
             print(path)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def written(folder: Path, allow: Sequence[str]) -> Sequence[Path]:
+    """Write the page of a run or of a sweep; return the files."""
+    from mltricks.report.run import is_run, write_run
+    from mltricks.report.write import write
+
+    return [write_run(folder, allow)] if is_run(folder) else write(folder)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ the one an update after the last would see, as in ``torch.optim.lr_scheduler``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mltricks.config.values import NonNegative, Probability, check_fields
@@ -49,6 +50,16 @@ class Schedule:
     def factor(self, progress: float) -> float:
         """The factor after the warm-up, ``progress`` counted from its end."""
         raise AssertionError(f"{type(self).__name__} defines no factor")
+
+    def drive(self, peak: float, total_steps: int, steps_per_epoch: int) -> Callable[[float], float]:
+        """The learning rate as a function of progress.
+
+        Args:
+            peak: the configured learning rate, which the factor 1 stands for.
+            total_steps: length of the run.
+            steps_per_epoch: updates an epoch.
+        """
+        return lambda progress: peak * self(progress)
 
     def momentum(self, progress: float) -> float | None:
         """The momentum at ``progress`` where the schedule drives it as well, else ``None``."""

@@ -81,13 +81,33 @@ def schedule_defaults(name: str, key: str) -> dict[str, Any]:
     return {str(k): v for k, v in OmegaConf.to_container(merged, resolve=True).items() if k != "defaults"}  # type: ignore[union-attr]
 
 
-def learning_rate_drives(cfg: dict[str, Any], optim: Any, scheduled: Drives, allow: Sequence[str]) -> Drives:
+def learning_rate_drives(
+    cfg: dict[str, Any],
+    optim: Any,
+    scheduled: Drives,
+    allow: Sequence[str],
+    total_steps: int = 1,
+    steps_per_epoch: int = 1,
+) -> Drives:
     """What the ``scheduler`` group drives: the learning rate and, where the schedule says so, the momentum.
+
+    Args:
+        cfg: the resolved configuration.
+        optim: the optimiser.
+        scheduled: what its own settings schedule.
+        allow: packages besides mltricks and torch that may be named.
+        total_steps: length of the run.
+        steps_per_epoch: updates an epoch.
 
     Raises:
         ValueError: the learning rate or the momentum is driven twice, or there is no momentum to drive.
     """
     schedule: Schedule = create(cfg["scheduler"], "scheduler", allow)
+    if not isinstance(schedule, Schedule):
+        raise ValueError(
+            f"scheduler._target_ gives a {type(schedule).__name__}, no schedule. Derive the class from "
+            "mltricks.schedules.base.Schedule, or type scheduler=torch scheduler.name=CLASS."
+        )
     if isinstance(schedule, Constant) and schedule.warmup_frac == 0:
         return {}
     drives: Drives = {}
@@ -96,14 +116,10 @@ def learning_rate_drives(cfg: dict[str, Any], optim: Any, scheduled: Drives, all
             raise ValueError(
                 f"optim.{name} is driven twice, by its own schedule and by scheduler. Type scheduler=constant."
             )
-        drives["optim", name] = _scaled(schedule, getattr(optim, name))
+        drives["optim", name] = schedule.drive(getattr(optim, name), total_steps, steps_per_epoch)
     if schedule.momentum(0.0) is not None:
         drives["optim", _momentum_of(optim, scheduled)] = schedule.momentum  # type: ignore[assignment]
     return drives
-
-
-def _scaled(schedule: Schedule, peak: float) -> Drive:
-    return lambda progress: peak * schedule(progress)
 
 
 def _momentum_of(optim: Any, scheduled: Drives) -> str:

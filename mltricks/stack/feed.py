@@ -18,7 +18,7 @@ from mltricks.data.splits import MemorySplit
 from mltricks.hyper import CHUNK, Drive, Hypers
 from mltricks.stack.layout import merge_rows, split_rows, stack_rows
 from mltricks.state import leaves, map_state, merged, rebuild, step_seed
-from mltricks.step import Hyper, split_at_normalize
+from mltricks.step import Hyper, acting_on_host, on_host, split_at_normalize
 
 LARGEST_COPY = 2**28
 """Keep a normalised float copy of the training inputs if it has at most this many bytes: 256 MiB."""
@@ -37,7 +37,7 @@ def have_one_seed(runs: Sequence[Run]) -> bool:
 def normalizes_first(run: Run) -> bool:
     """Whether no technique needs raw inputs, so that they can be normalised before the step."""
     raw, _ = split_at_normalize(run.techniques)
-    return not raw and run.shapes is None
+    return not raw and run.shapes is None and not acting_on_host(run.techniques)
 
 
 class Feed:
@@ -56,14 +56,24 @@ class Feed:
         self.normalized = simple and normalizes_first(first)
         self.hypers = StackedHypers([run.hypers for run in runs], first.device)
         self.shapes, self.progress = first.shapes, first.hypers.progress
+        self.techniques = first.techniques
 
     def at(self, step: int) -> tuple[Batch, Hyper, Iterator[int]]:
         """The batches and hyperparameters of an update, and an iterator that folds the seeds on demand."""
         return (
-            self._shaped(self.batches(step), step),
+            self._shaped(self._on_host(self.batches(step), step), step),
             self.hypers.at(step),
             (step_seed(seed, step) for seed in self.seeds_of),
         )
+
+    def _on_host(self, batch: Batch, step: int) -> Batch:
+        """Let the techniques that act before the step change each trial's batch as they would alone."""
+        if not acting_on_host(self.techniques):
+            return batch
+        if self.one_seed:
+            return on_host(self.techniques, batch, self.seeds_of[0], step)
+        rows = [map_state(lambda t: t[k], batch) for k in range(len(self.seeds_of))]  # noqa: B023 (used at once)
+        return stack([on_host(self.techniques, row, seed, step) for row, seed in zip(rows, self.seeds_of, strict=True)])
 
     def _shaped(self, batch: Batch, step: int) -> Batch:
         """Bring the batches to the shape that is due at this step; the technique reshapes each sample independently."""

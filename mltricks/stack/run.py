@@ -203,7 +203,7 @@ def train_stacked(cfgs: Sequence[dict[str, Any]]) -> list[StackedResult]:
     trials = []
     for k, run in enumerate(runs):
         state = stacked.row(k)
-        val = evaluate(run.predict, run.objective, state, run.data.val, run.cfg["eval_batch_size"])
+        val = evaluate(run.predict, run.objective, state, run.data.val, run.cfg["eval_batch_size"], (), run.metrics)
         trials.append(StackedResult(state, losses[k], val))
     return trials
 

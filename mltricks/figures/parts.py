@@ -1,0 +1,99 @@
+"""What a page shows, as data: sections of charts, tables, galleries and texts. ``templates/sections.html`` draws them.
+
+Legend: N pictures, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mltricks.figures.base import Figure
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure.
+
+    Attributes:
+        name: of its file in ``plots/``, without extension.
+        figure: as data.
+        still: whether a picture ``plots/NAME.png`` is drawn too, which takes a tenth of a second.
+    """
+
+    kind: ClassVar[str] = "chart"
+    name: str
+    figure: Figure
+    still: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts and numbers; ``None`` is an empty cell."""
+
+    kind: ClassVar[str] = "table"
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures with captions.
+
+    Attributes:
+        pixels: (N, H, W, 3) uint8, on the CPU.
+        captions: for each picture a bold and a plain part.
+        name: if given, the pictures are also saved as ``plots/NAME.png``.
+        wide: whether a picture is several beside each other.
+    """
+
+    kind: ClassVar[str] = "gallery"
+    pixels: Any
+    captions: Sequence[tuple[str, str]]
+    name: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "text"
+    words: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """A command or code, with a button that copies it."""
+
+    kind: ClassVar[str] = "code"
+    text: str
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A text whose pieces have a background of different strength: pairs of a piece and a level in [0, 1]."""
+
+    kind: ClassVar[str] = "marked"
+    pieces: Sequence[tuple[str, float]]
+
+
+Part = Chart | Table | Gallery | Text | Code | Marked
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page with a title.
+
+    Attributes:
+        title: the heading.
+        parts: what it shows, in order.
+        half: whether it may stand beside another half one.
+        folded: whether the reader has to open it.
+    """
+
+    title: str
+    parts: Sequence[Part]
+    half: bool = False
+    folded: bool = False

@@ -1,0 +1,60 @@
+"""Objects that a Python program gives to ``mltricks.train``: a model, data; and what the configuration says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from mltricks.config.create import locate
+from mltricks.data import given as given_data
+from mltricks.data.custom import check_idle
+from mltricks.data.splits import DataSplits
+from mltricks.models import given as given_model
+
+CLASSIFY = "mltricks.objectives.classify.Classify"
+REGRESS = "mltricks.objectives.regress.Regress"
+
+
+@dataclass(frozen=True)
+class Given:
+    """The objects of a run.
+
+    Attributes:
+        model: the module, of which a copy is trained; ``None`` if the configuration names one.
+        data: the splits; ``None`` if the configuration names them.
+        messages: what followed from the objects, for the user.
+    """
+
+    model: nn.Module | None = None
+    data: DataSplits | None = None
+    messages: list[str] = field(default_factory=list)
+
+
+def with_objects(cfg: dict[str, Any], model: Any, data: Any) -> tuple[dict[str, Any], Given]:
+    """Convert objects, and make the configuration say that they were given.
+
+    The default objective, ``classify``, gives way to ``regress`` for float targets; any other that does not fit is
+    refused when the run is built.
+
+    Raises:
+        ValueError: an object cannot be used, or a setting of the configuration would have no effect on it.
+    """
+    messages: list[str] = []
+    if model is not None:
+        cfg = {**cfg, "model": given_model.node_of(model)}
+    if data is None:
+        return cfg, Given(model)
+    splits = given_data.splits_of(data)
+    check_idle({key: value for key, value in cfg["data"].items() if splits.unlabeled is None or key[:3] != "unl"})
+    target = splits.info.target
+    if cfg["objective"]["_target_"] == CLASSIFY and takes(REGRESS, target) and not takes(CLASSIFY, target):
+        cfg = {**cfg, "objective": {"_target_": REGRESS}}
+        messages.append("objective=regress: the targets are floats")
+    return {**cfg, "data": given_data.node_of(splits, cfg["data"])}, Given(model, splits, messages)
+
+
+def takes(objective: str, target: str) -> bool:
+    """Whether an objective of mltricks, given by its path, takes a kind of target."""
+    return target in locate(objective, "objective", []).targets

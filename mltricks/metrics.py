@@ -1,0 +1,191 @@
+"""Metrics of torchmetrics by name, measured on validation and test splits beside those of the objective.
+
+A metric is accumulated over the batches of a split by torchmetrics itself, so it is that of the whole split, also where
+it is no mean over samples.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mltricks.batch import Batch
+from mltricks.config.values import suggest
+from mltricks.data.info import Info
+
+NUM_TRIED = 32
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The metrics that ``metric=`` names.
+
+    Attributes:
+        objective: turns outputs into probabilities or values.
+        made: a fresh object of torchmetrics for every name.
+    """
+
+    objective: Any = None
+    made: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.made)
+
+    def meter(self) -> Meter:
+        """An empty accumulator for one split."""
+        return Meter(self)
+
+    def higher_is_better(self, name: str) -> bool:
+        """The direction of a metric.
+
+        Raises:
+            ValueError: torchmetrics does not say.
+        """
+        found = self.made[name].higher_is_better
+        if found is None:
+            raise ValueError(
+                f"objective_metric=val/{name} cannot steer a run: torchmetrics does not say whether a higher value is "
+                "better. Choose another metric."
+            )
+        return bool(found)
+
+
+class Meter:
+    """Accumulates metrics over the batches of a split; called with every batch and the outputs on it.
+
+    Args:
+        metrics: the metrics.
+    """
+
+    def __init__(self, metrics: Metrics):
+        self.metrics = metrics
+        self.held: dict[str, Any] = {}
+
+    def __call__(self, batch: Batch, outputs: Any) -> None:
+        if not self.metrics.made:
+            return
+        predictions, y = paired(self.metrics.objective.predict(outputs), batch["y"])
+        if not self.held:
+            self.held = {name: metric.clone().to(y.device) for name, metric in self.metrics.made.items()}
+        for metric in self.held.values():
+            metric.update(predictions, y)
+
+    def values(self) -> dict[str, float]:
+        """The metrics over all batches so far."""
+        return {name: float(metric.compute()) for name, metric in self.held.items()}
+
+
+def paired(predictions: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Predictions and targets in the shapes that torchmetrics takes: single values have no axis of their own."""
+    if not y.is_floating_point():
+        return predictions, y
+    predictions, y = predictions.flatten(1), y.reshape(len(y), -1)
+    return (predictions[:, 0], y[:, 0]) if y.shape[1] == 1 else (predictions, y)
+
+
+def create_metrics(given: Any, info: Info, objective: Any) -> Metrics:
+    """The metrics that ``metric=`` names.
+
+    Args:
+        given: names, joined by + or in a list; or mappings with a ``name`` and arguments of torchmetrics.
+        info: describes the data.
+        objective: of the run.
+
+    Raises:
+        ValueError: an unknown name, a metric that does not fit the data, or arguments that it refuses.
+    """
+    nodes = given.split("+") if isinstance(given, str) else given
+    made: dict[str, Any] = {}
+    for node in nodes if nodes != ["none"] else []:
+        name, arguments = (node, {}) if isinstance(node, str) else named(node)
+        if name in made:
+            raise ValueError(f"metric={name} is given twice. Leave one out.")
+        made[name] = create_metric(name, arguments, info, objective.further)
+    return Metrics(objective, made)
+
+
+def named(node: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if "name" not in node:
+        raise ValueError(f"metric={node} has no name. Write {{name: f1_score, average: macro}}.")
+    return str(node["name"]), {key: value for key, value in node.items() if key != "name"}
+
+
+def create_metric(name: str, arguments: dict[str, Any], info: Info, family: str) -> Any:
+    """An object of torchmetrics, tried on random predictions; ``family`` is the objective's ``further``.
+
+    Raises:
+        ValueError: it cannot be made, or does not give one number.
+    """
+    cls, task = find(name, info, family)
+    if "num_outputs" in inspect.signature(cls).parameters and info.num_outputs > 1 and not task:
+        task = {"num_outputs": info.num_outputs}
+    try:
+        metric = cls(**{**task, **arguments})
+        value = tried(metric.clone(), info, family)
+    except Exception as error:  # torchmetrics may raise anything
+        raise ValueError(
+            f"metric={name} cannot be measured here with {arguments or 'its defaults'}: {error}"
+        ) from error
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise ValueError(f"metric={name} gives no single number, so it cannot be recorded. Choose another metric.")
+    return metric
+
+
+def tried(metric: Any, info: Info, family: str) -> Any:
+    """The value of a metric on random predictions."""
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.rand(NUM_TRIED, info.num_outputs, generator=generator)
+    y = torch.rand(NUM_TRIED, info.num_outputs, generator=generator)
+    if family == "multiclass":
+        y = torch.arange(NUM_TRIED) % info.num_outputs
+        outputs = outputs.softmax(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the random values, such as a class that does not occur
+        metric.update(*paired(outputs, y))
+        return metric.compute()
+
+
+def find(name: str, info: Info, family: str) -> tuple[Any, dict[str, Any]]:
+    """The class of torchmetrics with this name, and the arguments that the data decide.
+
+    Raises:
+        ValueError: there is none for these targets, or torchmetrics is not installed.
+    """
+    try:
+        import torchmetrics  # imported here, because it takes seconds
+        from torchmetrics import classification, regression
+        from torchmetrics.functional import classification as of_classes
+        from torchmetrics.functional import regression as of_values
+    except ImportError as error:
+        raise ValueError(f"metric={name} needs torchmetrics. Type: pip install 'mltricks[torchmetrics]'") from error
+
+    if not family:
+        raise ValueError(f"metric={name}: there are no further metrics for targets that are {info.target}.")
+    is_class = family == "multiclass"
+    classes, functions = (classification, of_classes) if is_class else (regression, of_values)
+    known = {
+        n.lower(): c for n, c in vars(classes).items() if inspect.isclass(c) and issubclass(c, torchmetrics.Metric)
+    }
+    known = {n: c for n, c in known.items() if not is_class or "task" in inspect.signature(c.__new__).parameters}
+    words = {n: known[n.replace("_", "")] for n in vars(functions) if n.replace("_", "") in known}
+    if name not in words:
+        raise ValueError(f"metric={name} is no metric of torchmetrics for {info.target}. {suggest(name, words)}")
+    return words[name], {"task": "multiclass", "num_classes": info.num_outputs} if is_class else {}
+
+
+def check_new(names: Sequence[str], measured: Sequence[str]) -> None:
+    """Refuse a metric that has the name of one that the objective measures.
+
+    Raises:
+        ValueError: names it.
+    """
+    for name in names:
+        if name in measured:
+            raise ValueError(f"metric={name}: the objective measures {name} already. Leave it out.")
