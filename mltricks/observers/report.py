@@ -20,7 +20,7 @@ from mltricks.figures import page, plots
 from mltricks.objectives.base import Outcome
 from mltricks.observers import curves
 from mltricks.observers.base import Observer
-from mltricks.observers.console import shown_folder
+from mltricks.observers.closing import shown_folder
 from mltricks.observers.files import read_records
 from mltricks.process.atomic import write_atomically
 from mltricks.trivial import linear
