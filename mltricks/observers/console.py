@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mltricks.evaluate import steered_by
-from mltricks.observers.bar import fitting, progress_bar
+from mltricks.observers.bar import draws_bars, progress_bar
 from mltricks.observers.base import Moment, Observer, Record
 from mltricks.observers.closing import closing
 from mltricks.observers.epoch_table import EpochTable
-from mltricks.observers.formats import WIDTH, duration, number, wrapped
+from mltricks.observers.formats import WIDTH, about, number, wrapped
 from mltricks.observers.glimpse import Glimpse
 from mltricks.observers.header import header
 
@@ -28,6 +26,9 @@ if TYPE_CHECKING:
 
 EARLY_S = 10.0
 """Seconds without a row after which a line says how the loss moves; the next ones follow at three times the time."""
+
+STYLES = dict(epoch="bold", step="dim", loss="yellow", score="green", speed="cyan", left="magenta")
+"""Styles of the fields beside the bar, from left to right; the bar follows the first."""
 
 
 def create_console(progress: str, overrides: Sequence[str] = ()) -> Observer | None:
@@ -42,12 +43,6 @@ def create_console(progress: str, overrides: Sequence[str] = ()) -> Observer | N
     if progress == "lines" or (progress == "auto" and not draws_bars()):
         return Lines(overrides)
     return Bar(overrides)
-
-
-def draws_bars() -> bool:
-    """Whether the output is a terminal that can move its cursor."""
-    term = os.environ.get("TERM", "" if os.name == "nt" else "dumb")
-    return sys.stdout.isatty() and term not in ("dumb", "unknown")
 
 
 class Lines(Observer):
@@ -88,7 +83,7 @@ class Lines(Observer):
         first = min(self.num_steps, (self.resumed_at // every + 1) * every)
         means = [f"{name} {number(value)}" for name, value in self.glimpse.means().items()]
         wait = (first - self.done) / self.speed()
-        return [f"step {self.done:,} of {self.num_steps:,}:", *means, f"first validation in about {duration(wait)}"]
+        return [f"step {self.done:,} of {self.num_steps:,}:", *means, f"first validation in about {about(wait)}"]
 
     def speed(self) -> float:
         """Updates per second since the start, validations included; above 0."""
@@ -126,7 +121,7 @@ class Bar(Lines):
 
     def start(self, run: Run, folder: Path, resumed_at: int) -> None:
         self.done, self.num_steps, self.batch_size = resumed_at, run.total_steps, run.cfg["batch_size"]
-        self.bar = progress_bar(self)
+        self.bar = progress_bar(self, STYLES)
         super().start(run, folder, resumed_at)
         self.bar.start()
         atexit.register(self.bar.stop)  # restores the cursor if the process exits without ``finish``
@@ -146,15 +141,20 @@ class Bar(Lines):
         super().finish(summary)
 
     def fields(self) -> dict[str, str]:
-        """The fields beside the bar, by name, from left to right."""
-        speed = self.speed()
-        epoch = min(self.num_epochs, self.done // self.steps_per_epoch + 1)
-        fields = {"epoch": f"epoch {epoch}/{self.num_epochs}", "step": f"{self.done}/{self.num_steps}"}
-        for name, value in self.glimpse.means().items():
-            fields["loss" if name == "loss" else "score"] = f"{name} {number(value)}"
-        if self.done >= self.num_steps:
-            fields["left"] = "testing"
-        elif self.done > self.resumed_at:
-            fields["speed"] = f"{speed * self.batch_size:,.0f}/s"
-            fields["left"] = duration((self.num_steps - self.done) / speed)
-        return dict.fromkeys(("step", "loss", "score", "speed", "left"), "") | fitting(fields, self.bar.console.width)
+        """The fields beside the bar, by the names of ``STYLES``, the most important first."""
+        speed, epoch = self.speed(), min(self.num_epochs, self.done // self.steps_per_epoch + 1)
+        means = {name: f"{name} {number(value)}" for name, value in self.glimpse.means().items()}
+        running = self.resumed_at < self.done < self.num_steps
+        left = about((self.num_steps - self.done) / speed) if running else ""
+        return {
+            "loss": means.get("loss", ""),
+            "left": "testing" if self.done >= self.num_steps else left,
+            "epoch": f"epoch {epoch}/{self.num_epochs}",
+            "score": means.get(self.score, "") if self.score != "loss" else "",
+            "step": f"{self.done}/{self.num_steps}",
+            "speed": f"{speed * self.batch_size:,.0f}/s" if running else "",
+        }
+
+    def below(self) -> list[str]:
+        """Nothing stands below the bar of a run."""
+        return []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mltricks.observers.base import Record, of_epoch
-from mltricks.observers.formats import duration, number
+from mltricks.observers.formats import about, duration, number
 
 LONGEST_TITLE = 12
 SHORTEST = 8
@@ -72,7 +72,7 @@ class EpochTable:
             names = dict.fromkeys(("loss", self.score))
             cells |= {(split, name): number(record[name]) for name in names if name in record}
         cells["", "lr"] = f"{train['lr']:.2g}" if "lr" in train else ""
-        cells |= {("", "time"): duration(seconds), ("", "left"): "" if left is None else duration(left)}
+        cells |= {("", "time"): duration(seconds), ("", "left"): "" if left is None else about(left)}
         return cells | {("", "best"): "best" if is_best else ""}
 
     def choose(self, cells: dict[tuple[str, str], str]) -> list[str]:
@@ -93,7 +93,8 @@ class EpochTable:
         for group in dict.fromkeys((column.group or column.title) for column in self.columns):
             mine = [column for column in self.columns if group == (column.group or column.title)]
             span = sum(column.width for column in mine) + self.gap * (len(mine) - 1)
-            named = f" {group} ".center(span, "-") if mine[0].group else " " * span
+            named = f" {group} ".center(span, "-") if len(mine) > 1 else group[:span].rjust(span)
+            named = named if mine[0].group else " " * span
             above += (gap if above else "") + named
         titles = gap.join(column.cell("" if column.title == "best" else column.title) for column in self.columns)
         return [above.rstrip(), titles.rstrip()]

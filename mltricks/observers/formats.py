@@ -38,7 +38,7 @@ def duration(seconds: float) -> str:
     """A duration in at most 7 characters, with its unit where it is no clock.
 
     >>> [duration(s) for s in (0.42, 59.94, 59.96, 3725.0, 40000.0, 1e6)]
-    ['0.4 s', '59.9 s', '1:00', '1:02:05', '11h07m', '11d14h']
+    ['0.4 s', '59.9 s', '1:00', '1:02:05', '11h07m', '11d13h']
     """
     if seconds < 59.95:
         return f"{seconds:.1f} s"
@@ -46,6 +46,15 @@ def duration(seconds: float) -> str:
         return clock(seconds)
     hours, rest = divmod(round(seconds / 60), 60)
     return f"{hours}h{rest:02d}m" if hours < 100 else f"{hours // 24}d{hours % 24:02d}h"
+
+
+def about(seconds: float) -> str:
+    """An estimated duration: without tenths of seconds.
+
+    >>> [about(s) for s in (4.9, 3725.0, 40000.0)]
+    ['0:05', '1:02:05', '11h07m']
+    """
+    return clock(seconds) if seconds < 36_000 else duration(seconds)
 
 
 def wrapped(head: str, parts: Iterable[str], width: int, separator: str = "  ") -> list[str]:
