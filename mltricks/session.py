@@ -183,11 +183,14 @@ def prepare(
         model: given by a program; ``None`` constructs what the configuration names.
     """
     saved = load_saved(cfg, folder) if resume else None
+    if saved is not None:
+        known = saved["overrides"]
+        summary.overrides = known + [o for o in summary.overrides if o not in known and not o.startswith("resume=")]
     summary.git = git_state()
     run = build(cfg if saved is None else {**cfg, "init": UNUSED}, data, model)
     run.cfg, summary.messages = cfg, run.messages
     ledger = Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run))
-    observers = create_observers(cfg, folder, in_sweep)
+    observers = create_observers(cfg, folder, in_sweep, summary.overrides)
     if not resume:
         check_links(folder)
         remove_stale(folder, cfg["overwrite"])
@@ -197,8 +200,6 @@ def prepare(
         host = run.state.pop("host")
         check_same(run.data.fingerprint, host["data"], f"resume={folder}")
         ledger.recall(host, observers)
-        known = saved["overrides"]
-        summary.overrides = known + [o for o in summary.overrides if o not in known and not o.startswith("resume=")]
     if run.device.type == "cpu":
         summary.threads = torch.get_num_threads()
     if run.device.type == "cuda":

@@ -16,6 +16,7 @@ from mltricks.config.overrides import typed
 from mltricks.evaluate import evaluate
 from mltricks.given import Given, with_objects
 from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
+from mltricks.observers.base import Observer
 from mltricks.observers.create import InSweep, new_folder
 from mltricks.process.atomic import NotWritten, alone_in
 from mltricks.process.device import choose_device
@@ -190,6 +191,7 @@ class Alone:
     def __init__(self, session: Session):
         self.lead, self.ends = session, "stopped_early" if session.start() else None
         self.batches = session.run.batches(session.step)
+        self.watching = [o.updated for o in session.observers if type(o).updated is not Observer.updated]
         if session.step >= session.run.total_steps:
             self.complete()
 
@@ -201,7 +203,10 @@ class Alone:
         run = self.lead.run
         batch = next(self.batches)
         reseed_step(run.cfg["seed"], step)
-        self.lead.ledger.add(advance(run, batch, step))
+        metrics = advance(run, batch, step)
+        self.lead.ledger.add(metrics)
+        for see in self.watching:
+            see(metrics)
         for observer in self.lead.observers:
             observer.step(step + 1)
         return step + 1

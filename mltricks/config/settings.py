@@ -89,14 +89,14 @@ def _check_keys(key: str, node: Any, known: set[str]) -> None:
 @functools.cache
 def top_level() -> dict[str, Any]:
     """The content of ``conf/config.yaml``, without the defaults list and Hydra's node."""
-    content = _read(conf_dir() / "config.yaml")
+    content = read(conf_dir() / "config.yaml")
     return {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
 
 
 @functools.cache
 def default_options() -> dict[str, str]:
     """The option of every group, Hydra's included, in the defaults list of ``conf/config.yaml``; none for a list."""
-    entries = [entry for entry in _read(conf_dir() / "config.yaml")["defaults"] if isinstance(entry, dict)]
+    entries = [entry for entry in read(conf_dir() / "config.yaml")["defaults"] if isinstance(entry, dict)]
     chosen = {key.removeprefix("override ").strip(): value for entry in entries for key, value in entry.items()}
     return {group: option for group, option in chosen.items() if isinstance(option, str)}
 
@@ -106,12 +106,13 @@ def _keys_of_group(group: str) -> set[str]:
     """The settings of all options of a group without classes, which the program reads itself."""
     if group in WITHOUT_NODE:
         return set()
-    contents = [_read(path) for path in (conf_dir() / group).glob("*.yaml")]
+    contents = [read(path) for path in (conf_dir() / group).glob("*.yaml")]
     read_here = [c for c in contents if group == "job" or not _has_target(c)]
     return {key for content in read_here for key in content if key != "defaults"}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """The content of a YAML file."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

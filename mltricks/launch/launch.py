@@ -45,9 +45,8 @@ def launch(
 
         check_values(jobs)
     planned = plan(jobs, settings["fuse"], settings["workers"], trains)
-    with Progress(jobs) as progress:
-        for note in planned.notes:
-            progress.say(note)
+    with Progress(jobs, planned.units, len(planned.slots) or 1) as progress:
+        progress.note(planned.notes)
         returns = run_plan(planned, task, context, progress)
     return [returns[job.num] for job in jobs]
 
@@ -81,13 +80,13 @@ def run_plan(planned: Plan, task: Task, context: Any, progress: Progress) -> dic
                 progress.end(job, result)
 
         run_in_slots(
-            planned.units,
+            progress.starting(planned.units),
             planned.slots,
             partial(execute_elsewhere, task=task, trusted=context.execution_whitelist),
             ended,
         )
         return returns
-    for unit in planned.units:
+    for unit in progress.starting(planned.units):
         with threads_of(unit, planned):
             note(unit, execute(unit, task, context.callbacks, progress.end))
     return returns

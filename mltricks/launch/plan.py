@@ -45,10 +45,9 @@ def plan(jobs: Sequence[Job], fuse: bool | str, workers: int | str, trains: bool
         made.units += units
         seconds = max(seconds, found.seconds * found.size)
         made.threads = max(made.threads, found.threads)
-        if len(group) > 1:
-            how = f"in stacks of up to {found.size}" if found.size > 1 else "one by one"
-            reasons.setdefault(f"{how}, {found.why}", []).extend(group)
-    made.notes = [f"{named(sorted(group, key=lambda job: job.num))}: {why}" for why, group in reasons.items()]
+        if len(group) > 1 and found.why:
+            reasons.setdefault(found.why, []).extend(group)
+    made.notes = [f"{named(sorted(group, key=lambda job: job.num))} {why}" for why, group in reasons.items()]
     made.units.sort(key=lambda unit: unit[0].num)
     made.slots = slots_for(made.units, workers, trains, seconds)
     return made
@@ -114,7 +113,7 @@ class Found:
 
     Attributes:
         size: maximum number of jobs in a stack; 1: do not stack.
-        why: the reason, in words.
+        why: what the user is told about it; empty: nothing.
         seconds: expected time per job; 0 if it was not measured.
         threads: torch threads with which a stack is fastest; 0: all.
     """
@@ -143,24 +142,22 @@ def stack_size(group: Sequence[Job], fuse: bool | str, workers: int | str) -> Fo
     if fuse is True:
         if why := fusable(cfgs):
             raise ValueError(f"fuse=true: {named(group)} cannot be stacked: {why}. Type fuse=auto.")
-        return Found(len(group), "as fuse=true")
+        return Found(len(group), f"train together, in one stack of {len(group)}")
     key = (kind(group[0]), len(group))
     if key not in _PROBED:
         try:
             _PROBED[key] = probe(cfgs)
         except ValueError as error:  # an invalid configuration: its own job will report the error
-            return Found(1, f"as they could not be measured: {error}")
+            return Found(1, f"run one by one, as they could not be measured: {error}")
     found = _PROBED[key]
     if not found.fuse:
-        return Found(1, found.reason, found.alone_s * found.steps)
-    seconds = found.stacked_s * found.steps
-    if any(
-        job.trial for job in group
-    ):  # keep prunable trials in one stack: they are judged together, and few stay to the end
-        return Found(found.stack_size, found.reason, seconds, found.threads)
-    slots = choose_workers(workers, len(group), str(cfgs[0]["device"]), seconds)
-    size = min(found.stack_size, evenly(len(group), -(-len(group) // max(len(slots), 1))))
-    return Found(size, found.reason, seconds, found.threads)
+        return Found(1, "", found.alone_s * found.steps)
+    seconds, size = found.stacked_s * found.steps, found.stack_size
+    if not any(job.trial for job in group):  # prunable trials stay together: they are judged so, and few reach the end
+        slots = choose_workers(workers, len(group), str(cfgs[0]["device"]), seconds)
+        size = min(size, evenly(len(group), -(-len(group) // max(len(slots), 1))))
+    gain = f"{found.alone_s / found.stacked_s:.1f} times as fast as one by one"
+    return Found(size, f"train in stacks of up to {size}, {gain}", seconds, found.threads)
 
 
 def named(group: Sequence[Job]) -> str:

@@ -66,6 +66,13 @@ class Observer:
     def start(self, run: Run, folder: Path, resumed_at: int) -> None:
         """The run starts, or continues after ``resumed_at`` updates; output goes to ``folder``."""
 
+    def updated(self, metrics: dict[str, Tensor]) -> None:
+        """Called after every update of a run alone, before ``step``.
+
+        Args:
+            metrics: of the update, 0-d each. Reading a value at every update would synchronise with the device.
+        """
+
     def step(self, step: int) -> None:
         """Called after every update, so it must be cheap."""
 

@@ -1,115 +1,136 @@
-"""Console output of a run: a progress bar on a terminal, plain lines elsewhere."""
+"""Console output of a run: a header, a row for every validation, the result; on a terminal also a progress bar."""
 
 from __future__ import annotations
 
 import atexit
-import sys
+import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mltricks.config.overrides import typed
+from torch import Tensor
+
 from mltricks.evaluate import steered_by
-from mltricks.observers.base import Moment, Observer, Record, of_epoch
+from mltricks.observers.bar import draws_bars, progress_bar
+from mltricks.observers.base import Moment, Observer, Record
+from mltricks.observers.closing import closing
+from mltricks.observers.epoch_table import EpochTable
+from mltricks.observers.formats import WIDTH, about, number, wrapped
+from mltricks.observers.glimpse import Glimpse
+from mltricks.observers.header import header
 
 if TYPE_CHECKING:
     from mltricks.build import Run
     from mltricks.summary import Summary
 
-REFRESHES_PER_SECOND = 4
+EARLY_S = 10.0
+"""Seconds without a row after which a line says how the loss moves; the next ones follow at three times the time."""
+
+STYLES = dict(epoch="bold", step="dim", loss="yellow", score="green", speed="cyan", left="magenta")
+"""Styles of the fields beside the bar, from left to right; the bar follows the first."""
 
 
-def create_console(progress: str) -> Observer | None:
-    """The observer for the setting ``progress``; ``auto`` is a bar on a terminal and lines elsewhere."""
+def create_console(progress: str, overrides: Sequence[str] = ()) -> Observer | None:
+    """The observer for the setting ``progress``; ``auto`` is a bar on a terminal and lines elsewhere.
+
+    Args:
+        progress: the setting.
+        overrides: of the command, for the header.
+    """
     if progress == "none":
         return None
-    if progress == "lines" or (progress == "auto" and not sys.stdout.isatty()):
-        return Lines()
-    return Bar()
+    if progress == "lines" or (progress == "auto" and not draws_bars()):
+        return Lines(overrides)
+    return Bar(overrides)
 
 
 class Lines(Observer):
-    """A line for every validation, and one for the result."""
+    """A header, a row for every validation, and the result."""
+
+    def __init__(self, overrides: Sequence[str] = ()) -> None:
+        self.overrides = overrides
 
     def start(self, run: Run, folder: Path, resumed_at: int) -> None:
-        self.folder, self.score = folder, steered_by(run).score
+        self.folder, self.run_cfg, self.num_val = folder, run.cfg, len(run.data.val)
+        self.score, self.steps_per_epoch = steered_by(run).score, run.source.steps_per_epoch
+        self.num_steps, self.num_epochs = run.total_steps, -(-run.total_steps // self.steps_per_epoch)
+        self.done = self.resumed_at = resumed_at
         self.train: Record = {}
-        self.num_epochs, self.num_steps = run.cfg["epochs"], run.total_steps
+        self.width = shutil.get_terminal_size((WIDTH, 24)).columns
+        self.table = EpochTable(self.num_epochs, self.score, self.width)
+        self.glimpse = Glimpse(tuple(dict.fromkeys(("loss", self.score))))
+        for line in header(run, self.overrides, self.width):
+            self.say(line)
         for message in run.messages:
-            print(message, flush=True)
+            self.say(message)
+        self.begun = self.row_at = time.perf_counter()
+        self.speaks_at = self.begun + EARLY_S
+
+    def updated(self, metrics: dict[str, Tensor]) -> None:
+        self.glimpse.offer(metrics)
+
+    def step(self, step: int) -> None:
+        self.done = step
+        if not self.table.columns and time.perf_counter() > self.speaks_at and self.glimpse.latest:
+            self.speaks_at = self.begun + 3 * (time.perf_counter() - self.begun)
+            for line in wrapped("", self.early(), self.width):
+                self.say(line)
+
+    def early(self) -> list[str]:
+        """How training goes before the first validation."""
+        every = self.steps_per_epoch * self.run_cfg["eval_every_epochs"]
+        first = min(self.num_steps, (self.resumed_at // every + 1) * every)
+        means = [f"{name} {number(value)}" for name, value in self.glimpse.means().items()]
+        wait = (first - self.done) / self.speed()
+        return [f"step {self.done:,} of {self.num_steps:,}:", *means, f"first validation in about {about(wait)}"]
+
+    def speed(self) -> float:
+        """Updates per second since the start, validations included; above 0."""
+        return max(self.done - self.resumed_at, 1e-9) / max(time.perf_counter() - self.begun, 1e-9)
 
     def record(self, record: Record) -> None:
         if record["split"] == "train":
             self.train = record
 
     def validated(self, moment: Moment) -> bool:
-        self.say(self.line(moment.record, moment.is_best))
+        now, remaining = time.perf_counter(), self.num_steps - moment.record["step"]
+        took, self.row_at = now - self.row_at, now
+        left = remaining / self.speed() if remaining else None
+        *titles, row = self.table.lines(self.train, moment.record, took, left, moment.is_best)
+        for line in titles:
+            self.say(line, "dim")
+        self.say(row, "green" if moment.is_best else "")
         return False
 
     def finish(self, summary: Summary) -> None:
-        for line in result_lines(summary, self.folder):
+        for line in closing(summary, self.folder, self.run_cfg, self.num_val, self.width):
             self.say(line)
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, style: str = "") -> None:
+        """Print a line; only a terminal shows its style."""
         print(line, flush=True)
-
-    def line(self, record: Record, is_best: bool) -> str:
-        """The line for a validation."""
-        wide, wider = len(str(self.num_epochs)), len(str(self.num_steps))
-        parts = [
-            f"epoch {record['epoch']:>{wide}}/{self.num_epochs}",
-            f"step {record['step']:>{wider}}/{self.num_steps}",
-        ]
-        train = of_epoch(self.train)
-        parts += [f"train loss {train['loss']:.4f}"] if "loss" in train else []
-        parts += [f"val {self.score} {record[self.score]:.4f}"]
-        parts += [f"{self.train['samples_per_s']:,.0f} samples/s"] if "samples_per_s" in self.train else []
-        return "  ".join(parts) + ("  best" if is_best else "")
-
-
-def result_lines(summary: Summary, folder: Path) -> list[str]:
-    """One or two lines with the result of a run; empty if its error message suffices."""
-    if summary.status == "interrupted":
-        way = typed("resume", shown_folder(folder))
-        return [f"interrupted at step {summary.steps}; continue with: python -m mltricks {way}"]
-    if not summary.test:
-        return []
-    test = ", ".join(f"{name} {value:.4f}" for name, value in summary.test.items())
-    value = summary.objective["value"]
-    kept = f"best {summary.objective['name'].replace('/', ' ')} {value:.4f}"
-    return [
-        f"{summary.status.replace('_', ' ')}: test {test}  ({kept}, {summary.steps} steps, {summary.seconds:.1f} s)",
-        shown_folder(folder),
-    ]
-
-
-def shown_folder(folder: Path) -> str:
-    """A folder as a path to type: relative if it is below the working directory."""
-    whole = folder.resolve()
-    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(folder)
 
 
 class Bar(Lines):
-    """A progress bar below the lines. A thread of rich draws it, so a step only stores its number."""
+    """A progress bar below the lines. A thread of rich draws it, so an update only stores its number."""
 
-    def __init__(self) -> None:
-        self.done, self.bar = 0, None  # type: int, Any
+    def __init__(self, overrides: Sequence[str] = ()) -> None:
+        super().__init__(overrides)
+        self.bar: Any = None
 
     def start(self, run: Run, folder: Path, resumed_at: int) -> None:
+        self.done, self.num_steps, self.batch_size = resumed_at, run.total_steps, run.cfg["batch_size"]
+        self.bar = progress_bar(self, STYLES)
         super().start(run, folder, resumed_at)
-        self.done = self.resumed_at = resumed_at
-        self.begun, self.batch_size = time.perf_counter(), run.cfg["batch_size"]
-        self.steps_per_epoch = run.source.steps_per_epoch
-        self.bar = progress_bar(self)
         self.bar.start()
         atexit.register(self.bar.stop)  # restores the cursor if the process exits without ``finish``
 
     def step(self, step: int) -> None:
         self.done = step
 
-    def say(self, line: str) -> None:
-        assert self.bar is not None, "the run has started"
-        self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+    def say(self, line: str, style: str = "") -> None:
+        self.bar.console.print(line, style=style or None, highlight=False, markup=False, soft_wrap=True)
 
     def finish(self, summary: Summary) -> None:
         if self.bar is None:
@@ -120,51 +141,20 @@ class Bar(Lines):
         super().finish(summary)
 
     def fields(self) -> dict[str, str]:
-        """The fields beside the bar, by name, from left to right."""
-        speed = (self.done - self.resumed_at) / max(time.perf_counter() - self.begun, 1e-9)
-        left = (self.num_steps - self.done) / speed if speed else 0.0
-        epoch = min(self.num_epochs, self.done // self.steps_per_epoch + 1)
-        fields = {"epoch": f"epoch {epoch}/{self.num_epochs}", "step": f"{self.done}/{self.num_steps}"}
-        fields |= {name: f"{name} {self.train[name]:.3f}" for name in ("loss", "accuracy") if name in self.train}
-        return {**fields, "speed": f"{speed * self.batch_size:,.0f}/s", "left": clock(left)}
+        """The fields beside the bar, by the names of ``STYLES``, the most important first."""
+        speed, epoch = self.speed(), min(self.num_epochs, self.done // self.steps_per_epoch + 1)
+        means = {name: f"{name} {number(value)}" for name, value in self.glimpse.means().items()}
+        running = self.resumed_at < self.done < self.num_steps
+        left = about((self.num_steps - self.done) / speed) if running else ""
+        return {
+            "loss": means.get("loss", ""),
+            "left": "testing" if self.done >= self.num_steps else left,
+            "epoch": f"epoch {epoch}/{self.num_epochs}",
+            "score": means.get(self.score, "") if self.score != "loss" else "",
+            "step": f"{self.done}/{self.num_steps}",
+            "speed": f"{speed * self.batch_size:,.0f}/s" if running else "",
+        }
 
-
-def clock(seconds: float) -> str:
-    """A duration as hours, minutes and seconds.
-
-    >>> clock(3725.0)
-    '1:02:05'
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
-
-
-def progress_bar(source: Bar, console: Any = None) -> Any:
-    """A progress bar of rich that reads the numbers of ``source`` at every refresh."""
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task
-    from rich.text import Text
-
-    class Field(ProgressColumn):
-        """One of the fields of ``Bar``."""
-
-        def __init__(self, name: str, style: str) -> None:
-            super().__init__()
-            self.name, self.style = name, style
-
-        def render(self, task: Task) -> Text:
-            return Text(task.fields.get(self.name, ""), style=self.style, no_wrap=True)
-
-    class Pulled(Progress):
-        """A bar that reads its progress at every refresh, so a step does not update it."""
-
-        def get_renderables(self) -> Any:
-            for task in self.tasks:
-                task.completed = source.done
-                task.fields.update(source.fields())
-            return super().get_renderables()
-
-    styles = {"step": "dim", "loss": "yellow", "accuracy": "green", "speed": "cyan", "left": "magenta"}
-    columns = [Field("epoch", "bold"), BarColumn(None), *(Field(name, style) for name, style in styles.items())]
-    bar = Pulled(*columns, console=console, refresh_per_second=REFRESHES_PER_SECOND, expand=True, transient=True)
-    bar.add_task("", total=source.num_steps)
-    return bar
+    def below(self) -> list[str]:
+        """Nothing stands below the bar of a run."""
+        return []

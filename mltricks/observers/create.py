@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,8 +33,18 @@ def new_folder() -> Path:
     return Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
 
 
-def create_observers(cfg: dict[str, Any], folder: Path, in_sweep: InSweep | None = None) -> list[Observer]:
-    """The configured observers, in the order in which they are called: the report before the tracker that uploads it.
+def create_observers(
+    cfg: dict[str, Any], folder: Path, in_sweep: InSweep | None = None, overrides: Sequence[str] = ()
+) -> list[Observer]:
+    """The configured observers, in the order in which they are called.
+
+    The report comes before the console that names it and the tracker that uploads it.
+
+    Args:
+        cfg: the resolved configuration.
+        folder: output folder.
+        in_sweep: the settings of a trial in a sweep.
+        overrides: of the command.
 
     Raises:
         ValueError: a setting is wrong or has no effect, or a tracker is not installed.
@@ -41,10 +52,7 @@ def create_observers(cfg: dict[str, Any], folder: Path, in_sweep: InSweep | None
     stopping = cfg["early_stopping"]
     if stopping["min_delta"] and not stopping["patience"]:
         raise ValueError("early_stopping.min_delta has no effect without patience. Type early_stopping.patience=5.")
-    console = create_console("none" if in_sweep and in_sweep.quiet else cfg["progress"])
     observers: list[Observer] = [Files()]
-    if console is not None:
-        observers.append(console)
     if stopping["patience"]:
         observers.append(EarlyStopping(stopping["patience"], stopping["min_delta"]))
     observers += trial_observers(in_sweep.trial if in_sweep else "")
@@ -53,6 +61,8 @@ def create_observers(cfg: dict[str, Any], folder: Path, in_sweep: InSweep | None
         from mltricks.observers.report import Report
 
         observers += [Layers(), Report()]
+    console = create_console("none" if in_sweep and in_sweep.quiet else cfg["progress"], overrides)
+    observers += [console] if console is not None else []
     if cfg["tracker"].get("_target_"):
         observers.append(create(cfg["tracker"], "tracker", cfg["allow_modules"]))
     return observers

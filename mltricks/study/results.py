@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from mltricks.config.names import command
+from mltricks.observers.formats import number
 from mltricks.process.atomic import write_atomically
 from mltricks.study.replicates import REPLICATES
 
@@ -61,8 +62,8 @@ def closing_lines(study: Any, names: tuple[str, ...], space: Any) -> list[str]:
     if len(best) > 1:
         lines.append(f"{len(best)} trials are Pareto-optimal: no other trial is better in every objective")
     for trial in best[:SHOWN]:
-        values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, trial.values, strict=True))
+        values = ", ".join(f"{name} {number(value)}" for name, value in zip(names, trial.values, strict=True))
         spread = trial.user_attrs.get(REPLICATES)
         of = f", mean of {spread['n']} seeds" if spread else ""
-        lines += [f"best {values} (trial {trial.number}{of}):", command(space.job_of(trial.params))]
+        lines += [f"best {values} (trial {trial.number}{of}):", f"  {command(space.job_of(trial.params))}"]
     return lines

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.launch.patched import TRIAL
-from mltricks.launch.progress import showing
+from mltricks.launch.tally import showing
 from mltricks.pruning.reporter import Token, is_abandoned
 from mltricks.pruning.storage import SQLITE, absolute, close_storage, exclusive
 from mltricks.study.measures import Goals, check_jobs_have_one, check_measured, read_goals
@@ -165,6 +165,9 @@ class Study:
         self.replicates = Replicates(settings["replicates"], cfg["seed"], settings["replicates_level"], goals)
         self.queue = Queue(self.study, self.storage, settings, space, runner.folder, self.recover)
         self.failures = 0
+        judged_alone = goals.names == (goals.steering,) and settings["replicates"] == 1
+        total = None if self.queue.budget == math.inf else int(self.queue.budget) * settings["replicates"]
+        runner.tally.ranked, runner.tally.total = judged_alone, total
 
     def run(self) -> list[Outcome]:
         """Run trials until the budget or the time is spent; return the outcomes of this process's jobs."""
@@ -190,7 +193,8 @@ class Study:
         for note in (*self.space.notes(), *notes(self.settings["sampler"], self.space)):
             print(f"study: {note}")
         of = "" if budget == math.inf else f" of {budget}"
-        print(f"study: {done}{of} trials are done, in {self.runner.folder}", flush=True)
+        how = f"{done}{of} trials are done" if done or not of else f"{budget} trials"
+        print(f"study: {how}, in {self.runner.folder}", flush=True)
 
     def run_batch(self, asked: Sequence[Asked]) -> None:
         """Run trials and report them. If an exception ends this process, report the finished trials first."""

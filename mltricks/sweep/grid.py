@@ -9,6 +9,7 @@ import itertools
 from typing import Any
 
 from mltricks.config.names import shown
+from mltricks.sweep.closing import best_lines
 from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.ranges import listed, text_of
 from mltricks.sweep.runner import Place, Sweep
@@ -23,7 +24,11 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
         arguments: the overrides of the command.
     """
     jobs = combinations(arguments, place.context.config_loader)
-    return Sweep(place).run(jobs, 0)
+    grid = Sweep(place)
+    grid.tally.total = len(jobs)
+    outcomes = grid.run(jobs, 0)
+    print("\n".join(best_lines(outcomes)) or "no job was scored", flush=True)
+    return outcomes
 
 
 def combinations(arguments: list[str], config_loader: Any) -> list[list[str]]:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mltricks.launch.tally import Tally, counting
 from mltricks.process.atomic import remove_empty, remove_partial
+from mltricks.process.interrupt import stopped_by
 from mltricks.summary import Summary, read_summary
 from mltricks.sweep.claims import Claims
 from mltricks.sweep.outcome import FINAL, Outcome, refuse_failures
-from mltricks.sweep.record import ENDED, FINISHED, RUNNING, Record, unfinished
+from mltricks.sweep.record import ENDED, FINISHED, RUNNING, Record, read, unfinished
 
 POLL_S = 0.2
 """Seconds between checks for a job that another process runs."""
@@ -68,6 +70,8 @@ def conduct(work: Callable[..., Any], settings: dict[str, Any], place: Place, ar
     finally:
         for sweep in place.sweeps:
             sweep.end(finished)
+            if stopped_by() is not None and (told := sweep.interrupted()):
+                print(told, flush=True)
     for sweep in place.sweeps:
         sweep.check_outcomes()
     return result
@@ -82,6 +86,7 @@ class Sweep:
     Attributes:
         folder: folder of the sweep.
         outcomes: the outcomes of all jobs so far, by number.
+        tally: the count of its jobs, for the terminal.
         whole: whether the sweep is complete once all jobs so far have results.
 
     Raises:
@@ -98,6 +103,7 @@ class Sweep:
         self.record = Record(self.folder, place.sweeper, swept_keys(place.config))
         self.claims = Claims(self.folder)
         self.outcomes: dict[int, Outcome] = {}
+        self.tally = Tally()
         self.whole = True
         place.sweeps.append(self)
 
@@ -116,6 +122,8 @@ class Sweep:
     def run_numbered(self, numbered: Sequence[Numbered]) -> list[Outcome]:
         """Like ``run``, for any job numbers."""
         done = self._known(numbered)
+        for num, outcome in done.items():
+            self.tally.add(num, outcome.summary, outcome.overrides)
         self.record.begin(self.place.config)
         if done and len(done) < len(numbered):
             print(f"{self.folder}: {len(done)} of {len(numbered)} jobs are done; running the others", flush=True)
@@ -148,7 +156,8 @@ class Sweep:
         together = getattr(self.launcher, "launch_numbered", None)
         for chunk in [todo] if together and todo else consecutive(todo):
             first = chunk[0][0]  # other launchers count up from it
-            returns = together(chunk) if together else self.launcher.launch([job for _, job in chunk], first)
+            with counting(self.tally):
+                returns = together(chunk) if together else self.launcher.launch([job for _, job in chunk], first)
             for (num, job), ret in zip(chunk, returns, strict=True):
                 results[num] = self._outcome(num, job, ret)
         return results
@@ -179,6 +188,15 @@ class Sweep:
             remove_empty(self.folder)
         elif self.record.names is not None:
             self.record.end(RUNNING, summaries)
+
+    def interrupted(self) -> str:
+        """What an interrupted sweep says last; empty if the same command would not continue it."""
+        if read(self.record.path).get("status") != RUNNING:
+            return ""
+        final = [read_summary(path) for path in self.folder.glob("*/summary.json") if path.parent.name.isdigit()]
+        done = sum(summary is not None and summary.status in FINAL for summary in final)
+        of = f" of {self.tally.total}" if self.tally.total else ""
+        return f"interrupted: {done}{of} jobs are done; type the same command again to continue"
 
     def check_outcomes(self) -> None:
         """Report failed and interrupted jobs.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mltricks.config.overrides import in_shell
 from mltricks.figures.parts import Code, Part, Section, Table, Text
-from mltricks.observers.console import shown_folder
+from mltricks.observers.closing import shown_folder
 from mltricks.observers.files import yaml_text
 
 if TYPE_CHECKING:

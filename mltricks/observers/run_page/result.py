@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mltricks.figures.parts import Section, Table
-from mltricks.observers.console import shown_folder
+from mltricks.observers.closing import shown_folder
 from mltricks.observers.run_page.words import duration
 
 if TYPE_CHECKING:

@@ -1,0 +1,76 @@
+"""The lines that a run ends with: its result, where its report is, and how to go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mltricks.config.overrides import typed
+from mltricks.observers.formats import duration, number, wrapped
+from mltricks.summary import Summary
+from mltricks.trivial import beats
+
+
+def closing(summary: Summary, folder: Path, cfg: dict[str, Any], num_val: int, width: int) -> list[str]:
+    """The lines for the end of a run; empty if its error message suffices.
+
+    Args:
+        summary: of the run.
+        folder: its output folder.
+        cfg: its configuration.
+        num_val: samples of the validation split.
+        width: columns of the terminal; paths and commands are never broken.
+    """
+    where = shown_folder(folder)
+    if summary.status == "interrupted":
+        way = f"python -m mltricks {typed('resume', where)}"
+        return [f"interrupted at step {summary.steps}; continue with:", f"  {way}"]
+    if not summary.test:
+        return []
+    report = folder / "report.html"
+    return [
+        *wrapped("", [ended(summary, cfg)], width),
+        *split_lines("validation", summary, "val", width),
+        *split_lines("test", summary, "test", width),
+        *([] if (said := warning(summary, num_val)) is None else wrapped("  warning     ", [said], width)),
+        f"  {shown_folder(report) if report.is_file() else where}",
+        f"  python -m mltricks job=predict {typed('checkpoint', where)}",
+    ]
+
+
+def ended(summary: Summary, cfg: dict[str, Any]) -> str:
+    """Whether the run went to its end, and why if not."""
+    took = f"{summary.steps:,} steps in {duration(summary.seconds)}"
+    if summary.status != "stopped_early":
+        return f"{summary.status}: {took}"
+    patience, score = cfg["early_stopping"]["patience"], summary.objective["name"].replace("/", " ")
+    last = summary.epoch_of.get("train")
+    return (
+        f"stopped early at epoch {last} of {cfg['epochs']}, after {took}: {score} did not improve in {patience} "
+        f"validation{'s' if patience > 1 else ''} (early_stopping.patience)"
+    )
+
+
+def split_lines(name: str, summary: Summary, split: str, width: int) -> list[str]:
+    """The metrics of a split, the score first, with the epoch of their weights."""
+    metrics = getattr(summary, split)
+    score = summary.objective["name"].rpartition("/")[2]
+    ordered = sorted(metrics, key=lambda metric: metric != score)
+    parts = [f"{metric} {number(metrics[metric])}" for metric in ordered]
+    parts += [f"(epoch {summary.epoch_of[split]})"] if split in summary.epoch_of else []
+    return wrapped(f"  {name:<12}", parts, width)
+
+
+def warning(summary: Summary, num_val: int) -> str | None:
+    """A warning if the run is not significantly better than a constant prediction."""
+    floor, score = summary.trivial.get("val", {}), summary.objective["name"].rpartition("/")[2]
+    if not floor or beats(summary.val, floor, score, summary.objective["direction"] == "maximize", num_val):
+        return None
+    name = score if score in floor else "loss"
+    return f"no better than a constant prediction, whose validation {name} is {number(floor[name])}"
+
+
+def shown_folder(folder: Path) -> str:
+    """A folder as a path to type: relative if it is below the working directory."""
+    whole = folder.resolve()
+    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(folder)

@@ -1,0 +1,65 @@
+"""What a run is, in a few lines at its start: data, model, device, and what differs from the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mltricks.observers.changes import changed
+from mltricks.observers.formats import wrapped
+
+if TYPE_CHECKING:
+    from mltricks.build import Run
+
+
+def header(run: Run, overrides: Sequence[str], width: int) -> list[str]:
+    """Lines of at most ``width`` columns that say what is trained, on what, and how."""
+    parts = {
+        "run": [str(run.cfg["name"])] if run.cfg.get("name") is not None else [],
+        "data": data_parts(run),
+        "model": [f"{option_of(run.cfg['model'])}: {parameters(run)}"],
+        "device": device_parts(run),
+        "changed": list(changed(overrides, run.cfg)),
+    }
+    lines: list[str] = []
+    for name, said in parts.items():
+        lines += wrapped(f"{name:<9}", said, width, "  " if name == "changed" else ", ") if said else []
+    return lines
+
+
+def data_parts(run: Run) -> list[str]:
+    """The data set with the sizes of its splits, the shape of a sample and the number of classes."""
+    data, info = run.data, run.data.info
+    sizes = {"train": data.train, "validation": data.val, "test": data.test}
+    first, *others = [f"{len(split):,} {name}" for name, split in sizes.items()]
+    shape = "x".join(map(str, info.in_shape)) if isinstance(info.in_shape, tuple | list | torch.Size) else ""
+    kind = {"classes": f"{info.num_outputs} classes", "tokens": f"vocabulary of {info.num_outputs:,}"}
+    said = [f"{option_of(run.cfg['data'])}: {first}", *others]
+    return [*said, *([f"shape {shape}"] if shape else []), *([kind[info.target]] if info.target in kind else [])]
+
+
+def parameters(run: Run) -> str:
+    """The number of parameters, and how many of them are trained if not all."""
+    total, trained = sum(p.numel() for p in run.state["params"].values()), run.num_params
+    return f"{total:,} parameters" if trained == total else f"{total:,} parameters, {trained:,} of them trained"
+
+
+def device_parts(run: Run) -> list[str]:
+    """The device, the engine and the precision."""
+    kind, threads = run.device.type, torch.get_num_threads()
+    device = torch.cuda.get_device_name(run.device) if kind == "cuda" else str(run.device)
+    if kind == "cpu":
+        device += f" with {threads} thread{'s' if threads > 1 else ''}"
+    return [device, f"engine {option_of(run.cfg['engine'])}", f"precision {run.cfg['precision']['dtype']}"]
+
+
+def option_of(node: dict[str, Any]) -> str:
+    """The name of an option of ours by its target; the class of anybody else's."""
+    module, _, name = node["_target_"].rpartition(".")
+    if not module.startswith("mltricks."):
+        return str(name)
+    if "name" in node:
+        return str(node["name"])
+    return name.lower() if module == "mltricks.engine" else module.rpartition(".")[2]
