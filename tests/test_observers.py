@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import pty
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Outcome, command_environment
+from conftest import TINY
 
 import mltricks
 from mltricks.build import build
@@ -24,81 +18,11 @@ from mltricks.evaluate import steered_by
 from mltricks.ledger import Ledger
 from mltricks.objectives.classify import class_counts, macro_f1
 from mltricks.observers.base import Moment, curve
-from mltricks.observers.console import Bar, clock, progress_bar
+from mltricks.observers.console import Bar
 from mltricks.observers.early_stopping import EarlyStopping
 from mltricks.observers.files import read_records
 from mltricks.observers.run_page.result import table_section
 from mltricks.summary import Summary
-
-
-def test_printed_lines_show_the_measured_values(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    done = run_cli(*TINY, "progress=auto", "epochs=3", f"hydra.run.dir={folder}")
-    assert done.status == 0, done.err
-    *validations, result, where = done.out.splitlines()
-    records = [r for r in read_records(folder / "metrics.jsonl") if r["split"] == "val"]
-    for line, record in zip(validations, records, strict=True):
-        found = re.match(r"epoch (\d)/3  step +(\d+)/30  train loss [\d.]+  val accuracy ([\d.]+)", line)
-        assert found, line
-        assert (int(found[1]), int(found[2])) == (record["epoch"], record["step"])
-        assert found[3] == f"{record['accuracy']:.4f}"
-    summary = json.loads((folder / "summary.json").read_text())
-    assert result.startswith("completed: test loss")
-    assert f"accuracy {summary['test']['accuracy']:.4f}" in result
-    assert where == "run"
-
-
-def test_progress_none_prints_nothing(run_cli: Callable[..., Outcome]) -> None:
-    done = run_cli(*TINY, "max_steps=2")
-    assert (done.status, done.out, done.err) == (0, "", "")
-
-
-def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
-    """The real command on a pseudo terminal: it draws a bar, then leaves whole lines and a visible cursor."""
-    master, slave = pty.openpty()
-    command = [sys.executable, "-m", "mltricks", *TINY, "progress=auto", "epochs=2"]
-    environment = command_environment(TERM="xterm-256color", COLUMNS="120", LINES="40")
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=slave, stderr=slave) as process:
-        os.close(slave)
-        pieces = []
-        while True:
-            try:
-                pieces.append(os.read(master, 65536))
-            except OSError:  # the other end is closed
-                break
-            if not pieces[-1]:
-                break
-    os.close(master)
-    text = b"".join(pieces).decode()
-    assert process.returncode == 0, text
-    assert "epoch 1/2" in text
-    assert "━" in text
-    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "the cursor is shown again"
-    plain_text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
-    assert "completed: test loss" in plain_text
-
-
-def test_the_bar_reads_its_numbers_only_when_it_is_drawn() -> None:
-    from rich.console import Console
-
-    source = Bar()
-    source.num_epochs, source.num_steps, source.steps_per_epoch, source.batch_size = 5, 50, 10, 32
-    source.resumed_at, source.begun = 0, -1e9
-    source.train = {"loss": 0.25, "accuracy": 0.75}
-    console = Console(record=True, width=110, file=open(os.devnull, "w"))  # noqa: SIM115
-    bar = progress_bar(source, console)
-    for step in range(1, 24):
-        source.step(step)
-    console.print(*bar.get_renderables())
-    console.file.close()
-    text = console.export_text()
-    for shown in ("epoch 3/5", "23/50", "loss 0.250", "accuracy 0.750"):
-        assert shown in text
-
-
-def test_a_time_shows_hours_only_if_there_are_any() -> None:
-    assert [clock(s) for s in (5.2, 59.7, 3725.0)] == ["0:05", "1:00", "1:02:05"]
-
 
 SCORES = [0.5, 0.6, 0.61, 0.62, 0.58, 0.63, 0.7, 0.7, 0.69, 0.2, 0.9]
 

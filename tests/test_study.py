@@ -20,7 +20,8 @@ from test_space import place_of
 import mltricks
 from mltricks.config.options import conf_dir
 from mltricks.launch.job import Job
-from mltricks.launch.progress import Progress, showing
+from mltricks.launch.progress import Progress
+from mltricks.launch.tally import showing
 from mltricks.study.measures import Goals, check_jobs_have_one, check_measured, read_goals
 from mltricks.study.settings import batch_size, check_settings
 from mltricks.study.sweep import Study, TrialRunner, check_searched
@@ -291,7 +292,7 @@ def test_a_line_shows_every_searched_key(capsys: pytest.CaptureFixture[str], tmp
     Progress(jobs).end(jobs[0], done)
     with showing(["optim", "optim.lr"]):
         Progress(jobs).end(jobs[0], done)
-    assert capsys.readouterr().out.splitlines() == ["#0  optim.lr=0  done", "#0  optim=sgd optim.lr=0  done"]
+    assert capsys.readouterr().out.splitlines() == ["#0  done  optim.lr=0", "#0  done  optim=sgd  optim.lr=0"]
 
 
 def test_the_number_of_trials_per_batch() -> None:

@@ -38,6 +38,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     seeds = range(design.base_seed, design.base_seed + settings["seeds"])
     points = points_of(design, settings["retune"], settings["retune_trials"], place)
     runs = ArmRuns(Sweep(place), design, points, seeds.stop)
+    runs.sweep.tally.ranked = False  # arms are compared over all seeds, at the end
     if settings["mode"] == "select":
         rounds = grow(runs, design.parts, seeds, settings["first_seeds"], settings["level"])
         compared = steps_of(rounds)
@@ -47,7 +48,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
         runs.measure(distinct(compared), seeds)
     effects = of_all([effect_of(c, runs, settings["level"]) for c in compared], settings["level"])
     write(runs.sweep.folder, settings, design, runs, effects, rounds)
-    say(effects, runs, settings, rounds, runs.sweep.folder)
+    say(effects, runs, settings, rounds)
     return [outcome for arm in runs.results.values() for outcome in arm.values()]
 
 

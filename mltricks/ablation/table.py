@@ -3,46 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mltricks.ablation.arms import Arm, arm_name
 from mltricks.ablation.effects import Effect
 from mltricks.ablation.runs import ArmRuns
 from mltricks.config.names import command
+from mltricks.observers.formats import WIDTH, wrapped
+
+LONGEST_NAME = 32
+"""Characters of the longest name that stands beside its numbers."""
 
 
-def say(
-    effects: Sequence[Effect], runs: ArmRuns, settings: dict[str, Any], rounds: Sequence[dict[str, Any]], folder: Path
-) -> None:
-    """Print a line per comparison, and the resulting command."""
-    percent = f"{100 * settings['level']:g} %"
-    width = max(len(found.name) for found in effects)
-    of_all = f"corrected for {len(effects)}"
-    print(f"{'':{width}} {'with-without':>12}  {percent + ' interval':22} {'cost':>6}  {of_all:20}  uncorrected")
+def say(effects: Sequence[Effect], runs: ArmRuns, settings: dict[str, Any], rounds: Sequence[dict[str, Any]]) -> None:
+    """Print the comparisons, and the resulting command."""
+    width = min(max(len(found.name) for found in effects), LONGEST_NAME)
+    interval = f"{100 * settings['level']:g} % interval"
+    print(f"{'':{width}}  with-without {interval:>22}   cost")
     for found in effects:
-        print(line(found, width))
-    print("Differences are measured on the test split; the validation split chose the epochs and the retuned settings.")
+        print("\n".join(lines(found, width)))
+    notes = ["Differences are of the test split; the validation split chose epochs and retuned settings."]
     if len(effects) > 1:
-        print(
-            f"The first verdict is corrected for all {len(effects)} comparisons (Holm); the interval and the last "
-            "verdict are for one comparison alone."
-        )
+        notes += [f"Verdicts are corrected for all {len(effects)} comparisons (Holm); intervals are not."]
+    for note in notes:
+        print("\n".join(wrapped("", [note], WIDTH)))
     if rounds:
         chosen: Arm = tuple(rounds[-1]["chosen"])
         print(f"selected: {arm_name(chosen)}")
-        print(command(runs.overrides(chosen)))
-    print(folder)
+        print(f"  {command(runs.overrides(chosen))}")
 
 
-def line(found: Effect, width: int) -> str:
-    """One comparison as a line of the table, its name padded to ``width`` characters."""
+def lines(found: Effect, width: int) -> list[str]:
+    """One comparison: its numbers, and below them its verdict, which may need more room.
+
+    Args:
+        found: the effect.
+        width: characters of the column of names; a longer name stands on a line of its own.
+    """
     difference = "" if found.difference is None else f"{found.difference:+.4g}"
     between = ""
     if found.difference_interval is not None:
-        between = f"[{found.difference_interval[0]:+.4g}, {found.difference_interval[1]:+.4g}]"
+        between = f"[{found.difference_interval[0]:+.3g}, {found.difference_interval[1]:+.3g}]"
     cost = "" if found.cost_ratio is None else f"x{found.cost_ratio:.2f}"
-    remark = f"; about {found.seeds_to_settle} seeds would settle it" if found.seeds_to_settle else ""
-    remark += f"; {found.lost} pairs lost" if found.lost else ""
-    verdicts = f"{found.verdict_of_all:20}  {found.verdict}{remark}"
-    return f"{found.name:{width}} {difference:>12}  {between:22} {cost:>6}  {verdicts}"
+    *before, name = [found.name] if len(found.name) <= width else [found.name, ""]
+    numbers = f"{name:{width}}  {difference:>12} {between:>22}  {cost:>5}".rstrip()
+    verdict = [f"{found.verdict_of_all};", *remarks(found)]
+    verdict[-1] = verdict[-1].rstrip(";")
+    return [*before, numbers, *wrapped("    ", verdict, WIDTH, " ")]
+
+
+def remarks(found: Effect) -> list[str]:
+    """What is to be said beside the verdict, each ending in a semicolon."""
+    alone = [f"{found.verdict} without the correction;"] if found.verdict != found.verdict_of_all else []
+    seeds = [f"about {found.seeds_to_settle} seeds would settle it;"] if found.seeds_to_settle else []
+    return [*alone, *seeds, *([f"{found.lost} pairs lost;"] if found.lost else [])]

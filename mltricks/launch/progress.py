@@ -9,14 +9,12 @@ from types import TracebackType
 from typing import Any
 
 from mltricks.launch.job import Job
-from mltricks.launch.tally import SEARCHED, TALLY, Tally, brief, shared_overrides, showing, trained_share
+from mltricks.launch.tally import TALLY, Tally, brief, shared_overrides, trained_share
 from mltricks.launch.time_left import Running, seconds_left
 from mltricks.observers.bar import draws_bars
 from mltricks.observers.formats import WIDTH, about, duration, number, wrapped
 from mltricks.process.atomic import first_line
 from mltricks.summary import Summary, read_summary
-
-__all__ = ["SEARCHED", "Progress", "showing"]
 
 EVERY_S = 30.0
 """Seconds between lines with the count, where there is no bar."""
@@ -35,7 +33,7 @@ class Progress:
     def __init__(self, jobs: Sequence[Job], units: Sequence[Sequence[Job]] = (), workers: int = 1):
         self.tally = TALLY.get() or Tally()
         self.before, self.num_jobs = self.tally.done, len(jobs)
-        self.common = shared_overrides([job.overrides for job in jobs])
+        self.common = shared_overrides([job.overrides for job in jobs]) | self.tally.shared
         self.num_width = len(str(max((job.num for job in jobs), default=0)))
         self.waiting, self.workers = [len(unit) for unit in units or [[job] for job in jobs]], workers
         self.running: dict[int, tuple[Sequence[Job], float, set[int]]] = {}
@@ -161,10 +159,11 @@ def summary_of(job: Job, result: Any) -> Summary:
 
 
 def outcome(summary: Summary) -> list[str]:
-    """The outcome of a job in a few words: status, score and time, or the error."""
+    """The outcome of a job in a few words: status unless completed, score and time, or the error."""
     if summary.status == "failed":
         return [f"failed: {(summary.error or 'no reason given').splitlines()[0]}"]
     score = summary.objective.get("value")
     measured = [f"{summary.objective['name']} {number(score)}"] if isinstance(score, int | float) else []
     took = [duration(summary.seconds)] if summary.seconds else []
-    return [summary.status.replace("_", " "), *measured, *took]
+    status = [] if summary.status == "completed" and measured else [summary.status.replace("_", " ")]
+    return [*status, *measured, *took]

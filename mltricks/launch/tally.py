@@ -47,6 +47,7 @@ class Tally:
     Attributes:
         total: jobs of the whole sweep; ``None``: those of the current launch are all that is known.
         ranked: whether the jobs' objectives can be compared.
+        shared: overrides that all jobs have, which no line repeats.
         counts: jobs that have ended, by how.
         ended: size and time of every unit that has ended, s.
         best: the best job so far.
@@ -55,6 +56,7 @@ class Tally:
 
     total: int | None = None
     ranked: bool = True
+    shared: frozenset[str] = frozenset()
     counts: Counter[str] = field(default_factory=Counter)
     ended: list[tuple[int, float]] = field(default_factory=list)
     best: Best | None = None

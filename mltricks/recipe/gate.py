@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from textwrap import wrap
 from typing import Any
 
+from mltricks.observers.formats import WIDTH
+
 MARKS = {"pass": "pass", "fail": "FAIL", "skipped": "skip"}
 
 
@@ -48,9 +50,9 @@ class Gate:
             del content["curve"]
         return content
 
-    def lines(self, width: int = 110) -> list[str]:
+    def lines(self, width: int = WIDTH) -> list[str]:
         """The gate as text for the terminal."""
-        first = f"{self.step} {self.name:<19}{MARKS[self.verdict]}  "
+        first = f"{self.step} {self.name:<18} {MARKS[self.verdict]}  "
         texts = [(first, self.reason), (" " * len(first), self.advice)]
         return [
             line

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from mltricks.config.names import shown
+from mltricks.observers.formats import WIDTH, duration, number, wrapped
 from mltricks.recipe.best import write_best
 from mltricks.recipe.coarse import domains_of, search_coarsely
 from mltricks.recipe.final import run_final
@@ -50,6 +51,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     domains_of(tuner, Span(1e-6, 1.0, log=True), compositions)  # refuse a mistyped key before the first job
     tuner.floor = measure_floor(tuner.cfg, check_budget(tuner.cfg, settings["budget_epochs"]))
     tuner.sweep = Sweep(place)
+    tuner.sweep.tally.shared = frozenset(base)
     try:
         go_through(tuner, compositions, place)
     except GateFailed:
@@ -82,14 +84,16 @@ def conclude(tuner: Tuner) -> None:
     """Print the result of the recipe."""
     assert tuner.best is not None, "the final run has been made"
     seconds = sum(outcome.summary.seconds for outcome in tuner.outcomes)
-    tested = ", ".join(f"{name} {value:.4f}" for name, value in tuner.best["test"].items())
-    objective = tuner.best["objective"]
-    print(f"best: job {tuner.best['job']}, {objective['name']} {objective['value']:.4f}, test {tested}")
-    if said := tuner.ground.say(objective):
-        print(f"  {said}")
-    print(
-        f"  {tuner.money.spent_epochs:.4g} of {tuner.settings['budget_epochs']:g} epochs, {seconds:.1f} s in the jobs"
-    )
+    objective, budget = tuner.best["objective"], tuner.settings["budget_epochs"]
+    tested = [f"{name} {number(value)}" for name, value in tuner.best["test"].items()]
+    said = [
+        ["best", f"job {tuner.best['job']}:", f"{objective['name']} {number(objective['value'])}"],
+        ["test", *tested],
+        *([["", text]] if (text := tuner.ground.say(objective)) else []),
+        ["spent", f"{tuner.money.spent_epochs:.4g} of {budget:g} epochs,", f"{duration(seconds)} in the jobs"],
+    ]
+    for head, *parts in said:
+        print("\n".join(wrapped(f"{head:<6}", parts, WIDTH)))
     print(f"  {tuner.best['command']}")
     print(f"  {tuner.best['experiment_command']}")
 
