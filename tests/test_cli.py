@@ -29,7 +29,7 @@ def summaries(sweep: Path) -> dict[str, Any]:
     [
         (["techniq=mixup"], ["techniq", "technique"]),
         (["technique=[mixup,emaa]"], ["emaa", "ema"]),
-        (["optim.lrr=1"], ["optim.lrr", "Did you mean lr"]),
+        (["optim.lrr=1"], ["optim.lrr", "Did you mean optim.lr"]),
         (["+optim.foo=1"], ["optim.foo"]),
         (["-m", "technique=mixup,cutmx"], ["cutmx", "cutmix"]),
         (["--config-dir", "nowhere"], ["nowhere is no folder"]),

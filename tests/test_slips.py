@@ -132,7 +132,7 @@ def test_what_a_sweep_would_run_otherwise_than_it_shows_is_refused(twice: list[s
 
 
 def test_the_command_prints_that_message(run_cli: Callable[..., Outcome]) -> None:
-    done = run_cli("job=explain", "model=mlp", "model=convnet")
+    done = run_cli("show=true", "model=mlp", "model=convnet")
     assert "note: model=mlp is replaced by model=convnet, which comes later" in done.err.splitlines()
 
 

@@ -96,12 +96,12 @@ def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) 
 
     chosen = [f"{o.key_or_group}={name}" for o in _groups_of(overrides) for name in list(choices(o.value()))[:1]]
     node = OmegaConf.select(compose(chosen, config_dir), outer) if outer else None
-    known = (
-        {str(k): v for k, v in node.items_ex(resolve=False) if str(k)[0] != "_"} if isinstance(node, DictConfig) else {}
-    )
-    own = outer in GROUPS and (conf_dir() / outer / "custom.yaml").is_file() and not typed.startswith(("+", "~"))
-    more = f" With {outer}=custom, a setting of your own class is added: +{typed}." if own else ""
-    return UnknownName(f"{typed}: {key} is no setting. {suggest_settings(last, outer, known)}{more}")
+    node = node if isinstance(node, DictConfig) else OmegaConf.create({})
+    known = {str(k): v for k, v in node.items_ex(resolve=False) if str(k)[0] != "_"}
+    near = suggest_settings(last, outer, known)
+    own = outer in GROUPS and (conf_dir() / outer / "custom.yaml").is_file() and not near.startswith("Did")
+    more = f" With {outer}=custom, a setting of your own class is added: +{typed.lstrip('+~')}." if own else ""
+    return UnknownName(f"{typed}: {key} is no setting. {near}{more}")
 
 
 def suggest_settings(word: str, outer: str, known: Mapping[str, Any]) -> str:
