@@ -215,7 +215,7 @@ def test_a_resumed_run_without_a_training_record_has_a_row() -> None:
         (["optim=sgd", "optim.lr=0.05", "optim.momentum=0.8"], ["optim=sgd", "optim.momentum=0.8"]),
         (["technique=[mixup,ema]", "technique.mixup.alpha=0.2"], ["technique=mixup+ema"]),
         (["technique=[mixup]", "technique.mixup.alpha=0.3"], ["technique=mixup", "technique.mixup.alpha=0.3"]),
-        (["data.limit=99", "model.width=16", "early_stopping.patience=0"], ["data.limit=99", "model.width=16"]),
+        (["data.limit=99", "model.width=8", "early_stopping.patience=0"], ["data.limit=99", "model.width=8"]),
         (["name=x", "progress=lines", "tags=[a]", "device=cpu", "hydra.run.dir=x"], []),
     ],
 )
