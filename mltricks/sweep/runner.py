@@ -14,7 +14,6 @@ from typing import Any
 
 from mltricks.launch.tally import Tally, counting
 from mltricks.process.atomic import remove_empty, remove_partial
-from mltricks.process.interrupt import stopped_by
 from mltricks.summary import Summary, read_summary
 from mltricks.sweep.claims import Claims
 from mltricks.sweep.outcome import FINAL, Outcome, refuse_failures
@@ -63,14 +62,17 @@ def conduct(work: Callable[..., Any], settings: dict[str, Any], place: Place, ar
     Raises:
         JobsFailed: a job failed or was killed, or none was completed. All other jobs have run.
     """
-    finished = False
+    finished = stopped = False
     try:
         result = work(settings, place, arguments)
         finished = True
+    except (KeyboardInterrupt, SystemExit):
+        stopped = True
+        raise
     finally:
         for sweep in place.sweeps:
             sweep.end(finished)
-            if stopped_by() is not None and (told := sweep.interrupted()):
+            if stopped and (told := sweep.interrupted()):
                 print(told, flush=True)
     for sweep in place.sweeps:
         sweep.check_outcomes()
