@@ -84,7 +84,7 @@ SYNTAX = [
     ("objective_metric='val/loss',\"val/accuracy\"", ["'val/loss'", '"val/accuracy"'], ["val/loss", "val/accuracy"]),
     ("optim=adamw,sgd", ["adamw", "sgd"], ["adamw", "sgd"]),
     ("technique=glob(*mix*)", ["cutmix", "mixup"], ["cutmix", "mixup"]),
-    ("optim=glob(*,exclude=[m*,t*])", ["adam", "adamw", "lion", "sgd"], ["adam", "adamw", "lion", "sgd"]),
+    ("optim=glob(*,exclude=[m*,t*,c*])", ["adam", "adamw", "lion", "sgd"], ["adam", "adamw", "lion", "sgd"]),
 ]
 
 

@@ -77,7 +77,7 @@ def test_the_budget_belongs_to_the_study_and_a_changed_configuration_is_refused(
     best = max(trials, key=lambda trial: trial.value)
     results = yaml.safe_load((folder / "optimization_results.yaml").read_text())
     assert results == {"name": "optuna", "best_params": best.params, "best_value": best.value}
-    pasted = next(line for line in more.out.splitlines() if line.startswith("python -m mltricks "))
+    pasted = next(line.strip() for line in more.out.splitlines() if line.strip().startswith("python -m mltricks "))
     assert f"optim.lr={best.params['optim.lr']!r}" in shlex.split(pasted)
     assert sorted(path.name for path in folder.glob("study.db*")) == ["study.db", "study.db.lock"]
 
