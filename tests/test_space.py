@@ -246,8 +246,8 @@ def test_a_linear_scale_over_decades_gives_a_note(space: MakeSpace) -> None:
 
 
 def settings_with_ranges() -> list[tuple[str, str, str, str, str]]:
-    """Group, option, key, default and comment of every setting with a search range."""
-    cards = [card for group in read_cards([conf_dir()]).values() for card in group]
+    """Group, option, key, default and comment of every setting with a search range; a class of one's own has none."""
+    cards = [card for group in read_cards([conf_dir()]).values() for card in group if card.name != "custom"]
     found = [(card.group, card.name, *row) for card in cards for row in card.values if "search:" in row[2]]
     top = read_values((conf_dir() / "config.yaml").read_text(), "")
     return [*found, *(("config", "config", *row) for row in top if "search:" in row[2])]
@@ -257,7 +257,8 @@ RANGES = settings_with_ranges()
 
 
 def test_every_comment_with_a_range_is_found() -> None:
-    lines = [line for path in conf_dir().rglob("*.yaml") for line in path.read_text().splitlines() if "search:" in line]
+    files = [path for path in conf_dir().rglob("*.yaml") if path.stem != "custom"]
+    lines = [line for path in files for line in path.read_text().splitlines() if "search:" in line]
     assert len(RANGES) >= len(lines) > 40
 
 
