@@ -84,6 +84,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
         ValueError: an override is invalid.
     """
     from mltricks.config.check import check_overrides
+    from mltricks.config.effects import idle
     from mltricks.config.names import with_brackets
     from mltricks.config.options import conf_dir
     from mltricks.config.overrides import own_folders, split_arguments
@@ -97,7 +98,8 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     folders = [conf_dir(), *own_folders(overrides, options)]
     multirun = bool({"-m", "--multirun"} & options.keys())
     parsed = check_overrides(overrides, folders, multirun)
-    for line in [*repeated(parsed, multirun), *idle_folder(parsed, multirun)]:
+    readable = [folder for folder in folders if folder is not None]
+    for line in [*repeated(parsed, multirun), *idle_folder(parsed, multirun), *idle(parsed, readable, multirun)]:
         print(line, file=sys.stderr)
     asked = ("resume", "job", "show", "overwrite", "hydra.run.dir")
     chosen = {o.key_or_group: o.value() for o in parsed if o.key_or_group in asked}

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mltricks.build import load_data
 from mltricks.config.compose import plain
 from mltricks.config.names import shown
 from mltricks.config.overrides import parse
+from mltricks.construct import load_data
 from mltricks.data.source import in_order
 from mltricks.data.splits import DataSplits
 from mltricks.evaluate import evaluate
@@ -23,8 +23,10 @@ from mltricks.process.device import set_arithmetic
 from mltricks.resume import assign
 from mltricks.summary import json_safe
 
-OWN = ("data", "device", "eval_batch_size", "allow_modules")
+OWN = ("data", "device", "eval_batch_size", "metric", "allow_modules")
 """Keys that may be typed besides ``checkpoint``; everything else is read from the checkpoint."""
+TRAINING_ONLY = ("data.fraction", "data.limit", "data.unlabeled_ratio", "data.drop_last")
+"""Settings of the data that change the training split alone."""
 OF_THE_JOB = ("job", "checkpoint", "input", "progress", "hydra")
 NUM_SHOWN = 10
 
@@ -94,7 +96,7 @@ def load_checkpoint(cfg: Any, overrides: Sequence[str], job: str) -> tuple[Predi
     for override in parse(overrides):
         key = override.key_or_group
         first = key.partition(".")[0].partition("/")[0]
-        if first not in (*OWN, *OF_THE_JOB):
+        if first not in (*OWN, *OF_THE_JOB) or key in TRAINING_ONLY or (key == "input" and job != "predict"):
             raise ValueError(
                 f"{shown(override)} has no effect on job={job}: the model and the rest come from the checkpoint. "
                 f"Leave it out; {', '.join(OWN)} may be given."

@@ -15,7 +15,7 @@ from mltricks.config.cards import COMMAND, FIELD, read_card, read_header
 
 FIELDS = {
     *("Source", "Cost", "Needs", "Off", "Loss", "Not with", "Combines"),
-    *("Result", "Overrides", "Offline", "Note", "Names"),
+    *("Result", "Overrides", "Offline", "Note", "Names", "Ignores"),
 }
 """The names of the fields of a card, with which a line of the header may begin."""
 SETTING = re.compile(r"[\w./]+=\S+")

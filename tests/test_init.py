@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 import mltricks
 from mltricks.batch import Batch
-from mltricks.build import Run, build, create_model
+from mltricks.build import Run, build
 from mltricks.config.compose import plain
 from mltricks.config.create import create
+from mltricks.construct import create_model
 
 INITS = ["xavier", "kaiming", "orthogonal"]
 

@@ -15,8 +15,9 @@ from contract import SMALL, advance, largest_difference
 from torch import Tensor, nn
 
 import mltricks
-from mltricks.build import Run, build, make_model
+from mltricks.build import Run, build
 from mltricks.config.compose import plain
+from mltricks.construct import make_model
 from mltricks.data.info import Info
 from mltricks.functional import foreach
 from mltricks.inputs.image import Image

@@ -52,7 +52,7 @@ def trained(train_digits: Callable[..., Summary], tmp_path: Path) -> tuple[Predi
 
 
 def digits(cfg: dict[str, Any]) -> MemorySplit:
-    from mltricks.build import load_data
+    from mltricks.construct import load_data
 
     return load_data(cfg, []).test
 

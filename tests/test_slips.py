@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Outcome
+from conftest import TINY, Outcome
 
 import mltricks
 from mltricks.build import build
 from mltricks.config.compose import compose, explain, plain
+from mltricks.config.effects import idle
 from mltricks.config.options import conf_dir
 from mltricks.config.overrides import parse, typed
 from mltricks.config.slips import check_command, check_package, idle_folder, repeated
@@ -134,6 +135,39 @@ def test_what_a_sweep_would_run_otherwise_than_it_shows_is_refused(twice: list[s
 def test_the_command_prints_that_message(run_cli: Callable[..., Outcome]) -> None:
     done = run_cli("show=true", "model=mlp", "model=convnet")
     assert "note: model=mlp is replaced by model=convnet, which comes later" in done.err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("job=list epochs=3 job.group=engine", ["epochs=3 has no effect on job=list"]),
+        (
+            "job=lr_find scheduler=cosine scheduler.warmup_frac=0.1 optim.lr=1",
+            ["scheduler=cosine has no effect on job=lr_find", "scheduler.warmup_frac=0.1 has no effect on job=lr_find"],
+        ),
+        ("data.root=x data.limit=64", ["data.root=x has no effect on data=digits"]),
+        ("data=mnist data.root=x", []),
+        ("-m hydra/sweeper=study hydra.sweeper.asha.eta=4", ["asha.eta=4 has no effect without pruner=asha"]),
+        ("-m hydra/sweeper=study hydra.sweeper.asha.eta=4 hydra.sweeper.pruner=asha", []),
+        (
+            "-m hydra/sweeper=study hydra.sweeper.pruner=patient hydra.sweeper.patient.around=asha "
+            "hydra.sweeper.asha.eta=4",
+            [],
+        ),
+        ("-m hydra/sweeper=ablation hydra.sweeper.first_seeds=3", ["first_seeds=3 has no effect without mode=select"]),
+        ("-m hydra/sweeper=ablation hydra.sweeper.first_seeds=3 hydra.sweeper.mode=select", []),
+    ],
+)
+def test_a_setting_without_effect_is_named(typed: str, said: list[str]) -> None:
+    words = typed.removeprefix("-m ").split()
+    assert idle(parse(words), [conf_dir()], typed.startswith("-m")) == [f"note: {text}" for text in said]
+
+
+def test_the_command_names_settings_without_effect(run_cli: Callable[..., Outcome]) -> None:
+    done = run_cli("data.num_workers=4", "precision.tf32=true", "show=true")
+    assert "note: data.num_workers=4 has no effect on data=digits" in done.err.splitlines()
+    run = run_cli(*TINY, "data.num_workers=4", "precision.tf32=true", "epochs=1", "progress=lines", "device=cpu")
+    assert "note: precision.tf32=true has no effect on device=cpu" in run.out.splitlines()
 
 
 class Reads(torch.nn.Module):

@@ -15,12 +15,12 @@ import pytest
 import torch
 import yaml
 
-from mltricks.build import make_model
 from mltricks.config.cards import read_card, read_cards, read_values
 from mltricks.config.create import locate
 from mltricks.config.options import conf_dir
 from mltricks.config.settings import HINTS
 from mltricks.config.values import check_value, field_hints, kinds_and_range
+from mltricks.construct import make_model
 from mltricks.data.info import Info
 from mltricks.inputs.image import Image
 from mltricks.inputs.pair import Pair

@@ -10,8 +10,8 @@ import optuna
 import torch
 from torch import nn
 
-from mltricks.build import load_data
 from mltricks.config.compose import compose, plain
+from mltricks.construct import load_data
 
 BATCH_SIZE = 64
 settings = json.loads(sys.argv[1])

@@ -26,8 +26,8 @@ def check_budget(cfg: dict[str, Any], budget_epochs: float) -> DataSplits:
     Raises:
         ValueError: the budget is too small; the message names the least.
     """
-    from mltricks.build import load_data
     from mltricks.config.create import create
+    from mltricks.construct import load_data
     from mltricks.data.source import Source
 
     allow, drop_last = cfg["allow_modules"], cfg["data"].get("drop_last", True)
