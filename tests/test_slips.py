@@ -20,7 +20,7 @@ from mltricks.config.effects import idle
 from mltricks.config.options import conf_dir
 from mltricks.config.overrides import parse, typed
 from mltricks.config.slips import check_command, check_package, idle_folder, repeated
-from mltricks.data.custom import as_input, as_target
+from mltricks.data.samples import as_input, as_target
 
 SLIPS = [
     ("~model", "every run needs model. Type model=OPTION"),

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from mltricks.data.base import pixel_statistics, pixel_sums
-from mltricks.data.custom import check_labels, class_names, named
+from mltricks.data.custom import check_labels, class_names
 from mltricks.data.info import Info
+from mltricks.data.samples import named
 from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.inputs.array import Array
 from mltricks.inputs.base import Input, as_tensor

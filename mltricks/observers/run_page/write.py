@@ -15,6 +15,7 @@ import torch
 
 from mltricks.evaluate import steered_by
 from mltricks.figures import still
+from mltricks.figures.gallery import save_gallery
 from mltricks.figures.page import render
 from mltricks.figures.parts import Chart, Gallery, Section
 from mltricks.objectives.base import Outcome
@@ -126,4 +127,4 @@ def save_pictures(sections: Sequence[Section], folder: Path) -> None:
                 attempt(f"plots/{part.name}.png", partial(still.save, part.figure, folder / f"{part.name}.png"))
         elif isinstance(part, Gallery) and part.name:
             path = folder / f"{part.name}.png"
-            attempt(f"plots/{part.name}.png", partial(still.save_gallery, part.pixels, part.captions, path))
+            attempt(f"plots/{part.name}.png", partial(save_gallery, part.pixels, part.captions, path))
