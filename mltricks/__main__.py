@@ -90,6 +90,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     from mltricks.config.overrides import own_folders, split_arguments
     from mltricks.config.shorthand import expand
     from mltricks.config.slips import check_command, idle_folder, repeated
+    from mltricks.folders import check_folder
 
     arguments = [text if text.startswith("-") else with_brackets(text) for text in arguments]
     arguments = expand(explaining(arguments) if "job=explain" in arguments else arguments)
@@ -108,7 +109,9 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     if chosen.get("job") in QUIET_JOBS or chosen.get("show") is True:
         return [*arguments, "hydra.run.dir=.", "hydra.output_subdir=null"]
     shows = {"-c", "--cfg", "-i", "--info", "-h", "--help"} & options.keys()
-    if chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and not multirun and not shows:
+    if multirun and not shows:
+        return sweeping(arguments, parsed)
+    if chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and not shows:
         check_folder(Path(str(chosen["hydra.run.dir"])), bool(chosen.get("overwrite")))
     return arguments
 
@@ -147,18 +150,29 @@ def resuming(arguments: list[str], chosen: Mapping[str, Any], multirun: bool) ->
     return [*added, f"hydra.run.dir={quoted(str(folder))}", "hydra.output_subdir=null"]
 
 
-def check_folder(folder: Path, overwrite: bool) -> None:
-    """Refuse the folder of another run, before Hydra writes its record into it.
+def sweeping(arguments: list[str], parsed: Sequence[Any]) -> list[str]:
+    """The arguments of a sweep: ours keep every result, those of others must not lose one silently.
 
     Raises:
-        ValueError: another process trains there, or it holds a run that is not to be overwritten.
+        ValueError: another's sweeper would overwrite finished runs.
     """
-    from mltricks.process.atomic import check_alone
-    from mltricks.resume import check_unused
+    from mltricks.config.shorthand import chosen_sweeper, owners
+    from mltricks.folders import check_sweep
 
-    check_alone(folder)
-    if not overwrite:
-        check_unused(folder)
+    given = {o.key_or_group: o for o in parsed if not o.is_delete()}
+    sweeper, overwrite = chosen_sweeper(arguments), given.get("overwrite")
+    if sweeper in owners():
+        if overwrite is None:
+            return arguments
+        print(
+            f"note: {overwrite.input_line} has no effect on hydra/sweeper={sweeper}, which keeps results",
+            file=sys.stderr,
+        )
+        return [text for text in arguments if text != overwrite.input_line]
+    place = given.get("hydra.sweep.dir")
+    if place is not None and (overwrite is None or overwrite.value() is not True):
+        check_sweep(Path(str(place.value())), sweeper)
+    return arguments
 
 
 if __name__ == "__main__":

@@ -56,9 +56,11 @@ def test_the_documented_limits_of_the_optuna_sweeper(run_cli: Callable[..., Outc
     assert run_cli(*command, "technique=glob(*mix*)").status == 1
     assert run_cli(*command, "optim.lr=interval(0.001,0.01)").status == 0
     first = summaries(tmp_path)[0]["overrides"]
-    assert run_cli(*command, "optim.lr=interval(0.001,0.01)").status == 0
+    again = run_cli(*command, "optim.lr=interval(0.001,0.01)")
+    assert (again.status, "overwrite=true" in again.err) == (1, True)
+    assert run_cli(*command, "optim.lr=interval(0.001,0.01)", "overwrite=true").status == 0
     runs = summaries(tmp_path)
-    assert len(runs) == 1, "a second command overwrites the folders of the first"
+    assert len(runs) == 1, "with overwrite=true a second command replaces the runs of the first"
     assert runs[0]["overrides"] != first
 
 
@@ -71,7 +73,7 @@ def test_a_trial_that_diverges_ends_a_sweep_of_the_optuna_sweeper(
 
 
 def test_glob_matches_options_and_not_their_shared_parts(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
-    done = run_cli("-m", *SHORT, "optim=glob(*,exclude=[torch,muon,lion])")
+    done = run_cli("-m", *SHORT, "optim=glob(*,exclude=[torch,muon,lion,custom])")
     assert done.status == 0, done.err
     chosen = [next(o for o in run["overrides"] if o.startswith("optim=")) for run in summaries(tmp_path)]
     assert chosen == ["optim=adam", "optim=adamw", "optim=sgd"]
