@@ -90,7 +90,6 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     from mltricks.config.overrides import own_folders, split_arguments
     from mltricks.config.shorthand import expand
     from mltricks.config.slips import check_command, idle_folder, repeated
-    from mltricks.folders import check_folder
 
     arguments = [text if text.startswith("-") else with_brackets(text) for text in arguments]
     arguments = expand(explaining(arguments) if "job=explain" in arguments else arguments)
@@ -112,6 +111,8 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     if multirun and not shows:
         return sweeping(arguments, parsed)
     if chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and not shows:
+        from mltricks.folders import check_folder  # imports torch, which other commands do not need
+
         check_folder(Path(str(chosen["hydra.run.dir"])), bool(chosen.get("overwrite")))
     return arguments
 
@@ -157,20 +158,19 @@ def sweeping(arguments: list[str], parsed: Sequence[Any]) -> list[str]:
         ValueError: another's sweeper would overwrite finished runs.
     """
     from mltricks.config.shorthand import chosen_sweeper, owners
-    from mltricks.folders import check_sweep
 
     given = {o.key_or_group: o for o in parsed if not o.is_delete()}
     sweeper, overwrite = chosen_sweeper(arguments), given.get("overwrite")
     if sweeper in owners():
         if overwrite is None:
             return arguments
-        print(
-            f"note: {overwrite.input_line} has no effect on hydra/sweeper={sweeper}, which keeps results",
-            file=sys.stderr,
-        )
+        line = f"note: {overwrite.input_line} has no effect on hydra/sweeper={sweeper}, which keeps every result"
+        print(line, file=sys.stderr)
         return [text for text in arguments if text != overwrite.input_line]
     place = given.get("hydra.sweep.dir")
     if place is not None and (overwrite is None or overwrite.value() is not True):
+        from mltricks.folders import check_sweep
+
         check_sweep(Path(str(place.value())), sweeper)
     return arguments
 

@@ -28,6 +28,6 @@ def check_sweep(folder: Path, sweeper: str) -> None:
     done = next((path for path in sorted(folder.glob("*")) if path.is_dir() and finished(path) is not None), None)
     if done is not None:
         raise ValueError(
-            f"hydra.sweep.dir={folder}: {done} is finished, and hydra/sweeper={sweeper} would train it again. Type another "
-            "hydra.sweep.dir, or overwrite=true."
+            f"hydra.sweep.dir={folder}: {done} is finished, and hydra/sweeper={sweeper} would train it again. Type "
+            "another hydra.sweep.dir, or overwrite=true."
         )
