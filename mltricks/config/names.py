@@ -88,7 +88,16 @@ def command(overrides: Sequence[str], options: Sequence[str] = ()) -> str:
     >>> command(["technique=[mixup,ema]", "optim.lr=0.1"])
     'python -m mltricks technique=mixup+ema optim.lr=0.1'
     """
-    return shlex.join([*PROGRAM, *options, *map(without_brackets, overrides)])
+    return " ".join([*PROGRAM, *map(in_shell, [*options, *map(without_brackets, overrides)])])
+
+
+def in_shell(word: str) -> str:
+    """A word as a user types it in a shell: in double quotes if it needs any and they do, which are easier to read.
+
+    >>> in_shell("a=1"), in_shell("a=[1,2]"), in_shell("a=$b")
+    ('a=1', '"a=[1,2]"', "'a=$b'")
+    """
+    return shlex.quote(word) if re.search(r'["$`\\!]', word) or shlex.quote(word) == word else f'"{word}"'
 
 
 def takes_names(key: str) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mltricks.config.names import in_shell
 from mltricks.config.options import GROUPS
 from mltricks.config.slips import check_package
 
@@ -107,15 +107,6 @@ def typed(key: str, value: Any) -> str:
     if plain:
         return f"{key}={text}"
     return in_shell(f"{key}={quoted(text)}")
-
-
-def in_shell(word: str) -> str:
-    """A word as a user types it in a shell: in double quotes if it needs any and they do, which are easier to read.
-
-    >>> in_shell("a=1"), in_shell("a=[1,2]"), in_shell("a=$b")
-    ('a=1', '"a=[1,2]"', "'a=$b'")
-    """
-    return shlex.quote(word) if re.search(r'["$`\\!]', word) or shlex.quote(word) == word else f'"{word}"'
 
 
 def quoted(text: str) -> str:

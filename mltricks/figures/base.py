@@ -105,7 +105,21 @@ def log_axis(values: Iterable[Any], title: str = "", **more: Any) -> Axis:
     """A logarithmic axis with ticks at 1, 2 and 5, or at powers of ten where the values span many."""
     known = [v for v in finite(values) if v > 0]
     few = bool(known) and max(known) / min(known) < 10**2.5
-    return axis(title, log=True, **({"dtick": "D2"} if few else {})) | more
+    return axis(title, log=True, **(ticks_125(min(known), max(known)) if few else {})) | more
+
+
+def ticks_125(low: float, high: float) -> dict[str, Any]:
+    """Ticks at 1, 2 and 5 times powers of ten, written out: plotly's own say 2 for 0.2, 2 and 20.
+
+    >>> ticks_125(0.3, 4)["ticktext"]
+    ['0.2', '0.5', '1', '2', '5']
+    """
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    places = [float(f"{m}e{k}") for k in (powers.start - 1, *powers, powers.stop) for m in (1, 2, 5)]
+    first = max(i for i, place in enumerate(places) if place <= low)
+    last = min(i for i, place in enumerate(places) if place >= high)
+    shown = places[first : last + 1]
+    return {"tickvals": shown, "ticktext": [f"{place:g}" for place in shown]}
 
 
 def names_axis(names: Sequence[Any], title: str = "", **more: Any) -> Axis:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mltricks.config.overrides import in_shell
+from mltricks.config import names
 from mltricks.figures.parts import Code, Part, Section, Table, Text
 from mltricks.observers.closing import shown_folder
 from mltricks.observers.files import yaml_text
@@ -39,7 +39,7 @@ def command(summary: Summary, folder: Path, objects: str = "") -> str:
     from hydra.core.hydra_config import HydraConfig
 
     if summary.overrides or HydraConfig.initialized():
-        return " ".join(["python -m mltricks", *map(in_shell, summary.overrides)])
+        return names.command(summary.overrides)
     path = f"{shown_folder(folder)}/config.yaml"
     return f"import mltricks\nfrom omegaconf import OmegaConf\n\nmltricks.train(OmegaConf.load({path!r}){objects})"
 
@@ -66,7 +66,7 @@ def changes_section(summary: Summary) -> Section | None:
     usual = defaults(summary.overrides)
     rows = []
     for override in summary.overrides:
-        key, _, value = override.lstrip("+~").partition("=")
+        key, _, value = names.without_brackets(override.lstrip("+~")).partition("=")
         default, meaning = usual.get(key, ("", ""))
         rows += [[key, value, default, meaning]] if value != default and key not in IN_HEAD else []
     return Section(CHANGED, [Table(["setting", "this run", "default", "meaning"], rows)]) if rows else None
