@@ -9,6 +9,7 @@ from typing import Any
 from mltricks.comparison.compared import Compared
 from mltricks.comparison.console import seeds
 from mltricks.comparison.entry import Entry
+from mltricks.comparison.grouping import Configuration
 from mltricks.comparison.scores import Score, epochs_of, score, seconds_of
 from mltricks.config.names import command
 from mltricks.figures import comparison as draw
@@ -67,30 +68,39 @@ def differences_section(found: Compared) -> Section:
     """The settings in which the configurations differ."""
     rows: list[list[Any]] = [[row.key, *row.values] for row in found.differences]
     rows.append(["seeds", *(seeds([e.seed for e in one.counted]).partition(" ")[2] for one in found.configurations)])
-    said = "Everything else is equal." if found.differences else "The runs differ in their seeds alone."
+    said = (
+        "All other settings are equal, besides those that one option alone has."
+        if found.differences
+        else "The runs differ in their seeds alone."
+    )
     return Section("What differs", [Table(["setting", *found.names], rows), Text(said)])
 
 
 def results_section(found: Compared) -> Section:
     """Scores with their epochs and intervals, losses, time and parameters."""
-    names = list(dict.fromkeys([found.metric, "loss"]))
-    titles = [t for n in names for t in (f"validation {n}", f"test {n}")]
-    table: list[list[Any]] = [["configuration", "runs", *titles, "epoch", "time", "parameters"]]
-    for name, one in zip(found.names, found.configurations, strict=True):
-        cells = [shown(score(one, split, n)) for n in names for split in ("val", "test")]
-        size = next((e.summary.parameters for e in one.entries if e.summary.parameters is not None), None)
-        time = seconds_of(one)
-        row = [name, len(one.whole), *cells, epochs_of(one, "val") or "-", "-" if time is None else duration(time)]
-        table.append([*row, "-" if size is None else size])
-    parts: list[Part] = [Table(table[0], table[1:]), *forest(found), Text(intervals(found))]
-    return Section("Results", parts)
+    losses = ["val loss", "test loss"] if found.metric != "loss" else []
+    head = ["", f"val {found.metric}", f"test {found.metric}", "epoch", "time", "parameters", "runs", *losses]
+    rows = [result(name, one, found.metric) for name, one in zip(found.names, found.configurations, strict=True)]
+    table = Table(head, [row[: len(head)] for row in rows])
+    return Section("Results", [table, *forest(found), Text(intervals(found))])
+
+
+def result(name: str, one: Configuration, metric: str) -> list[Any]:
+    """The row of a configuration, with the losses at its end."""
+    val, test, *losses = (shown(score(one, split, m)) for m in (metric, "loss") for split in ("val", "test"))
+    size = next((e.summary.parameters for e in one.entries if e.summary.parameters is not None), None)
+    time = seconds_of(one)
+    lost = sorted({entry.summary.status for entry in one.counted if not entry.counts})
+    runs = f"{len(one.whole)} of {len(one.counted)} ({', '.join(lost)})" if lost else f"{len(one.whole)}"
+    numbers = [epochs_of(one, "val") or "-", "-" if time is None else duration(time), "-" if size is None else size]
+    return [name, val, test, *numbers, runs, *losses]
 
 
 def shown(found: Score | None) -> str:
     """A score with its interval in brackets."""
     if found is None:
         return "-"
-    return f"{found.value:.4f}" if found.low is None else f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"
+    return f"{found.value:.4f}" if found.low is None else f"{found.value:.4f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def forest(found: Compared) -> list[Part]:
