@@ -108,6 +108,11 @@ def load_config(path: Path) -> dict[str, Any]:
     return _read(path, tensors=False)["config"]
 
 
+def load_host(path: Path) -> dict[str, Any]:
+    """What the host side of a run keeps in its checkpoint. Raises the errors of ``load``; tensors are not verified."""
+    return dict(_read(path, tensors=False)["state"]["host"])
+
+
 def _read(path: Path, tensors: bool) -> dict[str, Any]:
     """Read and verify a checkpoint; without ``tensors`` these stay in the file, unread and unverified."""
     path = path / LAST if path.is_dir() else path

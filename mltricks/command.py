@@ -14,6 +14,8 @@ from mltricks.process.interrupt import EXIT_STATUS, stopped_by
 
 QUIET_JOBS = ("list", "explain")
 """Jobs without an output folder."""
+WITHOUT_TORCH = (*QUIET_JOBS, "compare")
+"""Jobs that read files alone."""
 failed: list[Exception] = []
 """The exception of a single run; the command formats and prints it."""
 
@@ -47,7 +49,7 @@ def run_job(cfg: Any) -> Any:
     folder, overrides = Path(hydra_cfg.runtime.output_dir), list(hydra_cfg.overrides.task)
     try:
         job = locate(cfg.job._target_, "job", cfg.allow_modules)
-        if hydra_cfg.runtime.choices.get("job") not in QUIET_JOBS:
+        if hydra_cfg.runtime.choices.get("job") not in WITHOUT_TORCH:
             import torch  # noqa: F401 (every other job needs it, and it is most of the import time)
         watch_garbage()
         return job(cfg, folder, overrides, "MULTIRUN" if is_sweep() else "RUN")

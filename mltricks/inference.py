@@ -16,7 +16,7 @@ from mltricks.data.source import in_order
 from mltricks.data.splits import DataSplits
 from mltricks.evaluate import evaluate
 from mltricks.metrics import create_metrics
-from mltricks.observers.closing import shown_folder
+from mltricks.observers.formats import shown_folder
 from mltricks.predictor import Predictor, load
 from mltricks.process.atomic import write_atomically
 from mltricks.process.device import set_arithmetic

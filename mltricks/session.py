@@ -139,6 +139,8 @@ class Session:
     def conclude(self) -> None:
         """Close the observers, then write the summary: a summary with a final status implies complete output."""
         self.ledger.describe(self.summary, self.step)
+        self.summary.samples = {name: len(getattr(self.run.data, name)) for name in ("train", "val", "test")}
+        self.summary.parameters = self.run.num_params
         try:
             for observer in self.observers:
                 observer.finish(self.summary)

@@ -23,7 +23,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "engine": ("mltricks.engine.",),
     "technique": ("mltricks.techniques.",),
     "tracker": ("mltricks.observers.",),
-    "job": ("mltricks.jobs.", "mltricks.probes."),
+    "job": ("mltricks.jobs.", "mltricks.probes.", "mltricks.comparison."),
 }
 """The modules that define each group's classes: a node may name only these classes of mltricks and torch.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 GROUPS = {
     "model": "the network",
@@ -36,3 +37,13 @@ def conf_dir() -> Path:
     here = Path(__file__).resolve().parent.parent
     inside = here / "conf"
     return inside if inside.is_dir() else here.parent / "conf"
+
+
+def called(node: dict[str, Any]) -> str:
+    """The word by which an option is known: its own name, the file of a class of ours, or the name of a user's class.
+
+    >>> called({"_target_": "mltricks.data.digits.Digits"}), called({"_target_": "mine.nets.Net"})
+    ('digits', 'Net')
+    """
+    module, _, name = node["_target_"].rpartition(".")
+    return str(node.get("name") or (module.rpartition(".")[2] if module.startswith("mltricks.") else name))

@@ -64,13 +64,22 @@ def check_same(found: dict[str, Any], kept: dict[str, Any], what: str) -> None:
     Raises:
         ValueError: they differ.
     """
+    name = first_difference(found, kept)
+    if name is None:
+        return
     way = "Restore the data, or start a new run."
+    if name.startswith("samples."):
+        part = name.removeprefix("samples.")
+        a, b = (dict(named_leaves(print_)).get(name) for print_ in (found, kept))
+        raise ValueError(f"{what}: the data have changed: {a} {part} samples, and {b} when the run began. {way}")
+    raise ValueError(f"{what}: the data have changed since the run began ({name}). {way}")
+
+
+def first_difference(found: dict[str, Any], kept: dict[str, Any]) -> str | None:
+    """The first entry in which two fingerprints differ, such as ``content.val.labels``; ``None`` if none does."""
     mine, theirs = dict(named_leaves(found)), dict(named_leaves(kept))
     for name in {**mine, **theirs}:
         a, b = mine.get(name), theirs.get(name)
-        if a is not None and b is not None and a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, equal_nan=True):
-            continue
-        if name.startswith("samples."):
-            part = name.removeprefix("samples.")
-            raise ValueError(f"{what}: the data have changed: {a} {part} samples, and {b} when the run began. {way}")
-        raise ValueError(f"{what}: the data have changed since the run began ({name}). {way}")
+        if a is None or b is None or a.shape != b.shape or not torch.allclose(a, b, rtol=1e-4, equal_nan=True):
+            return name
+    return None

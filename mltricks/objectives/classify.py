@@ -19,8 +19,9 @@ from mltricks.data.info import Info
 from mltricks.data.splits import Split
 from mltricks.figures.base import shorten
 from mltricks.figures.parts import Chart, Gallery, Section, Table, Text
-from mltricks.objectives.analysis import calibration, precision_recall, wilson
+from mltricks.objectives.analysis import calibration, precision_recall
 from mltricks.objectives.base import Objective, Outcome, Sheet
+from mltricks.objectives.shares import wilson
 
 NUM_WORST = 16
 MAX_CLASS_ROWS = 50

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.config.overrides import typed
-from mltricks.observers.formats import duration, number, wrapped
+from mltricks.observers.formats import duration, number, shown_folder, wrapped
 from mltricks.summary import Summary
 from mltricks.trivial import beats
 
@@ -68,9 +68,3 @@ def warning(summary: Summary, num_val: int) -> str | None:
         return None
     name = score if score in floor else "loss"
     return f"no better than a constant prediction, whose validation {name} is {number(floor[name])}"
-
-
-def shown_folder(folder: Path) -> str:
-    """A folder as a path to type: relative if it is below the working directory."""
-    whole = folder.resolve()
-    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(folder)

@@ -1,10 +1,11 @@
-"""Measured values, durations and lines as a terminal of 80 columns shows them."""
+"""Measured values, durations, paths and lines as a terminal of 80 columns shows them."""
 
 from __future__ import annotations
 
 import math
 import textwrap
 from collections.abc import Iterable
+from pathlib import Path
 
 WIDTH = 80
 """Columns of a line where the output is no terminal."""
@@ -78,3 +79,9 @@ def wrapped(head: str, parts: Iterable[str], width: int, separator: str = "  ") 
         ) or [start]
         lines += full
     return [*lines, line.rstrip()]
+
+
+def shown_folder(folder: Path) -> str:
+    """A folder as a path to type: relative if it is below the working directory."""
+    whole = folder.resolve()
+    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(folder)

@@ -19,7 +19,7 @@ from urllib.parse import urlparse
 
 from mltricks.config.values import Positive, check_fields
 from mltricks.observers.base import Observer, Record
-from mltricks.observers.closing import shown_folder
+from mltricks.observers.formats import shown_folder
 from mltricks.observers.tensorboard import curves
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from mltricks.build import Run
 from mltricks.checkpoint import versions
 from mltricks.figures.base import Figure
 from mltricks.figures.still import save
-from mltricks.observers.closing import shown_folder
+from mltricks.observers.formats import shown_folder
 from mltricks.process.atomic import write_atomically
 from mltricks.summary import Summary, git_state, json_safe
 

@@ -14,6 +14,14 @@ def is_run(folder: Path) -> bool:
     return record and not any((folder / name).exists() for name in RECORDS) and not job_folders(folder)
 
 
+def single_runs(folder: Path) -> bool:
+    """Whether a folder holds runs that were started one by one: Hydra's record of each says so."""
+    if not folder.is_dir() or any((folder / name).exists() for name in RECORDS):
+        return False
+    records = [path / ".hydra" / "hydra.yaml" for path in job_folders(folder)]
+    return any("\n  mode: RUN\n" in path.read_text(encoding="utf-8") for path in records if path.is_file())
+
+
 def write_run(folder: Path, allow: Sequence[str]) -> Path:
     """Write ``report.html`` and ``plots/`` of a run; the test split is measured again with the saved weights.
 

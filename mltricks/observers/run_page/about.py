@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from mltricks.config import names
 from mltricks.figures.parts import Code, Part, Section, Table, Text
-from mltricks.observers.closing import shown_folder
 from mltricks.observers.files import yaml_text
+from mltricks.observers.formats import shown_folder
 
 if TYPE_CHECKING:
     from mltricks.build import Run

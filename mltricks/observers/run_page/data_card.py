@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mltricks.config.options import called
 from mltricks.figures.parts import Chart, Gallery, Section, Table, Text
 from mltricks.figures.predictions import class_balance
-from mltricks.observers.run_page.result import short
 from mltricks.seen import seen_by_model
 from mltricks.technique import defines
 from mltricks.trivial import spread
@@ -29,7 +29,7 @@ def data_section(run: Run) -> Section:
     found = {name: run.objective.shares(getattr(data, name)) for name in ("train", "val", "test")}
     shares = {name: padded(part, info.num_outputs).tolist() for name, part in found.items() if part is not None}
     balance = [Chart("class_balance", class_balance(shares, info.class_names))] if shares else []
-    return Section(f"Data: {short(run.cfg['data'])}", [Table([], rows), *balance], half=True)
+    return Section(f"Data: {called(run.cfg['data'])}", [Table([], rows), *balance], half=True)
 
 
 def padded(shares: torch.Tensor, size: int) -> torch.Tensor:

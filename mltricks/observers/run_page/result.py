@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mltricks.config.options import called
 from mltricks.figures.parts import Section, Table
-from mltricks.observers.closing import shown_folder
+from mltricks.observers.formats import shown_folder
 from mltricks.observers.run_page.words import duration
 
 if TYPE_CHECKING:
@@ -44,17 +45,7 @@ def described(run: Run) -> str:
     """The data, the model and the techniques of a run in a few words."""
     names = list(run.techniques)
     listed = " + ".join(names) if len(names) <= MAX_TECHNIQUES else f"{len(names)} techniques"
-    return " · ".join(part for part in (short(run.cfg["data"]), short(run.cfg["model"]), listed) if part)
-
-
-def short(node: dict[str, Any]) -> str:
-    """The word by which an option is known: its own name, the file of a class of ours, or the name of a user's class.
-
-    >>> short({"_target_": "mltricks.data.digits.Digits"}), short({"_target_": "mine.nets.Net"})
-    ('digits', 'Net')
-    """
-    module, _, name = node["_target_"].rpartition(".")
-    return str(node.get("name") or (module.rpartition(".")[2] if module.startswith("mltricks.") else name))
+    return " · ".join(part for part in (called(run.cfg["data"]), called(run.cfg["model"]), listed) if part)
 
 
 def cards(summary: Summary) -> list[tuple[str, Any, str]]:

@@ -1,0 +1,80 @@
+"""Reasons to be careful with a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mltricks.comparison.entry import Entry
+from mltricks.comparison.grouping import Configuration
+from mltricks.comparison.scores import metric_of, score
+
+
+def warnings(found: Sequence[Configuration], names: Sequence[str], first: int | None) -> list[str]:
+    """All warnings besides those about the data.
+
+    Args:
+        found: the configurations.
+        names: the label of each.
+        first: the best configuration; ``None`` if none is known.
+    """
+    entries = [entry for one in found for entry in one.entries]
+    unsure = () if first is None else doubts(found, names, first)
+    return [*ends(entries), *repeats(found), *unsure, *surroundings(entries)]
+
+
+def ends(entries: Sequence[Entry]) -> Iterator[str]:
+    """A sentence for every run that did not train to its end; its scores are left out of means and intervals."""
+    for entry in entries:
+        if not entry.counts:
+            status = entry.summary.status
+            why = f": {entry.summary.error.splitlines()[0]}" if entry.summary.error and status != "diverged" else ""
+            said = (entry.summary.error or status) if status == "diverged" else f"is {status}{why}"
+            yield f"{entry.folder.name} {said}{'' if said.endswith('.') else '.'} Its scores are left out."
+
+
+def repeats(found: Sequence[Configuration]) -> Iterator[str]:
+    """A sentence for every run that repeats another one."""
+    for entry, first in [pair for one in found for pair in one.repeats]:
+        a, b = entry.summary.objective.get("value"), first.summary.objective.get("value")
+        differ = a is not None and b is not None and a != b
+        but = f", although their scores differ ({a:.4g} and {b:.4g})" if differ else ""
+        yield f"{entry.folder.name} has the configuration and seed of {first.folder.name} and is not counted{but}."
+
+
+def doubts(found: Sequence[Configuration], names: Sequence[str], first: int) -> Iterator[str]:
+    """Why the best configuration may not be the best."""
+    metric, _ = metric_of(found)
+    if len(found) < 2:
+        return
+    if max(len(one.whole) for one in found) < 2:
+        yield (
+            "Each configuration ran once: differences as large as those between seeds are chance. Repeat the runs with "
+            "other seeds, as seed=1 and seed=2."
+        )
+        return
+    top = score(found[first], "val", metric)
+    for i, one in enumerate(found):
+        other = score(one, "val", metric)
+        if i == first or top is None or other is None:
+            continue
+        if top.low is None or other.low is None:
+            yield f"{names[i if other.low is None else first]} ran with one seed, so its spread is not known."
+        elif top.low <= (other.high or 0) and other.low <= (top.high or 0):
+            yield f"The intervals of {names[first]} and {names[i]} overlap: which is better is not settled."
+
+
+def surroundings(entries: Sequence[Entry]) -> Iterator[str]:
+    """A sentence if the runs' times or numbers may differ for another reason than their configuration."""
+    done = [entry.summary for entry in entries if entry.summary.versions]
+    for name in ("mltricks", "torch"):
+        found = sorted({str(summary.versions.get(name)) for summary in done})
+        if len(found) > 1:
+            yield f"The runs used different versions of {name}: {', '.join(found)}."
+    commits = sorted({str(summary.git["commit"])[:10] for summary in done if summary.git})
+    if len(commits) > 1:
+        yield f"The code was at different git commits: {', '.join(commits)}."
+    devices = sorted({summary.device for summary in done if summary.device})
+    if len(devices) > 1:
+        yield f"The runs were computed on different devices ({', '.join(devices)}): their times do not compare."
+    if any(summary.fused for summary in done):
+        yield "Some runs were trained in a stack: their time is that of the whole stack."
