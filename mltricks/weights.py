@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mltricks.artifacts import local_file
 from mltricks.build import Run
 from mltricks.checkpoint import digest, versions
 from mltricks.data.info import Info
@@ -179,11 +180,15 @@ def info_of(about: dict[str, Any], tensors: Weights, allow: Sequence[str]) -> In
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the metadata of ``best.safetensors``.
 
+    Args:
+        path: of the file, or of the folder of its run; or an artifact, ``wandb:ENTITY/PROJECT/NAME:ALIAS``.
+
     Raises:
         ValueError: the file is missing or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
+    path = local_file(path)
     path = path / "checkpoints" / "best.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f"there are no weights at {path}. Give the output folder of a run that has been validated.")

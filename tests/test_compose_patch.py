@@ -27,7 +27,7 @@ CHOICES = [
 VALUES = [
     *("optim.lr=1e-3", "optim.lr=0.5", "optim.lr=null", "seed=3", "seed='3'", 'data.root="a b: c"', "epochs=7"),
     *("data.root='it''s'", "+extra=1", "+extra.deep.key=[1,2]", "++optim.lr=2", "++optim.new={a:1,b:[x,y]}"),
-    *("tracker.tags=[a,b]", "allow_modules=[mine,yours]", "objective_metric=val/f1", "early_stopping.patience=4"),
+    *("tags=[a,b]", "allow_modules=[mine,yours]", "objective_metric=val/f1", "early_stopping.patience=4"),
     *("early_stopping={patience:2}", "technique.mixup.alpha=0.7", "technique.ema.decay=0.5", "batch_size=${epochs}"),
     *("checkpoint=${oc.env:HOME}", "~optim.lr", "~data.limit", "+data.note='${hydra:job.num}'", "device=on"),
     *("+scheduler.own=${hydra.job.num}", "optim.betas=[0.5,0.9]", "~tracker", "input='???'", "optim.lr=1e400"),

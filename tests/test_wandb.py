@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import TINY, Outcome
 from wandb_file import read_wandb
 
+from mltricks.artifacts import has_key
 from mltricks.observers.files import read_records
-from mltricks.observers.wandb import has_key, last_id
+from mltricks.observers.wandb import last_id
 from mltricks.summary import Summary
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -29,7 +30,7 @@ def as_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_offline_run_holds_everything_but_the_key(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
-    options = ["tracker=wandb", "tracker.mode=offline", "tracker.tags=[a,b]", "tracker.group=mine"]
+    options = ["tracker=wandb", "tracker.mode=offline", "name=first", "tags=a+b", "notes=a note", "tracker.group=mine"]
     folder = tmp_path / "run"
     done = run_cli(
         *DRAWN, *options, "epochs=2", "log_every=1", f"hydra.run.dir={folder}", env={**HOME, "WANDB_API_KEY": KEY}
@@ -101,21 +102,36 @@ def test_a_diverged_run_has_exit_code_1(train_digits: Callable[..., Summary], tm
     assert last_id(tmp_path / "run") == logged.run.run_id
 
 
-def test_a_broken_connection_is_reported_once(
-    as_nobody: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_sender_that_dies_is_reported_once_and_training_goes_on(
+    as_nobody: None, train_digits: Callable[..., Summary], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mltricks.observers.wandb import Wandb
+    killer = ["tracker=custom", "tracker._target_=kills_sender.Killer", "allow_modules=[kills_sender]"]
+    (tmp_path / "kills_sender.py").write_text(KILLER)
+    sys.path.insert(0, str(tmp_path))
+    try:
+        summary = train_digits(*killer, "epochs=3")
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert summary.status == "completed"
+    assert capsys.readouterr().err.splitlines() == [
+        "tracker=wandb: stopped (the process that sends has ended); training goes on"
+    ]
 
-    class Broken:
-        def log(self, *arguments: Any, **named: Any) -> None:
-            raise ConnectionError("gone\nwith a long trace")
 
-    tracker = Wandb("p", None, None, None, [], "offline", 1.0)
-    tracker.folder, tracker.logged = tmp_path, Broken()
-    for step in range(3):
-        tracker.record({"step": step, "epoch": 1, "split": "train", "loss": 1.0})
-    tracker.finish(Summary("completed"))
-    assert capsys.readouterr().err == "tracker=wandb: stopped (gone); training goes on\n"
+KILLER = """
+from mltricks.observers.wandb import Wandb
+
+
+class Killer(Wandb):
+    def __init__(self):
+        super().__init__("p", None, None, "offline", "auto", None, True, 0, True, None, True, False, 1.0, 20.0)
+
+    def record(self, record):
+        super().record(record)
+        if record["split"] == "val" and record["epoch"] == 1:
+            self.link.process.kill()
+            assert self.link.wait(self.key, 20.0)
+"""
 
 
 def test_the_places_where_a_key_is_looked_for(as_nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

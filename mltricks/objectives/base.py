@@ -156,6 +156,19 @@ class Objective:
         """The share of each class in a split, (K,); ``None`` if targets are no classes or only reading tells them."""
         return None
 
+    def mistakes(self, outcome: Outcome, info: Info, most: int) -> tuple[Tensor, dict[str, list[Any]]]:
+        """The worst predictions of the test split, for the tables of trackers.
+
+        Args:
+            outcome: the digests of all batches, on the CPU.
+            info: describes the data.
+            most: number of samples, >= 1.
+
+        Returns:
+            Positions of at most ``most`` samples, the worst first; and what to show of them, by heading.
+        """
+        return torch.zeros(0, dtype=torch.int64), {}
+
     def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], Section]]:
         """The report sections about the test split, as functions that make them when called.
 

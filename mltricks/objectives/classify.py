@@ -112,6 +112,13 @@ class Classify(Objective):
     def shares(self, split: Split) -> Tensor | None:
         return None if split.labels is None else torch.bincount(split.labels).double() / len(split.labels)
 
+    def mistakes(self, outcome: Outcome, info: Info, most: int) -> tuple[Tensor, dict[str, list[Any]]]:
+        """The wrong predictions, the most confident ones first."""
+        order, names = worst(outcome, most), info.class_names
+        true, predicted = ([names[int(k)] for k in outcome[key][order]] for key in ("y", "predicted"))
+        sure = outcome["confidence"][order].tolist()
+        return order, {"true": true, "predicted": predicted, "confidence": sure, "test sample": order.tolist()}
+
     def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], Section]]:
         parts = [confusion_section, scores_section, calibration_section, ranking_section, errors_section]
         parts = parts if "probabilities" in outcome else [p for p in parts if p is not ranking_section]
@@ -204,10 +211,10 @@ def class_scores(matrix: Tensor) -> list[tuple[int, int, float, float, float]]:
     return [(k, int(there[k]), *(float(r[k]) for r in ratios)) for k in range(len(matrix))]  # type: ignore[misc]
 
 
-def worst(outcome: Outcome) -> Tensor:
+def worst(outcome: Outcome, most: int = NUM_WORST) -> Tensor:
     """The positions of the wrong predictions, the most confident ones first."""
     wrong = (outcome["predicted"] != outcome["y"]).nonzero()[:, 0]
-    return wrong[outcome["confidence"][wrong].argsort(descending=True, stable=True)][:NUM_WORST]
+    return wrong[outcome["confidence"][wrong].argsort(descending=True, stable=True)][:most]
 
 
 def confusion_section(outcome: Outcome, sheet: Sheet) -> Section:

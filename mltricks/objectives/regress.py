@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -66,14 +66,21 @@ class Regress(Objective):
     def digest(self, output: Tensor, y: Tensor) -> Outcome:
         return {"y": y.reshape(len(y), -1), "predicted": self.predict(output).reshape(len(y), -1)}
 
+    def mistakes(self, outcome: Outcome, info: Info, most: int) -> tuple[Tensor, dict[str, list[Any]]]:
+        """The samples with the largest errors; of several targets, a list of each."""
+        order = worst(outcome, most)
+        values = {key: outcome[key][order].tolist() for key in ("y", "predicted")}
+        true, predicted = ([row[0] if len(row) == 1 else row for row in rows] for rows in values.values())
+        return order, {"true": true, "predicted": predicted, "test sample": order.tolist()}
+
     def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], Section]]:
         return [partial(values_section, outcome, sheet), partial(worst_section, outcome, sheet)]
 
 
-def worst(outcome: Outcome) -> Tensor:
+def worst(outcome: Outcome, most: int = NUM_WORST) -> Tensor:
     """The positions of the samples with the largest errors."""
     badness = (outcome["predicted"] - outcome["y"]).square().sum(1)
-    return badness.argsort(descending=True, stable=True)[:NUM_WORST]
+    return badness.argsort(descending=True, stable=True)[:most]
 
 
 def values_section(outcome: Outcome, sheet: Sheet) -> Section:

@@ -9,17 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from mltricks.config.values import Positive, check_fields
 from mltricks.observers.base import Observer, Record
+from mltricks.observers.curves import curves
 
 if TYPE_CHECKING:
     from mltricks.build import Run
     from mltricks.summary import Summary
-
-NO_METRICS = ("step", "epoch", "split")
-
-
-def curves(record: Record) -> dict[str, float]:
-    """A record as values by name, such as ``train/loss``."""
-    return {f"{record['split']}/{name}": v for name, v in record.items() if name not in NO_METRICS and v is not None}
 
 
 @dataclass

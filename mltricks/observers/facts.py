@@ -1,0 +1,95 @@
+"""What a run is, as values by name: the facts of its header, for the tables of trackers."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mltricks.artifacts import is_artifact
+from mltricks.evaluate import steered_by
+from mltricks.observers.header import option_of
+
+if TYPE_CHECKING:
+    from mltricks.build import Run
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """Split sizes, options, parameters, device, arithmetic, and the score that steers the run, by name."""
+    cfg, data, info = run.cfg, run.data, run.data.info
+    shape = info.in_shape
+    device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else str(run.device)
+    score = steered_by(run)
+    return {
+        **{name: option_of(cfg[name]) for name in ("data", "model", "objective", "optim", "scheduler", "engine")},
+        "techniques": "+".join(run.techniques) or "none",
+        "train_samples": len(data.train),
+        "val_samples": len(data.val),
+        "test_samples": len(data.test),
+        "sample_shape": "x".join(map(str, shape)) if not isinstance(shape, dict) else str(dict(shape)),
+        "target": info.target,
+        "num_outputs": info.num_outputs,
+        "parameters": sum(p.numel() for p in run.state["params"].values()),
+        "trained_parameters": run.num_params,
+        "steps_per_epoch": run.source.steps_per_epoch,
+        "total_steps": run.total_steps,
+        "device": device,
+        "threads": torch.get_num_threads() if run.device.type == "cpu" else None,
+        "precision": cfg["precision"]["dtype"],
+        "score": f"val/{score.score}",
+        "goal": "maximize" if score.higher_is_better else "minimize",
+    }
+
+
+def inputs(node: Any) -> list[str]:
+    """The artifacts that a configuration names, such as the weights that a run starts from."""
+    if isinstance(node, dict | list):
+        parts = node.values() if isinstance(node, dict) else node
+        return list(dict.fromkeys(name for part in parts for name in inputs(part)))
+    return [node] if is_artifact(node) else []
+
+
+def sweep_folder(folder: Path) -> Path | None:
+    """The folder of the sweep that an output folder belongs to: the one in which Hydra left ``multirun.yaml``."""
+    return next((parent for parent in list(folder.resolve().parents)[:4] if (parent / "multirun.yaml").is_file()), None)
+
+
+def swept(folder: Path) -> dict[str, Any]:
+    """The values that the sweep gave this trial and that are not the same in all trials, by dotted key.
+
+    They are the trial's overrides that the sweep's own command does not have word for word.
+    """
+    sweep, mine = sweep_folder(folder), folder / ".hydra" / "overrides.yaml"
+    if sweep is None or not mine.is_file():
+        return {}
+    shared = command_of(sweep / "multirun.yaml")
+    own = [str(o) for o in read_yaml(mine) or [] if str(o) not in shared]
+    pairs = [o.lstrip("+~").partition("=")[::2] for o in own if not o.startswith(("hydra.", "hydra/"))]
+    return {key: value_of(text) for key, text in pairs}
+
+
+@functools.cache
+def command_of(path: Path) -> frozenset[str]:
+    """The overrides of a sweep's command, from Hydra's record; cached, since all trials of a process ask."""
+    overrides = read_yaml(path).get("hydra", {}).get("overrides", {})
+    return frozenset(str(override) for override in overrides.get("task", ()))
+
+
+def read_yaml(path: Path) -> Any:
+    import yaml
+
+    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def value_of(text: str) -> Any:
+    """An override's value: a number where it is one, so that it has an axis of its own.
+
+    >>> value_of("1e-3"), value_of("16"), value_of("mixup"), value_of("true")
+    (0.001, 16, 'mixup', True)
+    """
+    try:
+        return int(text) if text.lstrip("+-").isdigit() else float(text)
+    except ValueError:
+        return {"true": True, "false": False, "null": None}.get(text, text)
