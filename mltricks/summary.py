@@ -29,7 +29,6 @@ class Summary:
         val: metrics of the best weights on the validation split.
         test: metrics of the same weights on the test split, measured once; empty if the run did not finish.
         samples: the number of samples of ``train``, ``val`` and ``test``; empty for runs of older versions.
-        parameters: the number of trained parameters; ``null`` for runs of older versions.
         trivial: metrics on ``val`` and ``test`` of the constant outputs that fit the training targets best; empty if
             the run did not finish or the objective defines none.
         epoch_of: the epoch of each split's metrics: the last one for ``train``, the one of the best weights for ``val``
@@ -48,6 +47,10 @@ class Summary:
         error: the message if the run failed or diverged.
         out_of_memory: whether the run failed because the device's memory was too small.
         signal: number of the signal that interrupted the run.
+        started, ended: Unix times of this start, and of the end, in seconds.
+        worker: id of the process that ran it; runs of one process and time were a stack.
+        num_params: number of trained parameters.
+        scored_on: number of validation samples, if the objective is the share of them that is right; else ``null``.
         phases: seconds of ``load``, ``train``, ``validate`` and ``test`` since the last start; empty in a stack.
         fused: ``{"trials"}``, the number of trials in the stack that this one belonged to: rounding differs from a
             single run, and ``seconds`` is the whole stack's; ``null`` for a run trained alone.
@@ -61,7 +64,6 @@ class Summary:
     val: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
-    parameters: int | None = None
     trivial: dict[str, dict[str, float]] = field(default_factory=dict)
     epoch_of: dict[str, int] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
@@ -79,6 +81,11 @@ class Summary:
     error: str | None = None
     out_of_memory: bool = False
     signal: int | None = None
+    started: float | None = None
+    ended: float | None = None
+    worker: int | None = None
+    num_params: int | None = None
+    scored_on: int | None = None
     phases: dict[str, float] = field(default_factory=dict)
     fused: dict[str, Any] | None = None
 

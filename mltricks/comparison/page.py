@@ -32,7 +32,7 @@ def write(found: Compared, folder: Path) -> Path:
     """Write the page into a folder; return its path."""
     text = render("compare.html", folder=TEMPLATES, **head(found), body=sections(found))
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / PAGE, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_atomically(folder / PAGE, lambda partial: partial.write_bytes(text))
     return folder / PAGE
 
 
@@ -88,7 +88,7 @@ def results_section(found: Compared) -> Section:
 def result(name: str, one: Configuration, metric: str) -> list[Any]:
     """The row of a configuration, with the losses at its end."""
     val, test, *losses = (shown(score(one, split, m)) for m in (metric, "loss") for split in ("val", "test"))
-    size = next((e.summary.parameters for e in one.entries if e.summary.parameters is not None), None)
+    size = next((e.summary.num_params for e in one.entries if e.summary.num_params is not None), None)
     time = seconds_of(one)
     lost = sorted({entry.summary.status for entry in one.counted if not entry.counts})
     runs = f"{len(one.whole)} of {len(one.counted)} ({', '.join(lost)})" if lost else f"{len(one.whole)}"

@@ -91,9 +91,11 @@ class Section:
         parts: what it shows, in order.
         half: whether it may stand beside another half one.
         folded: whether the reader has to open it.
+        name: by which a link in the page leads to it; empty if none does.
     """
 
     title: str
     parts: Sequence[Part]
     half: bool = False
     folded: bool = False
+    name: str = ""

@@ -25,6 +25,6 @@ def write(folder: Path, reload_s: int | None = None) -> tuple[Path, Path]:
     sweep = collect(folder)
     document = page(sweep) if reload_s is None else reloading(page(sweep), reload_s)
     written = folder / "sweep.csv", folder / "sweep.html"
-    for path, text in zip(written, (table(sweep), document), strict=True):
-        write_atomically(path, lambda partial, text=text: partial.write_bytes(text.encode()))  # type: ignore[misc]
+    for path, content in zip(written, (table(sweep).encode(), document), strict=True):
+        write_atomically(path, lambda partial, content=content: partial.write_bytes(content))  # type: ignore[misc]
     return written
