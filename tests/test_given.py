@@ -11,11 +11,11 @@ import pandas
 import pytest
 import torch
 from conftest import EXACT, Outcome
-from mltricks.data.given import splits_of
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import mltricks
+from mltricks.data.given import splits_of
 from mltricks.models.mlp import MLP
 
 QUIET = ["progress=none", "plots=false", "device=cpu", "optim.lr=0.01", *EXACT]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from mltricks.config.names import command
 from mltricks.report.collect import Collected, Row
-from mltricks.report.values import is_measure, is_seed, pairs
+from mltricks.report.values import is_seed, pairs
+from mltricks.sweep.measured import is_measure
 from mltricks.sweep.statistics import Interval, mean_interval
 
 
