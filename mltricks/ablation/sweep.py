@@ -12,6 +12,7 @@ from mltricks.ablation.arms import Arm, Comparison, arm_name, comparisons, disti
 from mltricks.ablation.design import Design, check_mode, key_of, read_design
 from mltricks.ablation.effects import Effect, effect, of_all
 from mltricks.ablation.lacking import with_lacks
+from mltricks.ablation.paper import write_tables
 from mltricks.ablation.retune import points_of
 from mltricks.ablation.runs import ArmRuns
 from mltricks.ablation.select import candidates_of, grow, sign_of
@@ -111,7 +112,7 @@ def write(
     effects: Sequence[Effect],
     rounds: Sequence[Any],
 ) -> None:
-    """Write ``ablation.json``, which the page reads."""
+    """Write ``ablation.json``, which the page reads, and its table for a paper."""
     objectives = [o.summary.objective for arm in runs.results.values() for o in arm.values()]
     chosen_by = next((o["name"] for o in objectives if o.get("name")), None)
     content = {
@@ -128,3 +129,4 @@ def write(
     }
     text = json.dumps(json_safe(content), indent=2) + "\n"
     write_atomically(folder / "ablation.json", lambda partial: partial.write_text(text))
+    write_tables(folder, content)

@@ -65,6 +65,7 @@ class Finding:
         advice: what to do about it.
         factors: factors by which the next round multiplies settings, by key.
         severe: whether further tuning would be wasted.
+        expected: whether it is normal at a constant learning rate, and the final run deals with it.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Finding:
     advice: str
     factors: dict[str, float] = field(default_factory=dict)
     severe: bool = False
+    expected: bool = False
 
 
 def read_curves(curves: Curves) -> list[Finding]:
@@ -194,9 +196,10 @@ def _end(curves: Curves) -> list[Finding | None]:
                 "still improving",
                 evidence,
                 "Train longer: the final run does, and more so with a larger budget_epochs.",
+                expected=True,
             )
         ]
     if gained < STALLED:
         evidence = f"{max(gained, 0.0):.0%} of the fall of the validation loss is in the last third of the epochs."
-        return [Finding("plateau", evidence, "Use a schedule that decays, as the final run does.")]
+        return [Finding("plateau", evidence, "Use a schedule that decays, as the final run does.", expected=True)]
     return []

@@ -1,4 +1,4 @@
-"""Step 7, second part: the final run, with a schedule, for the rest of the budget."""
+"""Step 8: the final run, with a schedule, for the rest of the budget."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from mltricks.recipe.coarse import changes_of
 from mltricks.recipe.gate import Gate
-from mltricks.recipe.reading import curves_of
+from mltricks.recipe.reading import curves_of, losses_over_epochs
 from mltricks.recipe.refine import Tried
 from mltricks.recipe.tuner import Changes, Tuner, better, constant, is_finite
 from mltricks.sweep.outcome import Outcome
@@ -35,11 +35,10 @@ def run_final(tuner: Tuner, best: Tried, updates: int) -> tuple[Outcome, Changes
     if not is_finite(outcome):
         advice = "Type a lower optim.lr, or technique=clip_norm."
         error = outcome.summary.error or outcome.summary.status
-        tuner.close(Gate(7, "final run", "fail", f"{reason}{error}", {}, advice), [outcome], before)
+        tuner.close(Gate(8, "final run", "fail", f"{reason}{error}", {}, advice), [outcome], before)
         return best.outcome, {**constant(), **tuner.length(updates), **point}
     tested = ", ".join(f"{name} {value:.4f}" for name, value in outcome.summary.test.items())
     reason += f"{made['name']} {made['value']:.4g} ({old['value']:.4g} without decay), test {tested}."
-    reason += f" {tuner.ground.say(made)}".rstrip()
     advice = "" if wins else f"Trial {best.outcome.num} is better and is kept: a larger budget_epochs would help."
     evidence: dict[str, Any] = {"best": made["value"], "without_decay": old["value"], "test": outcome.summary.test}
     evidence |= tuner.ground.evidence(made)
@@ -49,9 +48,9 @@ def run_final(tuner: Tuner, best: Tried, updates: int) -> tuple[Outcome, Changes
         advice = f"{advice} A linear model does as well, at a fraction of the cost.".strip()
     if verdict == "fail":
         advice = "The best result is no better than a constant prediction: check the data and their targets."
-    losses = list(curves_of(outcome.folder / "metrics.jsonl", 1.0).val)
-    chart = {"x": list(range(1, len(losses) + 1)), "y": losses, "x_label": "epoch", "y_label": "validation loss"}
-    tuner.close(Gate(7, "final run", verdict, reason, evidence, advice, curve=chart), [outcome], before)
+    picture = losses_over_epochs(curves_of(outcome.folder / "metrics.jsonl", 1.0))
+    gate = Gate(8, "final run", verdict, reason, evidence, advice, tuner.ground.say(made), chart=picture)
+    tuner.close(gate, [outcome], before)
     if wins:
         return outcome, {**changes, **tuner.length(length)}
     return best.outcome, {**constant(), **tuner.length(updates), **point}
