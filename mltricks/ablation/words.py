@@ -10,70 +10,66 @@ Found = dict[str, Any]
 """The content of ``ablation.json``."""
 Compared = dict[str, Any]
 """One of its ``arms``: an ``Effect`` as a dict."""
-SHORT = {"helps": "helps", "hurts": "hurts", "too few pairs": "too few pairs"}
+VERBS = {"helps": "improves", "hurts": "worsens"}
+THAN = {"helps": "better", "hurts": "worse"}
 
 
 def sentence(arm: Compared, found: Found) -> str:
-    """The verdict on one comparison with the difference and its interval.
+    """The verdict on one comparison, with the difference and what qualifies it.
 
     Args:
         arm: the comparison.
         found: the ablation that it belongs to.
     """
-    places = decimals(found["arms"])
-    judged = verdict_sentence(arm, metric_words(found["metric"]))
-    judged = judged.replace("the combination", "The combination") if judged.startswith("the") else judged
     if arm["difference"] is None:
-        return f"{judged}: no seed was finished by both arms."
-    measured = signed(arm["difference"], places)
-    if interval := arm["difference_interval"]:
-        measured += f", {percent(found['level'])} interval {between(interval, places)}"
-    return f"{judged}: {measured}{'; '.join(['', *remarks(arm, found)])}."
+        return f"{verdict_sentence(arm, found)}: no seed was finished by both arms."
+    said = "; ".join([signed(arm["difference"], decimals(found["arms"])), *remarks(arm, found)])
+    return f"{verdict_sentence(arm, found)}: {said}."
 
 
-def verdict_sentence(arm: Compared, metric: str) -> str:
+def verdict_sentence(arm: Compared, found: Found) -> str:
     """The verdict, without numbers."""
-    name, rival, where = subject(arm), arm["rival"], context(arm)
-    verdict = short_verdict(arm)
+    verdict, metric = short_verdict(arm), metric_words(found["metric"])
     if verdict == "too few pairs":
-        return f"Too few pairs to judge {arm['name']} (n={arm['n']})"
+        return f"Too few pairs to judge {arm['name']} (n = {arm['n']} of {found['seeds']})"
+    if rival := arm["rival"]:
+        rest = context(arm)
+        if verdict == "no evidence":
+            return f"No evidence that {arm['part']} differs from {rival} in {metric}{rest}"
+        return f"{arm['part']} is {THAN[verdict]} than {rival} in {metric}{rest}"
     if verdict == "no evidence":
-        differs = f"differs from {rival}" if rival else "changes"
-        return f"No evidence that {name} {differs}{' in' if rival else ''} {metric}{where}"
-    word = {"helps": "is better than", "hurts": "is worse than"}[verdict]
-    return f"{name} {word} {rival} in {metric}{where}" if rival else f"{name} {verdict} {metric}{where}"
+        return f"No evidence that {subject(arm)} changes {metric}"
+    said = f"{subject(arm)} {VERBS[verdict]} {metric}"
+    return said if arm["part"] else said.capitalize()
 
 
 def short_verdict(arm: Compared) -> str:
     """``helps``, ``hurts``, ``no evidence`` or ``too few pairs``: of all comparisons together."""
-    verdict = arm["verdict_of_all"] or arm["verdict"]
-    return SHORT.get(verdict, "no evidence")
+    verdict = str(arm["verdict_of_all"])
+    return "no evidence" if verdict.startswith("no evidence") else verdict
 
 
 def subject(arm: Compared) -> str:
-    """The part that is judged; all of them where the arms differ in several."""
-    return str(arm["part"] or "the combination")
+    """What is judged, as ``mixup alone``; arms may also differ in all parts."""
+    return str(arm["name"]) if arm["part"] else "the combination"
 
 
 def context(arm: Compared) -> str:
-    """What the part is judged beside, with a comma in front: ``, with all others``.
+    """What a value is judged beside, with a comma in front.
 
-    >>> context({"name": "mixup alone", "part": "mixup", "rival": ""})
+    >>> context({"name": "optim=adamw instead of sgd alone", "part": "optim=adamw", "rival": "sgd"})
     ', alone'
     """
-    whole = f"{arm['part']} instead of {arm['rival']}" if arm["rival"] else arm["part"]
-    rest = str(arm["name"]).removeprefix(whole).strip() if whole else ""
+    rest = str(arm["name"]).removeprefix(f"{arm['part']} instead of {arm['rival']}").strip()
     return f", {rest}" if rest else ""
 
 
 def remarks(arm: Compared, found: Found) -> list[str]:
     """What qualifies the verdict."""
     low, high = arm["difference_interval"] or (-math.inf, math.inf)
-    corrected = arm["verdict"] != arm["verdict_of_all"]
-    said = (
-        [f"not after the correction for {len(found['arms'])} comparisons (p {arm['p_holm']:.2g})"] if corrected else []
-    )
-    said += ["all differences are equal, so their spread is unknown"] if low == high else []
+    said = ["all differences are equal, so their spread is unknown"] if low == high else []
+    if arm["verdict"] != arm["verdict_of_all"]:
+        said.append(f"{arm['verdict']} without the correction for {corrected(found)} comparisons")
     if arm["seeds_to_settle"]:
         said.append(f"about {arm['seeds_to_settle']} seeds would settle it")
     return said + ([lost(arm["lost"])] if arm["lost"] else [])

@@ -10,6 +10,8 @@ from mltricks.figures.base import BAD, GOOD, GREY, Figure, axis, figure, text, t
 
 LINE, GAP = 15, 34
 """Pixels of a line of a label, and of the interval below it."""
+LOWEST = 150
+"""Pixels of the lowest figure: below, its axis would be drawn over its title."""
 LONGEST = 46
 """Characters of a line of a label; narrow screens have room for as many."""
 COLORS = {"good": GOOD, "bad": BAD, "": GREY}
@@ -61,6 +63,11 @@ def forest(rows: Sequence[Row], title: str) -> Figure:
          "xanchor": "left", "align": "left", "yanchor": "bottom", "yshift": 8, "font": {"size": 13}}
         for label, y in zip(labels, places, strict=True)
     ]  # fmt: skip
-    y_axis = axis(showticklabels=False, showgrid=False, range=[-sum(heights), 0], fixedrange=True)
-    height = sum(heights) + 58
-    return figure(*traces, x=axis(title), y=y_axis, height=height, annotations=notes, shapes=[vertical(0.0)])
+    y_axis = axis(
+        showticklabels=False, ticks="", showline=False, showgrid=False, range=[-sum(heights), 0], fixedrange=True
+    )
+    height = max(sum(heights) + 70, LOWEST)
+    margin = {"t": 10, "b": 50}
+    return figure(
+        *traces, x=axis(title), y=y_axis, height=height, annotations=notes, shapes=[vertical(0.0)], margin=margin
+    )

@@ -9,12 +9,14 @@ from mltricks.figures.base import (
     GREY,
     SERIES,
     Figure,
+    Trace,
     axis,
     bars,
     color,
     figure,
     line,
     log_axis,
+    merged,
     names_axis,
     points,
     reference,
@@ -23,10 +25,13 @@ from mltricks.figures.base import (
     text,
 )
 
-HEIGHT, ROW = 190, 22
+HEIGHT, ROW = 170, 22
 """Pixels of a small figure, and of a row of bars."""
 BY_NAME = {"training": COLORS["train"], "validation": COLORS["val"]}
 DASHES = ("dash", "dot", "dashdot")
+NARROW = 5.0
+"""Ratio of the largest to the smallest learning rate up to which the axis is linear, since a logarithmic one would have
+no ticks."""
 
 
 def gate_figure(chart: dict[str, Any]) -> Figure:
@@ -51,17 +56,20 @@ def bars_figure(chart: dict[str, Any]) -> Figure:
 
 def series_figure(chart: dict[str, Any]) -> Figure:
     """Lines and points over one axis."""
-    traces, levels = [], chart["levels"]
+    levels = chart["levels"]
     xs = [x for one in chart["series"] for x in one["x"]]
-    ys = [y for one in chart["series"] for y in one["y"]]
-    for i, one in enumerate(chart["series"]):
-        shade = BY_NAME.get(one["name"], color(i))
-        draw = points if one["points"] else line
-        traces.append(draw(one["x"], one["y"], one["name"], shade))
+    ys = [y for one in chart["series"] for y in one["y"]] + list(levels.values())
+    traces = [drawn(one, i) for i, one in enumerate(chart["series"])]
     for dash, (name, value) in zip(DASHES, levels.items(), strict=False):
-        drawn = reference([min(xs), max(xs)], [value] * 2, f"{name} {value:.3g}")
-        traces.append(drawn | {"line": drawn["line"] | {"dash": dash}})
-    x = log_axis(xs, chart["x_label"]) if chart["log_x"] else axis(chart["x_label"], integers=xs)
-    is_log = "loss" in chart["y_label"] and spans_decades([*ys, *levels.values()])
-    y = log_axis([*ys, *levels.values()]) if is_log else axis()
+        level = reference([min(xs), max(xs)], [value] * 2, f"{name} {value:.3g}")
+        traces.append(merged(level, {"line": {"dash": dash}}))
+    wide = chart["log_x"] and max(xs) / min(xs) > NARROW
+    x = log_axis(xs, chart["x_label"]) if wide else axis(chart["x_label"], integers=None if chart["log_x"] else xs)
+    y = log_axis(ys) if "loss" in chart["y_label"] and spans_decades(ys) else axis()
     return figure(*traces, title=chart["y_label"], x=x, y=y, height=HEIGHT)
+
+
+def drawn(one: dict[str, Any], i: int) -> Trace:
+    """One series in its colour."""
+    draw = points if one["points"] else line
+    return draw(one["x"], one["y"], one["name"], BY_NAME.get(one["name"], color(i)))

@@ -55,12 +55,21 @@ def over_epochs(name: str, values: Sequence[float]) -> dict[str, Any]:
 
 
 def scores_over_rates(
-    points: Sequence[Point], outcomes: Sequence[Outcome], levels: Mapping[str, float | None] | None = None
+    points: Sequence[Point],
+    outcomes: Sequence[Outcome],
+    *others: dict[str, Any],
+    levels: Mapping[str, float | None] | None = None,
 ) -> Chart | None:
-    """The objective of the completed trials over their learning rates."""
+    """The objective of the completed trials over their learning rates.
+
+    Args:
+        points, outcomes: the trials.
+        *others: further series.
+        levels: scores to compare with.
+    """
     done = [(float(p[RATE]), o.summary.objective) for p, o in zip(points, outcomes, strict=True) if is_finite(o)]
     if not done:
         return None
     done.sort(key=lambda pair: pair[0])
     trials = series("trials", [rate for rate, _ in done], [o["value"] for _, o in done], points=True)
-    return chart("learning rate", str(done[0][1]["name"]), trials, levels=levels, log_x=True)
+    return chart("learning rate", str(done[0][1]["name"]), trials, *others, levels=levels, log_x=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from mltricks.recipe.budget import coarse_split
 from mltricks.recipe.charts import RATE, scores_over_rates
-from mltricks.recipe.floor import Floor
+from mltricks.recipe.floor import LINEAR, Floor
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.rates import rate_changes
 from mltricks.recipe.search import Domains, Point, edges, random_points, text
@@ -110,7 +110,7 @@ def gate_of(
     }
     shown = ", ".join(f"{key}={text(value)}" for key, value in point.items())
     reason = f"best {objective['name']} {objective['value']:.4g} with {shown}; {len(outcomes) - len(ended)} diverged."
-    picture = scores_over_rates(points, outcomes, floor.evidence(objective))
+    picture = scores_over_rates(points, outcomes, levels={LINEAR: floor.evidence(objective).get(LINEAR)})
     if why := why_nothing_is_learnt(best, ignorant_loss, floor):
         advice = "Check that every input has its own target. A larger budget_epochs may help too."
         return Gate(4, "coarse search", "fail", reason, evidence, advice, why, chart=picture)

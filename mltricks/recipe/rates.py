@@ -105,6 +105,6 @@ def gate_of(
     advice = "" if passed else " ".join(found["advice"]) or "Check the data; try another init or another optim."
     ranged = series("range test, training", found["rates"], found["smooth"])
     short = series("short runs, validation", rates, losses, points=True)
-    picture = chart("learning rate", "loss", ranged, short, levels={"before training": found["first"]}, log_x=True)
+    picture = chart("learning rate", "loss", ranged, short, log_x=True)
     verdict, more = "pass" if passed else "fail", f"R{tested[1:]}" if rates else ""
     return Gate(3, "learning rates", verdict, reason, evidence, advice, more, chart=picture)

@@ -40,15 +40,15 @@ def read_trial(
         "findings": [{"name": f.name, "evidence": f.evidence, "advice": f.advice, "next": f.factors} for f in findings],
     }
     advice, verdict = " ".join(f.advice for f in findings if not f.expected), "fail" if severe else "pass"
-    picture = losses_over_epochs(curves, ignorant_loss)
+    picture = losses_over_epochs(curves)
     gate = Gate(6, "reading the curves", verdict, reason, evidence, advice, " ".join(more), chart=picture)
     return findings, gate, jobs
 
 
-def losses_over_epochs(curves: Curves, ignorant_loss: float | None = None) -> Chart | None:
+def losses_over_epochs(curves: Curves) -> Chart | None:
     """Training and validation loss after every epoch."""
     both = over_epochs("training", curves.train), over_epochs("validation", curves.val)
-    return chart("epoch", "loss", *both, levels={"constant prediction": ignorant_loss})
+    return chart("epoch", "loss", *both)
 
 
 def read_best(tuner: Tuner, trial: Tried, ignorant_loss: float, updates: int) -> list[Finding]:

@@ -8,6 +8,7 @@ from typing import Any
 from mltricks.recipe.budget import refine_split
 from mltricks.recipe.charts import scores_over_rates
 from mltricks.recipe.coarse import changes_of, trials_of
+from mltricks.recipe.floor import LINEAR
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.search import Domains, Point, edges, near, text, widened
 from mltricks.recipe.tuner import Tuner, best_of, is_finite
@@ -49,7 +50,9 @@ def refine(tuner: Tuner, domains: Domains, centre: Point) -> tuple[Tried | None,
     shown = ", ".join(f"{key}={text(v)}" for key, v in trial.point.items())
     reason = f"{trials_of(num, epochs)} without decay: best {name} {value:.4g} with {shown}."
     evidence |= {"objective": name, "best": value, **trial.point}
-    picture = scores_over_rates(points, outcomes, tuner.ground.evidence(best.summary.objective))
+    picture = scores_over_rates(
+        points, outcomes, levels={LINEAR: tuner.ground.evidence(best.summary.objective).get(LINEAR)}
+    )
     gate = Gate(5, "refined search", "pass", reason, evidence, advice_of(epochs, domains, trial.point), chart=picture)
     tuner.close(gate, outcomes, before)
     return trial, domains, updates

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mltricks.recipe.charts import scores_over_rates
+from mltricks.recipe.charts import RATE, scores_over_rates, series
 from mltricks.recipe.coarse import changes_of, trials_of
 from mltricks.recipe.curves import Finding
 from mltricks.recipe.gate import Gate
@@ -51,7 +51,8 @@ def round_again(
         trials = trials_of(len(points), updates / tuner.money.steps_per_epoch)
         reason = f"{trials} about {shown(point)}: {score}, {old:.4g} before"
         evidence = {"changes": dict(point), "before": old, "best": found.summary.objective["value"] if found else None}
-        picture = scores_over_rates(points, outcomes, {"before": old})
+        former = series("before", [float(best.point[RATE])], [old], points=True)
+        picture = scores_over_rates(points, outcomes, former)
         if found is None or not better(found, best.outcome):
             reason = f"{reason}, so the old point is kept."
             gate = Gate(7, NAME, "pass", reason, evidence, round=number, chart=picture)
