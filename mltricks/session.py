@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -139,6 +140,7 @@ class Session:
     def conclude(self) -> None:
         """Close the observers, then write the summary: a summary with a final status implies complete output."""
         self.ledger.describe(self.summary, self.step)
+        self.summary.ended = round(time.time(), 3)
         try:
             for observer in self.observers:
                 observer.finish(self.summary)
@@ -150,6 +152,7 @@ def new_summary(folder: Path, overrides: Sequence[str], cfg: dict[str, Any]) -> 
     """The initial summary, with status ``failed``; success overwrites it."""
     summary = Summary("failed", overrides=list(overrides), versions=checkpoint.versions(), folder=str(folder))
     summary.name, summary.notes = (None if cfg.get(key) is None else str(cfg[key]) for key in ("name", "notes"))
+    summary.started, summary.worker = round(time.time(), 3), os.getpid()
     summary.tags = [str(tag) for tag in cfg.get("tags") or ()]
     return summary
 
@@ -188,8 +191,10 @@ def prepare(
         summary.overrides = known + [o for o in summary.overrides if o not in known and not o.startswith("resume=")]
     summary.git = git_state()
     run = build(cfg if saved is None else {**cfg, "init": UNUSED}, data, model)
-    run.cfg, summary.messages = cfg, run.messages
-    ledger = Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run))
+    run.cfg, summary.messages, summary.num_params = cfg, run.messages, run.num_params
+    score = steered_by(run)
+    summary.scored_on = len(run.data.val) if score.score == "accuracy" and run.objective.one_target else None
+    ledger = Ledger(run.hypers, run.source.steps_per_epoch, score)
     observers = create_observers(cfg, folder, in_sweep, summary.overrides)
     if not resume:
         check_links(folder)

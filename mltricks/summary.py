@@ -46,6 +46,10 @@ class Summary:
         error: the message if the run failed or diverged.
         out_of_memory: whether the run failed because the device's memory was too small.
         signal: number of the signal that interrupted the run.
+        started, ended: Unix times of this start, and of the end, in seconds.
+        worker: id of the process that ran it; runs of one process and time were a stack.
+        num_params: number of trained parameters.
+        scored_on: number of validation samples, if the objective is the share of them that is right; else ``null``.
         phases: seconds of ``load``, ``train``, ``validate`` and ``test`` since the last start; empty in a stack.
         fused: ``{"trials"}``, the number of trials in the stack that this one belonged to: rounding differs from a
             single run, and ``seconds`` is the whole stack's; ``null`` for a run trained alone.
@@ -75,6 +79,11 @@ class Summary:
     error: str | None = None
     out_of_memory: bool = False
     signal: int | None = None
+    started: float | None = None
+    ended: float | None = None
+    worker: int | None = None
+    num_params: int | None = None
+    scored_on: int | None = None
     phases: dict[str, float] = field(default_factory=dict)
     fused: dict[str, Any] | None = None
 

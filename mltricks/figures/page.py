@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import math
+import secrets
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -25,8 +26,8 @@ TEMPLATES, ASSETS = HERE / "templates", HERE / "assets"
 
 def render(
     template: str, *, folder: Path | None = None, styles: Sequence[str] = (), scripts: Sequence[str] = (), **values: Any
-) -> str:
-    """A whole document from a template that extends ``base.html`` and fills its block ``body``.
+) -> bytes:
+    """A whole document in UTF-8 from a template that extends ``base.html`` and fills its block ``body``.
 
     Args:
         template: name of a file in ``folder`` or in ``figures/templates``.
@@ -38,9 +39,16 @@ def render(
     from markupsafe import Markup
 
     style = "\n".join([asset("page.css"), *styles])
-    texts = [plotly_js(), asset("charts.js"), asset("copy.js"), *scripts]
-    marked = {"style": Markup(style), "scripts": [Markup(text) for text in texts]}
-    return environment(folder).get_template(template).render(**values, **marked, policy=policy(texts))
+    texts = [plotly_js(), *(text.encode() for text in (asset("charts.js"), asset("copy.js"), *scripts))]
+    marks = [f"/*{secrets.token_hex(16)}*/" for _ in texts]
+    marked = {"style": Markup(style), "scripts": [Markup(mark) for mark in marks]}
+    text = environment(folder).get_template(template).render(**values, **marked, policy=policy(texts))
+    document: bytes = text.encode("utf-8", "replace")
+    for mark, script in reversed(
+        list(zip(marks, texts, strict=True))
+    ):  # plotly.js last, and as bytes, since it is long
+        document = document.replace(mark.encode(), script, 1)
+    return document
 
 
 @cache
@@ -55,7 +63,7 @@ def environment(folder: Path | None) -> Any:
     return found
 
 
-def policy(scripts: Sequence[str]) -> str:
+def policy(scripts: Sequence[bytes]) -> str:
     """The content security policy: only these scripts, nothing from elsewhere.
 
     plotly.js sets ``style`` attributes in the text that it draws, so inline styles are allowed. It needs no
@@ -66,9 +74,9 @@ def policy(scripts: Sequence[str]) -> str:
     return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def digest(text: str) -> str:
+def digest(script: bytes) -> str:
     """The hash of a script for the content security policy."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return "sha256-" + base64.b64encode(hashlib.sha256(script).digest()).decode()
 
 
 @cache
@@ -78,7 +86,7 @@ def asset(name: str) -> str:
 
 
 @cache
-def plotly_js() -> str:
+def plotly_js() -> bytes:
     """plotly.js as the installed package brings it; plotly itself is not imported, which would take a second.
 
     Raises:
@@ -87,7 +95,7 @@ def plotly_js() -> str:
     spec = find_spec("plotly")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("plotly draws the pages; pip install plotly")
-    return (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    return (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_bytes()
 
 
 def as_script(data: Any) -> Any:

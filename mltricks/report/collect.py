@@ -12,11 +12,12 @@ from mltricks.report.curves import Curve, read_curves
 from mltricks.report.files import read_json, read_yaml
 from mltricks.report.folders import job_folders, set_aside, sweeps_in
 from mltricks.report.origin import Origin, read_origin
-from mltricks.report.values import differing, look_up, pairs
+from mltricks.report.values import differing, look_up, pairs, shown
 from mltricks.summary import Summary, read_summary
 
 COUNTED = ("completed", "stopped_early")
 """The statuses of jobs whose objectives are compared; other jobs did not train to their end."""
+SPLITS = ("train", "val", "test")
 
 
 @dataclass
@@ -32,9 +33,13 @@ class Row:
         seconds, epochs: training time and length.
         error: reason of a failure or divergence; else empty.
         curves: learning curves of score and losses.
-        test: metrics on the test split.
+        metrics: by split (``train``, ``val``, ``test``) the final metrics.
         trivial: the objective of the constant prediction; ``None`` if unknown.
         has_report: whether it has a page of its own.
+        started, ended: Unix times in seconds; ``None`` if unknown.
+        worker: id of the process that ran it; ``None`` if unknown.
+        num_params: number of trained parameters; ``None`` if unknown.
+        scored_on: number of validation samples of which the objective is a share; ``None`` if it is none.
     """
 
     name: str
@@ -46,9 +51,14 @@ class Row:
     epochs: int
     error: str
     curves: dict[str, Curve] = field(default_factory=dict)
-    test: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     trivial: float | None = None
     has_report: bool = False
+    started: float | None = None
+    ended: float | None = None
+    worker: int | None = None
+    num_params: int | None = None
+    scored_on: int | None = None
 
     @property
     def counts(self) -> bool:
@@ -133,10 +143,20 @@ def make_row(sweep: Path, path: Path, summary: Summary | None, overrides: list[s
         epochs=found.epochs,
         error=found.error or "",
         curves=read_curves(path / "metrics.jsonl", score),
-        test={name: v for name, v in found.test.items() if finite(v) is not None},
+        metrics={split: numbers(getattr(found, split)) for split in SPLITS},
         trivial=finite(found.trivial.get("val", {}).get(score)),
         has_report=(path / "report.html").is_file(),
+        started=finite(found.started),
+        ended=finite(found.ended),
+        worker=found.worker,
+        num_params=found.num_params,
+        scored_on=found.scored_on,
     )
+
+
+def numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """The metrics that are finite numbers."""
+    return {name: value for name, v in metrics.items() if (value := finite(v)) is not None}
 
 
 def give_values(rows: list[Row], paths: list[Path], known: list[str]) -> list[str]:
@@ -146,7 +166,7 @@ def give_values(rows: list[Row], paths: list[Path], known: list[str]) -> list[st
     for row, path, values in zip(rows, paths, given, strict=True):
         missing = [key for key in keys if key not in values]
         config = read_yaml(path / "config.yaml") if missing else None
-        row.values = {key: values[key] if key in values else look_up(config, key) for key in keys}
+        row.values = {key: shown(key, values[key]) if key in values else look_up(config, key) for key in keys}
     return [key for key in keys if key in known or len({row.values[key] for row in rows}) > 1]
 
 

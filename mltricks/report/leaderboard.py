@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mltricks.config.names import command
 from mltricks.report.collect import Collected, Row
 from mltricks.report.values import is_seed, pairs
 from mltricks.sweep.measured import is_measure
-from mltricks.sweep.statistics import Interval, mean_interval
+from mltricks.sweep.statistics import Interval, mean_interval, wilson_interval
 
 
 @dataclass
@@ -22,6 +21,7 @@ class Group:
         n: number of jobs; jobs with the same seed count once.
         measured_on: data and metric of its score, if jobs differ in them; only equal ones are ranked together.
         score: mean and interval of the objective over the jobs that trained to their end; ``None`` without any.
+        interval_of: what its interval covers: ``seeds``, or ``split`` for the validation samples; else empty.
         best, worst: best and worst objective of these jobs; ``None`` without any.
         partial: best objective of the interrupted or pruned jobs, if none trained to its end.
         seconds: training time of all jobs together.
@@ -39,6 +39,7 @@ class Group:
     partial: float | None
     seconds: float
     trivial: float | None = None
+    interval_of: str = ""
     rank: int | None = None
 
 
@@ -104,12 +105,14 @@ def make_group(sweep: Collected, numbers: list[int]) -> Group:
     part = [row.value for row in rows if row.value is not None]
     better = max if sweep.maximize else min
     worse = min if sweep.maximize else max
+    score, interval_of = interval(rows)
     return Group(
         values={key: value for key, value in rows[0].values.items() if key in sweep.keys and not is_seed(key)},
         rows=numbers,
         n=len(rows),
         measured_on=" ".join(measured),
-        score=mean_interval(whole) if whole else None,
+        score=score,
+        interval_of=interval_of,
         best=better(whole) if whole else None,
         worst=worse(whole) if whole else None,
         partial=better(part) if part and not whole else None,
@@ -118,11 +121,14 @@ def make_group(sweep: Collected, numbers: list[int]) -> Group:
     )
 
 
-def best_command(sweep: Collected, found: list[Group]) -> str:
-    """The best configuration as a command; without its seed if it won by the mean over several."""
-    best = best_group(found)
-    if best is None:
-        return ""
-    row = next(sweep.rows[i] for i in best.rows if sweep.rows[i].value == best.best)
-    overrides = [o for o in row.overrides if best.n == 1 or not is_seed(o.partition("=")[0].lstrip("+"))]
-    return command(overrides)
+def interval(rows: list[Row]) -> tuple[Interval | None, str]:
+    """The mean over the runs that trained to their end, its interval, and what this covers.
+
+    Several seeds have Student's interval of the mean. One run whose objective is a share of the validation samples has
+    Wilson's: another split of this size would give other shares. It knows nothing of other seeds.
+    """
+    whole = [row for row in rows if row.counts and row.value is not None]
+    values = [row.value for row in whole if row.value is not None]
+    if len(values) == 1 and (n := whole[0].scored_on) and 0 <= values[0] <= 1:
+        return wilson_interval(values[0], n), "split"
+    return (mean_interval(values), "seeds" if len(values) > 1 else "") if values else (None, "")

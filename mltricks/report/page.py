@@ -1,132 +1,76 @@
-"""``sweep.html``: one file that loads nothing else, with the data as JSON and a script that draws them.
+"""``sweep.html``: one file that loads nothing else. Jinja2 fills it, plotly.js draws its figures, a script its table.
 
-The script creates elements and sets their text, so data are never parsed as HTML. The content security policy allows
-only this script.
+The table's data are JSON in a script element. The script creates elements and sets their text, so data are never parsed
+as HTML.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import math
-from dataclasses import asdict
-from html import escape
 from pathlib import Path
-from typing import Any
 
-from mltricks.report.collect import Collected, Row
-from mltricks.report.importance import importance
-from mltricks.report.leaderboard import Group, best_command, best_group, groups
+from mltricks.figures.page import render
+from mltricks.figures.parts import Section
+from mltricks.report.collect import Collected
+from mltricks.report.commands import best_command, rerun
+from mltricks.report.failures import failures
+from mltricks.report.leaderboard import best_group, groups
+from mltricks.report.payload import payload
 from mltricks.report.scales import axes
+from mltricks.report.sections import figures_of
 from mltricks.report.slices import edges
-from mltricks.report.state import state, warnings
+from mltricks.report.state import cards, counted, subtitle, warnings
 
-ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("dom", "plot", "table", "curves", "parallel", "slices", "steps", "main")
+HERE = Path(__file__).parent
+SCRIPTS = ("dom", "plot", "parallel", "table", "steps", "main")
 
 
-def page(sweep: Collected) -> str:
+def page(sweep: Collected) -> bytes:
     """The whole document."""
-    style = (ASSETS / "page.css").read_text(encoding="utf-8")
-    script = "".join((ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
-    script = f'"use strict";(() => {{\n{script}}})();'
-    parts = {
-        "TITLE": escape(sweep.folder.resolve().name),
-        "POLICY": f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; img-src data:",
-        "STYLE": style,
-        "DATA": as_script(payload(sweep)),
-        "SCRIPT": script,
-    }
-    text = (ASSETS / "page.html").read_text(encoding="utf-8")
-    for name, part in parts.items():
-        before, _, after = text.partition(f"{{{{{name}}}}}")
-        text = before + part + after
-    return text
-
-
-def digest(text: str) -> str:
-    """The hash of a script or style for the content security policy."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def as_script(data: Any) -> str:
-    """JSON for a script element, escaped so that no data can end the element."""
-    text = json.dumps(clean(data), separators=(",", ":"), ensure_ascii=False)
-    escapes = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-    for character, written in escapes.items():
-        text = text.replace(character, written)
-    return text.encode("utf-8", "replace").decode()
-
-
-def clean(value: Any) -> Any:
-    """The value with everything that JSON cannot hold replaced by ``null``, and keys as text."""
-    if isinstance(value, dict):
-        return {str(key): clean(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def payload(sweep: Collected) -> dict[str, Any]:
-    """The data that the script draws."""
     found, scales = groups(sweep), axes(sweep)
     best = best_group(found)
-    at_edge = (
-        edges(sweep, scales, best) if sweep.recipe is None else []
-    )  # a recipe's jobs are not comparable: they differ in purpose and length
-    important = importance(sweep, scales)
-    command = str(sweep.ended_with["command"]) if sweep.ended_with else best_command(sweep, found)
-    return {
-        "title": sweep.folder.resolve().name,
-        "command": sweep.origin.command,
-        "state": state(sweep),
-        "objective": {"name": sweep.objective, "maximize": sweep.maximize},
-        "best": {"command": command, "group": as_group(best) if best else None, "said": sweep.ended_with},
+    # a recipe's jobs are not comparable: they differ in purpose and length
+    at_edge = edges(sweep, scales, best) if sweep.recipe is None else []
+    script = "".join((HERE / "assets" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    content = {
+        "title": f"Sweep {sweep.folder.resolve().name}",
+        "subtitle": subtitle(sweep),
+        "cards": cards(sweep, found, best),
+        "commands": commands(sweep),
         "warnings": warnings(sweep, found, at_edge),
-        "axes": [asdict(axis) for axis in scales],
-        "jobs": [job(row) for row in sweep.rows],
-        "groups": [as_group(group) for group in found],
-        "importance": asdict(important) if important else None,
-        "edges": [asdict(edge) for edge in at_edge],
-        "recipe": sweep.recipe,
-        "ablation": sweep.ablation,
+        "own": own_sections(sweep),
+        "figures": figures_of(sweep, scales, found, best, at_edge),
+        "failures": failures(sweep),
+        "counted": counted(sweep),
+        "data": payload(sweep, scales, found, best),
     }
+    style = (HERE / "assets" / "page.css").read_text(encoding="utf-8")
+    return render(
+        "sweep.html",
+        folder=HERE / "templates",
+        styles=[style],
+        scripts=[f'"use strict";(() => {{\n{script}}})();'],
+        **content,
+    )
 
 
-def as_group(group: Group) -> dict[str, Any]:
-    """A configuration, with its interval if there is one."""
-    known = group.score is not None and math.isfinite(group.score.low)
-    return {
-        "values": group.values,
-        "rows": group.rows,
-        "n": group.n,
-        "rank": group.rank,
-        "trivial": group.trivial,
-        "measured_on": group.measured_on,
-        "mean": group.score.mean if group.score else None,
-        "interval": [group.score.low, group.score.high] if group.score and known else None,
-        "best": group.best,
-        "worst": group.worst,
-        "partial": group.partial,
-        "seconds": round(group.seconds, 3),
-    }
+def own_sections(sweep: Collected) -> list[Section]:
+    """Sections of one kind of sweep alone, above the leaderboard."""
+    return []
 
 
-def job(row: Row) -> dict[str, Any]:
-    """A job for the script."""
-    return {
-        "name": row.name,
-        "status": row.status,
-        "value": row.value,
-        "values": row.values,
-        "overrides": row.overrides,
-        "seconds": round(row.seconds, 3),
-        "epochs": row.epochs,
-        "error": row.error,
-        "curves": row.curves,
-        "test": row.test,
-        "report": row.has_report,
-    }
+def commands(sweep: Collected) -> list[tuple[str, str, str]]:
+    """Titles and commands to copy, each with a remark."""
+    found = groups(sweep)
+    said = sweep.ended_with or {}
+    again = rerun(sweep, found) if sweep.recipe is None and sweep.ablation is None else ""
+    listed = [
+        ("The best configuration", str(said.get("command") or best_command(sweep, found)), ""),
+        ("The same, as an experiment", str(said.get("experiment_command") or ""), ""),
+        (
+            "The best five again, each with five new seeds",
+            again,
+            "The best of many runs is partly luck; new seeds show how much.",
+        ),
+        ("This sweep", sweep.origin.command, ""),
+    ]
+    return [entry for entry in listed if entry[1]]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from mltricks.report.collect import Collected
+from mltricks.figures.page import shown
+from mltricks.report.collect import COUNTED, Collected
 from mltricks.report.leaderboard import Group
 from mltricks.report.slices import Edge
 
@@ -29,6 +30,90 @@ def state(sweep: Collected) -> dict[str, Any]:
         "sweeper": sweep.origin.sweeper,
         "set_aside": sweep.set_aside,
     }
+
+
+def subtitle(sweep: Collected) -> str:
+    """Sweeper, start, and attempts that are not shown."""
+    said = [f"sweeper {sweep.origin.sweeper}"] if sweep.origin.sweeper else []
+    said += [f"started {sweep.origin.started.replace('T', ' ')[:16]}"] if sweep.origin.started else []
+    said += [f"{sweep.set_aside} interrupted attempts left out"] if sweep.set_aside else []
+    return " · ".join(said)
+
+
+def cards(sweep: Collected, found: list[Group], best: Group | None) -> list[tuple[str, Any, str]]:
+    """The large numbers at the top: label, value, and whether it is good or bad."""
+    now = state(sweep)
+    made = [
+        ("state", "finished" if now["finished"] else "not finished", "good" if now["finished"] else "bad"),
+        (f"jobs done: {ends(sweep)}", f"{now['done']} of {now['total']}", "bad" if num_lost(sweep) else ""),
+        best_card(sweep, best),
+    ]
+    if best and best.trivial is not None:
+        made.append(("trivial predictor: a constant prediction", best.trivial, ""))
+    made.append(("configuration" if len(found) == 1 else "configurations", len(found), ""))
+    wall = now["seconds"]
+    taken = now["training_seconds"] if wall is None else wall
+    return [*made, ("training time, all jobs" if wall is None else "wall time", duration(taken), "")]
+
+
+def best_card(sweep: Collected, best: Group | None) -> tuple[str, Any, str]:
+    """The best value; on a recipe's page that of the configuration it kept."""
+    if sweep.ended_with:
+        value = (sweep.ended_with.get("objective") or {}).get("value")
+        return f"{sweep.objective} of the configuration kept", value, ""
+    if best is None or best.score is None:
+        return f"best {sweep.objective}", "-", ""
+    half = f" ± {shown(best.score.half)}" if best.interval_of == "seeds" else ""
+    of = f", mean of {best.n}" if best.n > 1 else ""
+    return f"best {sweep.objective}{of}", shown(best.score.mean) + half, ""
+
+
+ENDS = {
+    "completed": "with a result",
+    "stopped_early": "stopped early with a result",
+    "diverged": "diverged",
+    "failed": "failed",
+    "pruned": "pruned",
+    "interrupted": "interrupted",
+    "unfinished": "unfinished",
+}
+"""Words for how a job ended."""
+
+
+def ends(sweep: Collected) -> str:
+    """How many jobs ended in which way."""
+    counts = Counter(row.status for row in sweep.rows)
+    return ", ".join(f"{n} {ENDS.get(status, status)}" for status, n in sorted(counts.items(), key=place_of))
+
+
+def place_of(counted: tuple[str, int]) -> int:
+    """The order of ``ENDS``."""
+    return list(ENDS).index(counted[0]) if counted[0] in ENDS else len(ENDS)
+
+
+def num_lost(sweep: Collected) -> int:
+    """Number of jobs that failed or diverged."""
+    return sum(row.status in ("failed", "diverged") for row in sweep.rows)
+
+
+def counted(sweep: Collected) -> str:
+    """What the section on failures says above the messages."""
+    if all(row.status in COUNTED for row in sweep.rows):
+        return "None: every job that started has finished."
+    why = " Pruned jobs were stopped on purpose, because others were better at the same epoch."
+    pruned = any(row.status == "pruned" for row in sweep.rows)
+    return f"Of {len(sweep.rows)} jobs: {ends(sweep)}.{why if pruned else ''}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a unit that suits them.
+
+    >>> duration(1.234), duration(600), duration(9000)
+    ('1.2 s', '10.0 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def warnings(sweep: Collected, found: list[Group], at_edge: list[Edge]) -> list[str]:

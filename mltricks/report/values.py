@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mltricks.config.names import without_brackets
+
 ABSENT = ""
 """Placeholder for a key that is neither among a job's overrides nor in its configuration."""
 NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -34,6 +36,15 @@ def unquoted(text: str) -> str:
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         return text[1:-1].replace("\\" + text[0], text[0])
     return text
+
+
+def shown(key: str, value: str) -> str:
+    """A value as it can be typed: lists of names without brackets.
+
+    >>> shown("technique", "[mixup,ema]"), shown("technique", "[]"), shown("optim.lr", "0.1")
+    ('mixup+ema', 'none', '0.1')
+    """
+    return without_brackets(f"{key}={value}").partition("=")[2]
 
 
 def typed(text: str) -> int | float | str:

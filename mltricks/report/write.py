@@ -19,6 +19,6 @@ def write(folder: Path) -> tuple[Path, Path]:
 
     sweep = collect(folder)
     written = folder / "sweep.csv", folder / "sweep.html"
-    for path, text in zip(written, (table(sweep), page(sweep)), strict=True):
-        write_atomically(path, lambda partial, text=text: partial.write_bytes(text.encode()))  # type: ignore[misc]
+    for path, content in zip(written, (table(sweep).encode(), page(sweep)), strict=True):
+        write_atomically(path, lambda partial, content=content: partial.write_bytes(content))  # type: ignore[misc]
     return written

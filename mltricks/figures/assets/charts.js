@@ -1,5 +1,5 @@
 // Draws every <div class="chart"> from the JSON inside it with plotly.js, in the colours of the page.
-// Other scripts of a page may call Charts.draw(div, figure), also again with another figure.
+// Other scripts of a page may call Charts.draw(div, figure), also again with another figure; Charts.figure(div) is the last.
 const Charts = (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const figures = new Map();
@@ -71,6 +71,6 @@ const Charts = (() => {
     }
     document.documentElement.dataset.drawn = "true";
   }
-  return { draw: (div, figure) => { observer.observe(div); return draw(div, figure); }, start, color };
+  return { draw: (div, figure) => { observer.observe(div); return draw(div, figure); }, figure: div => figures.get(div), start, color };
 })();
 Charts.start();

@@ -59,8 +59,8 @@ def write_report(run: Run, folder: Path, summary: Summary, parts: Sequence[Outco
     sections = with_time(run, folder, summary, sections)
     head = result.head(run, folder, summary)
     path = folder / "report.html"
-    text = render("run.html", folder=TEMPLATES, **head, body=sections)
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    content = render("run.html", folder=TEMPLATES, **head, body=sections)
+    write_atomically(path, lambda partial: partial.write_bytes(content))
     return path
 
 

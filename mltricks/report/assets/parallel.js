@@ -1,63 +1,58 @@
-// Parallel coordinates: one axis per swept key, the objective last; ranges are typed, or chosen for categories.
-function parallel() {
-  const goal = { key: data.objective.name, kind: "number", log: false, numbers: data.jobs.map(job => job.value), names: [], objective: true };
-  const axes = [...data.axes.filter(axis => !axis.seed), goal];
-  const jobs = data.jobs.map((job, i) => i).filter(i => data.jobs[i].value !== null).sort((a, b) => shares.get(a) - shares.get(b));
-  if (axes.length < 2 || jobs.length < 2) return null;
-  const ranges = axes.map(axis => ({ low: -Infinity, high: Infinity, off: new Set() }));
-  const host = make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Parallel coordinates, scrolls sideways" });
-  const count = make("span", { role: "status", class: "soft" }), readout = make("output", { class: "readout" });
-  const inside = i => axes.every((axis, k) => {
-    const v = axis.numbers[i], r = ranges[k];
-    return axis.kind === "category" ? !r.off.has(v) : v === null ? r.low === -Infinity && r.high === Infinity : v >= r.low && v <= r.high;
-  });
-  let marks = [];
-  function brush() {
-    for (const [i, line] of marks) line.classList.toggle("faded", !inside(i));
-    count.textContent = `${jobs.filter(inside).length} of ${jobs.length} jobs in these ranges`;
+// A range dragged over the parallel coordinates keeps the configurations in it, in the figure and in the leaderboard.
+const kept = { rows: null, listeners: [] }; // rows: of the kept configurations, null for all
+
+function keep(rows) {
+  kept.rows = rows;
+  for (const listener of kept.listeners) listener();
+}
+
+function brushing() {
+  const div = document.querySelector("#parallel .chart");
+  if (!div) return;
+  const whole = Charts.figure(div);
+  const places = new Map(); // of each configuration: its place on every axis
+  for (const trace of whole.data)
+    trace.customdata.forEach((row, k) => { if (row >= 0) places.set(row, [...(places.get(row) || []), trace.y[k]]); });
+
+  // The ranges of an axis are alternatives; every axis with one has to be met.
+  function inside(ranges) {
+    return new Set([...places].filter(([, at]) => [...ranges].every(([axis, spans]) => spans.some(([low, high]) => at[axis] !== null && at[axis] >= low && at[axis] <= high))).map(([row]) => row));
   }
-  function paint(width) {
-    const wide = Math.max(width, axes.length * 105), height = 320, top = 44, bottom = height - 20;
-    const x = k => 56 + k * (wide - 112) / (axes.length - 1);
-    const svg = draw("svg", { viewBox: `0 0 ${wide} ${height}`, role: "group", "aria-label": `Parallel coordinates of ${jobs.length} jobs` });
-    svg.style.width = `${wide}px`;
-    const places = axes.map(axis => {
-      const domain = axis.kind === "category" ? [-0.3, axis.names.length - 0.7] : extent(jobs.map(i => axis.numbers[i]), axis.log);
-      const y = scale(domain, [bottom, top], axis.log);
-      return { domain, y: v => (v === null ? height - 6 : y(v)) };
-    });
-    const layer = draw("g");
-    marks = jobs.map(i => {
-      const points = axes.map((axis, k) => `${x(k).toFixed(1)} ${places[k].y(axis.numbers[i]).toFixed(1)}`);
-      const line = draw("path", { class: `line ${data.jobs[i].status} ${bestJobs.has(i) ? "top" : ""}`, d: `M${points.join("L")}`, stroke: colourOf(i) });
-      layer.append(draw("g", { role: "img", "aria-label": describe(data.jobs[i]) }, line, draw("path", { class: "hit", d: `M${points.join("L")}` })));
-      return [i, line];
-    });
-    svg.append(layer);
-    axes.forEach((axis, k) => {
-      const name = draw("text", { class: "name", x: x(k), y: k % 2 && axes.length > 5 ? 28 : 14, "text-anchor": "middle" }, clip(axis.key, 20), draw("title", {}, axis.key));
-      svg.append(name, draw("line", { class: "axis", x1: x(k), x2: x(k), y1: top, y2: bottom }));
-      const marked = axis.kind === "category" ? axis.names.map((text, v) => [v, clip(text || "(none)", 14)]) : ticks(places[k].domain, axis.log).map(v => [v, tickText(v)]);
-      const last = k === axes.length - 1;
-      for (const [v, text] of marked) svg.append(draw("text", { x: x(k) + (last ? 6 : -6), y: places[k].y(v) + 4, "text-anchor": last ? "start" : "end" }, text));
-    });
-    const groups = [...layer.children].reverse(), numbers = [...jobs].reverse(), lines = new Map(marks);
-    roving(groups, at => {
-      for (const [i, line] of marks) line.classList.toggle("on", at !== null && i === numbers[at]);
-      if (at !== null) { readout.textContent = describe(data.jobs[numbers[at]]); lines.get(numbers[at]).parentNode.parentNode.append(groups[at]); }
-    });
-    brush();
-    return svg;
-  }
-  const field = (axis, k) => {
-    if (axis.kind === "category") {
-      const boxes = axis.names.map((name, v) => make("label", {}, make("input", { type: "checkbox", checked: true, onchange: event => { ranges[k].off[event.target.checked ? "delete" : "add"](v); brush(); } }), name || "(none)"));
-      return make("fieldset", {}, make("legend", {}, axis.key), boxes);
+  function rangesOf(selections) {
+    const ranges = new Map();
+    for (const box of selections) {
+      const [left, right] = [Math.min(box.x0, box.x1), Math.max(box.x0, box.x1)], span = [Math.min(box.y0, box.y1), Math.max(box.y0, box.y1)];
+      const count = whole.layout.shapes.length;
+      for (let axis = Math.max(0, Math.ceil(left)); axis <= Math.min(count - 1, Math.floor(right)); axis++) ranges.set(axis, [...(ranges.get(axis) || []), span]);
     }
-    const typed = (end, text, none) => make("label", {}, text, make("input", { type: "number", step: "any", "aria-label": `${text} of ${axis.key}`, oninput: event => { ranges[k][end] = event.target.value === "" ? none : Number(event.target.value); brush(); } }));
-    return make("fieldset", {}, make("legend", {}, axis.key), typed("low", "min", -Infinity), typed("high", "max", Infinity));
-  };
-  picture(host, paint);
-  return section("parallel", "Parallel coordinates", make("div", { class: "controls" }, scaleKey(), count), host, readout,
-    make("details", {}, make("summary", {}, "Narrow the ranges"), make("div", { class: "brushes" }, axes.map(field))));
+    return ranges;
+  }
+  function faded(rows) {
+    const lines = whole.data.map(trace => part(trace, row => rows.has(row)));
+    const rest = whole.data.map(trace => part(trace, row => !rows.has(row)));
+    const grey = { ...whole.data[0], opacity: 0.15, line: { width: 1, color: "#8b949e" }, mode: "lines", hoverinfo: "skip", hovertemplate: undefined };
+    for (const key of ["x", "y", "text", "customdata"]) grey[key] = rest.flatMap(trace => trace[key]);
+    return [grey, ...lines];
+  }
+  // A gap has the customdata -1 and belongs to the line before it.
+  function part(trace, wanted) {
+    let on = false;
+    const marks = trace.customdata.map(row => (row >= 0 ? (on = wanted(row)) : on));
+    return Object.fromEntries(Object.entries(trace).map(([key, value]) => [key, ["x", "y", "text", "customdata"].includes(key) ? value.filter((_, k) => marks[k]) : value]));
+  }
+  function show(selections) {
+    const ranges = rangesOf(selections || []);
+    const rows = ranges.size ? inside(ranges) : null;
+    keep(rows);
+    return Charts.draw(div, { data: rows ? faded(rows) : whole.data, layout: { ...whole.layout, selections: ranges.size ? selections : [] } });
+  }
+  div.on("plotly_selected", event => { if (event) show(event.selections); });
+  div.on("plotly_deselect", () => show([]));
+  kept.clear = () => show([]);
+}
+
+function whenDrawn(then) {
+  const root = document.documentElement;
+  if (root.dataset.drawn) then();
+  else new MutationObserver((_, observer) => { if (root.dataset.drawn) { observer.disconnect(); then(); } }).observe(root, { attributes: true });
 }

@@ -5,13 +5,6 @@ function colour(share) { // 0 the worst, 1 the best
   const low = Math.min(Math.floor(at), RAMP.length - 2);
   return `rgb(${RAMP[low].map((c, k) => Math.round(c + (at - low) * (RAMP[low + 1][k] - c))).join(" ")})`;
 }
-// Colours follow ranks, so that one outlier does not use up the scale.
-const ranked = data.jobs.map((job, i) => i).filter(i => data.jobs[i].value !== null)
-  .sort((a, b) => (data.objective.maximize ? 1 : -1) * (data.jobs[a].value - data.jobs[b].value));
-const shares = new Map(ranked.map((job, place) => [job, ranked.length > 1 ? place / (ranked.length - 1) : 1]));
-const colourOf = job => (shares.has(job) ? colour(shares.get(job)) : "var(--soft)");
-const bestJobs = new Set(data.best.group ? data.best.group.rows : []);
-
 function extent(values, log) {
   const found = values.filter(v => known(v) && (!log || v > 0));
   if (!found.length) return [log ? 0.1 : 0, 1];

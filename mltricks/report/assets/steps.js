@@ -76,17 +76,3 @@ function ablationSection() {
     make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Arms, scrolls sideways" }, make("table", {}, make("thead", {}, make("tr", {}, heads.map(h => make("th", { scope: "col" }, h)))), make("tbody", {}, rows))),
     (found.rounds || []).length ? make("details", {}, make("summary", {}, "Rounds of the selection"), evidence(found.rounds)) : null);
 }
-
-function failures() {
-  const lost = data.jobs.filter(job => ["failed", "diverged"].includes(job.status)), cut = data.jobs.filter(job => PARTIAL.includes(job.status));
-  if (!lost.length && !cut.length) return section("failures", "Failures", make("p", { class: "soft" }, "None: every job that started has finished."));
-  const kinds = new Map();
-  for (const job of lost) {
-    const key = `${job.status}\n${job.error.replace(/[\d.e+-]+/g, "#")}`; // equal except for numbers
-    kinds.set(key, [...(kinds.get(key) || []), job]);
-  }
-  const counts = Object.entries(data.state.counts).filter(([status]) => !["completed", "stopped_early"].includes(status)).map(([status, n]) => `${n} ${words(status)}`);
-  const parts = [...kinds.values()].map(jobs => make("details", { open: kinds.size < 6 }, make("summary", {}, badge(jobs[0].status), ` ${jobs.length} ${jobs.length > 1 ? "jobs" : "job"}: `, jobs.slice(0, 40).flatMap(job => [link(job), " "])),
-    make("pre", { class: "message" }, jobs[0].error || "There is no error message."), make("p", { class: "small soft" }, jobs[0].overrides.join(" "))));
-  return section("failures", "Failures", make("p", {}, `${counts.join(", ")} of ${data.jobs.length} jobs.${data.state.counts.pruned ? " Pruned jobs were stopped on purpose, because others were better at the same epoch." : ""}`), parts);
-}

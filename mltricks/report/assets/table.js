@@ -1,5 +1,7 @@
-// The leaderboard: configurations, the best first; sorted by any column, filtered by text and by status.
-const keys = data.axes.filter(axis => !axis.seed).map(axis => axis.key);
+// The leaderboard: configurations, the best first; sorted by any column, filtered by text, by status, and by the figures.
+const ROWS = 30; // shown at first
+const isRepeated = data.groups.some(group => group.rows.length > 1);
+const hasInterval = data.groups.some(group => group.interval);
 
 function statuses(group) {
   const counts = {};
@@ -7,26 +9,26 @@ function statuses(group) {
   return counts;
 }
 const numberOf = text => (text !== "" && Number.isFinite(Number(text)) ? Number(text) : text);
+const isTied = group => data.groups.some(other => other !== group && other.rank === group.rank && other.measured_on === group.measured_on);
+
+// The mean and its interval on an axis that is the same in every row, without the most extreme values.
 const whisker = (() => {
-  const ends = data.groups.flatMap(g => [g.mean, ...(g.interval || [])]).filter(known);
-  const spread = [...ends].sort((a, b) => a - b);
-  const domain = extent([spread[Math.floor(spread.length * 0.02)], spread[Math.ceil(spread.length * 0.98) - 1]], false);
-  const x = scale(domain, [4, 116], false);
+  const ends = data.groups.flatMap(g => [g.mean, ...(g.interval || [])]).filter(known).sort((a, b) => a - b);
+  const low = ends[Math.floor(ends.length * 0.02)], high = ends[Math.ceil(ends.length * 0.98) - 1];
+  const x = v => Math.min(Math.max(4 + (high > low ? (v - low) / (high - low) : 0.5) * 112, -4), 124);
   return group => {
     if (group.mean === null) return null;
-    const inside = v => Math.min(Math.max(x(v), -4), 124);
-    const bar = group.interval && draw("line", { class: "whisker", x1: inside(group.interval[0]), x2: inside(group.interval[1]), y1: 8, y2: 8 });
-    return draw("svg", { class: "inline", viewBox: "0 0 120 16", "aria-hidden": "true" }, bar, draw("circle", { cx: inside(group.mean), cy: 8, r: 3.5, fill: colour(1) }));
+    const bar = group.interval && draw("line", { class: "whisker", x1: x(group.interval[0]), x2: x(group.interval[1]), y1: 8, y2: 8 });
+    return draw("svg", { class: "inline", viewBox: "0 0 120 16", "aria-hidden": "true" }, bar, draw("circle", { class: "mean", cx: x(group.mean), cy: 8, r: 3.5 }));
   };
 })();
 
-const isRepeated = data.groups.some(g => g.rows.length > 1);
 const columns = [
-  { name: "#", value: g => data.groups.indexOf(g), cell: g => (g.rank === null ? "–" : `${g.rank}${data.groups.some(other => other !== g && other.rank === g.rank && other.measured_on === g.measured_on) ? "=" : ""}`), number: true },
+  { name: "#", value: g => data.groups.indexOf(g), cell: g => (g.rank === null ? "–" : `${g.rank}${isTied(g) ? "=" : ""}`), number: true },
   { name: data.objective.name, value: g => g.mean ?? g.partial, cell: g => (g.mean !== null ? shown(g.mean) : g.partial !== null ? `(${shown(g.partial)})` : "–"), number: true, descending: data.objective.maximize },
-  isRepeated && { name: "95 % interval", value: g => (g.interval ? g.interval[1] - g.interval[0] : null), cell: g => (g.interval ? `${shown(g.interval[0])} to ${shown(g.interval[1])}` : "–") },
+  hasInterval && { name: "95 % interval", value: g => (g.interval ? g.interval[1] - g.interval[0] : null), cell: g => (g.interval ? `${shown(g.interval[0])} to ${shown(g.interval[1])}` : "–") },
   { plain: true, name: "", label: "picture of the mean and its interval", cell: g => whisker(g) },
-  ...keys.map(key => ({ name: key, value: g => numberOf(g.values[key]), cell: g => (g.values[key] ? make("span", { title: g.values[key] }, brief(g.values[key])) : "–"), wrap: true })),
+  ...data.keys.map(key => ({ name: key, value: g => numberOf(g.values[key]), cell: g => (g.values[key] ? make("span", { title: g.values[key] }, brief(g.values[key])) : "–"), wrap: true })),
   isRepeated && { name: "runs", value: g => g.n, cell: g => String(g.n), number: true, descending: true },
   isRepeated && { name: "best", value: g => g.best, cell: g => shown(g.best), number: true, descending: data.objective.maximize },
   isRepeated && { name: "worst", value: g => g.worst, cell: g => shown(g.worst), number: true, descending: data.objective.maximize },
@@ -34,7 +36,6 @@ const columns = [
   { name: "status", value: g => Object.keys(statuses(g)).join(), cell: g => Object.entries(statuses(g)).flatMap(([status, n]) => [badge(status), n > 1 ? ` ×${n} ` : " "]) },
   { plain: true, name: isRepeated ? "jobs" : "job", cell: g => g.rows.flatMap(i => [link(data.jobs[i]), " "]), wrap: true },
 ].filter(Boolean);
-const ROWS = 30; // shown at first
 
 function compare(column, sign) {
   return (a, b) => {
@@ -46,10 +47,31 @@ function compare(column, sign) {
   };
 }
 
+// What a row shows when it is opened: its command, and the page of each of its jobs or the command that writes it.
+function details(group) {
+  const without = group.rows.map(i => data.jobs[i]).filter(job => !job.report), pages = group.rows.map(i => data.jobs[i]).filter(job => job.report);
+  return make("tr", { class: "details" }, make("td", { colspan: columns.length + 1 }, make("div", {}, make("h3", {}, "Run it again"), command(group.command),
+    pages.length ? make("p", {}, "Reports: ", pages.flatMap(job => [link(job), " "])) : null,
+    without.length ? [make("h3", {}, without.length > 1 ? "Write the reports of its jobs" : "Write the report of its job"), ...without.map(job => command(job.page_command))] : null)));
+}
+
+function explained() {
+  const kinds = new Set(data.groups.map(group => group.interval_of).filter(Boolean));
+  const said = [`${data.objective.name}, ${data.objective.maximize ? "more" : "less"} is better.`];
+  if (isRepeated) said.push("Jobs that differ only in their seed are one configuration.");
+  if (kinds.has("seeds")) said.push("Intervals over seeds: Student’s 95 % interval of the mean.");
+  if (kinds.has("split")) said.push(`${kinds.has("seeds") ? "With one seed" : "Every configuration ran with one seed"}: Wilson’s 95 % interval, which covers the choice of the validation samples and not that of the seed.`);
+  if (!kinds.size) said.push("Every configuration ran once, so there are no intervals.");
+  if (data.groups.some(group => group.rank === null)) said.push("In brackets: stopped before its end, not ranked with the others.");
+  return said.join(" ");
+}
+
 function leaderboard() {
   let order = { column: columns[0], sign: 1 }, isWhole = false;
+  const opened = new Set();
   const all = make("button", { type: "button", onclick: () => { isWhole = true; paint(); } });
   const body = make("tbody"), count = make("span", { role: "status", class: "soft" });
+  const clear = make("button", { type: "button", onclick: () => kept.clear() }, "Show all ranges");
   const filter = make("input", { type: "search", placeholder: "optim.lr 0.01 …", id: "filter", oninput: () => paint() });
   const every = [...new Set(data.jobs.map(job => job.status))].sort();
   const status = make("select", { id: "status", onchange: () => paint() }, make("option", { value: "" }, "every status"), every.map(s => make("option", { value: s }, words(s))));
@@ -64,28 +86,34 @@ function leaderboard() {
   const text = group => [...Object.entries(group.values).map(([k, v]) => `${k} ${v} ${k}=${v}`), ...group.rows.flatMap(i => [data.jobs[i].name, data.jobs[i].status, data.jobs[i].overrides.join(" ")])].join(" ").toLowerCase();
   const texts = new Map(data.groups.map(group => [group, text(group)]));
   const rows = new Map();
+  const opener = group => make("button", { type: "button", class: "open", "aria-expanded": "false", "aria-label": "Commands of this configuration", onclick: event => {
+    opened[opened.has(group) ? "delete" : "add"](group);
+    event.currentTarget.setAttribute("aria-expanded", opened.has(group));
+    paint();
+  } }, "Commands");
   const row = group => {
     if (!rows.has(group)) {
       const cells = columns.map(c => make("td", { class: [c.number && "number", c.wrap && (c.value ? String(c.value(group)).length > 24 : group.rows.length > 5) && "wrap"].filter(Boolean).join(" ") || null }, c.cell(group)));
-      rows.set(group, make("tr", { class: data.best.group && group.rank === 1 && "best" }, ...cells));
+      rows.set(group, make("tr", { class: data.best !== null && group.rank === 1 && "best" }, ...cells, make("td", {}, opener(group))));
     }
-    return rows.get(group);
+    return opened.has(group) ? [rows.get(group), details(group)] : [rows.get(group)];
   };
   function paint() {
     const asked = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const kept = data.groups.filter(g => asked.every(word => texts.get(g).includes(word)) && (!status.value || g.rows.some(i => data.jobs[i].status === status.value)));
-    body.replaceChildren(...kept.sort(compare(order.column, order.sign)).slice(0, isWhole ? kept.length : ROWS).map(row));
-    all.textContent = `Show all ${kept.length}`;
-    all.hidden = isWhole || kept.length <= ROWS;
-    count.textContent = `${kept.length} of ${data.groups.length} configurations`;
+    const found = data.groups.filter((g, i) => (!kept.rows || kept.rows.has(i)) && asked.every(word => texts.get(g).includes(word)) && (!status.value || g.rows.some(i => data.jobs[i].status === status.value)));
+    body.replaceChildren(...found.sort(compare(order.column, order.sign)).slice(0, isWhole ? found.length : ROWS).flatMap(row));
+    all.textContent = `Show all ${found.length}`;
+    all.hidden = isWhole || found.length <= ROWS;
+    clear.hidden = !kept.rows;
+    count.textContent = `${found.length} of ${data.groups.length} configurations${kept.rows ? ", in the ranges chosen in the parallel coordinates" : ""}`;
     columns.forEach((column, i) => {
       if (!column.plain) heads[i].setAttribute("aria-sort", order.column !== column ? "none" : order.sign > 0 ? "ascending" : "descending");
     });
   }
+  kept.listeners.push(paint);
   paint();
-  const way = data.objective.maximize ? "more is better" : "less is better";
-  return section("leaderboard", "Leaderboard",
-    make("p", { class: "soft small" }, `${data.objective.name}, ${way}. ${isRepeated ? "Jobs that differ only in their seed are one configuration: mean, and Student’s 95 % interval of it." : "Every configuration ran once, so there are no intervals."} In brackets: stopped before its end, not ranked with the others.`),
-    make("div", { class: "controls" }, make("label", { for: "filter" }, "Filter"), filter, make("label", { for: "status" }, "Status"), status, count),
-    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Leaderboard, scrolls sideways" }, make("table", {}, make("thead", {}, make("tr", {}, heads)), body)), make("p", {}, all));
+  document.getElementById("leaderboard").append(
+    make("p", { class: "note" }, explained()),
+    make("div", { class: "controls" }, make("label", { for: "filter" }, "Filter"), filter, make("label", { for: "status" }, "Status"), status, count, clear),
+    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Leaderboard, scrolls sideways" }, make("table", {}, make("thead", {}, make("tr", {}, heads, make("th", { scope: "col" }, make("span", { class: "hidden" }, "commands")))), body)), make("p", {}, all));
 }
