@@ -90,8 +90,13 @@ def lost(count: int) -> str:
 
 
 def metric_words(metric: str) -> str:
-    """A metric with its split as words: ``test/accuracy`` is "test accuracy"."""
-    return str(metric).replace("/", " ")
+    """A metric with its split as words.
+
+    >>> metric_words("val/accuracy")
+    'validation accuracy'
+    """
+    split, _, name = str(metric).rpartition("/")
+    return f"{ {'val': 'validation'}.get(split, split) } {name}".strip()
 
 
 def percent(level: float) -> str:

@@ -65,6 +65,8 @@ def series_figure(chart: dict[str, Any]) -> Figure:
         traces.append(merged(level, {"line": {"dash": dash}}))
     wide = chart["log_x"] and max(xs) / min(xs) > NARROW
     x = log_axis(xs, chart["x_label"]) if wide else axis(chart["x_label"], integers=None if chart["log_x"] else xs)
+    if min(xs) == max(xs):
+        x["range"] = [xs[0] / 2, xs[0] * 2]  # plotly would show -1 to 1
     y = log_axis(ys) if "loss" in chart["y_label"] and spans_decades(ys) else axis()
     return figure(*traces, title=chart["y_label"], x=x, y=y, height=HEIGHT)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mltricks.figures.page import render
 from mltricks.figures.parts import Section
+from mltricks.report import ablation, recipe
 from mltricks.report.collect import Collected
 from mltricks.report.commands import best_command, rerun
 from mltricks.report.failures import failures
@@ -21,24 +22,25 @@ from mltricks.report.slices import edges
 from mltricks.report.state import cards, counted, subtitle, warnings
 
 HERE = Path(__file__).parent
-SCRIPTS = ("dom", "plot", "parallel", "table", "steps", "main")
+SCRIPTS = ("dom", "parallel", "table", "main")
 
 
 def page(sweep: Collected) -> bytes:
     """The whole document."""
     found, scales = groups(sweep), axes(sweep)
     best = best_group(found)
-    # a recipe's jobs are not comparable: they differ in purpose and length
-    at_edge = edges(sweep, scales, best) if sweep.recipe is None else []
+    searched = not own_sections(sweep)  # else the jobs differ in purpose and length, or in one part at a time
+    at_edge = edges(sweep, scales, best) if searched else []
     script = "".join((HERE / "assets" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     content = {
         "title": f"Sweep {sweep.folder.resolve().name}",
         "subtitle": subtitle(sweep),
-        "cards": cards(sweep, found, best),
+        "cards": [*cards(sweep, found, best), *recipe.cards(sweep.ended_with)],
         "commands": commands(sweep),
         "warnings": warnings(sweep, found, at_edge),
         "own": own_sections(sweep),
-        "figures": figures_of(sweep, scales, found, best, at_edge),
+        "folded": not searched,
+        "figures": figures_of(sweep, scales, found, best, at_edge) if searched else [],
         "failures": failures(sweep),
         "counted": counted(sweep),
         "data": payload(sweep, scales, found, best),
@@ -55,7 +57,8 @@ def page(sweep: Collected) -> bytes:
 
 def own_sections(sweep: Collected) -> list[Section]:
     """Sections of one kind of sweep alone, above the leaderboard."""
-    return []
+    steps = [recipe.section(sweep.recipe)] if sweep.recipe is not None else []
+    return [*steps, *([ablation.section(sweep.ablation)] if sweep.ablation is not None else [])]
 
 
 def commands(sweep: Collected) -> list[tuple[str, str, str]]:

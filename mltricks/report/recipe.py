@@ -17,6 +17,19 @@ def section(gates: Sequence[dict[str, Any]]) -> Section:
     return Section("Recipe", [Steps([step(gate) for gate in gates])], name="recipe")
 
 
+def cards(best: dict[str, Any] | None) -> list[tuple[str, Any, str]]:
+    """Large numbers for the result: the test split, and the linear model that it should beat.
+
+    Args:
+        best: the record of the best configuration in ``recipe.json``; ``None`` if there is none yet.
+    """
+    found = best or {}
+    score = str((found.get("objective") or {}).get("name", "")).rpartition("/")[2]
+    shown = [(f"test {name}", value, "") for name, value in (found.get("test") or {}).items() if name == score]
+    linear = (found.get("floor") or {}).get("linear model")
+    return [*shown, *([("linear model, validation", linear, "")] if linear is not None else [])]
+
+
 def step(gate: dict[str, Any]) -> Step:
     """The row of a gate."""
     chart, reason = gate["chart"], str(gate["reason"])
