@@ -80,7 +80,7 @@ def read_curves(curves: Curves) -> list[Finding]:
     """All findings, the most severe first."""
     if curves.diverged or len(curves.train) < 3:
         return [f for f in (_diverged(curves), _rate_by_ratio(curves), _too_short(curves)) if f is not None]
-    found = [_learns_nothing(curves), *_rate(curves), _bad_start(curves), *_fit(curves), *_end(curves)]
+    found = [_learns_nothing(curves), *_rate(curves), _bad_start(curves), *fit(curves), *_end(curves)]
     return [finding for finding in found if finding is not None]
 
 
@@ -161,7 +161,8 @@ def _bad_start(curves: Curves) -> Finding | None:
     )
 
 
-def _fit(curves: Curves) -> list[Finding | None]:
+def fit(curves: Curves) -> list[Finding]:
+    """Whether the run overfits or underfits; valid for any schedule."""
     if len(curves.val) < 3:
         return []
     lowest = min(range(len(curves.val)), key=curves.val.__getitem__)
