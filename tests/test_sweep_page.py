@@ -127,7 +127,7 @@ def test_data_cannot_close_the_script_tag(grid: Path) -> None:
     write(grid)
     text = (grid / "sweep.html").read_text()
     assert EVIL not in text
-    num_charts = text.count('<div class="chart"')
+    num_charts = text.count('<div class="chart" data-name=')
     assert text.count("</script>") == text.count("<script") == len(re.findall("&#39;sha256-", text)) + num_charts + 1
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", text)
     assert len(text) < len(plotly_js()) + 200_000
