@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -13,10 +14,12 @@ from conftest import TINY
 from conftest import Outcome as Ran
 from scipy import stats
 
-from mltricks.ablation.arms import Arm, Comparison, arm_name, comparisons, distinct, read_design
+from mltricks.ablation.arms import Arm, Comparison, arm_name, comparisons, distinct
+from mltricks.ablation.design import check_mode, read_design
 from mltricks.ablation.effects import effect, of_all
 from mltricks.ablation.runs import ArmRuns, best_point
 from mltricks.ablation.select import grow
+from mltricks.ablation.sweep import steps_of
 from mltricks.config.options import conf_dir
 from mltricks.summary import Summary
 from mltricks.sweep.outcome import Outcome
@@ -67,13 +70,66 @@ def test_the_last_of_two_lists_of_techniques_counts() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["technique=[mixup]", "optim.lr=0.1,0.2"], r"optim\.lr=0\.1,0\.2: .*one value of optim\.lr"),
-        (["optim.lr=0.1"], r"nothing|something to leave out.*technique=mixup\+ema"),
+        (["optim.lr=0.1"], r"something to leave out or to compare.*technique=mixup\+ema.*optim=sgd,adamw"),
+        (["optim=sgd,adamw", "seed=0,1"], r"seed=0,1: every arm .*same seeds.*seeds=3"),
+        (["optim=sgd,adamw", "epochs=1,2"], r"epochs=1,2: all arms have the same budget"),
+        (["data=digits,mnist"], r"data=digits,mnist: .*same test split"),
+        (["objective_metric=val/loss,val/f1"], r"same metric.*one value of objective_metric"),
+        (["optim.lr=interval(0.1,1)"], r"interval.*Type them, the control first: optim\.lr=A,B"),
+        (["optim=sgd,sgd"], r"optim=sgd,sgd: .*different values"),
     ],
 )
 def test_impossible_ablations_are_refused(arguments: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         design_of(*arguments)
+
+
+def test_a_key_with_several_values_is_a_factor_whose_first_value_is_the_control() -> None:
+    design = design_of("technique=[mixup]", "optim=sgd,adamw,lion", "model.width=32,64", "epochs=2")
+    assert design.parts == ("mixup",)
+    assert list(design.alternatives) == ["optim=adamw", "optim=lion", "model.width=64"]
+    assert design.overrides(("mixup",)) == ["optim=sgd", "model.width=32", "technique=[mixup]", "epochs=2"]
+    assert design.overrides(("optim=lion",)) == ["optim=lion", "model.width=32", "technique=[]", "epochs=2"]
+    assert design.name(("mixup", "model.width=64")) == "mixup + optim=sgd + model.width=64"
+    alone = design_of("optim=sgd,adamw", "experiment=mine")
+    assert alone.overrides(()) == ["optim=sgd", "experiment=mine"], "techniques of an experiment stay as they are"
+
+
+def test_alternatives_are_compared_with_the_control_at_the_base_of_the_mode() -> None:
+    design = design_of("technique=[mixup]", "optim=sgd,adamw,lion")
+    names = {mode: [c.name for c in comparisons(mode, design.parts, design.factors)] for mode in ("drop", "add", "all")}
+    lion = ["optim=adamw instead of sgd", "optim=lion instead of sgd"]
+    assert names["drop"] == ["mixup with all others", *lion]
+    assert names["add"] == ["mixup alone", *lion]
+    assert names["all"] == ["mixup alone", *(f"{n} alone" for n in lion), *(f"{n} with all others" for n in lion)]
+    assert comparisons("drop", design.parts, design.factors)[1].control == ("mixup",)
+    assert comparisons("add", design.parts, design.factors)[1].control == ()
+    alone = design_of("optim=sgd,adamw").factors
+    every = [comparisons(mode, (), alone) for mode in ("drop", "add", "all")]
+    assert every == [[Comparison("optim=adamw instead of sgd", ("optim=adamw",), (), "optim=adamw", "sgd")]] * 3
+
+
+def test_lists_of_techniques_are_factors_too_and_keep_their_own_settings() -> None:
+    design = design_of("technique=[],mixup,[mixup,ema]", "technique.mixup.alpha=0.4", "augment=none,standard")
+    assert design.overrides(()) == ["technique=[]", "augment=none"]
+    both = ("technique=[mixup,ema]", "augment=standard")
+    assert design.overrides(both) == [*both, "technique.mixup.alpha=0.4"]
+    assert design.name(both) == "technique=mixup+ema + augment=standard"
+
+
+def test_a_setting_that_an_option_lacks_is_left_out_or_cannot_be_compared() -> None:
+    design = design_of("optim=sgd,adamw", "optim.momentum=0.9")
+    design = dataclasses.replace(design, lacks={"optim=adamw": frozenset(["optim.momentum"])})
+    assert design.overrides(()) == ["optim=sgd", "optim.momentum=0.9"]
+    assert design.overrides(("optim=adamw",)) == ["optim=adamw"]
+    swept = design_of("optim=sgd,adamw", "optim.momentum=0.0,0.9")
+    with pytest.raises(ValueError, match=r"optim=adamw has no such setting"):
+        check_mode(dataclasses.replace(swept, lacks=design.lacks), "drop")
+    inner = design_of("technique=[mixup]", "technique.mixup.alpha=0.1,0.4")
+    check_mode(inner, "drop")
+    assert inner.overrides(()) == ["technique=[]"]
+    with pytest.raises(ValueError, match=r"mode=add.*Type mode=drop"):
+        check_mode(inner, "add")
 
 
 def outcome(
@@ -182,12 +238,27 @@ def test_selection_takes_only_parts_that_help() -> None:
     formula = Formula({"mixup": 0.05, "ema": 0.03, "sam": -0.05, "cutmix": 0.0}, noise=0.002)
     design = design_of("technique=[mixup,ema,sam,cutmix]")
     runs = ArmRuns(formula, design, lambda arm: [[]], tuning_seed=100)  # type: ignore[arg-type]
-    rounds = grow(runs, design.parts, range(10), first=3, level=0.95)
+    rounds = grow(runs, design, range(10), first=3, level=0.95)
     assert rounds[-1]["chosen"] == ["mixup", "ema"]
     assert len(rounds) == 3, "two rounds with a part that helps, and one without"
     raced = rounds[0]["candidates"]
     assert raced["mixup"] < 10, "the race was decided before the seeds were used up"
     assert raced["sam"] == 3, "a part that is proven worse is not run again"
+
+
+def test_selection_chooses_one_value_of_a_factor() -> None:
+    formula = Formula({"optim=lion": 0.05, "optim=adamw": 0.03, "mixup": 0.02}, noise=0.001)
+    design = design_of("technique=[mixup]", "optim=sgd,adamw,lion")
+    runs = ArmRuns(formula, design, lambda arm: [[]], tuning_seed=100)  # type: ignore[arg-type]
+    rounds = grow(runs, design, range(6), first=3, level=0.95)
+    assert [entry["chosen"] for entry in rounds] == [["optim=lion"], ["mixup", "optim=lion"]]
+    assert [len(entry["candidates"]) for entry in rounds] == [3, 1], "adamw cannot be added to lion"
+    names = [c.name for c in steps_of(rounds, design)]
+    assert names[1:] == [
+        "optim=adamw instead of sgd added to none",
+        "optim=lion instead of sgd added to none",
+        "mixup added to optim=lion",
+    ]
 
 
 def test_every_arm_is_tuned_and_judged_with_different_seeds() -> None:
@@ -253,6 +324,19 @@ def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
 def test_equal_differences_give_no_evidence() -> None:
     found = judged([0.875, 0.75, 0.5], [0.75, 0.625, 0.375])
     assert (found.verdict, found.seeds_to_settle) == ("no evidence at n=3", None)
+
+
+def test_the_command_compares_the_values_of_a_key(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
+    command = ["-m", "hydra/sweeper=ablation", *MLP, "optim=adamw,sgd", "++optim.momentum=0.5", "seeds=2"]
+    ran = run_cli(*command, "retune=[optim.lr,optim.momentum]", "retune_trials=2", "hydra.sweep.dir=sweep")
+    assert ran.status == 0, ran.err
+    found = json.loads((tmp_path / "sweep/ablation.json").read_text())
+    (arm,) = found["arms"]
+    assert (arm["name"], arm["part"], arm["rival"]) == ("optim=sgd instead of adamw", "optim=sgd", "adamw")
+    assert (arm["treated"], arm["control"], arm["n"]) == ("optim=sgd", "optim=adamw", 2)
+    jobs = [json.loads(path.read_text())["overrides"] for path in sorted(tmp_path.glob("sweep/*/summary.json"))]
+    assert all(any("momentum" in o for o in job) == ("optim=sgd" in job) for job in jobs)
+    assert all(any(o.startswith("optim.lr=") for o in found["retuned"][name]) for name in found["retuned"])
 
 
 def test_stacked_arms_are_compared_too(run_cli: Callable[..., Ran], tmp_path: Path) -> None:

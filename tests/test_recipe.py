@@ -210,7 +210,10 @@ def test_the_recipe_runs_to_its_end(tmp_path: Path, run_cli: Callable[..., Outco
     found = read(tmp_path / "sweep")
     assert [gate["step"] for gate in found["gates"]][:6] == [1, 2, 3, 4, 5, 6]
     assert found["gates"][-1]["name"] == "final run"
-    assert {gate["verdict"] for gate in found["gates"]} <= {"pass", "skipped"}
+    assert {gate["verdict"] for gate in found["gates"]} <= {"pass", "warn", "skipped"}
+    assert all(gate["verdict"] != "pass" for gate in found["gates"] if gate["advice"]), "advice is never green"
+    labels = [gate["label"] for gate in found["gates"]]
+    assert len(set(labels)) == len(labels), "every step has a number of its own"
     assert all(gate["reason"] and gate["evidence"] is not None for gate in found["gates"])
     assert found["gates"][0]["evidence"]["expected"] == pytest.approx(math.log(10), abs=1e-4)
     jobs = sorted(job for gate in found["gates"] for job in gate["jobs"])

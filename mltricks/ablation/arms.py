@@ -1,19 +1,17 @@
-"""The arms of an ablation: the command with some of its techniques left out."""
+"""The arms of an ablation and the comparisons between them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from mltricks.config.names import shown
-from mltricks.config.options import TECHNIQUE_GROUPS
-from mltricks.config.overrides import choices, parse
+from mltricks.ablation.factors import Factor, shown_part
 
 Mode = Literal["drop", "add", "all", "select"]
 Arm = tuple[str, ...]
-"""The parts (techniques or ``augment=X``) that an arm is trained with, in the order of the command."""
+"""The parts that an arm is trained with, in the order of the command: techniques, ``augment=X``, and alternatives of
+factors, as ``optim=adamw``."""
 
 
 @dataclass(frozen=True)
@@ -21,119 +19,74 @@ class Comparison:
     """Two arms that differ in one part, or in all.
 
     Attributes:
-        name: what is compared, as ``mixup alone`` or ``all together``.
+        name: what is compared, as ``mixup alone``, ``optim=adamw instead of sgd`` or ``all together``.
         treated: the arm with it.
-        control: the arm without it.
+        control: the arm without it, or with the first value of its factor.
+        part: the part in which they differ; empty if they differ in several.
+        rival: the first value of the part's factor; empty if the part is no alternative.
     """
 
     name: str
     treated: Arm
     control: Arm
+    part: str = ""
+    rival: str = ""
 
 
-@dataclass(frozen=True)
-class Design:
-    """The parsed command of an ablation.
-
-    Attributes:
-        parts: what can be left out: each technique of the list, and ``augment=X`` and ``regularizer=X`` if typed.
-        fixed: the other overrides, which every arm has.
-        base_seed: the first of the paired seeds.
-        brings: the techniques that each part brings into the list.
-    """
-
-    parts: tuple[str, ...]
-    fixed: tuple[str, ...]
-    base_seed: int
-    brings: dict[str, frozenset[str]]
-
-    def overrides(self, arm: Arm) -> list[str]:
-        """The overrides of an arm, without its seed and without settings of techniques that it does not have."""
-        lost = self.missing(arm)
-        kept = [text for text in self.fixed if not is_setting_of(text, lost)]
-        techniques = [part for part in arm if "=" not in part]
-        groups = [part for part in arm if "=" in part]
-        return [*groups, f"technique=[{','.join(techniques)}]", *kept]
-
-    def missing(self, arm: Arm) -> frozenset[str]:
-        """The techniques of the command that an arm does not have."""
-        present = frozenset[str]().union(*(self.brings[part] for part in arm))
-        return frozenset[str]().union(*self.brings.values()) - present
-
-
-def is_setting_of(text: str, techniques: frozenset[str]) -> bool:
-    """Whether an override is a setting of one of these techniques.
-
-    >>> is_setting_of("technique.mixup.alpha=0.2", frozenset(["mixup"]))
-    True
-    """
-    path = text.partition("=")[0].lstrip("+").split(".")
-    return len(path) > 2 and path[0] == "technique" and path[1] in techniques
-
-
-def read_design(arguments: Sequence[str], folders: Sequence[Path]) -> Design:
-    """Parse a command.
+def comparisons(mode: Mode, parts: tuple[str, ...], factors: Sequence[Factor] = ()) -> list[Comparison]:
+    """The comparisons of a mode. Factors have their first value in every arm but that of the alternative.
 
     Args:
-        arguments: the overrides of the command.
-        folders: folders of options: ``conf`` and the user's own.
-
-    Raises:
-        ValueError: a value is swept, or there is nothing to leave out.
-    """
-    groups: dict[str, list[str]] = {}
-    fixed, base_seed = [], 0
-    for override in parse(arguments):
-        text, key = shown(override), override.key_or_group
-        if override.is_sweep_override():
-            raise ValueError(f"{text}: an ablation compares arms at one value of every key. Type one value of {key}.")
-        if key in TECHNIQUE_GROUPS:
-            names = [name for name in choices(override.value()) if name != "none"]
-            groups[key] = names if key == "technique" else [f"{key}={name}" for name in names]
-        elif key == "seed":
-            base_seed = int(override.value())
-        else:
-            fixed.append(override.input_line)
-    parts = [name for names in groups.values() for name in names]
-    if not parts:
-        raise ValueError("an ablation needs something to leave out. Type technique=mixup+ema, augment=crop or both.")
-    return Design(tuple(parts), tuple(fixed), base_seed, {part: _brings(part, folders) for part in parts})
-
-
-def _brings(part: str, folders: Sequence[Path]) -> frozenset[str]:
-    """The techniques that a part puts into the list, itself or through the defaults list of its option."""
-    group, _, name = part.rpartition("=")
-    if not group:
-        return frozenset([part])
-    import yaml
-
-    path = next((p for folder in folders if (p := folder / group / f"{name}.yaml").is_file()), None)
-    content = yaml.safe_load(path.read_text()) if path is not None else {}
-    listed = [str(entry).rpartition("/")[2] for entry in content.get("defaults", []) if "technique/" in str(entry)]
-    return frozenset([*listed, *content.get("technique", {})])
-
-
-def comparisons(mode: Mode, parts: tuple[str, ...]) -> list[Comparison]:
-    """The comparisons of a mode.
+        mode: which arms are compared.
+        parts: what can be left out.
+        factors: the keys with several values.
 
     >>> [(c.treated, c.control) for c in comparisons("drop", ("a", "b"))]
     [(('a', 'b'), ('b',)), (('a', 'b'), ('a',))]
     >>> [(c.treated, c.control) for c in comparisons("add", ("a", "b"))]
     [(('a',), ()), (('b',), ())]
+    >>> [(c.treated, c.control) for c in comparisons("drop", ("a",), [Factor("optim", ("sgd", "lion"))])]
+    [(('a',), ()), (('a', 'optim=lion'), ('a',))]
     """
-    dropped = [Comparison(f"{p} with all others", parts, tuple(q for q in parts if q != p)) for p in parts]
-    added = [Comparison(f"{p} alone", (p,), ()) for p in parts]
-    if mode == "drop":
-        return dropped
-    if mode == "add":
-        return added
-    whole = [Comparison("all together", parts, ())] if len(parts) > 1 else []
-    return [*added, *(dropped if len(parts) > 1 else []), *whole]
+    several = mode == "all" and len(parts) > 1
+    found = []
+    if mode != "drop":
+        added = [Comparison(f"{p} alone", (p,), (), p) for p in parts]
+        found += [*added, *instead(factors, (), " alone" if parts and mode == "all" else "")]
+    if mode == "drop" or several:
+        found += [Comparison(f"{p} with all others", parts, tuple(q for q in parts if q != p), p) for p in parts]
+    if mode == "drop" or (mode == "all" and parts):
+        found += instead(factors, parts, " with all others" if mode == "all" else "")
+    return [*found, *([Comparison("all together", parts, ())] if several else [])]
+
+
+def instead(factors: Sequence[Factor], base: Arm, context: str) -> list[Comparison]:
+    """Every alternative of every factor against its first value, both in addition to ``base``.
+
+    Args:
+        factors: the keys with several values.
+        base: the parts that both arms have.
+        context: ends the names, where an alternative is compared several times.
+    """
+    return [
+        Comparison(f"{instead_name(part, factor)}{context}", (*base, part), base, part, factor.control_value)
+        for factor in factors
+        for part in factor.alternatives
+    ]
+
+
+def instead_name(part: str, factor: Factor) -> str:
+    """What an alternative is compared with.
+
+    >>> instead_name("optim=lion", Factor("optim", ("sgd", "lion")))
+    'optim=lion instead of sgd'
+    """
+    return f"{shown_part(part)} instead of {factor.control_value}"
 
 
 def arm_name(arm: Arm) -> str:
     """The name of an arm: its parts, or ``none``."""
-    return " + ".join(arm) if arm else "none"
+    return " + ".join(map(shown_part, arm)) if arm else "none"
 
 
 def distinct(compared: Sequence[Comparison]) -> list[Arm]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from mltricks.ablation.arms import Arm, Comparison, arm_name
+from mltricks.ablation.factors import shown_part
 from mltricks.summary import Summary
 from mltricks.sweep.outcome import Outcome
 from mltricks.sweep.statistics import Interval, holm, mean_interval, paired_differences, paired_p_value, seeds_to_settle
@@ -23,6 +24,8 @@ class Effect:
 
     Attributes:
         name: what is compared.
+        part, rival: the part in which the arms differ, and the first value of its factor; empty as in ``Comparison``.
+        treated, control: names of the arms.
         overrides: the overrides of the treated arm.
         n: number of seeds that both arms finished.
         lost: number of seeds that one or both arms did not finish.
@@ -38,6 +41,8 @@ class Effect:
     """
 
     name: str
+    part: str
+    rival: str
     treated: str
     control: str
     overrides: list[str]
@@ -79,6 +84,8 @@ def effect(
     own = mean_interval(list(treated.values()), level) if treated else None
     return Effect(
         compared.name,
+        shown_part(compared.part),
+        compared.rival,
         arm_name(compared.treated),
         arm_name(compared.control),
         overrides,

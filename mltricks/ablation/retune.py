@@ -9,7 +9,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mltricks.ablation.arms import Arm, Design, is_setting_of
+from mltricks.ablation.arms import Arm
+from mltricks.ablation.design import Design, key_of
 from mltricks.sweep.ranges import Domain, Span
 from mltricks.sweep.space import Space, read_space
 
@@ -31,7 +32,7 @@ def points_of(design: Design, retune: Sequence[str], count: int, place: Any) -> 
     """
 
     def points(arm: Arm) -> list[list[str]]:
-        keys = [key for key in retune if not is_setting_of(key, design.missing(arm))]
+        keys = [key for key in retune if design.has(arm, key)]
         job = [text for text in design.overrides(arm) if key_of(text) not in keys]
         space = space_of(job, place, keys)
         domains = space.domains()
@@ -62,11 +63,6 @@ def space_of(job: list[str], place: Any, keys: list[str]) -> Space:
 def pick(at: dict[str, float], name: str, domain: Domain) -> str:
     """The value of a setting at a relative position in its span."""
     return value_at(domain, at[name])
-
-
-def key_of(text: str) -> str:
-    """The key of an override."""
-    return text.partition("=")[0].lstrip("+")
 
 
 def spread(num_settings: int, count: int) -> list[list[float]]:

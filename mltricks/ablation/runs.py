@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from mltricks.ablation.arms import Arm, Design
+from mltricks.ablation.arms import Arm
+from mltricks.ablation.design import Design
 from mltricks.ablation.effects import values
 from mltricks.ablation.retune import Points
 from mltricks.sweep.outcome import Outcome

@@ -7,40 +7,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
-from mltricks.ablation.arms import Arm
+from mltricks.ablation.arms import Arm, arm_name
+from mltricks.ablation.design import Design
 from mltricks.ablation.effects import values
 from mltricks.ablation.runs import ArmRuns
 from mltricks.sweep.statistics import paired_interval
 
 
-def grow(
-    runs: ArmRuns, parts: Sequence[str], seeds: Sequence[int], first: int, level: float
-) -> list[dict[str, object]]:
+def grow(runs: ArmRuns, design: Design, seeds: Sequence[int], first: int, level: float) -> list[dict[str, Any]]:
     """Add one part after another as long as one helps.
 
     Args:
         runs: launches the arms.
-        parts: candidates, in the order of the list.
+        design: the candidates: its parts in their order, then the alternatives of its factors.
         seeds: the paired seeds.
         first: number of seeds of every candidate before any is dropped.
         level: confidence of a decision.
 
     Returns:
-        One entry per round: ``chosen``, the list after the round; ``candidates``; ``raced``, the seeds used by each.
+        One entry per round: ``chosen``, the parts after the round; ``candidates``, the seeds used by each.
     """
     chosen: Arm = ()
-    rounds: list[dict[str, object]] = []
-    while len(chosen) < len(parts):
-        candidates = [tuple(p for p in parts if p in chosen or p == new) for new in parts if new not in chosen]
-        winner = race(runs, chosen, candidates, seeds, first, level)
-        raced = {" + ".join(c): len(runs.results[c]) for c in candidates}
+    rounds: list[dict[str, Any]] = []
+    while candidates := candidates_of(design, chosen):
+        winner = race(runs, chosen, list(candidates.values()), seeds, first, level)
+        raced = {arm_name(c): len(runs.results[c]) for c in candidates.values()}
         grown = winner is not None and gain(runs, winner, chosen, level)[0] > 0
         chosen = winner if grown and winner is not None else chosen
         rounds.append({"chosen": list(chosen), "candidates": raced})
         if not grown:
             break
     return rounds
+
+
+def candidates_of(design: Design, chosen: Arm) -> dict[str, Arm]:
+    """The arms with one part more, by that part; a factor of which an alternative is chosen has no more candidates."""
+    factors = design.alternatives
+    settled = [factors[part] for part in chosen if part in factors]
+    every = [*design.parts, *factors]
+    new = [part for part in every if part not in chosen and factors.get(part) not in settled]
+    return {part: tuple(p for p in every if p in chosen or p == part) for part in new}
 
 
 def race(

@@ -38,6 +38,73 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A text with a smaller one below it.
+
+    Attributes:
+        text: in the ink of the page, or coloured by its tone.
+        below: in a softer colour; may be empty.
+        tone: ``good``, ``bad``, or empty.
+    """
+
+    text: str
+    below: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Compact:
+    """A table of cells that fits every screen: texts wrap, and it never scrolls sideways."""
+
+    kind: ClassVar[str] = "compact"
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Sentences, each with a tone: ``good``, ``bad`` or empty."""
+
+    kind: ClassVar[str] = "verdicts"
+    rows: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One of several steps.
+
+    Attributes:
+        label: its number.
+        name: what is done.
+        verdict: one word.
+        tone: colour of the verdict: ``good``, ``bad``, ``fail`` or empty.
+        words: one sentence.
+        figure: what it measured; ``None`` if nothing.
+        advice: what to do; may be empty.
+        more: sentences that the reader has to open.
+        jobs: numbers of its jobs.
+    """
+
+    label: str
+    name: str
+    verdict: str
+    tone: str
+    words: str
+    figure: Figure | None = None
+    advice: str = ""
+    more: Sequence[str] = ()
+    jobs: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps from top to bottom."""
+
+    kind: ClassVar[str] = "steps"
+    rows: Sequence[Step]
+
+
+@dataclass(frozen=True)
 class Gallery:
     """Pictures with captions.
 
@@ -79,7 +146,16 @@ class Marked:
     pieces: Sequence[tuple[str, float]]
 
 
-Part = Chart | Table | Gallery | Text | Code | Marked
+@dataclass(frozen=True)
+class Folded:
+    """Parts that the reader has to open."""
+
+    kind: ClassVar[str] = "folded"
+    title: str
+    parts: Sequence[Part]
+
+
+Part = Chart | Table | Compact | Verdicts | Steps | Gallery | Text | Code | Marked | Folded
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mltricks.recipe.budget import coarse_split
-from mltricks.recipe.floor import Floor
+from mltricks.recipe.charts import RATE, scores_over_rates
+from mltricks.recipe.floor import LINEAR, Floor
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.rates import rate_changes
 from mltricks.recipe.search import Domains, Point, edges, random_points, text
@@ -15,7 +16,7 @@ from mltricks.sweep.ranges import Span
 
 COUNTED = ("batch_size", "epochs", "max_steps", "data.", "sampler.", "scheduler.", "early_stopping.")
 """Keys that cannot be searched: the budget is counted in them, or the recipe chooses them."""
-RATE, DECAY = "optim.lr", "optim.weight_decay"
+DECAY = "optim.weight_decay"
 
 
 def domains_of(tuner: Tuner, rates: Span, compositions: Any) -> Domains:
@@ -74,7 +75,7 @@ def search_coarsely(tuner: Tuner, domains: Domains, ignorant_loss: float) -> tup
     point = points[outcomes.index(best)] if best is not None else points[0]
     epochs = updates / tuner.money.steps_per_epoch
     gate = gate_of(domains, points, outcomes, best, ignorant_loss, tuner.ground)
-    gate.reason = f"{num} trials of {epochs:.3g} epochs: {gate.reason}"
+    gate.reason = f"{trials_of(num, epochs)}: {gate.reason}"
     tuner.close(gate, outcomes, before)
     return point, best
 
@@ -109,16 +110,12 @@ def gate_of(
     }
     shown = ", ".join(f"{key}={text(value)}" for key, value in point.items())
     reason = f"best {objective['name']} {objective['value']:.4g} with {shown}; {len(outcomes) - len(ended)} diverged."
-    curve = scores_over_rates(points, outcomes)
-    advice = (
-        f"The best point is at the edge of the searched range of {', '.join(at_edge)}: the next search widens it."
-        if at_edge
-        else ""
-    )
+    picture = scores_over_rates(points, outcomes, levels={LINEAR: floor.evidence(objective).get(LINEAR)})
     if why := why_nothing_is_learnt(best, ignorant_loss, floor):
         advice = "Check that every input has its own target. A larger budget_epochs may help too."
-        return Gate(4, "coarse search", "fail", f"{reason} {why}", evidence, advice, curve=curve)
-    return Gate(4, "coarse search", "pass", reason, evidence, advice, curve=curve)
+        return Gate(4, "coarse search", "fail", reason, evidence, advice, why, chart=picture)
+    edge = f"The best {' and '.join(at_edge)} is at the edge of its range, which the next search widens."
+    return Gate(4, "coarse search", "pass", reason, evidence, more=edge if at_edge else "", chart=picture)
 
 
 def why_nothing_is_learnt(best: Outcome, ignorant_loss: float, floor: Floor) -> str:
@@ -131,12 +128,13 @@ def why_nothing_is_learnt(best: Outcome, ignorant_loss: float, floor: Floor) -> 
     return ""
 
 
-def scores_over_rates(points: list[Point], outcomes: list[Outcome]) -> dict[str, Any]:
-    """The objective of the completed trials over their learning rates, for a chart."""
-    pairs = [(float(p[RATE]), o) for p, o in zip(points, outcomes, strict=True) if is_finite(o)]
-    scored = sorted((rate, o.summary.objective["value"]) for rate, o in pairs)
-    names = {"x_label": "learning rate", "y_label": pairs[0][1].summary.objective["name"]}
-    return {"x": [x for x, _ in scored], "y": [y for _, y in scored], **names}
+def trials_of(num: int, epochs: float) -> str:
+    """The number of trials and their length.
+
+    >>> trials_of(15, 1.0), trials_of(1, 0.5)
+    ('15 trials of 1 epoch', '1 trial of 0.5 epochs')
+    """
+    return f"{num} trial{'s' if num != 1 else ''} of {epochs:.3g} epoch{'s' if epochs != 1 else ''}"
 
 
 def is_max(outcome: Outcome) -> bool:

@@ -65,6 +65,7 @@ class Finding:
         advice: what to do about it.
         factors: factors by which the next round multiplies settings, by key.
         severe: whether further tuning would be wasted.
+        expected: whether it is normal at a constant learning rate, and the final run deals with it.
     """
 
     name: str
@@ -72,13 +73,14 @@ class Finding:
     advice: str
     factors: dict[str, float] = field(default_factory=dict)
     severe: bool = False
+    expected: bool = False
 
 
 def read_curves(curves: Curves) -> list[Finding]:
     """All findings, the most severe first."""
     if curves.diverged or len(curves.train) < 3:
         return [f for f in (_diverged(curves), _rate_by_ratio(curves), _too_short(curves)) if f is not None]
-    found = [_learns_nothing(curves), *_rate(curves), _bad_start(curves), *_fit(curves), *_end(curves)]
+    found = [_learns_nothing(curves), *_rate(curves), _bad_start(curves), *fit(curves), *_end(curves)]
     return [finding for finding in found if finding is not None]
 
 
@@ -159,7 +161,8 @@ def _bad_start(curves: Curves) -> Finding | None:
     )
 
 
-def _fit(curves: Curves) -> list[Finding | None]:
+def fit(curves: Curves) -> list[Finding]:
+    """Whether the run overfits or underfits; valid for any schedule."""
     if len(curves.val) < 3:
         return []
     lowest = min(range(len(curves.val)), key=curves.val.__getitem__)
@@ -194,9 +197,10 @@ def _end(curves: Curves) -> list[Finding | None]:
                 "still improving",
                 evidence,
                 "Train longer: the final run does, and more so with a larger budget_epochs.",
+                expected=True,
             )
         ]
     if gained < STALLED:
         evidence = f"{max(gained, 0.0):.0%} of the fall of the validation loss is in the last third of the epochs."
-        return [Finding("plateau", evidence, "Use a schedule that decays, as the final run does.")]
+        return [Finding("plateau", evidence, "Use a schedule that decays, as the final run does.", expected=True)]
     return []

@@ -1,12 +1,15 @@
-"""Step 7, second part: the final run, with a schedule, for the rest of the budget."""
+"""Step 8: the final run, with a schedule, for the rest of the budget."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from mltricks.recipe.coarse import changes_of
+from mltricks.recipe.curves import fit
+from mltricks.recipe.floor import Floor
 from mltricks.recipe.gate import Gate
-from mltricks.recipe.reading import curves_of
+from mltricks.recipe.reading import curves_of, losses_over_epochs
 from mltricks.recipe.refine import Tried
 from mltricks.recipe.tuner import Changes, Tuner, better, constant, is_finite
 from mltricks.sweep.outcome import Outcome
@@ -25,36 +28,46 @@ def run_final(tuner: Tuner, best: Tried, updates: int) -> tuple[Outcome, Changes
     length = tuner.money.left - tuner.money.left % epoch or tuner.money.left
     changes = {**schedule(tuner.cfg, tuner.settings), **point}
     outcome = tuner.final(changes, length)
-    wins = (
-        better(outcome, best.outcome)
-        or outcome.summary.objective.get("value") == best.outcome.summary.objective["value"]
-    )
-    old, made = best.outcome.summary.objective, outcome.summary.objective
     named = f"scheduler={changes['scheduler']}" if "scheduler" in changes else "the configured schedule"
-    reason = f"{length / epoch:.3g} epochs with {named}: "
+    done = f"{length / epoch:.3g} epochs with {named}"
     if not is_finite(outcome):
         advice = "Type a lower optim.lr, or technique=clip_norm."
         error = outcome.summary.error or outcome.summary.status
-        tuner.close(Gate(7, "final run", "fail", f"{reason}{error}", {}, advice), [outcome], before)
+        tuner.close(Gate(8, "final run", "fail", f"{done}: {error}", {}, advice), [outcome], before)
         return best.outcome, {**constant(), **tuner.length(updates), **point}
-    tested = ", ".join(f"{name} {value:.4f}" for name, value in outcome.summary.test.items())
-    reason += f"{made['name']} {made['value']:.4g} ({old['value']:.4g} without decay), test {tested}."
-    reason += f" {tuner.ground.say(made)}".rstrip()
-    advice = "" if wins else f"Trial {best.outcome.num} is better and is kept: a larger budget_epochs would help."
-    evidence: dict[str, Any] = {"best": made["value"], "without_decay": old["value"], "test": outcome.summary.test}
-    evidence |= tuner.ground.evidence(made)
-    kept = outcome if wins else best.outcome
-    verdict = "pass" if tuner.ground.is_beaten_by(kept.summary) else "fail"
-    if kept.summary.val and tuner.ground.is_linear_enough(kept.summary):
-        advice = f"{advice} A linear model does as well, at a fraction of the cost.".strip()
-    if verdict == "fail":
-        advice = "The best result is no better than a constant prediction: check the data and their targets."
-    losses = list(curves_of(outcome.folder / "metrics.jsonl", 1.0).val)
-    chart = {"x": list(range(1, len(losses) + 1)), "y": losses, "x_label": "epoch", "y_label": "validation loss"}
-    tuner.close(Gate(7, "final run", verdict, reason, evidence, advice, curve=chart), [outcome], before)
+    wins = not better(best.outcome, outcome)
+    tuner.close(gate_of(tuner.ground, done, outcome, best.outcome, wins), [outcome], before)
     if wins:
         return outcome, {**changes, **tuner.length(length)}
     return best.outcome, {**constant(), **tuner.length(updates), **point}
+
+
+def gate_of(floor: Floor, done: str, outcome: Outcome, trial: Outcome, wins: bool) -> Gate:
+    """The gate: it passes if the kept result beats a constant prediction.
+
+    Args:
+        floor: scores of trivial predictors.
+        done: the length and the schedule of the run.
+        outcome: of the run, completed.
+        trial: the best trial at a constant rate.
+        wins: whether the run is at least as good, and is kept.
+    """
+    old, made, test = trial.summary.objective, outcome.summary.objective, outcome.summary.test
+    tested = ", ".join(f"{name} {value:.4f}" for name, value in test.items())
+    reason = f"{done}: {made['name']} {made['value']:.4g} ({old['value']:.4g} without decay), test {tested}."
+    kept = (outcome if wins else trial).summary
+    curves = curves_of(outcome.folder / "metrics.jsonl", floor.constant.get("loss", math.inf))
+    advice = [] if wins else [f"Trial {trial.num} is better and is kept: a larger budget_epochs would help."]
+    if kept.val and floor.is_linear_enough(kept):
+        advice.append("A linear model does as well, at a fraction of the cost.")
+    advice += [f"{f.name.capitalize()}: {f.evidence[:1].lower()}{f.evidence[1:]} {f.advice}" for f in fit(curves)]
+    verdict = "pass"
+    if not floor.is_beaten_by(kept):
+        verdict = "fail"
+        advice = ["The best result is no better than a constant prediction: check the data and their targets."]
+    evidence = {"best": made["value"], "without_decay": old["value"], "test": test, **floor.evidence(made)}
+    chart = losses_over_epochs(curves)
+    return Gate(8, "final run", verdict, reason, evidence, " ".join(advice), floor.say(made), chart=chart)
 
 
 def schedule(cfg: dict[str, Any], settings: dict[str, Any]) -> Changes:

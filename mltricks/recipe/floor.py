@@ -9,6 +9,8 @@ from mltricks.data.splits import DataSplits
 from mltricks.summary import Summary
 from mltricks.trivial import beats, constant, linear
 
+LINEAR = "linear model"
+
 
 @dataclass(frozen=True)
 class Floor:
@@ -42,7 +44,7 @@ class Floor:
     def evidence(self, objective: dict[str, Any]) -> dict[str, float]:
         """The score of each predictor, by its name."""
         score = metric(objective)
-        found = {"trivial predictor": self.constant, "linear model": self.linear}
+        found = {"trivial predictor": self.constant, LINEAR: self.linear}
         return {name: metrics[score] for name, metrics in found.items() if score in metrics}
 
     def say(self, objective: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mltricks.recipe.budget import Budget
+from mltricks.recipe.charts import bars
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.tuner import Tuner
 
@@ -54,6 +55,14 @@ def check_initial_loss(tuner: Tuner) -> dict[str, Any]:
     tuner.budget = Budget(float(tuner.settings["budget_epochs"]), found["steps_per_epoch"], found["batch_size"])
     tuner.money.spend(NUM_BATCHES + found["gradient_steps"])
     evidence = {name: found[name] for name in ("loss", "expected", "gap", "output_std", "penalty", "weight_decay")}
-    gate = Gate(1, "initial loss", found["verdict"], found["reason"], evidence, " ".join(found["advice"]))
+    losses = {
+        "constant prediction": found["expected"],
+        "first batches": found["loss"],
+        "with regularisation": found["loss_regularised"],
+        "validation split": found["val_loss"],
+    }
+    chart = bars("loss before training", losses)
+    advice = " ".join(found["advice"])
+    gate = Gate(1, "initial loss", found["verdict"], found["reason"], evidence, advice, chart=chart)
     tuner.close(gate, [outcome], 0)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mltricks.recipe.charts import chart, over_epochs
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.tuner import Tuner
 
@@ -35,6 +36,6 @@ def overfit_small_sample(tuner: Tuner) -> None:
         verdict = "skipped"
         reason = f"undecided within the {found['steps']} updates that the budget affords: {reason}"
     evidence = {name: found[name] for name in ("loss", "accuracy", "ignorant_loss", "learning_rate", "num_updates")}
-    losses = found["tries"][[t["factor"] for t in found["tries"]].index(found["factor"])]["losses"]
-    curve = {"x": list(range(1, len(losses) + 1)), "y": losses, "x_label": "update", "y_label": "loss"}
-    tuner.close(Gate(2, "overfit a sample", verdict, reason, evidence, advice, curve=curve), [outcome], before)
+    tries = [over_epochs(f"lr {t['learning_rate']:.3g}", t["losses"]) for t in found["tries"]]
+    picture = chart("update", "loss of the sample", *tries, levels={"constant prediction": found["ignorant_loss"]})
+    tuner.close(Gate(2, "overfit a sample", verdict, reason, evidence, advice, chart=picture), [outcome], before)

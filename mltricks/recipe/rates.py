@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from mltricks.probes.rate import learning_rates, together
+from mltricks.recipe.charts import chart, series
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.tuner import ENDED, Changes, Tuner
 from mltricks.sweep.outcome import Outcome
@@ -87,11 +88,10 @@ def gate_of(
 ) -> Gate:
     """The gate: it passes if any rate lowers the loss."""
     passed = bool(moving) or (not rates and found["verdict"] == "pass")
-    reason = f"range test: {found['reason']}"
-    if rates:
-        runs = f"{len(rates)} short run{'s' if len(rates) > 1 else ''}"
-        reason += f" {len(moving)} of {runs} of {updates} updates lower the loss by {MOVED:.0%}."
-    reason += f" The coarse search covers {scope.low:g} to {scope.high:g}." if passed else ""
+    tested = f"range test: {found['reason']}"
+    runs = f"{len(rates)} short run{'s' if len(rates) > 1 else ''} of {updates} updates"
+    reason = f"{len(moving)} of {runs} lower the loss by {MOVED:.0%}" if rates else tested.rstrip(".")
+    reason += f"; the coarse search covers {scope.low:g} to {scope.high:g}." if passed else "."
     evidence = {
         "first": found["first"],
         "suggestion": found["suggestion"],
@@ -103,5 +103,8 @@ def gate_of(
         "high": scope.high,
     }
     advice = "" if passed else " ".join(found["advice"]) or "Check the data; try another init or another optim."
-    curve = {"x": found["rates"], "y": found["smooth"], "x_label": "learning rate", "y_label": "training loss"}
-    return Gate(3, "learning rates", "pass" if passed else "fail", reason, evidence, advice, curve=curve)
+    ranged = series("range test, training", found["rates"], found["smooth"])
+    short = series("short runs, validation", rates, losses, points=True)
+    picture = chart("learning rate", "loss", ranged, short, log_x=True)
+    verdict, more = "pass" if passed else "fail", f"R{tested[1:]}" if rates else ""
+    return Gate(3, "learning rates", verdict, reason, evidence, advice, more, chart=picture)

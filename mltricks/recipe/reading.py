@@ -9,6 +9,7 @@ from typing import Any
 from mltricks.checkpoint import LAST
 from mltricks.config.overrides import quoted
 from mltricks.observers.files import read_records
+from mltricks.recipe.charts import Chart, chart, over_epochs
 from mltricks.recipe.coarse import changes_of
 from mltricks.recipe.curves import Curves, Finding, read_curves
 from mltricks.recipe.gate import Gate, GateFailed
@@ -29,8 +30,8 @@ def read_trial(
     severe = [finding for finding in findings if finding.severe]
     reason = "; ".join(f"{f.name}: {f.evidence[:1].lower()}{f.evidence[1:].rstrip('.')}" for f in findings)
     reason = f"{reason}." if findings else "no findings."
-    if ratio is not None:
-        reason += f" Update-to-weight ratio {ratio:.2g}."
+    more = [] if ratio is None else [f"Update-to-weight ratio {ratio:.2g}."]
+    more += [f.advice for f in findings if f.expected]
     evidence = {
         "trial": trial.outcome.num,
         "update_to_weight": ratio,
@@ -38,11 +39,16 @@ def read_trial(
         "val_loss": last(curves.val),
         "findings": [{"name": f.name, "evidence": f.evidence, "advice": f.advice, "next": f.factors} for f in findings],
     }
-    chart = {"x": list(range(1, len(curves.val) + 1)), "y": list(curves.val)}
-    chart |= {"x_label": "epoch", "y_label": "validation loss"}
-    advice = " ".join(f.advice for f in findings)
-    gate = Gate(6, "reading the curves", "fail" if severe else "pass", reason, evidence, advice, curve=chart)
+    advice, verdict = " ".join(f.advice for f in findings if not f.expected), "fail" if severe else "pass"
+    picture = losses_over_epochs(curves)
+    gate = Gate(6, "reading the curves", verdict, reason, evidence, advice, " ".join(more), chart=picture)
     return findings, gate, jobs
+
+
+def losses_over_epochs(curves: Curves) -> Chart | None:
+    """Training and validation loss after every epoch."""
+    both = over_epochs("training", curves.train), over_epochs("validation", curves.val)
+    return chart("epoch", "loss", *both)
 
 
 def read_best(tuner: Tuner, trial: Tried, ignorant_loss: float, updates: int) -> list[Finding]:

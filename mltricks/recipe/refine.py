@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mltricks.recipe.budget import refine_split
-from mltricks.recipe.coarse import changes_of
+from mltricks.recipe.charts import scores_over_rates
+from mltricks.recipe.coarse import changes_of, trials_of
+from mltricks.recipe.floor import LINEAR
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.search import Domains, Point, edges, near, text, widened
 from mltricks.recipe.tuner import Tuner, best_of, is_finite
@@ -36,7 +38,7 @@ def refine(tuner: Tuner, domains: Domains, centre: Point) -> tuple[Tried | None,
     epochs = updates / tuner.money.steps_per_epoch
     evidence: dict[str, Any] = {"trials": num, "ended": sum(map(is_finite, outcomes)), "epochs_each": epochs}
     if best is None:
-        reason = f"none of the {num} trials of {epochs:.3g} epochs completed."
+        reason = f"none of the {trials_of(num, epochs)} completed."
         advice = (
             "The best rate of a short search is too high for a long run: type technique=clip_norm, or "
             "technique=...+clip_norm."
@@ -46,8 +48,18 @@ def refine(tuner: Tuner, domains: Domains, centre: Point) -> tuple[Tried | None,
     trial = Tried(points[outcomes.index(best)], best)
     value, name = best.summary.objective["value"], best.summary.objective["name"]
     shown = ", ".join(f"{key}={text(v)}" for key, v in trial.point.items())
-    reason = f"{num} trials of {epochs:.3g} epochs without decay: best {name} {value:.4g} with {shown}."
-    advice = "" if epochs >= 10 else "Trials should have 10 to 20 epochs; the budget affords fewer."
+    reason = f"{trials_of(num, epochs)} without decay: best {name} {value:.4g} with {shown}."
     evidence |= {"objective": name, "best": value, **trial.point}
-    tuner.close(Gate(5, "refined search", "pass", reason, evidence, advice), outcomes, before)
+    picture = scores_over_rates(
+        points, outcomes, levels={LINEAR: tuner.ground.evidence(best.summary.objective).get(LINEAR)}
+    )
+    gate = Gate(5, "refined search", "pass", reason, evidence, advice_of(epochs, domains, trial.point), chart=picture)
+    tuner.close(gate, outcomes, before)
     return trial, domains, updates
+
+
+def advice_of(epochs: float, domains: Domains, best: Point) -> str:
+    """What to do if the trials were short, or the best of them is at the edge of the search space."""
+    short = [] if epochs >= 10 else ["Trials should have 10 to 20 epochs: a larger budget_epochs affords them."]
+    at_edge = " and ".join(edges(domains, best))
+    return " ".join([*short, *([f"The best {at_edge} is at the edge of the range searched."] if at_edge else [])])

@@ -1,8 +1,9 @@
-"""Step 7, first part: apply the findings to the best point, and train the new point for as many updates."""
+"""Step 7: apply the findings to the best point, and train the new point for as many updates."""
 
 from __future__ import annotations
 
-from mltricks.recipe.coarse import changes_of
+from mltricks.recipe.charts import RATE, scores_over_rates, series
+from mltricks.recipe.coarse import changes_of, trials_of
 from mltricks.recipe.curves import Finding
 from mltricks.recipe.gate import Gate
 from mltricks.recipe.reading import read_trial
@@ -11,6 +12,7 @@ from mltricks.recipe.search import Domains, Point, near, text
 from mltricks.recipe.tuner import Tuner, best_of, better
 from mltricks.sweep.ranges import Span
 
+NAME = "search again"
 MOST_TRIALS = 4
 """The largest number of trials in one round."""
 
@@ -46,18 +48,22 @@ def round_again(
         found = best_of(outcomes)
         score = "none completed" if found is None else f"{found.summary.objective['value']:.4g}"
         old = best.outcome.summary.objective["value"]
-        trials = f"{len(points)} trial{'s' if len(points) > 1 else ''}"
-        reason = f"round {number}, {trials} about {shown(point)}: {score}, {old:.4g} before."
+        trials = trials_of(len(points), updates / tuner.money.steps_per_epoch)
+        reason = f"{trials} about {shown(point)}: {score}, {old:.4g} before"
         evidence = {"changes": dict(point), "before": old, "best": found.summary.objective["value"] if found else None}
+        former = series("before", [float(best.point[RATE])], [old], points=True)
+        picture = scores_over_rates(points, outcomes, former)
         if found is None or not better(found, best.outcome):
-            tuner.close(
-                Gate(7, "round again", "pass", f"{reason} No gain: the old point is kept.", evidence), outcomes, before
-            )
+            reason = f"{reason}, so the old point is kept."
+            gate = Gate(7, NAME, "pass", reason, evidence, round=number, chart=picture)
+            tuner.close(gate, outcomes, before)
             return best
         best = Tried(points[outcomes.index(found)], found)
-        findings, gate, jobs = read_trial(tuner, best, ignorant_loss, updates)
-        gate.step, gate.name, gate.reason = 7, "round again", f"{reason} {gate.reason}"
-        gate.evidence |= evidence
+        findings, read, jobs = read_trial(tuner, best, ignorant_loss, updates)
+        evidence |= read.evidence
+        more = f"{read.reason[:1].upper()}{read.reason[1:]} {read.more}"
+        gate = Gate(7, NAME, read.verdict, f"{reason}, so it is kept.", evidence, read.advice, more, number)
+        gate.chart = read.chart
         tuner.close(gate, [*outcomes, *jobs], before)
 
 
@@ -69,7 +75,7 @@ def shown(point: Point) -> str:
 def skip(tuner: Tuner, unchanged: bool) -> None:
     """Record why there is no further search."""
     why = "the curves suggest no change" if unchanged else "the budget affords no further trial"
-    gate = Gate(7, "round again", "skipped", f"{why}; the rest goes to the final run.")
+    gate = Gate(7, NAME, "skipped", f"{why}; the rest goes to the final run.")
     tuner.close(gate, [], tuner.money.spent)
 
 

@@ -135,8 +135,10 @@ class Tuner:
         print(*gate.lines(), sep="\n", flush=True)
         if stop:
             raise GateFailed(
-                f"step {gate.step} ({gate.name}) failed: {gate.reason} {gate.advice} "
-                "force=true continues nevertheless.".replace("  ", " ")
+                " ".join(
+                    filter(None, [f"step {gate.label} ({gate.name}) failed: {gate.reason}", gate.more, gate.advice])
+                )
+                + " force=true continues nevertheless."
             )
         return gate
 

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from mltricks.report.collect import Collected, Row
-from mltricks.report.values import is_measure, is_seed, pairs
+from mltricks.report.values import is_seed, pairs
+from mltricks.sweep.measured import is_measure
 from mltricks.sweep.statistics import Interval, mean_interval, wilson_interval
 
 

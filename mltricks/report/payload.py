@@ -23,8 +23,6 @@ def payload(sweep: Collected, axes: Sequence[Axis], found: Sequence[Group], best
         "best": found.index(best) if best else None,
         "jobs": [job(sweep, row) for row in sweep.rows],
         "groups": [configuration(sweep, group) for group in found],
-        "recipe": sweep.recipe,
-        "ablation": sweep.ablation,
     }
 
 

@@ -127,11 +127,8 @@ def warnings(sweep: Collected, found: list[Group], at_edge: list[Edge]) -> list[
         )
     if lost := now["counts"].get("failed", 0):
         texts.append(f"{lost} of {len(sweep.rows)} jobs failed; their messages are under Failures.")
-    if sweep.recipe is not None:
-        return [
-            *texts,
-            "The jobs of a recipe differ in purpose and length, so the ranks of the leaderboard mean little.",
-        ]
+    if sweep.recipe is not None or sweep.ablation is not None:
+        return texts  # what they found is in their own sections; ranks of their jobs mean little
     return [*texts, *doubts(sweep, found), *(f"{edge.text} Next: {edge.override}" for edge in at_edge)]
 
 

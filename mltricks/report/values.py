@@ -69,20 +69,6 @@ def is_seed(key: str) -> bool:
     return key == "seed" or key.endswith(".seed")
 
 
-TRAINED_ON = ("fraction", "limit", "unlabeled_ratio", "drop_last", "download", "root")
-"""Settings of ``data`` that do not change the validation and test splits."""
-
-
-def is_measure(key: str) -> bool:
-    """Whether a key changes the data or the metric of the score.
-
-    >>> [is_measure(k) for k in ("data", "data.path", "objective_metric", "data.fraction", "optim.lr")]
-    [True, True, True, False, False]
-    """
-    group, _, setting = key.partition(".")
-    return key == "objective_metric" or (group == "data" and setting not in TRAINED_ON)
-
-
 def look_up(config: Any, key: str) -> str:
     """The value at a dotted key of a configuration, as text; ``ABSENT`` if it is missing or no plain value."""
     for part in key.split("."):

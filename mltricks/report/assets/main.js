@@ -1,7 +1,5 @@
-// Fills the page: the table, the brush of the parallel coordinates, the sections of recipes and ablations.
-document.getElementById("steps").append(...[recipeSection, ablationSection].map(part => part()).filter(Boolean));
+// Fills the page: the table, and the brush of the parallel coordinates.
 leaderboard();
-redraws.forEach(again => again(false));
 whenDrawn(() => {
   brushing();
   document.documentElement.dataset.ready = "true";
