@@ -10,10 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from mltricks.config.cards import read_cards
-from mltricks.config.catalogue import catalogue
-from mltricks.config.options import conf_dir
-
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(?:^`(my_\S+\.yaml)`:\n\n)?^```(bash|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NEEDS_DATA = {"experiment=baseline": "MNIST", "data=cifar10": "cifar-10-batches-py", "data=text": "text"}
@@ -53,10 +49,6 @@ def test_every_block_runs(document: str, tmp_path: Path) -> None:
             if not missing:
                 done = run(command, tmp_path)
                 assert done.returncode == 0, f"{command}\n{done.stderr}"
-
-
-def test_the_catalogue_is_current() -> None:
-    assert (ROOT / "docs/catalogue.md").read_text() == catalogue(read_cards([conf_dir()])), "type: make catalogue"
 
 
 def test_pictures_of_the_readme_exist() -> None:
