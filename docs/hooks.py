@@ -17,7 +17,7 @@ from mltricks.about.reference import reference_pages
 from mltricks.config.options import conf_dir
 
 DOCS = Path(__file__).parent
-OPTIONS = "reference/options.md"
+OPTIONS = "reference/options/index.md"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -28,7 +28,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages |= {f"notebooks/{path.stem}.md": of_notebook(path) for path in DOCS.glob("notebooks/*.ipynb")}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
-    below(config.nav, [path for path in reference if path.startswith("reference/options/")])
+    below(config.nav, [path for path in reference if path.startswith("reference/options/") and path != OPTIONS])
     return files
 
 

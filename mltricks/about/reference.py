@@ -36,13 +36,15 @@ def reference_pages(folders: Sequence[Path]) -> dict[str, str]:
     cards, settings = read_cards(folders), all_settings(tuple(folders))
     groups = {group: cards[group] for group in (*GROUPS, *SWEEPS)}
     pages = {"keys.md": page(TOP_LEVEL, table([s for s in settings if not s.option]))}
-    pages["options.md"] = page(ALL, *(overview(group, options) for group, options in groups.items()))
-    return pages | {path_of(group): page_of_group(group, options, settings) for group, options in groups.items()}
+    pages["options/index.md"] = page(ALL, *(overview(group, options) for group, options in groups.items()))
+    return pages | {
+        f"options/{path_of(group)}": page_of_group(group, options, settings) for group, options in groups.items()
+    }
 
 
 def path_of(group: str) -> str:
-    """The page of a group, below ``reference/``."""
-    return f"options/{group.rpartition('/')[2]}.md"
+    """The page of a group, below ``reference/options/``."""
+    return f"{group.rpartition('/')[2]}.md"
 
 
 def page(*parts: str) -> str:
