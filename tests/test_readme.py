@@ -1,4 +1,4 @@
-"""Run every example of the README and the docs: write a page's files and execute its blocks, in order, in one folder."""
+"""Run every example of the README and the docs: write a page's files and execute its blocks, in order."""
 
 from __future__ import annotations
 
