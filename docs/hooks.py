@@ -47,7 +47,8 @@ def decisions() -> str:
     titles = [path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# 0123456789.:") for path in files]
     head = "# Decisions\n\nOne page for each choice that would be expensive to reverse, with what was tried instead.\n"
     rows = [
-        f"| {path.name[:4]} | [{title.capitalize()}]({path.name}) |" for path, title in zip(files, titles, strict=True)
+        f"| {path.name[:4]} | [{title[0].upper()}{title[1:]}]({path.name}) |"
+        for path, title in zip(files, titles, strict=True)
     ]
     return "\n".join([head, "| number | decision |", "| --- | --- |", *rows, ""])
 

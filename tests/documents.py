@@ -1,7 +1,7 @@
 """The blocks of a page of the documentation, and a process that runs them: each in a fork that need not import torch.
 
 ``python documents.py`` is that process. It reads a line of JSON for each block, forks, and answers with a line: the
-exit status. In the fork a command runs as ``python -m`` runs it; a new process would import torch first, for two seconds.
+exit status. In the fork a command runs as ``python -m`` runs it; a new process would first import torch, which takes 2 s.
 """
 
 from __future__ import annotations
@@ -87,9 +87,8 @@ class Server:
 
 def serve() -> None:
     """Answer requests until there are no more. What is imported here, no fork imports; nothing is computed here."""
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure
-    import optuna
+    import matplotlib.backends.backend_agg  # noqa: F401
+    import optuna  # noqa: F401
     import ruamel.yaml  # noqa: F401
     from hydra.core.plugins import Plugins
 

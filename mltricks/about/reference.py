@@ -85,7 +85,8 @@ def table(settings: Sequence[Setting]) -> str:
     used = [any(row[column] for row in rows) for column in range(len(HEADS))]
     shown = [[text for text, keep in zip(row, used, strict=True) if keep] for row in (HEADS, *rows)]
     shown.insert(1, ["---"] * len(shown[0]))
-    return page(*(f"| {' | '.join(row)} |" for row in shown), "")
+    kind = "settings" if used[HEADS.index("allowed")] else "settings no-allowed"  # the style sheet labels the columns
+    return page(f'<div class="{kind}" markdown>', "", *(f"| {' | '.join(row)} |" for row in shown), "", "</div>", "")
 
 
 HEADS = ("key", "default", "meaning", "allowed", "search")
