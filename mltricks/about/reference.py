@@ -14,6 +14,8 @@ from mltricks.config.options import GROUPS, SWEEPS
 CODE = re.compile(r"(?<![\w`.=])[a-z][\w./]*=[^\s;,)`]*[^\s;,)`.:]")
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 MARKS = re.compile(r"([\\*_\[\]|<])")
+FOUND_FIRST = "---\nsearch:\n  boost: 5\n---\n\n"
+"""A search for an option finds its card before pages that mention it."""
 ALL = """# Every option
 
 Every option of every group, a line each; a name leads to its card. `python -m mltricks job=list` prints the same list,
@@ -63,7 +65,7 @@ def page_of_group(group: str, options: Sequence[Card], settings: Iterable[Settin
     by_option: dict[str, list[Setting]] = {}
     for setting in settings:
         by_option.setdefault(setting.option, []).append(setting)
-    about = f"# {group}\n\n{(GROUPS | SWEEPS)[group].capitalize()}.\n"
+    about = f"{FOUND_FIRST}# {group}\n\n{(GROUPS | SWEEPS)[group].capitalize()}.\n"
     return page(about, *(section(card, by_option.get(f"{group}={card.name}", [])) for card in options))
 
 
