@@ -3,7 +3,7 @@
 # make test-gpu   the tests that say something about CUDA, on the GPU (16 cores, one GPU); failures.txt names what fails
 # make test-simulated   the same on a simulated accelerator: tensors on the wrong device show without a GPU
 # make allpairs   every pair of techniques, and every technique on every kind of input; ends with a report
-# make catalogue   write docs/catalogue.md from the options' own cards
+# make docs    the documentation as a site, in site/index.html; broken links are errors
 # make lint    style and types
 # Pass options as ARGS="technique=mixup", another interpreter as PYTHON=python3.12.
 PYTHON ?= python3
@@ -14,7 +14,7 @@ WORKERS ?= 3
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 RUN = $(VENV)/bin/python -m
 
-.PHONY: train test test-gpu test-simulated allpairs catalogue lint
+.PHONY: train test test-gpu test-simulated allpairs docs lint
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.installed
@@ -35,8 +35,8 @@ test-simulated: $(VENV)/.installed-test
 allpairs: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(RUN) pytest -m allpairs -n $(WORKERS) tests/test_pairs.py tests/test_kinds.py $(ARGS)
 
-catalogue: $(VENV)/.installed
-	$(RUN) mltricks.config.catalogue docs/catalogue.md
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
 
 lint: $(VENV)/.installed-dev
 	$(RUN) ruff check .
@@ -51,10 +51,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e .
 	touch $@
 
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e ".[docs]"
+	touch $@ $(VENV)/.installed
+
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e ".[test]"
-	touch $@ $(VENV)/.installed
+	touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e ".[test,dev]"
-	touch $@ $(VENV)/.installed $(VENV)/.installed-test
+	touch $@ $(VENV)/.installed $(VENV)/.installed-docs $(VENV)/.installed-test

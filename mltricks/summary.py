@@ -36,7 +36,9 @@ class Summary:
         objective: ``{"name", "value", "direction"}``: the metric that a sweep optimises, by
             ``maximize`` or ``minimize``.
         overrides: the command's overrides.
-        name, tags, notes: what the user calls the run and says about it.
+        name: what the user calls the run.
+        tags: labels that the user gave it.
+        notes: what the user says about it.
         messages: from building the run, such as which weights came from another run.
         versions: of mltricks, torch and python.
         device: on which the run was computed.

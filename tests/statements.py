@@ -1,7 +1,7 @@
 """Read the facts that an option's card states for the contract tests.
 
 ``# Off: p=0`` or ``always`` or ``none``; ``# Needs: data.unlabeled_ratio=2``; ``# Not with: simclr (reason)``;
-``# Loss: rises while ...``. The section "The card of an option" of docs/architecture.md is the grammar.
+``# Loss: rises while ...``. The section "The card of an option" of docs/how_to/option.md is the grammar.
 """
 
 from __future__ import annotations

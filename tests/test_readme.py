@@ -1,62 +1,58 @@
-"""Run every example of the README and the docs: write its files and execute its commands, in order, in one folder."""
+"""Run every example of the README and the docs: write a page's files and execute its blocks, in order."""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from documents import ROOT, Server, blocks_of, commands_of
 
-from mltricks.config.cards import read_cards
-from mltricks.config.catalogue import catalogue
-from mltricks.config.options import conf_dir
-
-ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"(?:^`(my_\S+\.yaml)`:\n\n)?^```(bash|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NEEDS_DATA = {"experiment=baseline": "MNIST", "data=cifar10": "cifar-10-batches-py", "data=text": "text"}
-
-
-def data_root() -> Path:
-    return Path(os.environ.get("MLTRICKS_DATA", ROOT / "data")).resolve()
-
-
-def run(command: list[str] | str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "MLTRICKS_DATA": str(data_root()), "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
-    environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
-    shell = isinstance(command, str)
-    return subprocess.run(command, shell=shell, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)
-
-
-ELSEWHERE = ("benchmarks", "launchers")
+ELSEWHERE = ("docs/benchmarks.md", "docs/launchers.md")
 """Documents whose commands are run elsewhere, on less data: by test_benchmarks.py and test_other_launchers.py."""
-DOCUMENTS = ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md") if p.stem not in ELSEWHERE)]
+PAGES = ["README.md", *sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md"))]
+LANGUAGES = ("bash", "python", "yaml")
+DOCUMENTS = [
+    page
+    for page in PAGES
+    if page not in ELSEWHERE and any(b.language in LANGUAGES for b in blocks_of((ROOT / page).read_text()))
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    os.environ.setdefault("MLTRICKS_DATA", str((ROOT / "data").resolve()))
+    server = Server()
+    yield server
+    server.close()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if BLOCK.search((ROOT / name).read_text())])
-def test_every_block_runs(document: str, tmp_path: Path) -> None:
-    blocks = BLOCK.findall((ROOT / document).read_text())
-    for name, language, text in blocks:
-        if name or (language == "python" and text.startswith("# my_")):
-            path = tmp_path / (name or text.splitlines()[0].removeprefix("# "))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)  # whole, as a reader copies it
-    for _, language, text in blocks:
-        if language == "python" and not text.startswith("# my_"):
-            done = run([sys.executable, "-c", text], tmp_path)
-            assert done.returncode == 0, f"{text}\n{done.stderr}"
-        for command in text.splitlines() if language == "bash" else []:
-            missing = [f for word, f in NEEDS_DATA.items() if word in command and not (data_root() / f).exists()]
-            if not missing:
-                done = run(command, tmp_path)
-                assert done.returncode == 0, f"{command}\n{done.stderr}"
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_block_runs(document: str, server: Server, tmp_path: Path) -> None:
+    blocks, folder = blocks_of((ROOT / document).read_text()), tmp_path / "here"
+    folder.mkdir()
+    for block in (b for b in blocks if b.file):
+        path = folder / block.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text)  # whole, as a reader copies it
+    for block in blocks:
+        if block.language == "python" and not block.file:
+            status, output = server.python(block.text, folder)
+            assert status == 0, f"{block.text}\n{output}"
+        for command in commands_of(block.text) if block.language == "bash" else ():
+            if not missing(command):
+                status, output = server.command(command, folder)
+                assert status == 0, f"{command}\n{output}"
 
 
-def test_the_catalogue_is_current() -> None:
-    assert (ROOT / "docs/catalogue.md").read_text() == catalogue(read_cards([conf_dir()])), "type: make catalogue"
+def missing(command: str) -> list[str]:
+    """The data sets that a command needs and that are not here."""
+    root = Path(os.environ["MLTRICKS_DATA"])
+    return [name for word, name in NEEDS_DATA.items() if word in command and not (root / name).exists()]
 
 
 def test_pictures_of_the_readme_exist() -> None:

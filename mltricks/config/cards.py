@@ -2,7 +2,7 @@
 
 The header's first line is the description, a line with ``python -m mltricks`` is an example command, and ``Word: text``
 is a field. An indented line continues the line above. The comment beside a value is that setting's meaning.
-docs/architecture.md lists the fields.
+docs/how_to/option.md lists the fields.
 """
 
 from __future__ import annotations
