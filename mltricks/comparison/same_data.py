@@ -8,7 +8,7 @@ from typing import Any
 
 from mltricks.comparison.entry import Entry
 from mltricks.comparison.grouping import Configuration, Difference
-from mltricks.report.values import is_measure
+from mltricks.sweep.measured import is_measure
 
 CHECKPOINT = Path("checkpoints/last.pt")
 FIXED = ("cifar10", "cifar100", "digit_halves", "digit_masks", "digits", "fashion_mnist", "mnist")
