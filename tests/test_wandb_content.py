@@ -104,7 +104,9 @@ def test_every_figure_is_interactive(done: Done) -> None:
 
 def test_the_table_has_the_most_confident_errors(done: Done) -> None:
     _, folder, logged = done
-    table = json.loads(logged.file(logged_once(logged, "test/worst_predictions")).read_text())
+    assert logged_once(logged, "test/worst_predictions")["_type"] == "table-file"
+    staged = {entry.path: Path(entry.local_path) for entry in logged.artifact("run_table").manifest.contents}
+    table = json.loads(next(path for name, path in staged.items() if name.endswith(".table.json")).read_text())
     model = mltricks.load(folder, ["my_rate"])
     test = load_data(model.cfg, []).test
     batch = next(test.batches([torch.arange(len(test))]))
@@ -118,14 +120,9 @@ def test_the_table_has_the_most_confident_errors(done: Done) -> None:
         assert row["confidence"] == pytest.approx(float(confidence[i]), abs=1e-5)
         at = row["test sample"]
         assert (row["true"], row["predicted"]) == (str(int(batch["y"][at])), str(int(predicted[at])))
-        staged = next(c for c in table_files(logged) if c.path == row["image"]["path"])
-        sent = np.asarray(Image.open(staged.local_path).convert("RGB"))
+        sent = np.asarray(Image.open(staged[row["image"]["path"]]).convert("RGB"))
         shown = model.info.input.pictures(batch["x"][at : at + 1])[0].numpy()
         assert (sent == shown).all()
-
-
-def table_files(logged: Logged) -> Any:
-    return logged.artifact("run_table").manifest.contents
 
 
 def test_norms_of_layers_are_those_of_the_file(done: Done) -> None:

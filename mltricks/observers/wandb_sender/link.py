@@ -94,9 +94,9 @@ class Link:
 
     def _read(self) -> None:
         assert self.process.stdout is not None, "it is a pipe"
-        for line in self.process.stdout:
-            run, kind, text = json.loads(line)
-            self._note(run, kind, text)
+        with self.process.stdout as lines:
+            for line in lines:
+                self._note(*json.loads(line))
         for run in self.begun - self.ended:
             self._note(run, "error", ENDED)
 
