@@ -152,20 +152,3 @@ def test_the_places_where_a_key_is_looked_for(as_nobody: None, tmp_path: Path, m
 def test_wrong_settings_are_refused(train_digits: Callable[..., Summary], setting: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         train_digits("tracker=wandb", f"tracker.{setting}")
-
-
-def test_tensorboard_reads_what_was_measured(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    done = run_cli(*DRAWN, "tracker=tensorboard", "epochs=2", "log_every=3", f"hydra.run.dir={folder}")
-    assert (done.status, done.err) == (0, ""), done.err
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    events = event_accumulator.EventAccumulator(str(folder / "tensorboard"))
-    events.Reload()
-    records = read_records(folder / "metrics.jsonl")
-    for split, name in (("train", "loss"), ("train", "lr"), ("val", "accuracy"), ("val", "f1"), ("test", "loss")):
-        found = [(point.step, point.value) for point in events.Scalars(f"{split}/{name}")]
-        expected = [(r["step"], pytest.approx(r[name], rel=1e-6)) for r in records if r["split"] == split]
-        assert found == expected
-    assert "plots/learning_curves" in events.Tags()["images"]
-    text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert "lr: 0.003" in text

@@ -34,14 +34,31 @@ RUNNERS: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_a_sweep_is_one_group_and_a_trial_one_run(run_cli: Callable[..., Outcome], tmp_path: Path, runner: str) -> None:
     sweep = tmp_path / "sweeps" / "nightly"
-    done = run_cli("-m", *SHORT, "optim.lr=1e-3,1e-2", *RUNNERS[runner], f"hydra.sweep.dir={sweep}", env=HOME)
+    kept = ["tracker.log_model=true", "name=rates"] if runner == "fused" else []
+    done = run_cli("-m", *SHORT, "optim.lr=1e-3,1e-2", *kept, *RUNNERS[runner], f"hydra.sweep.dir={sweep}", env=HOME)
     assert done.status == 0, done.err
     logged = [read_wandb(sweep / str(i)) for i in range(2)]
     assert {(r.run.project, r.run.run_group, r.run.job_type) for r in logged} == {("mltricks", "nightly", "trial")}
-    assert [r.run.display_name for r in logged] == ["000", "001"]
+    assert [r.run.display_name for r in logged] == (["rates 000", "rates 001"] if kept else ["000", "001"])
+    assert [r.config["sweep"] for r in logged] == [{"optim.lr": 1e-3}, {"optim.lr": 1e-2}]
+    assert [len([a for a in r.artifacts if a.type == "model"]) for r in logged] == ([1, 1] if kept else [0, 0])
     assert len({r.run.run_id for r in logged}) == 2
     for i, run in enumerate(logged):
         holds_what_was_measured(run, sweep / str(i))
+
+
+def test_worker_processes_log_options_that_are_swept(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    sweep, workers = tmp_path / "night", ["hydra.launcher.workers=2", "hydra.launcher.fuse=false"]
+    swept = ["optim=sgd,adamw", "batch_size=16,32"]
+    done = run_cli("-m", *SHORT, *swept, *workers, f"hydra.sweep.dir={sweep}", env=HOME)
+    assert done.status == 0, done.err
+    logged = [read_wandb(sweep / str(i)) for i in range(4)]
+    given = [(r.config["sweep"]["optim"], r.config["sweep"]["batch_size"]) for r in logged]
+    assert given == [("sgd", 16), ("sgd", 32), ("adamw", 16), ("adamw", 32)]
+    assert {tuple(r.config["sweep"]) for r in logged} == {("optim", "batch_size")}, "epochs is the same in all"
+    for i, run in enumerate(logged):
+        assert run.config["about"]["optim"] == given[i][0]
+        assert run.exit_code == 0
 
 
 def holds_what_was_measured(run: Logged, folder: Path) -> None:

@@ -42,14 +42,28 @@ class Logged:
     """Everything that a run logged."""
 
     run: Any = None
+    folder: Path | None = None
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    artifacts: list[Any] = field(default_factory=list)
+    num_stats: int = 0
+
+    def file(self, logged: dict[str, Any]) -> Path:
+        """The file of a logged figure, picture or table."""
+        assert self.folder is not None, "the run was read"
+        return self.folder / "files" / logged["path"]
+
+    def artifact(self, kind: str) -> Any:
+        """The only artifact of a type."""
+        (found,) = [artifact for artifact in self.artifacts if artifact.type == kind]
+        return found
 
 
 def read_wandb(folder: Path) -> Logged:
-    """Read the only offline run below an output folder, once it is complete.
+    """Read the newest offline run below an output folder, once it is complete.
 
     wandb's service writes the last records after it has reported to the process that it is done, so wait for them.
     """
@@ -61,11 +75,14 @@ def read_wandb(folder: Path) -> Logged:
 
 
 def read_as_it_is(folder: Path) -> Logged:
-    """Read the only offline run below an output folder, as far as it is written."""
+    """Read the newest offline run below an output folder, as far as it is written."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    logged = Logged()
+    found = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    if not found:
+        return Logged()
+    path = found[-1]
+    logged = Logged(folder=path.parent)
     for payload in payloads(path.read_bytes()):
         record = Record()
         record.ParseFromString(payload)
@@ -80,6 +97,12 @@ def read_as_it_is(folder: Path) -> Logged:
             logged.summary |= {
                 item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.summary.update
             }
+        elif kind == "metric":
+            logged.metrics[record.metric.name or record.metric.glob_name] = record.metric
+        elif kind == "artifact":
+            logged.artifacts.append(record.artifact)
+        elif kind == "stats":
+            logged.num_stats += 1
         elif kind == "exit":
             logged.exit_code = record.exit.exit_code
     return logged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,22 +60,26 @@ def sweep_folder(folder: Path) -> Path | None:
 def swept(folder: Path) -> dict[str, Any]:
     """The values that the sweep gave this trial and that are not the same in all trials, by dotted key.
 
-    They are the trial's overrides that the sweep's own command does not have word for word.
+    They are the trial's overrides that the sweep's own command does not have.
     """
     sweep, mine = sweep_folder(folder), folder / ".hydra" / "overrides.yaml"
     if sweep is None or not mine.is_file():
         return {}
     shared = command_of(sweep / "multirun.yaml")
-    own = [str(o) for o in read_yaml(mine) or [] if str(o) not in shared]
-    pairs = [o.lstrip("+~").partition("=")[::2] for o in own if not o.startswith(("hydra.", "hydra/"))]
-    return {key: value_of(text) for key, text in pairs}
+    own = pairs(read_yaml(mine) or [])
+    return {key: value for key, value in own.items() if key not in shared or shared[key] != value}
 
 
 @functools.cache
-def command_of(path: Path) -> frozenset[str]:
+def command_of(path: Path) -> dict[str, Any]:
     """The overrides of a sweep's command, from Hydra's record; cached, since all trials of a process ask."""
-    overrides = read_yaml(path).get("hydra", {}).get("overrides", {})
-    return frozenset(str(override) for override in overrides.get("task", ()))
+    return pairs(read_yaml(path).get("hydra", {}).get("overrides", {}).get("task", ()))
+
+
+def pairs(overrides: Iterable[Any]) -> dict[str, Any]:
+    """Keys and values of overrides, without Hydra's own."""
+    split = [str(override).lstrip("+~").partition("=")[::2] for override in overrides]
+    return {key: value_of(text) for key, text in split if not key.startswith(("hydra.", "hydra/"))}
 
 
 def read_yaml(path: Path) -> Any:
@@ -86,10 +91,10 @@ def read_yaml(path: Path) -> Any:
 def value_of(text: str) -> Any:
     """An override's value: a number where it is one, so that it has an axis of its own.
 
-    >>> value_of("1e-3"), value_of("16"), value_of("mixup"), value_of("true")
-    (0.001, 16, 'mixup', True)
+    >>> value_of("1e-3"), value_of("16"), value_of("mixup"), value_of("True"), value_of("'a b'")
+    (0.001, 16, 'mixup', True, 'a b')
     """
     try:
         return int(text) if text.lstrip("+-").isdigit() else float(text)
     except ValueError:
-        return {"true": True, "false": False, "null": None}.get(text, text)
+        return {"true": True, "false": False, "null": None}.get(text.lower(), text.strip("'\""))

@@ -201,8 +201,10 @@ class Wandb(Observer):
     def hear(self) -> None:
         """Print what the sender reported about this run."""
         for kind, text in self.link.news(self.key) if self.link is not None else ():
-            if kind == "remark":
+            if kind == "offline":
                 self.say_unsent(text)
+            elif kind == "remark":
+                say(text)
             else:
                 say(f"stopped ({text}); training goes on")
                 self.link = None

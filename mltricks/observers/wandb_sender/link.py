@@ -13,7 +13,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.util import Finalize
@@ -30,13 +29,14 @@ class Link:
 
     Attributes:
         pid: the process that started it; a forked child must start its own.
-        told: by run, what the sender reported and nobody has read yet: ``remark`` or ``error`` with a text.
+        told: by run, what the sender reported and nobody has read yet: a kind and a text. ``offline``: why the run is
+            recorded offline; ``remark``: what was left out; ``error``: why nothing more is sent.
         ended: the runs that it has finished, or given up.
     """
 
     def __init__(self) -> None:
         self.pid, self.told, self.ended = os.getpid(), {}, set()  # type: ignore[var-annotated]
-        self.begun: dict[str, float] = {}
+        self.begun: set[str] = set()
         self.changed = threading.Condition()
         self.queue: SimpleQueue[Any] = SimpleQueue()
         given = json.dumps([[path or os.getcwd() for path in sys.path], sys.argv])
@@ -65,7 +65,7 @@ class Link:
         if what == "begin":
             with self.changed:
                 self.ended.discard(run)
-                self.begun[run] = time.monotonic()
+                self.begun.add(run)
         self.queue.put((what, run, content))
 
     def news(self, run: str) -> list[tuple[str, str]]:
@@ -94,17 +94,17 @@ class Link:
 
     def _read(self) -> None:
         assert self.process.stdout is not None, "it is a pipe"
-        for line in self.process.stdout:
-            run, kind, text = json.loads(line)
-            self._note(run, kind, text)
-        for run in self.begun.keys() - self.ended:
+        with self.process.stdout as lines:
+            for line in lines:
+                self._note(*json.loads(line))
+        for run in self.begun - self.ended:
             self._note(run, "error", ENDED)
 
     def _note(self, run: str, kind: str, text: str) -> None:
         with self.changed:
             if kind != "ended":
                 self.told.setdefault(run, []).append((kind, text))
-            if kind != "remark":
+            if kind in ("ended", "error"):
                 self.ended.add(run)
             self.changed.notify_all()
 

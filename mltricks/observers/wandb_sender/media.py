@@ -58,10 +58,13 @@ def log_model(run: Any, path: str, name: str | None, metadata: dict[str, Any]) -
 
 
 def log_source(run: Any, files: Sequence[tuple[str, str]]) -> None:
-    """Log the user's own code as an artifact of type ``code``; ``files`` are pairs of a path and a name."""
+    """Log the user's own code as an artifact of type ``source``; ``files`` are pairs of a path and a name.
+
+    wandb keeps the type ``code`` to itself: its ``log_code`` walks a whole folder.
+    """
     import wandb
 
-    artifact = wandb.Artifact(f"source-{run.id}", type="code")
+    artifact = wandb.Artifact(f"source-{run.id}", type="source")
     for path, name in files:
         artifact.add_file(path, name=name)
     run.log_artifact(artifact)

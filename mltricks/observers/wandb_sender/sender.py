@@ -1,6 +1,6 @@
 """The process that sends to W&B: reads pickled messages from its input, and reports in lines of JSON.
 
-It imports neither torch nor the rest of mltricks, and runs at a low priority: training comes first.
+It imports neither torch nor the rest of mltricks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import pickle
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,8 +24,6 @@ Report = Callable[[str, str, str], None]
 
 def main() -> None:
     """Serve until the input ends."""
-    with suppress(OSError):
-        os.nice(5)
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no report
 
@@ -79,13 +80,32 @@ def begin(
         except Exception as error:
             if mode == modes[-1]:
                 raise
-            report(key, "remark", f"no run could be started ({reason(error)})")
+            report(key, "offline", f"no run could be started ({reason(error)})")
+    remove_links(Path(key) / "wandb")
     for metric in defined:
         run.define_metric(**metric)
-    if source:
-        media.log_source(run, source)
-    for name in inputs if not run.settings._offline else ():
-        run.use_artifact(name.removeprefix("wandb:"))
+    parts: list[Callable[[], Any]] = [lambda: media.log_source(run, source)] if source else []
+    if not run.settings._offline:
+        parts += [partial(run.use_artifact, name.removeprefix("wandb:")) for name in inputs]
+    each([*parts, import_for_media], key, report)
+
+
+def import_for_media() -> None:
+    """Import what figures and tables need, so that the end of a run does not wait: seconds on a busy machine.
+
+    wandb asks pandas about every value that it logs, where pandas is installed.
+    """
+    for name in ("pandas", "PIL.Image", "plotly.graph_objects"):
+        if find_spec(name.partition(".")[0]) is not None:
+            import_module(name)
+
+
+def remove_links(folder: Path) -> None:
+    """Remove wandb's links to its logs in the user's cache: a run's folder with links out of it is not resumed."""
+    home = folder.resolve()
+    for path in folder.glob("**/*.log"):
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            path.unlink()
 
 
 def log(runs: dict[str, Any], key: str, report: Report, row: dict[str, Any], step: int) -> None:
@@ -109,26 +129,31 @@ def finish(
     table: dict[str, Any] | None,
     model: dict[str, Any] | None,
 ) -> None:
-    """Send what a run ends with, and close it. A figure or an artifact that fails does not take the rest with it."""
+    """Send what a run ends with, and close it."""
     if key not in runs:
         return
     run = runs[key]
     os.environ["WANDB_DATA_DIR"] = str(Path(key) / "wandb")
-    parts: list[Callable[[], None]] = [lambda: run.summary.update(values)]
+    parts: list[Callable[[], Any]] = [lambda: run.summary.update(values)]
     if plots is not None:
         parts.append(lambda: media.log_plots(run, Path(plots), step))
     if table is not None:
         parts.append(lambda: media.log_table(run, step, **table))
     if model is not None:
         parts.append(lambda: media.log_model(run, **model))
+    each(parts, key, report)
+    run.finish(exit_code=exit_code)
+    del runs[key]
+    report(key, "ended", "")
+
+
+def each(parts: Sequence[Callable[[], Any]], key: str, report: Report) -> None:
+    """Call every function; report the error of one and go on with the next."""
     for part in parts:
         try:
             part()
         except Exception as error:
-            report(key, "remark", f"something was not sent ({reason(error)})")
-    run.finish(exit_code=exit_code)
-    del runs[key]
-    report(key, "ended", "")
+            report(key, "remark", f"a part was not sent ({reason(error)})")
 
 
 HANDLERS: dict[str, Callable[..., None]] = {"begin": begin, "log": log, "summary": summary, "finish": finish}
