@@ -16,7 +16,9 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 )
-ALWAYS = ("commands", "leaderboard", "curves", "parallel", "importance", "slices", "failures")
+ALWAYS = (
+    *("commands", "leaderboard", "curves", "history", "parallel", "importance", "slices", "timeline", "failures"),
+)
 SORTS = ("grid", "study", "unfinished", "recipe", "ablation")
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[test]'")
@@ -76,8 +78,8 @@ def test_every_section_is_there_and_the_page_loads_nothing(visit: Any, name: str
     assert sorted(sections) == sorted([*ALWAYS, *own])
     for section in sections:
         assert len(page.inner_text(f"#{section}")) > 20
-    for picture in ("curves", "parallel", "slices"):
-        assert page.locator(f"#{picture} svg .line, #{picture} svg .dot").count() > 1
+    for picture in ("curves", "history", "parallel", "slices", "timeline"):
+        assert page.locator(f"#{picture} .chart .trace path").count() > 1
     targets = page.eval_on_selector_all("nav a", "all => all.map(a => a.getAttribute('href'))")
     assert {t.removeprefix("#") for t in targets} == set(sections) - {"commands"}
 
@@ -104,21 +106,12 @@ def test_the_leaderboard_is_sorted_by_the_mean_and_then_as_asked(visit: Any) -> 
     assert page.get_attribute("#leaderboard th:has-text('optim.lr')", "aria-sort") == "descending"
 
 
-def test_the_keyboard_sorts_and_moves_between_the_curves(visit: Any) -> None:
+def test_the_keyboard_sorts(visit: Any) -> None:
     page = visit("grid")
     page.focus("#leaderboard th button:has-text('seconds')")
     page.keyboard.press("Enter")
     seconds = [float(text) for text in column(page, "seconds")]
     assert seconds == sorted(seconds)
-    page.focus("#curves [tabindex='0'][role=img]")
-    seen = [page.inner_text("#curves output")]
-    for _ in range(5):
-        page.keyboard.press("ArrowDown")
-        seen.append(page.inner_text("#curves output"))
-    assert len(set(seen)) == 6, "the arrow keys visit six curves"
-    page.keyboard.press("ArrowDown")
-    assert page.inner_text("#curves output") == seen[0], "after the last curve comes the first"
-    assert page.locator("#curves [tabindex='0'][role=img]").count() == 1, "all curves are one tab stop"
 
 
 def test_the_leaderboard_filters_by_text_and_status(visit: Any) -> None:
@@ -135,19 +128,72 @@ def test_the_leaderboard_filters_by_text_and_status(visit: Any) -> None:
     assert "1 of" in page.inner_text("#leaderboard [role=status]")
 
 
-def test_curves_switch_and_ranges_narrow(visit: Any) -> None:
+def drawn(page: Any, section: str) -> list[dict[str, Any]]:
+    """The traces of a figure as plotly.js has them."""
+    found: list[dict[str, Any]] = page.eval_on_selector(f"#{section} .chart", "div => div.data")
+    return found
+
+
+def test_the_pointer_shows_the_values(visit: Any) -> None:
     page = visit("grid")
-    shapes = set()
-    for kind in ("score", "val", "train"):
-        page.select_option("#curve", kind)
-        shapes.add(page.get_attribute("#curves path.line", "d"))
-    page.check("#curves input[type=checkbox] >> nth=0")
-    shapes.add(page.get_attribute("#curves path.line", "d"))
-    assert len(shapes) == 4
-    page.click("#parallel summary")
-    page.fill("#parallel input[aria-label='min of optim.lr']", "0.005")
-    assert "2 of 6" in page.inner_text("#parallel [role=status]")
-    assert page.locator("#parallel .line.faded").count() == 4
+    page.locator("#curves .chart").scroll_into_view_if_needed()
+    page.locator("#curves .chart .scatterlayer .trace .point").last.hover(force=True)
+    page.wait_for_selector("#curves .hoverlayer .hovertext")
+    page.locator("#history .chart .scatterlayer .trace .point").last.hover(force=True)
+    page.wait_for_selector("#history .hoverlayer .hovertext")
+    said = page.text_content("#history .hoverlayer .hovertext")
+    assert "job 5" in said
+    assert "val/accuracy" in said
+
+
+def test_a_configuration_has_one_curve_and_a_band(visit: Any) -> None:
+    traces = [trace for trace in drawn(visit("grid"), "curves") if trace["xaxis"] == "x"]
+    names = [trace["name"] for trace in traces if trace.get("fill") is None]
+    assert sorted(names) == ["1: lr 0.01", "2: lr 0.001", "3: lr 0.0001"]
+    bands = [trace for trace in traces if trace.get("fill") == "toself"]
+    assert {trace["name"] for trace in bands} <= set(names)
+    assert bands
+    lines = [trace for trace in traces if trace.get("fill") is None]
+    assert all([float(x).is_integer() for x in trace["x"]] for trace in lines)
+    assert len({trace["line"]["color"] for trace in lines}) == 3
+
+
+def test_a_range_of_the_parallel_coordinates_filters_the_leaderboard(visit: Any) -> None:
+    page = visit("grid")
+    chart = page.locator("#parallel .chart")
+    chart.scroll_into_view_if_needed()
+    box = chart.locator(".nsewdrag").bounding_box()
+    pole = page.evaluate("document.querySelector('#parallel .chart')._fullLayout.xaxis.d2p(0)")
+    top = page.evaluate("document.querySelector('#parallel .chart')._fullLayout.yaxis.d2p(1.04)")
+    page.mouse.move(box["x"] + pole - 30, box["y"] + top)
+    page.mouse.down()
+    page.mouse.move(box["x"] + pole + 30, box["y"] + top + 100, steps=5)
+    page.mouse.up()
+    page.wait_for_selector("#leaderboard [role=status]:has-text('1 of 3 configurations')")
+    assert column(page, "optim.lr") == ["0.01"]
+    traces = drawn(page, "parallel")
+    assert [row for trace in traces[1:] for row in trace["customdata"] if row >= 0] == [0, 0], "the line that is kept"
+    assert len([row for row in traces[0]["customdata"] if row >= 0]) == 4, "two grey lines with two axes"
+    page.click("text=Show all ranges")
+    page.wait_for_selector("#leaderboard [role=status]:has-text('3 of 3 configurations')")
+    assert len(drawn(page, "parallel")) == 3
+
+
+def test_every_row_has_its_commands(visit: Any) -> None:
+    page = visit("grid")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.click("#leaderboard tbody tr >> nth=0 >> button.open")
+    commands = page.locator("#leaderboard tr.details pre").all_inner_texts()
+    assert commands[0].startswith("python -m mltricks model=mlp")
+    assert "optim.lr=0.01" in commands[0]
+    assert "seed=" not in commands[0]
+    assert [text.rpartition("/")[2] for text in commands[1:]] == ["4", "5"]
+    assert all(text.startswith("python -m mltricks.report ") for text in commands[1:])
+    page.click("#leaderboard tr.details button.copy >> nth=1")
+    page.wait_for_selector("button.copy:has-text('Copied')")
+    assert page.evaluate("navigator.clipboard.readText()") == commands[1]
+    page.click("#leaderboard tbody tr >> nth=0 >> button.open")
+    assert page.locator("#leaderboard tr.details").count() == 0
 
 
 def test_a_best_value_at_the_edge_shows_the_next_range(visit: Any) -> None:
@@ -174,7 +220,7 @@ def test_html_in_values_is_shown_as_text(visit: Any) -> None:
     assert EVIL in page.inner_text("#leaderboard")
     assert EVIL in visit("recipe").inner_text("#recipe")
     assert page.locator("img").count() == 0
-    assert page.locator("script").count() == 2
+    assert page.locator("script:not([type])").count() == 4, "none came from the data"
 
 
 def test_every_kind_of_end_is_counted_and_shown(visit: Any) -> None:
@@ -185,7 +231,16 @@ def test_every_kind_of_end_is_counted_and_shown(visit: Any) -> None:
     assert "1 pruned" in text
     assert "diverged at step 7" in text
     assert "second line" in text
-    assert page.locator("#curves .line.pruned").count() == 1
+    kinds = {trace["name"]: len(trace["x"]) for trace in drawn(page, "history")}
+    assert kinds == {
+        "best so far": 6,
+        "trained to the end": 3,
+        "pruned, interrupted or unfinished": 1,
+        "failed or diverged": 2,
+    }
+    cards = page.inner_text(".cards")
+    assert "6 of 6" in cards
+    assert "3 with a result, 1 diverged, 1 failed, 1 pruned" in cards
     assert "1 interrupted attempts left out" in page.inner_text("p.sub")
 
 

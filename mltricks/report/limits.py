@@ -1,4 +1,4 @@
-"""Limits of a setting, and whether its scale is logarithmic, read from the comment in its option's file."""
+"""Limits of a setting: the range of its class, or else that of the comment in its option's file; and its scale."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import functools
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from mltricks.config.cards import read_card, read_values
 from mltricks.config.options import TECHNIQUE_GROUPS, conf_dir
+from mltricks.report.bounds import bounds_of
 from mltricks.sweep.ranges import NUMBER, Span, parse_comment
 
 WITHIN = re.compile(rf"\bin ([\[(])({NUMBER}), ({NUMBER})([\])])")
@@ -45,12 +47,23 @@ class Limits:
         return value
 
 
-def limits_of(key: str, tried: list[float]) -> Limits:
-    """The limits of a setting; without a comment in a file, the common sign of all values tried."""
+def limits_of(key: str, tried: list[float], config: Any = None) -> Limits:
+    """The limits of a setting; where neither its class nor a comment says any, the common sign of all values tried.
+
+    Args:
+        key: as ``optim.lr``.
+        tried: the values tried, in ascending order.
+        config: the configuration of a job, whose nodes name their classes; ``None`` if it is unknown.
+    """
     text = meaning(key)
     domain = parse_comment(text)
     log = isinstance(domain, Span) and domain.log
     whole = domain.whole if isinstance(domain, Span) else None
+    bounds, is_int = bounds_of(key, config)
+    whole = is_int if is_int is not None else whole
+    if bounds is not None:
+        ends = not bounds.above and bounds.low > -math.inf, not bounds.below and bounds.high < math.inf
+        return Limits(bounds.low, bounds.high, *ends, log, whole)
     if found := WITHIN.search(text):
         opened, low, high, closed = found.groups()
         return Limits(float(low), float(high), opened == "[", closed == "]", log, whole)

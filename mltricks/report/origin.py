@@ -28,6 +28,7 @@ class Origin:
         objective, direction: the compared metric, and ``maximize`` or ``minimize``; empty if unknown.
         swept: keys that were given several values.
         planned: number of jobs; ``None`` if not known in advance.
+        log_scales: whether the interval of a key is searched on a logarithmic scale, for the keys that have one.
     """
 
     command: str = ""
@@ -39,6 +40,7 @@ class Origin:
     direction: str = ""
     swept: list[str] = field(default_factory=list)
     planned: int | None = None
+    log_scales: dict[str, bool] = field(default_factory=dict)
 
 
 def read_origin(folder: Path) -> Origin:
@@ -74,11 +76,11 @@ def from_hydra(multirun: Any) -> Origin:
     task = [str(o) for o in overrides.get("task") or []]
     own = [str(o) for o in overrides.get("hydra") or [] if not str(o).startswith("hydra.mode=")]
     name = str(((hydra.get("runtime") or {}).get("choices") or {}).get("hydra/sweeper") or "")
-    swept = lengths(task)
+    swept, log_scales = lengths(task)
     tuned = sweeper.get("tune")
     keys = [*swept, *map(str, tuned if isinstance(tuned, list) else [])]
     origin = Origin(command=typed_command(["-m", *own, *task]), sweeper=name, swept=list(dict.fromkeys(keys)))
-    origin.direction = str(first(sweeper.get("direction")) or "")
+    origin.direction, origin.log_scales = str(first(sweeper.get("direction")) or ""), log_scales
     if name in LISTED:
         origin.planned = 1
         for length in swept.values():
@@ -89,23 +91,26 @@ def from_hydra(multirun: Any) -> Origin:
     return origin
 
 
-def lengths(task: list[str]) -> dict[str, int]:
-    """The keys with several values, and their number; 1 if unknown, as for an interval."""
+def lengths(task: list[str]) -> tuple[dict[str, int], dict[str, bool]]:
+    """The keys with several values and their number, 1 for an interval; and whether each interval is logarithmic."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser, found = OverridesParser.create(), {}
+    parser = OverridesParser.create()
+    found: dict[str, int] = {}
+    log_scales: dict[str, bool] = {}
     for text in task:
         try:
-            override = parser.parse_override(text)
+            override: Any = parser.parse_override(text)
             if override.is_sweep_override():
+                key = override.get_key_element().lstrip("+")
+                if override.is_interval_sweep():
+                    log_scales[key] = "log" in override.value().tags
                 is_listed = override.is_discrete_sweep() and "glob(" not in text
-                found[override.get_key_element().lstrip("+")] = (
-                    sum(1 for _ in override.sweep_string_iterator()) if is_listed else 1
-                )
+                found[key] = sum(1 for _ in override.sweep_string_iterator()) if is_listed else 1
         except (HydraException, ValueError, AttributeError):
             continue
-    return found
+    return found, log_scales
 
 
 def typed_command(words: list[str]) -> str:

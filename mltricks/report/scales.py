@@ -25,6 +25,7 @@ class Axis:
         numbers: value of every job, ``None`` if it has none; for categories, their indices.
         names: names of the categories, in order.
         seed: whether the key is a seed.
+        scale_known: whether the command said which scale it is; else it follows from the values.
     """
 
     key: str
@@ -33,11 +34,17 @@ class Axis:
     numbers: list[float | None]
     names: list[str] = field(default_factory=list)
     seed: bool = False
+    scale_known: bool = False
 
 
 def axes(sweep: Collected) -> list[Axis]:
     """An axis for every swept key."""
-    return [make_axis(key, [row.values[key] for row in sweep.rows]) for key in sweep.keys]
+    found = [make_axis(key, [row.values[key] for row in sweep.rows]) for key in sweep.keys]
+    for axis in found:
+        said = sweep.origin.log_scales.get(axis.key)
+        if axis.kind == "number" and said is not None and all(n is None or n > 0 for n in axis.numbers):
+            axis.log, axis.scale_known = said, True
+    return found
 
 
 def make_axis(key: str, values: Sequence[str]) -> Axis:

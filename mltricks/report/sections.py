@@ -87,7 +87,9 @@ def importance_sections(sweep: Collected, axes: Sequence[Axis]) -> list[Section]
     )
     if surface is None:
         return [bars]
-    note = Text("The surface is a mean of the jobs near each point; the points are the jobs.")
+    note = Text(
+        f"{sweep.objective} over the two most important numbers: means of the jobs near each point. Dots are jobs."
+    )
     return [bars, Section("Contour", [Chart("contour", surface), note], name="contour", half=True)]
 
 

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from mltricks.report.collect import Collected
+from mltricks.report.files import read_yaml
 from mltricks.report.leaderboard import Group
 from mltricks.report.limits import limits_of
 from mltricks.report.origin import LISTED
@@ -47,8 +48,9 @@ def edge_of(sweep: Collected, axis: Axis, best: Group | None) -> Edge | None:
     value = axis.numbers[best.rows[0]] if best else None
     if value is None or len(tried) < 2 or tried[0] == tried[-1]:
         return None
-    limits = limits_of(axis.key, tried)
-    log = axis.log or (limits.log and tried[0] > 0)
+    job = sweep.folder / sweep.rows[best.rows[0]].name if best else sweep.folder
+    limits = limits_of(axis.key, tried, read_yaml(job / "config.yaml"))
+    log = axis.log if axis.scale_known else axis.log or (limits.log and tried[0] > 0)
     low, high, at = (scaled(v, log) for v in (tried[0], tried[-1], value))
     place = (at - low) / (high - low)
     side = "low" if place <= EDGE else "high"

@@ -22,6 +22,7 @@ const Charts = (() => {
     layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink, ...layout.modebar };
     layout.hoverlabel = { ...layout.hoverlabel, bgcolor: card, bordercolor: line, font: { ...layout.hoverlabel?.font, color: ink } };
     const named = figure.data.filter(trace => trace.showlegend).length;
+    for (const note of layout.annotations || []) if (note.bgcolor === "card") note.bgcolor = card;
     if (layout.meta?.columns > 1 && width < NARROW) oneColumn(layout);
     else if (width < 430 && named > 5) layout.height += 20 * named; // the legend takes a line for each name
     const data = figure.data.map(trace => coloured(trace, ink, soft));
@@ -49,6 +50,7 @@ const Charts = (() => {
 
   function draw(div, figure) {
     figures.set(div, figure);
+    if (figure.layout.meta?.least_width) div.style.minWidth = `${figure.layout.meta.least_width}px`;
     const width = div.clientWidth;
     if (!width) return Promise.resolve(); // folded away: the observer draws it when it is opened
     const [data, layout] = themed(figure, width);

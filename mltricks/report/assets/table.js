@@ -11,10 +11,11 @@ function statuses(group) {
 const numberOf = text => (text !== "" && Number.isFinite(Number(text)) ? Number(text) : text);
 const isTied = group => data.groups.some(other => other !== group && other.rank === group.rank && other.measured_on === group.measured_on);
 
-// The mean and its interval on an axis that is the same in every row, without the most extreme values.
+// The mean and its interval on an axis that is the same in every row, without the worst fifth.
 const whisker = (() => {
   const ends = data.groups.flatMap(g => [g.mean, ...(g.interval || [])]).filter(known).sort((a, b) => a - b);
-  const low = ends[Math.floor(ends.length * 0.02)], high = ends[Math.ceil(ends.length * 0.98) - 1];
+  const at = share => ends[Math.round(share * (ends.length - 1))];
+  const [low, high] = data.objective.maximize ? [at(0.2), at(1)] : [at(0), at(0.8)];
   const x = v => Math.min(Math.max(4 + (high > low ? (v - low) / (high - low) : 0.5) * 112, -4), 124);
   return group => {
     if (group.mean === null) return null;
@@ -36,6 +37,9 @@ const columns = [
   { name: "status", value: g => Object.keys(statuses(g)).join(), cell: g => Object.entries(statuses(g)).flatMap(([status, n]) => [badge(status), n > 1 ? ` ×${n} ` : " "]) },
   { plain: true, name: isRepeated ? "jobs" : "job", cell: g => g.rows.flatMap(i => [link(data.jobs[i]), " "]), wrap: true },
 ].filter(Boolean);
+
+// A name that a narrow column may break behind its dots.
+const breakable = name => name.split(/(?<=\.)/).flatMap((part, i) => (i ? [make("wbr"), part] : [part]));
 
 function compare(column, sign) {
   return (a, b) => {
@@ -81,7 +85,7 @@ function leaderboard() {
       order = { column, sign: order.column === column ? -order.sign : column.descending ? -1 : 1 };
       paint();
     };
-    return make("th", { scope: "col", class: column.number && "number", "aria-sort": "none" }, make("button", { type: "button", onclick: sort }, column.name));
+    return make("th", { scope: "col", class: column.number && "number", "aria-sort": "none" }, make("button", { type: "button", onclick: sort }, breakable(column.name)));
   });
   const text = group => [...Object.entries(group.values).map(([k, v]) => `${k} ${v} ${k}=${v}`), ...group.rows.flatMap(i => [data.jobs[i].name, data.jobs[i].status, data.jobs[i].overrides.join(" ")])].join(" ").toLowerCase();
   const texts = new Map(data.groups.map(group => [group, text(group)]));
@@ -90,11 +94,11 @@ function leaderboard() {
     opened[opened.has(group) ? "delete" : "add"](group);
     event.currentTarget.setAttribute("aria-expanded", opened.has(group));
     paint();
-  } }, "Commands");
+  } });
   const row = group => {
     if (!rows.has(group)) {
       const cells = columns.map(c => make("td", { class: [c.number && "number", c.wrap && (c.value ? String(c.value(group)).length > 24 : group.rows.length > 5) && "wrap"].filter(Boolean).join(" ") || null }, c.cell(group)));
-      rows.set(group, make("tr", { class: data.best !== null && group.rank === 1 && "best" }, ...cells, make("td", {}, opener(group))));
+      rows.set(group, make("tr", { class: data.best !== null && group.rank === 1 && "best" }, make("td", {}, opener(group)), ...cells));
     }
     return opened.has(group) ? [rows.get(group), details(group)] : [rows.get(group)];
   };
@@ -115,5 +119,5 @@ function leaderboard() {
   document.getElementById("leaderboard").append(
     make("p", { class: "note" }, explained()),
     make("div", { class: "controls" }, make("label", { for: "filter" }, "Filter"), filter, make("label", { for: "status" }, "Status"), status, count, clear),
-    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Leaderboard, scrolls sideways" }, make("table", {}, make("thead", {}, make("tr", {}, heads, make("th", { scope: "col" }, make("span", { class: "hidden" }, "commands")))), body)), make("p", {}, all));
+    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Leaderboard, scrolls sideways" }, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, make("span", { class: "hidden" }, "commands")), heads)), body)), make("p", {}, all));
 }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from mltricks.figures.base import SERIES, Figure, axis, faded, figure, log_axis, points
+from mltricks.figures.base import Figure, axis, figure, log_axis, points
 from mltricks.report.charts.usual import usual
 from mltricks.report.charts.words import of_job
 from mltricks.report.collect import Collected
@@ -39,24 +39,24 @@ def contour(sweep: Collected, axes: Sequence[Axis], found: Importance) -> Figure
     z = [min(max(float(sweep.rows[i].value or 0.0), ends[0]), ends[1]) for i in jobs]
     grid_x, grid_y, surface = smoothed(x, y, z, across.log, up.log)
     look = {"contours": {"coloring": "fill"}, "line": {"width": 0.5, "color": "rgba(125,133,144,0.6)"}, "ncontours": 12}
-    best = [[0, faded(SERIES[0], 0.05)], [1, faded(SERIES[0], 0.9)]]
-    scale = best if sweep.maximize else [[0, best[1][1]], [1, best[0][1]]]
     trace: dict[str, Any] = {
         "type": "contour",
         "x": grid_x,
         "y": grid_y,
         "z": surface,
-        "colorscale": scale,
+        "colorscale": "Viridis",
+        "reversescale": not sweep.maximize,
         "showlegend": False,
         **look,
     }
     trace |= {"colorbar": {"thickness": 12, "outlinewidth": 0}, "hoverinfo": "skip", "name": ""}
     told = [of_job(sweep, sweep.rows[i]) for i in jobs]
-    dots = points(x, y, "", SERIES[1], texts=told, marker={"size": 5}, hovertemplate="%{text}<extra></extra>")
+    dot = {"size": 5, "color": "white", "opacity": 0.8, "line": {"width": 1, "color": "#333333"}}
+    dots = points(x, y, "", texts=told, marker=dot, hovertemplate="%{text}<extra></extra>")
     return figure(
         trace,
         dots,
-        title=f"{sweep.objective} over the two most important numbers",
+        title=sweep.objective,
         x=scaled(across, x),
         y=scaled(up, y),
         height=380,

@@ -39,10 +39,11 @@ def panel(sweep: Collected, found: Sequence[Group], kind: str, title: str) -> Fi
     values = [v for x, low, mean, high in averaged for v in mean]
     ends = usual(values, [v for x, low, mean, high in averaged[:1] for v in mean])
     log = kind != "score" and ends is not None and spans_decades(ends)
-    traces = [grey(others)] if any(x for x, *_ in others) else []
+    traces = [grey(others, len(averaged) - len(best))] if any(x for x, *_ in others) else []
     for i, (x, low, mean, high) in reversed(list(enumerate(best))):
         traces += colored(found[i], i, x, low, mean, high)
-    up = log_axis(values) if log else axis(tickformat="~g")
+    inside = [v for v in values if ends is None or ends[0] <= v <= ends[1]]
+    up = log_axis(inside) if log else axis(tickformat="~g")
     if ends is not None:
         up |= {"range": padded(ends, log)}
     epochs = [x for xs, *_ in averaged for x in xs]
@@ -81,11 +82,11 @@ def colored(
     return [band(x, low, high, name, tone, showlegend=False), drawn]
 
 
-def grey(others: Sequence[Spread]) -> Trace:
-    """The other configurations as one trace with gaps between them."""
+def grey(others: Sequence[Spread], total: int) -> Trace:
+    """The other configurations, or the best of them, as one trace with gaps between them."""
     x = list(itertools.chain.from_iterable([*xs, None] for xs, *_ in others if xs))
     y = list(itertools.chain.from_iterable([*mean, None] for _, _, mean, _ in others if mean))
-    count = sum(bool(xs) for xs, *_ in others)
+    name = f"{total} others" if total == len(others) else f"the next {len(others)} of {total} others"
     faint: dict[str, Any] = {
         "opacity": 0.35,
         "line": {"width": 1},
@@ -93,4 +94,4 @@ def grey(others: Sequence[Spread]) -> Trace:
         "hoverinfo": "skip",
         "hovertemplate": None,
     }
-    return line(x, y, f"{count} others", GREY, legendrank=OTHERS, **faint)
+    return line(x, y, name, GREY, legendrank=OTHERS, **faint)

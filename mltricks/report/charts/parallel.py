@@ -20,6 +20,12 @@ from mltricks.report.scales import Axis
 RAMP = ("#7d8ca3", "#6f7fd0", "#9a5fc4", "#cf4f93", "#ec7a2c")
 """Colours from the worst fifth of the configurations to the best."""
 TICKS = 5
+LEAST_WIDTH = 92
+"""Pixels that an axis needs; a narrow screen scrolls sideways."""
+HIGHLIGHTED = 20
+"""With many configurations, how many of the best ones are drawn strongly."""
+MANY = 100
+"""With more configurations than this, the others are faint."""
 
 
 class Upright(NamedTuple):
@@ -43,10 +49,15 @@ def parallel(sweep: Collected, axes: Sequence[Axis], found: Sequence[Group]) -> 
     traces = [of_share(uprights, found, shown, part) for part in range(len(RAMP))]
     free = 0.12 * (len(uprights) - 1)
     x: dict[str, Any] = {"range": [-free, len(uprights) - 1 + free], "fixedrange": True, "showgrid": False}
-    x |= {"zeroline": False, "side": "top", "tickvals": list(range(len(uprights)))}
+    x |= {"zeroline": False, "side": "top", "tickangle": 0, "tickvals": list(range(len(uprights)))}
     x["ticktext"] = [f"<b>{text(shorten(u.name, 16))}</b>" for u in uprights]
     y = {"range": [-0.06, 1.06], "visible": False, "fixedrange": True}
-    look: dict[str, Any] = {"dragmode": "select", "showlegend": False, "margin": {"l": 46, "r": 16, "t": 34}}
+    look: dict[str, Any] = {
+        "meta": {"least_width": LEAST_WIDTH * len(uprights)},
+        "dragmode": "select",
+        "showlegend": False,
+        "margin": {"l": 46, "r": 16, "t": 34},
+    }
     drawn = [trace for trace in traces if trace["x"]]
     return figure(*drawn, x=x, y=y, height=360, annotations=ticks(uprights), shapes=poles(uprights), **look)
 
@@ -64,8 +75,10 @@ def of_key(along: Axis, name: str, found: Sequence[Group]) -> Upright:
         most = max(len(along.names) - 1, 1)
         marks = [(i / most, shorten(value or "-", 12)) for i, value in enumerate(along.names)]
         return Upright(name, [None if n is None else n / most for n in numbers], told, marks)
-    known = [n for n in numbers if n is not None] or [0.0, 1.0]
-    places, marks = placed(numbers, (min(known), max(known)), along.log)
+    known = sorted({n for n in numbers if n is not None}) or [0.0, 1.0]
+    places, marks = placed(numbers, (known[0], known[-1]), along.log)
+    if len(known) <= TICKS:  # the values themselves
+        marks = sorted({p: f"{n:.4g}" for p, n in zip(places, numbers, strict=True) if p is not None}.items())
     return Upright(name, places, told, marks)
 
 
@@ -94,8 +107,8 @@ def placed(
 
 def of_share(uprights: Sequence[Upright], found: Sequence[Group], shown: Sequence[int], part: int) -> Trace:
     """The lines of one fifth of the configurations, the best fifth last; ``customdata`` is the row of the table."""
-    count = len(RAMP)
-    mine = [k for k in range(len(shown)) if count - 1 - k * count // len(shown) == part]
+    mine = [k for k in range(len(shown)) if part_of(k, len(shown)) == part]
+    best, many = part == len(RAMP) - 1, len(shown) > MANY
     x: list[int | None] = []
     y: list[float | None] = []
     told: list[str] = []
@@ -106,20 +119,46 @@ def of_share(uprights: Sequence[Upright], found: Sequence[Group], shown: Sequenc
         y += [*(upright.places[k] for upright in uprights), None]
         told += [*(f"{name}<br>{text(f'{u.name} {u.told[k]}')}" for u in uprights), ""]
         rows += [*([shown[k]] * len(uprights)), -1]
-    look = {"width": 2.5 if part == count - 1 else 1.2, "color": RAMP[part]}
+    look = {"width": 2.5 if best else 1.2, "color": RAMP[part]}
     drawn: Trace = {
         "type": "scatter",
         "mode": "lines+markers",
         "line": look,
         "marker": {"size": 4, "color": RAMP[part]},
     }
-    drawn |= {"opacity": 0.8, "hovertemplate": "%{text}<extra></extra>", "showlegend": False}
+    drawn |= {
+        "opacity": 0.2 if many and not best else 0.8,
+        "hovertemplate": "%{text}<extra></extra>",
+        "showlegend": False,
+    }
     return drawn | {"x": x, "y": y, "text": told, "customdata": rows}
+
+
+def part_of(place: int, count: int) -> int:
+    """Which colour of ``RAMP`` the configuration at a place has: fifths, or the best ``HIGHLIGHTED`` of many.
+
+    >>> [part_of(i, 5) for i in range(5)], part_of(19, 1000), part_of(20, 1000), part_of(999, 1000)
+    ([4, 3, 2, 1, 0], 4, 3, 0)
+    """
+    parts = len(RAMP)
+    if count <= MANY:
+        return parts - 1 - place * parts // count
+    if place < HIGHLIGHTED:
+        return parts - 1
+    return parts - 2 - (place - HIGHLIGHTED) * (parts - 1) // (count - HIGHLIGHTED)
 
 
 def ticks(uprights: Sequence[Upright]) -> list[dict[str, Any]]:
     """The values beside each axis."""
-    look = {"showarrow": False, "xanchor": "right", "xshift": -4, "font": {"size": 10}}
+    look = {
+        "bgcolor": "card",
+        "opacity": 0.85,
+        "borderpad": 0,
+        "showarrow": False,
+        "xanchor": "right",
+        "xshift": -4,
+        "font": {"size": 10},
+    }
     return [
         {"x": at, "y": place, "text": text(words), **look} for at, u in enumerate(uprights) for place, words in u.ticks
     ]

@@ -11,6 +11,8 @@ from mltricks.report.values import typed
 
 LONGEST = 20
 """Letters of a value in a legend."""
+LONGEST_LABEL = 44
+"""Letters of a configuration in a legend."""
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
@@ -47,7 +49,7 @@ def named(values: Mapping[str, str]) -> str:
 
 def label(group: Group, place: int) -> str:
     """A configuration in a legend, with its place in the leaderboard from 0."""
-    return f"{group.rank or f'({place + 1})'}: {named(group.values)}"
+    return shorten(f"{group.rank or f'({place + 1})'}: {named(group.values)}", LONGEST_LABEL)
 
 
 def of_job(sweep: Collected, row: Row) -> str:
