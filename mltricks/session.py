@@ -140,7 +140,6 @@ class Session:
         """Close the observers, then write the summary: a summary with a final status implies complete output."""
         self.ledger.describe(self.summary, self.step)
         self.summary.samples = {name: len(getattr(self.run.data, name)) for name in ("train", "val", "test")}
-        self.summary.parameters = self.run.num_params
         try:
             for observer in self.observers:
                 observer.finish(self.summary)
@@ -190,7 +189,7 @@ def prepare(
         summary.overrides = known + [o for o in summary.overrides if o not in known and not o.startswith("resume=")]
     summary.git = git_state()
     run = build(cfg if saved is None else {**cfg, "init": UNUSED}, data, model)
-    run.cfg, summary.messages = cfg, run.messages
+    run.cfg, summary.messages, summary.num_params = cfg, run.messages, run.num_params
     ledger = Ledger(run.hypers, run.source.steps_per_epoch, steered_by(run))
     observers = create_observers(cfg, folder, in_sweep, summary.overrides)
     if not resume:

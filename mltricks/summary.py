@@ -29,7 +29,7 @@ class Summary:
         val: metrics of the best weights on the validation split.
         test: metrics of the same weights on the test split, measured once; empty if the run did not finish.
         samples: the number of samples of ``train``, ``val`` and ``test``; empty for runs of older versions.
-        parameters: the number of trained parameters; ``null`` for runs of older versions.
+        num_params: number of trained parameters.
         trivial: metrics on ``val`` and ``test`` of the constant outputs that fit the training targets best; empty if
             the run did not finish or the objective defines none.
         epoch_of: the epoch of each split's metrics: the last one for ``train``, the one of the best weights for ``val``
@@ -61,7 +61,7 @@ class Summary:
     val: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
-    parameters: int | None = None
+    num_params: int | None = None
     trivial: dict[str, dict[str, float]] = field(default_factory=dict)
     epoch_of: dict[str, int] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)

@@ -47,7 +47,7 @@ def results(found: Compared) -> list[list[str]]:
     rows = [["", f"val {found.metric}", "epoch", f"test {found.metric}", "time", "parameters", ""]]
     for i, one in enumerate(found.configurations):
         scores = [with_half(score(one, split, found.metric)) for split in ("val", "test")]
-        size = next((f"{e.summary.parameters:,}" for e in one.entries if e.summary.parameters is not None), "-")
+        size = next((f"{e.summary.num_params:,}" for e in one.entries if e.summary.num_params is not None), "-")
         time = seconds_of(one)
         mark = "best" if i == found.best else "" if one.whole else one.counted[0].summary.status
         row = [found.names[i], scores[0], epochs_of(one, "val"), scores[1]]

@@ -88,7 +88,7 @@ def results_section(found: Compared) -> Section:
 def result(name: str, one: Configuration, metric: str) -> list[Any]:
     """The row of a configuration, with the losses at its end."""
     val, test, *losses = (shown(score(one, split, m)) for m in (metric, "loss") for split in ("val", "test"))
-    size = next((e.summary.parameters for e in one.entries if e.summary.parameters is not None), None)
+    size = next((e.summary.num_params for e in one.entries if e.summary.num_params is not None), None)
     time = seconds_of(one)
     lost = sorted({entry.summary.status for entry in one.counted if not entry.counts})
     runs = f"{len(one.whole)} of {len(one.counted)} ({', '.join(lost)})" if lost else f"{len(one.whole)}"
@@ -161,8 +161,9 @@ def commands_section(found: Compared) -> Section:
     """The command of every configuration, and that of this comparison."""
     parts: list[Part] = []
     for name, one in zip(found.names, found.configurations, strict=True):
-        if overrides := own(one.counted[0].summary.overrides, len(one.counted) > 1):
-            parts += [Text(f"{name}:"), Code(command(overrides))]
+        first = one.counted[0]
+        if first.summary.overrides or (first.folder / ".hydra").is_dir():  # a program may have composed another one
+            parts += [Text(f"{name}:"), Code(command(own(first.summary.overrides, len(one.counted) > 1)))]
     runs = "+".join(str(entry.folder) for entry in found.entries)
     return Section("Commands", [*parts, Text("This comparison again:"), Code(command(["job=compare", f"runs={runs}"]))])
 
