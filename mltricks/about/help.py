@@ -20,7 +20,6 @@ COMMANDS = (
     ("resume=outputs/DATE/TIME epochs=20", "continue a run, or train it longer"),
     ("job=evaluate checkpoint=outputs/DATE/TIME", "measure its best weights again"),
     ("job=predict checkpoint=outputs/DATE/TIME input=FILE", "predict for files of yours"),
-    ("job=compare runs=outputs/DATE/TIME+outputs/DATE/TIME", "put runs side by side"),
     ("-m technique=none,mixup,mixup+ema seed=0,1,2", "a sweep: every combination, one page"),
     ("-m hydra/sweeper=study tune=optim.lr n_trials=20", "a search over the range of a setting"),
 )
