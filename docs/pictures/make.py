@@ -10,6 +10,7 @@ none takes over 200 kB.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -195,7 +196,7 @@ def photograph_terminal(work: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    typed = [*MLP, "technique=mixup+ema", "scheduler=cosine", "epochs=6"]
+    typed = ["model=mlp", "technique=mixup+ema", "scheduler=cosine", "epochs=6"]
     shown = command(work, *typed, "hydra.run.dir=outputs/first", COLUMNS="80")
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(record=True, width=82, file=nowhere, force_terminal=True)
@@ -204,7 +205,9 @@ def photograph_terminal(work: Path) -> None:
         for line in shown.splitlines():
             style = "green" if line.endswith("best") else "dim" if line.startswith(("epoch ", "      ")) else ""
             console.print(Text(line, style=style))
-    console.save_svg(str(HERE / "progress.svg"), title="mltricks", unique_id="mltricks")
+    drawn = console.export_svg(title="mltricks", unique_id="mltricks")
+    drawn = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)  # they would be fetched from a network
+    (HERE / "progress.svg").write_text("\n".join(line.rstrip() for line in drawn.splitlines() if line.strip()) + "\n")
     print(f"{(HERE / 'progress.svg').relative_to(ROOT)}")
 
 

@@ -21,6 +21,8 @@ from mltricks.report.values import is_seed
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "compare.html"
+NARROW = 3
+"""Configurations whose differences fit half the page."""
 OVER = {
     "seeds": "of several runs over their seeds (Student's t)",
     "samples": "of a single run over the test samples (Wilson), which says nothing about other seeds",
@@ -56,12 +58,18 @@ def sections(found: Compared) -> list[Section]:
     """The sections of the page, in order."""
     return [
         differences_section(found),
-        *([Section("Read this first", [Text(text) for text in found.warnings])] if found.warnings else []),
+        *warnings_section(found),
         results_section(found),
         curves_section(found),
         runs_section(found),
         commands_section(found),
     ]
+
+
+def warnings_section(found: Compared) -> list[Section]:
+    """Reasons to be careful, beside the differences where these are narrow; no section without a reason."""
+    texts = [Text(text) for text in found.warnings]
+    return [Section("Read this first", texts, half=len(found.names) <= NARROW)] if texts else []
 
 
 def differences_section(found: Compared) -> Section:
@@ -73,7 +81,8 @@ def differences_section(found: Compared) -> Section:
         if found.differences
         else "The runs differ in their seeds alone."
     )
-    return Section("What differs", [Table(["setting", *found.names], rows), Text(said)])
+    half = len(found.names) <= NARROW and bool(found.warnings)
+    return Section("What differs", [Table(["setting", *found.names], rows), Text(said)], half=half)
 
 
 def results_section(found: Compared) -> Section:
