@@ -136,7 +136,7 @@ def curves_section(found: Compared) -> Section:
     titles = {key: t for key, t in titles.items() if key != "score" or found.metric != "loss"}
     panels = {
         title: [
-            draw.Line(name, [(e.folder.name, e.curves[key]) for e in one.counted])
+            draw.Line(name, [(e.name, e.curves[key]) for e in one.counted])
             for name, one in zip(found.names, found.configurations, strict=True)
         ]
         for key, title in titles.items()
@@ -154,7 +154,7 @@ def runs_section(found: Compared) -> Section:
     for name, one in zip(found.names, found.configurations, strict=True):
         repeated = {id(entry): first for entry, first in one.repeats}
         for entry in one.entries:
-            said = f"repeats {repeated[id(entry)].folder.name}" if id(entry) in repeated else entry.summary.status
+            said = f"repeats {repeated[id(entry)].name}" if id(entry) in repeated else entry.summary.status
             rows.append([str(entry.folder), name, entry.seed, said.replace("_", " "), *measured(entry, found.metric)])
     return Section("Runs", [Table(head, rows)])
 
