@@ -34,7 +34,7 @@ MLP = ("model=mlp", "model.width=32")
 SWEEP = ("optim.lr=3e-4,3e-3,3e-2", "seed=0,1,2", "epochs=6")
 STUDY = ("hydra/sweeper=study", "tune=optim.lr+optim.weight_decay", "n_trials=20", "pruner=asha", "epochs=6")
 ABLATION = ("hydra/sweeper=ablation", "technique=mixup+label_smoothing+clip_norm", "mode=drop", "seeds=5", "epochs=4")
-RECIPE = ("hydra/sweeper=recipe", "budget_epochs=60")
+RECIPE = ("hydra/sweeper=recipe", "budget_epochs=30")
 RUN = ("augment=crop", "technique=mixup+ema", "scheduler=cosine", "epochs=8")
 COMPARED = ("technique=none,mixup", "seed=0,1,2", "epochs=8", "fuse=false")
 
@@ -54,6 +54,11 @@ class Picture:
     page: str
     width: int = WIDE
     scheme: str = "light"
+
+    @property
+    def kind(self) -> str:
+        """The folder of the page, which names what makes it."""
+        return self.page.partition("/")[0]
 
 
 PICTURES = (
@@ -85,11 +90,11 @@ def main(chosen: Sequence[str]) -> int:
     terminal = not chosen or "progress".startswith(tuple(chosen))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        for name in dict.fromkeys(picture.page.partition("/")[0] for picture in wanted):
-            MAKERS[name](work)
         if terminal:
             photograph_terminal(work)
-        photograph(work, wanted)
+        for kind in dict.fromkeys(picture.kind for picture in wanted):
+            MAKERS[kind](work)
+            photograph(work, [picture for picture in wanted if picture.kind == kind])
     return 0
 
 
