@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mltricks.config.names import without_brackets
 from mltricks.config.overrides import in_shell
 from mltricks.figures.parts import Code, Part, Section, Table, Text
 from mltricks.observers.files import yaml_text
@@ -39,7 +40,7 @@ def command(summary: Summary, folder: Path, objects: str = "") -> str:
     from hydra.core.hydra_config import HydraConfig
 
     if summary.overrides or HydraConfig.initialized():
-        return " ".join(["python -m mltricks", *map(in_shell, summary.overrides)])
+        return " ".join(["python -m mltricks", *map(in_shell, map(without_brackets, summary.overrides))])
     path = f"{shown_folder(folder)}/config.yaml"
     return f"import mltricks\nfrom omegaconf import OmegaConf\n\nmltricks.train(OmegaConf.load({path!r}){objects})"
 
