@@ -28,7 +28,7 @@ class Summary:
         train: means over the last epoch; if the run ended within an epoch, since the last record.
         val: metrics of the best weights on the validation split.
         test: metrics of the same weights on the test split, measured once; empty if the run did not finish.
-        samples: the number of samples of ``train``, ``val`` and ``test``; empty for runs of older versions.
+        samples: number of samples of ``train``, ``val`` and ``test``; empty for runs of older versions.
         trivial: metrics on ``val`` and ``test`` of the constant outputs that fit the training targets best; empty if
             the run did not finish or the objective defines none.
         epoch_of: the epoch of each split's metrics: the last one for ``train``, the one of the best weights for ``val``

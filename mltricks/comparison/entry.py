@@ -30,6 +30,7 @@ class Entry:
 
     Attributes:
         folder: its output folder.
+        name: the end of the folder's path that tells it from the others.
         settings: the settings that decide its result, by dotted key, without seeds.
         seeds: the seeds, by dotted key.
         summary: its result; of status ``unfinished`` if it has not written one.
@@ -37,6 +38,7 @@ class Entry:
     """
 
     folder: Path
+    name: str
     settings: dict[str, Any]
     seeds: dict[str, Any]
     summary: Summary
@@ -62,10 +64,24 @@ def read_entries(folders: Sequence[Path]) -> list[Entry]:
     """
     summaries = [read_summary(folder / "summary.json") or Summary("unfinished") for folder in folders]
     known = next((score_of(summary) for summary in summaries if score_of(summary)), "loss")
-    return [read_entry(folder, summary, known) for folder, summary in zip(folders, summaries, strict=True)]
+    named = zip(folders, tails(folders), summaries, strict=True)
+    return [read_entry(folder, name, summary, known) for folder, name, summary in named]
 
 
-def read_entry(folder: Path, summary: Summary, known: str) -> Entry:
+def tails(folders: Sequence[Path]) -> list[str]:
+    """The ends of paths, as long as it takes to tell all from each other.
+
+    >>> tails([Path("a/b/0"), Path("a/c/0"), Path("a/c/1")])
+    ['b/0', 'c/0', 'c/1']
+    """
+    for depth in range(1, max(len(folder.parts) for folder in folders)):
+        found = ["/".join(folder.parts[-depth:]) for folder in folders]
+        if len(set(found)) == len(folders):
+            return found
+    return [str(folder) for folder in folders]
+
+
+def read_entry(folder: Path, name: str, summary: Summary, known: str) -> Entry:
     """One run, with its summary and the name of the score if that has none."""
     config = read_yaml(folder / "config.yaml")
     if not isinstance(config, dict):
@@ -74,6 +90,7 @@ def read_entry(folder: Path, summary: Summary, known: str) -> Entry:
     found["technique"] = "+".join(config.get("technique") or {}) or "none"  # their order is part of the step
     return Entry(
         folder,
+        name,
         {key: value for key, value in found.items() if not is_seed(key) and not without_effect(key)},
         {key: value for key, value in found.items() if is_seed(key)},
         summary,

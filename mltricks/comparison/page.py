@@ -21,6 +21,8 @@ from mltricks.report.values import is_seed
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "compare.html"
+NARROW = 3
+"""Configurations whose differences fit half the page."""
 OVER = {
     "seeds": "of several runs over their seeds (Student's t)",
     "samples": "of a single run over the test samples (Wilson), which says nothing about other seeds",
@@ -56,12 +58,18 @@ def sections(found: Compared) -> list[Section]:
     """The sections of the page, in order."""
     return [
         differences_section(found),
-        *([Section("Read this first", [Text(text) for text in found.warnings])] if found.warnings else []),
+        *warnings_section(found),
         results_section(found),
         curves_section(found),
         runs_section(found),
         commands_section(found),
     ]
+
+
+def warnings_section(found: Compared) -> list[Section]:
+    """Reasons to be careful, beside the differences where these are narrow; no section without a reason."""
+    texts = [Text(text) for text in found.warnings]
+    return [Section("Read this first", texts, half=len(found.names) <= NARROW)] if texts else []
 
 
 def differences_section(found: Compared) -> Section:
@@ -73,7 +81,8 @@ def differences_section(found: Compared) -> Section:
         if found.differences
         else "The runs differ in their seeds alone."
     )
-    return Section("What differs", [Table(["setting", *found.names], rows), Text(said)])
+    half = len(found.names) <= NARROW and bool(found.warnings)
+    return Section("What differs", [Table(["setting", *found.names], rows), Text(said)], half=half)
 
 
 def results_section(found: Compared) -> Section:
@@ -127,7 +136,7 @@ def curves_section(found: Compared) -> Section:
     titles = {key: t for key, t in titles.items() if key != "score" or found.metric != "loss"}
     panels = {
         title: [
-            draw.Line(name, [(e.folder.name, e.curves[key]) for e in one.counted])
+            draw.Line(name, [(e.name, e.curves[key]) for e in one.counted])
             for name, one in zip(found.names, found.configurations, strict=True)
         ]
         for key, title in titles.items()
@@ -145,7 +154,7 @@ def runs_section(found: Compared) -> Section:
     for name, one in zip(found.names, found.configurations, strict=True):
         repeated = {id(entry): first for entry, first in one.repeats}
         for entry in one.entries:
-            said = f"repeats {repeated[id(entry)].folder.name}" if id(entry) in repeated else entry.summary.status
+            said = f"repeats {repeated[id(entry)].name}" if id(entry) in repeated else entry.summary.status
             rows.append([str(entry.folder), name, entry.seed, said.replace("_", " "), *measured(entry, found.metric)])
     return Section("Runs", [Table(head, rows)])
 
@@ -161,8 +170,9 @@ def commands_section(found: Compared) -> Section:
     """The command of every configuration, and that of this comparison."""
     parts: list[Part] = []
     for name, one in zip(found.names, found.configurations, strict=True):
-        if overrides := own(one.counted[0].summary.overrides, len(one.counted) > 1):
-            parts += [Text(f"{name}:"), Code(command(overrides))]
+        first = one.counted[0]
+        if first.summary.overrides or (first.folder / ".hydra").is_dir():  # a program may have composed another one
+            parts += [Text(f"{name}:"), Code(command(own(first.summary.overrides, len(one.counted) > 1)))]
     runs = "+".join(str(entry.folder) for entry in found.entries)
     return Section("Commands", [*parts, Text("This comparison again:"), Code(command(["job=compare", f"runs={runs}"]))])
 

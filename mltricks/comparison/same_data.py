@@ -34,8 +34,8 @@ def other_sizes(entries: Sequence[Entry], splits: Sequence[str]) -> Iterator[str
         if len(sizes) > 1:
             (a, first), (b, second) = list(sizes.items())[:2]
             yield (
-                f"The data have changed between the runs: the {split} split has {a:,} samples in {first.folder.name} "
-                f"and {b:,} in {second.folder.name}."
+                f"The data have changed between the runs: the {split} split has {a:,} samples in {first.name} "
+                f"and {b:,} in {second.name}."
             )
             return
 
@@ -55,8 +55,7 @@ def other_content(entries: Sequence[Entry], splits: Sequence[str]) -> Iterator[s
     for entry, found in prints[1:]:
         if (name := first_difference(found, kept)) is not None:
             yield (
-                f"The data have changed between the runs: those of {entry.folder.name} are not those of "
-                f"{first.folder.name} ({name})."
+                f"The data have changed between the runs: those of {entry.name} are not those of {first.name} ({name})."
             )
 
 

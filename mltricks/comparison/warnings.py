@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mltricks.comparison.entry import Entry
 from mltricks.comparison.grouping import Configuration
-from mltricks.comparison.scores import metric_of, score
+from mltricks.comparison.scores import Score, metric_of, score
 
 
 def warnings(found: Sequence[Configuration], names: Sequence[str], first: int | None) -> list[str]:
@@ -29,7 +29,7 @@ def ends(entries: Sequence[Entry]) -> Iterator[str]:
             status = entry.summary.status
             why = f": {entry.summary.error.splitlines()[0]}" if entry.summary.error and status != "diverged" else ""
             said = (entry.summary.error or status) if status == "diverged" else f"is {status}{why}"
-            yield f"{entry.folder.name} {said}{'' if said.endswith('.') else '.'} Its scores are left out."
+            yield f"{entry.name} {said}{'' if said.endswith('.') else '.'} Its scores are left out."
 
 
 def repeats(found: Sequence[Configuration]) -> Iterator[str]:
@@ -38,7 +38,7 @@ def repeats(found: Sequence[Configuration]) -> Iterator[str]:
         a, b = entry.summary.objective.get("value"), first.summary.objective.get("value")
         differ = a is not None and b is not None and a != b
         but = f", although their scores differ ({a:.4g} and {b:.4g})" if differ else ""
-        yield f"{entry.folder.name} has the configuration and seed of {first.folder.name} and is not counted{but}."
+        yield f"{entry.name} has the configuration and seed of {first.name} and is not counted{but}."
 
 
 def doubts(found: Sequence[Configuration], names: Sequence[str], first: int) -> Iterator[str]:
@@ -52,15 +52,20 @@ def doubts(found: Sequence[Configuration], names: Sequence[str], first: int) -> 
             "other seeds, as seed=1 and seed=2."
         )
         return
-    top = score(found[first], "val", metric)
-    for i, one in enumerate(found):
-        other = score(one, "val", metric)
-        if i == first or top is None or other is None:
-            continue
-        if top.low is None or other.low is None:
-            yield f"{names[i if other.low is None else first]} ran with one seed, so its spread is not known."
-        elif top.low <= (other.high or 0) and other.low <= (top.high or 0):
-            yield f"The intervals of {names[first]} and {names[i]} overlap: which is better is not settled."
+    scores = [score(one, "val", metric) for one in found]
+    single = [name for name, s in zip(names, scores, strict=True) if s is not None and s.low is None]
+    if single:
+        yield f"One seed alone ran of {', '.join(single)}: the spread is not known."
+    tied = [names[i] for i, s in enumerate(scores) if i != first and overlap(s, scores[first])]
+    if tied:
+        yield f"The interval of {names[first]} overlaps that of {', '.join(tied)}: which is better is not settled."
+
+
+def overlap(a: Score | None, b: Score | None) -> bool:
+    """Whether both scores have intervals, and these overlap."""
+    if a is None or b is None or a.low is None or a.high is None or b.low is None or b.high is None:
+        return False
+    return a.low <= b.high and b.low <= a.high
 
 
 def surroundings(entries: Sequence[Entry]) -> Iterator[str]:

@@ -69,9 +69,9 @@ def check_same(found: dict[str, Any], kept: dict[str, Any], what: str) -> None:
         return
     way = "Restore the data, or start a new run."
     if name.startswith("samples."):
-        part = name.removeprefix("samples.")
-        a, b = (dict(named_leaves(print_)).get(name) for print_ in (found, kept))
-        raise ValueError(f"{what}: the data have changed: {a} {part} samples, and {b} when the run began. {way}")
+        split = name.removeprefix("samples.")
+        a, b = (dict(named_leaves(data)).get(name) for data in (found, kept))
+        raise ValueError(f"{what}: the data have changed: {a} {split} samples, and {b} when the run began. {way}")
     raise ValueError(f"{what}: the data have changed since the run began ({name}). {way}")
 
 
