@@ -11,6 +11,8 @@ from typing import Any
 
 from conftest import command_environment
 
+from mltricks.recipe.charts import chart, series
+from mltricks.recipe.gate import Gate
 from mltricks.report.write import write
 
 SHORT = ("model=mlp", "data.limit=320", "plots=false", "progress=none", "epochs=2", "hydra/launcher=basic")
@@ -20,49 +22,61 @@ GATES: list[dict[str, Any]] = [
     {
         "step": 1,
         "name": "initial loss",
-        "evidence": {"loss": 2.31, "expected": 2.303},
         "verdict": "pass",
-        "reason": "The loss begins at ln C.",
-        "advice": None,
+        "reason": "the loss begins at ln C.",
         "jobs": [0],
+        "chart": {"bars": {"constant prediction": 2.303, "first batches": 2.31}, "y_label": "loss before training"},
     },
     {
         "step": 3,
         "name": "learning rates",
-        "evidence": f"between 1e-4 and 1e-2 {EVIL}",
         "verdict": "fail",
-        "reason": "No rate moves the loss.",
+        "reason": f"no rate moves the loss {EVIL}.",
         "advice": "Type recipe.force=true to go on.",
         "jobs": [1, 2],
-        "curve": {"x": [1e-4, 1e-3, 1e-2, 1e-1], "y": [2.3, 2.0, 1.0, 9.0], "x_label": "optim.lr", "y_label": "loss"},
+        "chart": chart("learning rate", "loss", series("range test", [1e-4, 1e-3, 1e-2], [2.3, 2.0, 1.0]), log_x=True),
     },
 ]
 RECIPE = {
     "status": "running",
-    "gates": GATES,
+    "gates": [Gate(**gate).record() for gate in GATES],
     "best": {"command": "python -m mltricks optim.lr=0.02", "objective": {"name": "val/accuracy", "value": 0.875}},
 }
 
 
 def _arm(name: str, difference: float | None, interval: list[float] | None, verdict: str) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": f"{name} alone",
+        "part": name,
+        "rival": "",
+        "treated": name,
+        "control": "none",
         "overrides": [f"technique=[{name}]"],
         "n": 5,
+        "lost": 0,
         "mean": 0.9,
         "interval": [0.88, 0.92],
         "difference": difference,
         "difference_interval": interval,
         "cost_ratio": 1.2,
         "verdict": verdict,
+        "verdict_of_all": verdict,
+        "p_value": None if interval is None else 0.01,
+        "p_holm": None if interval is None else 0.03,
         "seeds_to_settle": None if verdict in ("helps", "hurts") else 31,
     }
 
 
 ABLATION: dict[str, Any] = {
-    "metric": "val/accuracy",
+    "metric": "test/accuracy",
+    "chosen_by": "val/accuracy",
     "direction": "maximize",
+    "mode": "add",
+    "level": 0.95,
+    "seeds": 5,
     "baseline": "none",
+    "retuned": {},
+    "rounds": [],
     "arms": [
         _arm("mixup", 0.02, [0.01, 0.03], "helps"),
         _arm("sam", -0.03, [-0.05, -0.01], "hurts"),

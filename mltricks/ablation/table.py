@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mltricks.ablation.arms import Arm, arm_name
+from mltricks.ablation.arms import Arm
 from mltricks.ablation.effects import Effect
 from mltricks.ablation.runs import ArmRuns
 from mltricks.config.names import command
@@ -19,7 +19,7 @@ def say(effects: Sequence[Effect], runs: ArmRuns, settings: dict[str, Any], roun
     """Print the comparisons, and the resulting command."""
     width = min(max(len(found.name) for found in effects), LONGEST_NAME)
     interval = f"{100 * settings['level']:g} % interval"
-    print(f"{'':{width}}  with-without {interval:>22}   cost")
+    print(f"{'':{width}}    difference {interval:>22}   time")
     for found in effects:
         print("\n".join(lines(found, width)))
     notes = ["Differences are of the test split; the validation split chose epochs and retuned settings."]
@@ -29,7 +29,7 @@ def say(effects: Sequence[Effect], runs: ArmRuns, settings: dict[str, Any], roun
         print("\n".join(wrapped("", [note], WIDTH)))
     if rounds:
         chosen: Arm = tuple(rounds[-1]["chosen"])
-        print(f"selected: {arm_name(chosen)}")
+        print(f"selected: {runs.design.name(chosen)}")
         print(f"  {command(runs.overrides(chosen))}")
 
 
@@ -45,7 +45,7 @@ def lines(found: Effect, width: int) -> list[str]:
     if found.difference_interval is not None:
         between = f"[{found.difference_interval[0]:+.3g}, {found.difference_interval[1]:+.3g}]"
     cost = "" if found.cost_ratio is None else f"x{found.cost_ratio:.2f}"
-    *before, name = [found.name] if len(found.name) <= width else [found.name, ""]
+    *before, name = [found.name] if len(found.name) <= width else [*wrapped("", [found.name], WIDTH), ""]
     numbers = f"{name:{width}}  {difference:>12} {between:>22}  {cost:>5}".rstrip()
     verdict = [f"{found.verdict_of_all};", *remarks(found)]
     verdict[-1] = verdict[-1].rstrip(";")

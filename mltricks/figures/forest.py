@@ -12,8 +12,8 @@ LINE, GAP = 15, 34
 """Pixels of a line of a label, and of the interval below it."""
 LOWEST = 150
 """Pixels of the lowest figure: below, its axis would be drawn over its title."""
-LONGEST = 46
-"""Characters of a line of a label; narrow screens have room for as many."""
+LONGEST = 38
+"""Characters of a line of a label; a screen of 320 pixels has room for as many."""
 COLORS = {"good": GOOD, "bad": BAD, "": GREY}
 
 
@@ -44,7 +44,7 @@ def forest(rows: Sequence[Row], title: str) -> Figure:
         rows: at least one.
         title: what the axis measures, below it.
     """
-    labels = [textwrap.wrap(row.label, LONGEST) or [""] for row in rows]
+    labels = [textwrap.wrap(row.label, LONGEST, break_on_hyphens=False) or [""] for row in rows]
     heights = [LINE * len(label) + GAP for label in labels]
     places = [-(sum(heights[: i + 1]) - GAP / 2) for i in range(len(rows))]
     traces = []
@@ -60,7 +60,7 @@ def forest(rows: Sequence[Row], title: str) -> Figure:
         traces.append(trace("scatter", "", x=[row.value], y=[y], hovertemplate=hover, **look, **more))
     notes = [
         {"text": "<br>".join(map(text, label)), "x": 0, "xref": "paper", "y": y, "yref": "y", "showarrow": False,
-         "xanchor": "left", "align": "left", "yanchor": "bottom", "yshift": 8, "font": {"size": 13}}
+         "xanchor": "left", "align": "left", "yanchor": "bottom", "yshift": 8, "font": {"size": 12}}
         for label, y in zip(labels, places, strict=True)
     ]  # fmt: skip
     y_axis = axis(

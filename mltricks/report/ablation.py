@@ -9,6 +9,7 @@ from mltricks.ablation.words import (
     between,
     corrected,
     decimals,
+    lost,
     metric_words,
     percent,
     sentence,
@@ -49,7 +50,7 @@ def row(arm: Compared, places: int) -> list[Cell]:
     difference = "" if arm["difference"] is None else signed(arm["difference"], places)
     p_value = "" if arm["p_holm"] is None else f"p {arm['p_holm']:.2g}"
     return [
-        Cell(arm["name"], f"n = {arm['n']}"),
+        Cell(arm["name"], "; ".join([f"n = {arm['n']}", *([lost(arm["lost"])] if arm["lost"] else [])])),
         Cell(difference, interval),
         Cell("" if arm["cost_ratio"] is None else f"{arm['cost_ratio']:.2f}"),
         Cell(short_verdict(arm), p_value, tone(arm)),

@@ -78,8 +78,9 @@ def commands(sweep: Collected) -> list[tuple[str, str, str]]:
     found = groups(sweep)
     said = sweep.ended_with or {}
     again = rerun(sweep, found) if sweep.recipe is None and sweep.ablation is None else ""
+    best = "The best configuration" if sweep.ablation is None else "The best arm on the validation split"
     listed = [
-        ("The best configuration", str(said.get("command") or best_command(sweep, found)), ""),
+        (best, str(said.get("command") or best_command(sweep, found)), ""),
         ("The same, as an experiment", str(said.get("experiment_command") or ""), ""),
         (
             "The best five again, each with five new seeds",
