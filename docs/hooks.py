@@ -62,5 +62,5 @@ def of_notebook(path: Path) -> str:
     """The cells of a notebook, in order; a link to the file comes after the title."""
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(path.read_text("utf-8"))["cells"]]
     parts = [text if kind == "markdown" else f"```python\n{text}\n```" for kind, text in cells]
-    link = f"This page is a notebook: [{path.name}](decisions/{path.name})."
+    link = f"This page is a notebook: [{path.name}]({path.name})."
     return re.sub(r"\A(# .*\n?)", rf"\1\n{link}\n", "\n\n".join(parts) + "\n")
