@@ -23,7 +23,7 @@ OPTIONS = "reference/options/index.md"
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, and put the groups of options into the navigation."""
     reference = {f"reference/{path}": text for path, text in reference_pages([conf_dir()]).items()}
-    pages = {**reference, "decisions/index.md": decisions()}
+    pages = {**reference, "decisions.md": decisions()}
     pages |= {f"{name.lower()}.md": of_root(name) for name in ("CHANGELOG", "CONTRIBUTING")}
     pages |= {f"notebooks/{path.stem}.md": of_notebook(path) for path in DOCS.glob("notebooks/*.ipynb")}
     for path, text in pages.items():
@@ -47,7 +47,7 @@ def decisions() -> str:
     titles = [path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# 0123456789.:") for path in files]
     head = "# Decisions\n\nOne page for each choice that would be expensive to reverse, with what was tried instead.\n"
     rows = [
-        f"| {path.name[:4]} | [{title[0].upper()}{title[1:]}]({path.name}) |"
+        f"| {path.name[:4]} | [{title[0].upper()}{title[1:]}](decisions/{path.name}) |"
         for path, title in zip(files, titles, strict=True)
     ]
     return "\n".join([head, "| number | decision |", "| --- | --- |", *rows, ""])

@@ -1,7 +1,8 @@
 """The blocks of a page of the documentation, and a process that runs them: each in a fork that need not import torch.
 
 ``python documents.py`` is that process. It reads a line of JSON for each block, forks, and answers with a line: the
-exit status. In the fork a command runs as ``python -m`` runs it; a new process would import torch first, for 2 s.
+exit status. In the fork a command runs as ``python -m`` runs it; a new process would import torch first, for two
+seconds.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def section(card: Card, settings: Sequence[Setting]) -> str:
     if card.parts:
         fields.append(f"- **Consists of**: {', '.join(f'`{part}`' for part in card.parts)}")
     lines = [f"## `{card.group}={card.name}` {{ #{card.name} }}", "", f"{prose(card.what)}.", ""]
-    lines += ["```text", card.command, "```", "", *fields, *([""] if fields else [])]
+    lines += ["```bash", card.command, "```", "", *fields, *([""] if fields else [])]
     return page(*lines, table(settings))
 
 
