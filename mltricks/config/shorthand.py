@@ -58,6 +58,28 @@ def expand(arguments: Sequence[str]) -> list[str]:
     return [written.get(argument, argument) for argument in arguments]
 
 
+def shorten(arguments: Sequence[str]) -> list[str]:
+    """A command line with the short forms of its settings, for messages and pages: the inverse of ``expand``.
+
+    >>> shorten(["-m", "hydra/sweeper=study", "hydra.sweeper.n_trials=20", "hydra.sweeper.sampler=gp"])
+    ['-m', 'hydra/sweeper=study', 'n_trials=20', 'study.sampler=gp']
+    """
+    overrides, options = split_arguments(arguments)
+    chosen = chosen_options(overrides, bool({"-m", "--multirun"} & options.keys()))
+    ours = {f"{group.replace('/', '.')}.": owners()[name] for group, name in chosen.items() if name in owners()}
+    return [shortened(argument, ours) for argument in arguments]
+
+
+def shortened(argument: str, ours: dict[str, Owner]) -> str:
+    """One argument with its short form, if it sets one of the chosen options, which are given by their full prefix."""
+    for prefix, owner in ours.items():
+        key, equals, value = argument.partition("=")
+        setting = key.removeprefix(prefix)
+        if equals and setting != key and setting.partition(".")[0] in owner.settings:
+            return f"{short(owner.name, setting)}={value}"
+    return argument
+
+
 def short_form(text: str) -> tuple[str, str] | None:
     """The owner and the setting of a short form, or ``None``; the owner is empty if only the setting is named."""
     key = text.partition("=")[0]

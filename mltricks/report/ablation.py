@@ -82,8 +82,8 @@ def notes(found: Found) -> str:
     return (
         f"Difference: mean over paired seeds of {metric_words(found['metric'])} ({better} is better) with the change "
         f"minus without it; each {percent(found['level'])} interval is for one comparison. Verdict and p{holm}: of a "
-        "paired t-test. Time: of a run with the change divided by one without; empty if they were not run in the same "
-        f"way. {metric_words(found['chosen_by']).capitalize()} chose {chosen}."
+        "paired t-test. Time: of a run with the change divided by one without; empty if one was run in a stack "
+        f"and the other alone, which fuse=false avoids. {metric_words(found['chosen_by']).capitalize()} chose {chosen}."
     )
 
 

@@ -80,6 +80,8 @@ class Collected:
         set_aside: number of attempts that were interrupted and started again.
         recipe, ablation: content of these sweepers' files; else ``None``.
         ended_with: the recipe's record of its best configuration; else ``None``.
+        name, notes: the root keys ``name`` and ``notes`` if all jobs have the same; else empty.
+        tags: those that all jobs have.
     """
 
     folder: Path
@@ -92,6 +94,9 @@ class Collected:
     recipe: list[dict[str, Any]] | None
     ablation: dict[str, Any] | None
     ended_with: dict[str, Any] | None
+    name: str = ""
+    notes: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
     def sign(self) -> float:
@@ -125,9 +130,16 @@ def collect(folder: Path) -> Collected:
     ]
     keys = give_values(rows, paths, origin.swept)
     recipe, ablation = read_json(folder / "recipe.json"), read_json(folder / "ablation.json")
-    return Collected(
-        folder, origin, name, maximize, keys, rows, set_aside(folder), gates(recipe), ablation or None, best_of(recipe)
-    )
+    kept = (set_aside(folder), gates(recipe), ablation or None, best_of(recipe))
+    return Collected(folder, origin, name, maximize, keys, rows, *kept, **called([s for s in summaries if s]))
+
+
+def called(summaries: list[Summary]) -> dict[str, Any]:
+    """Name, notes and tags that all jobs share."""
+    shared = {key: {getattr(summary, key) or "" for summary in summaries} for key in ("name", "notes")}
+    found: dict[str, Any] = {key: values.pop() for key, values in shared.items() if len(values) == 1}
+    first = summaries[0].tags if summaries else []
+    return found | {"tags": tuple(tag for tag in first if all(tag in summary.tags for summary in summaries))}
 
 
 def make_row(sweep: Path, path: Path, summary: Summary | None, overrides: list[str], score: str) -> Row:

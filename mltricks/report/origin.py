@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mltricks.config.names import without_brackets
+from mltricks.config.names import PROGRAM, in_shell, without_brackets
+from mltricks.config.shorthand import shorten
 from mltricks.report.files import read_json, read_yaml
 
-PROGRAM = ["python", "-m", "mltricks"]
 LISTED = ("grid", "basic")
 """Sweepers that run every combination of the values typed."""
 
@@ -116,7 +115,7 @@ def lengths(task: list[str]) -> tuple[dict[str, int], dict[str, bool]]:
 def typed_command(words: list[str]) -> str:
     """The words of a command as a shell line, with the program in front if it is missing."""
     has_program = "=" not in words[0] and not words[0].startswith("-")
-    return shlex.join([*(() if has_program else PROGRAM), *map(without_brackets, words)])
+    return " ".join(map(in_shell, [*(() if has_program else PROGRAM), *map(without_brackets, shorten(words))]))
 
 
 def first(value: Any) -> Any:

@@ -35,7 +35,7 @@ def page(sweep: Collected) -> bytes:
     at_edge = edges(sweep, scales, best) if searched else []
     script = "".join((HERE / "assets" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     content = {
-        "title": f"Sweep {sweep.folder.resolve().name}",
+        "title": sweep.name or f"Sweep {sweep.folder.resolve().name}",
         "subtitle": subtitle(sweep),
         "cards": numbers(sweep, found, best),
         "commands": commands(sweep),

@@ -33,11 +33,13 @@ def state(sweep: Collected) -> dict[str, Any]:
 
 
 def subtitle(sweep: Collected) -> str:
-    """Sweeper, start, and attempts that are not shown."""
-    said = [f"sweeper {sweep.origin.sweeper}"] if sweep.origin.sweeper else []
+    """Folder of a sweep with a name, sweeper, start, attempts that are not shown, tags and notes."""
+    said = [sweep.folder.resolve().name] if sweep.name else []
+    said += [f"sweeper {sweep.origin.sweeper}"] if sweep.origin.sweeper else []
     said += [f"started {sweep.origin.started.replace('T', ' ')[:16]}"] if sweep.origin.started else []
     said += [f"{sweep.set_aside} interrupted attempts left out"] if sweep.set_aside else []
-    return " · ".join(said)
+    said += [", ".join(sweep.tags)] if sweep.tags else []
+    return " · ".join([*said, sweep.notes] if sweep.notes else said)
 
 
 def cards(sweep: Collected, found: list[Group], best: Group | None) -> list[tuple[str, Any, str]]:
