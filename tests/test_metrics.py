@@ -110,7 +110,7 @@ def test_evaluate_measures_them_again(tmp_path: Path, train_digits: Callable[...
         (["metric=accuracy"], "the objective measures accuracy already"),
         (["metric=cohen_kappa", "objective_metric=val/auroc"], "val/cohen_kappa"),
         ([*KINDS["tokens"], "metric=cohen_kappa"], "no further metrics for targets that are tokens"),
-        (["metric=3"], "metric=3 must be"),
+        (["metric=3"], "metric[0]=3 must be a text"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(overrides: list[str], said: str) -> None:
