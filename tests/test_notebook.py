@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def test_a_notebook(tmp_path: Path) -> None:
     client.on_cell_executed = lambda cell, cell_index, execute_reply: told.append(cell.source)
     client.execute()
     printed = [output for output in book.cells[1].outputs if output.output_type == "stream"]
-    assert "epoch 1/3" in "".join(output.text for output in printed)
+    assert re.search(r"^ *1/3 +\d\.\d", "".join(output.text for output in printed), re.MULTILINE)
     assert "completed" in book.cells[3].outputs[0].data["text/plain"]
     for cell in book.cells[4:]:
         assert "application/vnd.plotly.v1+json" in cell.outputs[0].data

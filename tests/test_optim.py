@@ -425,7 +425,7 @@ def test_muon_keeps_a_second_slot_only_for_parameters_of_adamw() -> None:
 
 
 def test_muon_without_a_hidden_matrix_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"finds no hidden matrix.*optim\.adam_params=\[\]"):
+    with pytest.raises(ValueError, match=r"matrix: optim\.adam_params=embedding\+head .*optim\.adam_params=none"):
         build_small("model=mlp", "model.depth=0", "optim=muon")
 
 

@@ -71,8 +71,8 @@ class Muon(WithKernel):
         check_patterns("optim.adam_params", self.adam_params, params)
         if not self.choose(params)[0]:
             raise ValueError(
-                f"optim=muon finds no hidden matrix: optim.adam_params={list(self.adam_params)} takes all there are. "
-                "Type optim.adam_params=none or optim=adamw."
+                f"optim=muon finds no hidden matrix: optim.adam_params={'+'.join(self.adam_params)} takes all there "
+                "are. Type optim.adam_params=none or optim=adamw."
             )
         return super().init(params)
 
