@@ -306,4 +306,4 @@ def test_the_printed_command_leaves_out_force() -> None:
 
 
 def test_the_command_of_the_best_configuration() -> None:
-    assert command(["a=1"], ["--config-dir", "a b"]) == "python -m mltricks --config-dir 'a b' a=1"
+    assert command(["a=1"], ["--config-dir", "a b"]) == 'python -m mltricks --config-dir "a b" a=1'

@@ -135,7 +135,7 @@ def test_allow_modules_of_a_folder_is_not_trusted(stopped: Path) -> None:
     }
     (stopped / "config.yaml").unlink()  # a stranger who made the folder may have made every file in it
     checkpoint.save(stopped / "checkpoints" / "last.pt", content["state"], evil)
-    with pytest.raises(ValueError, match=re.escape("If you trust it, type allow_modules=[os]")):
+    with pytest.raises(ValueError, match=re.escape("If you trust it, type allow_modules=os.")):
         resumed(stopped)
     checkpoint.save(stopped / "checkpoints" / "last.pt", content["state"], {**evil, "allow_modules": []})
     with pytest.raises(ValueError, match=r"model\._target_=os\.system is refused"):
