@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from mltricks import __version__
+from mltricks.config.settings import with_newer
 from mltricks.process.atomic import first_line, write_atomically
 from mltricks.state import State, map_state, named_leaves
 
@@ -143,7 +144,7 @@ def _read(path: Path, tensors: bool) -> dict[str, Any]:
         if tensors and content["state_digest"] != digest(content["state"]):
             raise ValueError("its tensors do not match their hash")
         assert {"params", "buffers", "opt", "own", "step"} <= content["state"].keys(), "parts of the state are missing"
-        return {**content, "config": json.loads(content["config"]), "overrides": list(content["overrides"])}
+        return {**content, "config": with_newer(json.loads(content["config"])), "overrides": list(content["overrides"])}
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
         raise damaged(path, f": {first_line(error)}") from error
 

@@ -18,7 +18,7 @@ from mltricks.checkpoint import LAST
 from mltricks.config.compose import plain
 from mltricks.config.options import GROUPS, TECHNIQUE_GROUPS
 from mltricks.config.overrides import parse, typed
-from mltricks.config.settings import top_level
+from mltricks.config.settings import top_level, with_newer
 from mltricks.config.values import UnknownName, suggest
 from mltricks.lengthen import LENGTH, check_larger
 from mltricks.process.atomic import first_line
@@ -142,7 +142,7 @@ def read_config(path: Path) -> dict[str, Any]:
                 "the run's command again."
             )
     try:
-        return plain(cfg)
+        return with_newer(plain(cfg))
     except OmegaConfBaseException as error:
         raise damaged_record(path, first_line(error)) from error
 

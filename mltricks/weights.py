@@ -23,6 +23,7 @@ from torch import Tensor
 from mltricks.artifacts import local_file
 from mltricks.build import Run
 from mltricks.checkpoint import digest, versions
+from mltricks.config.settings import with_newer
 from mltricks.data.info import Info
 from mltricks.functional_model import FunctionalModel
 from mltricks.inputs.base import dtypes_of, restored, saved
@@ -207,4 +208,4 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if known != digest({**metadata, "tensors": tensors}):
         reason = "their content does not match their hash" if known else "an earlier version wrote them, without a hash"
         raise ValueError(f"the weights {path} cannot be trusted: {reason}. Train again, or restore the file.")
-    return tensors, about
+    return tensors, {**about, "config": with_newer(about["config"])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -10,12 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import TINY, Outcome
 from omegaconf import OmegaConf
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import mltricks
 from mltricks import checkpoint
 from mltricks.config.compose import plain
+from mltricks.config.settings import NEWER
 from mltricks.data.custom import load_data
 from mltricks.data.fingerprint import check_same
 from mltricks.resume import differences, resumed_config, saved_config
@@ -67,6 +72,29 @@ def test_a_finished_run_returns_its_result_in_python_too(finished: Path) -> None
 def test_the_configuration_is_that_of_the_folder(stopped: Path) -> None:
     assert resumed(stopped) == checkpoint.load(stopped)["config"]
     assert resumed(stopped) == plain(mltricks.compose(RUN))
+
+
+def test_a_run_of_a_version_without_the_newer_keys_still_serves(stopped: Path) -> None:
+    before = {key: value for key, value in resumed(stopped).items() if key not in NEWER}
+    content = checkpoint.load(stopped)
+    checkpoint.save(stopped / "checkpoints" / "last.pt", content["state"], before)
+    (stopped / "config.yaml").write_text(yaml.safe_dump(before))
+    rewrite_weights(stopped / "checkpoints" / "best.safetensors", before)
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    assert torch.isfinite(mltricks.load(stopped).predict(images)).all()
+    cfg = resumed(stopped)
+    assert [cfg[key] for key in NEWER] == [None, [], None, []]
+    assert mltricks.train(cfg, stopped, True).status == "completed"
+
+
+def rewrite_weights(path: Path, cfg: dict[str, object]) -> None:
+    """Weights with another configuration, as the version that has it writes them."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = {**file.metadata(), "config": json.dumps(cfg)}
+    del metadata["digest"]
+    metadata["digest"] = checkpoint.digest({**metadata, "tensors": tensors})
+    save_file(tensors, path, metadata)
 
 
 def test_before_the_first_checkpoint_the_initial_configuration_is_used(stopped: Path) -> None:
