@@ -25,6 +25,9 @@ from mltricks.process.libraries import load_ahead
 SHORT = "MLTRICKS_SHORT_ERRORS"
 """Environment variable that tells child processes that we, not the user, set HYDRA_FULL_ERROR."""
 
+BESIDE_A_RUN = ("evaluate", "predict", "compare")
+"""Jobs that write files of their own, also into the folder of a run."""
+
 HYDRAS = ("mltricks.report.callback.SweepPage",)
 """Classes of ours that Hydra instantiates itself, apart from plugins: its callbacks. ``mltricks.config.create``
 instantiates everything else and has its own rule."""
@@ -110,10 +113,45 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     shows = {"-c", "--cfg", "-i", "--info", "-h", "--help"} & options.keys()
     if multirun and not shows:
         return sweeping(arguments, parsed)
-    if chosen.get("job", "train") == "train" and "hydra.run.dir" in chosen and not shows:
-        from mltricks.folders import check_folder  # imports torch, which other commands do not need
+    if "hydra.run.dir" in chosen and not shows:
+        folder = resolved(str(chosen["hydra.run.dir"]), overrides, options.get("--config-dir") or options.get("-cd"))
+        return arguments if folder is None else into(folder, str(chosen.get("job", "train")), arguments, chosen)
+    return arguments
 
-        check_folder(Path(str(chosen["hydra.run.dir"])), bool(chosen.get("overwrite")))
+
+def resolved(folder: str, overrides: Sequence[str], config_dir: str | None) -> Path | None:
+    """An output folder with its interpolations resolved; ``None`` where they name the time or values of Hydra.
+
+    Hydra writes its record into the folder before the run starts and can refuse it.
+    """
+    if "${" not in folder:
+        return Path(folder)
+    if "${now:" in folder or "${hydra" in folder:
+        return None
+    from omegaconf import OmegaConf
+
+    from mltricks.config.compose import compose
+
+    cfg = compose(overrides, config_dir)
+    OmegaConf.set_struct(cfg, False)
+    cfg["hydra.run.dir"] = folder
+    return Path(str(cfg["hydra.run.dir"]))
+
+
+def into(folder: Path, job: str, arguments: list[str], chosen: Mapping[str, Any]) -> list[str]:
+    """The arguments of a command with a folder: no finished run there is lost, nor its record by Hydra.
+
+    Raises:
+        ValueError: the folder holds a run that the job would overwrite.
+    """
+    if job in BESIDE_A_RUN:
+        return [*arguments, "hydra.output_subdir=null"] if (folder / "checkpoints").is_dir() else arguments
+    from mltricks.folders import check_folder, check_other  # imports torch, which other commands do not need
+
+    if job == "train":
+        check_folder(folder, bool(chosen.get("overwrite")))
+    else:
+        check_other(folder, job)
     return arguments
 
 
@@ -125,7 +163,7 @@ def explaining(arguments: list[str]) -> list[str]:
     overrides = split_arguments(arguments)[0]
     applied = [text for text in overrides if text == "job=explain" or text.startswith("hydra.searchpath=")]
     asked = subjects([text for text in overrides if text not in applied])
-    flags = [text for text in arguments if text not in overrides]
+    flags = [text for text in arguments if text not in overrides and text not in ("-m", "--multirun")]
     return [*flags, *applied, f"job.key=[{','.join(map(quoted, asked))}]"]
 
 

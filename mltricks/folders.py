@@ -19,6 +19,16 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         check_unused(folder)
 
 
+def check_other(folder: Path, job: str) -> None:
+    """Refuse the folder of a run to a job that would replace its ``summary.json``.
+
+    Raises:
+        ValueError: names the job.
+    """
+    if (folder / "checkpoints").is_dir():
+        raise ValueError(f"{folder} holds a run, whose result job={job} would replace. Type another hydra.run.dir.")
+
+
 def check_sweep(folder: Path, sweeper: str) -> None:
     """Refuse the folder of a finished sweep to a sweeper that would train its jobs again.
 

@@ -189,6 +189,21 @@ def test_an_unknown_shell_is_refused(run_cli: Callable[..., Outcome]) -> None:
 EXPLAIN = ("job=explain",)
 
 
+def test_the_explanation_of_a_sweep_runs_none(run_cli: Callable[..., Outcome]) -> None:
+    done = run_cli(*EXPLAIN, "-m", "hydra/sweeper=ablation", "ablation.mode=add", "hydra.run.dir=x", "seed=0,1")
+    assert done.status == 0
+    assert {"hydra/sweeper=ablation", "mode", "hydra.run.dir", "seed"} <= set(done.out.splitlines())
+    assert not list(Path.cwd().glob("multirun*"))
+
+
+def test_a_key_says_what_each_option_means_by_it(run_cli: Callable[..., Outcome]) -> None:
+    done = run_cli(*EXPLAIN, "model.width", "epochs")
+    words = " ".join(done.out.split())
+    assert "channels of the first convolution" in words
+    assert "model=mlp (128), units of a hidden layer" in words
+    assert "used by (10)" not in words
+
+
 def test_an_option_of_any_group_is_explained_and_nothing_else_runs(run_cli: Callable[..., Outcome]) -> None:
     done = run_cli(*EXPLAIN, "job=lr_find", "technique=mixup+ema", "hydra/sweeper=study", "hydra/launcher=local")
     assert done.status == 0

@@ -157,6 +157,8 @@ def test_the_bar_reads_its_numbers_only_when_it_is_drawn() -> None:
     text = console.export_text()
     for shown in ("epoch 3/5", "23/50", "loss 0.2500", "accuracy 0.7500"):
         assert shown in text
+    source.tested({}, torch.zeros(1))  # after an early stop
+    assert source.fields()["left"] == "testing"
 
 
 def test_metrics_are_read_only_when_a_reading_is_due() -> None:

@@ -90,6 +90,17 @@ def test_a_sweep_has_a_folder_per_job_and_a_record(run_cli: Callable[..., Outcom
     assert [line.split()[0] for line in jobs] == ["#0", "#1", "#2", "#3"]
     assert not any("data.limit" in line for line in jobs)  # settings that all jobs share are not repeated
     assert not (sweep / ".claims").exists()
+    again = run_cli(*COMMAND, "hydra.sweep.dir=sweep")
+    assert again.out.startswith("sweep: all 4 jobs were done before\nbest val/accuracy")
+
+
+def test_a_refused_sweep_writes_no_page_into_a_folder_of_runs(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "runs/0").mkdir(parents=True)
+    (tmp_path / "runs/0/summary.json").write_text(json.dumps({"status": "completed"}))
+    refused = run_cli("-m", "seed=0,1", "hydra.sweep.dir=runs", "hydra.sweep.subdir=a")
+    assert refused.status == 1
+    assert "sweep.html" not in refused.out
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["0"]
 
 
 def test_a_killed_sweep_runs_the_remaining_jobs_when_typed_again(tmp_path: Path) -> None:

@@ -276,3 +276,17 @@ def test_training_from_python_refuses_the_configuration_of_another_job(tmp_path:
     with pytest.raises(ValueError, match=r"does not train \(list_options\). Compose it without job="):
         mltricks.train(mltricks.compose(["job=list"]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_no_job_replaces_a_run(trained: tuple[Summary, Path], run_cli: Callable[..., Outcome]) -> None:
+    """Neither its result nor Hydra's record is touched, also where the folder is named by another key."""
+    run = trained[1]
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for typed in (["job=lr_find", f"hydra.run.dir={run}"], [f"notes={run}", "hydra.run.dir=${notes}"]):
+        refused = run_cli(*typed)
+        assert refused.status == 1
+        assert f"{run} holds a run" in refused.err
+        assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert run_cli("job=evaluate", f"checkpoint={run}", f"hydra.run.dir={run}").status == 0
+    after = {path for path in run.rglob("*") if path.is_file()}
+    assert {path.name for path in after - before.keys()} == {"evaluation.json"}

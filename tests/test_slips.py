@@ -36,6 +36,8 @@ SLIPS = [
     ("technique=" + "[" * 200 + "]" * 200, "nests brackets"),
     ("+hydra.foo=1", "hydra has no setting foo"),
     ("seed=range(0,0)", "the range is empty"),
+    ("hydra.run.dri=x", "hydra.run.dri is no setting. Did you mean hydra.run.dir?"),
+    ("hydra.sweeper.n_trials=4", "Did you mean -m hydra/sweeper=study n_trials (default null)?"),
     ("hydra/sweeper=stdy", "hydra/sweeper has no option stdy. Did you mean study"),
 ]
 
@@ -52,6 +54,8 @@ def test_a_typing_error_is_refused_with_the_fix(typed: str, said: str) -> None:
     ("overrides", "options", "said"),
     [
         (["hydra/sweeper=study"], {}, "has no effect without -m"),
+        (["++technique=mixup"], {}, "Type technique=mixup"),
+        ([], {"--lr": "0.1"}, "--lr: there is no such flag.*type lr=VALUE, or --help"),
         (["hydra.run.dir=/etc/passwd"], {}, "a file stands there"),
         (["hydra.run.dir=/etc/passwd/run"], {}, "a file stands there"),
         (["hydra.run.dir=/proc/foo"], {}, "no folder can be made there"),

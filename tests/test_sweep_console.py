@@ -144,7 +144,8 @@ def test_a_grid_names_its_best_configuration_again_when_it_is_finished(
 ) -> None:
     first, again = (run_cli(*SWEEP, "optim.lr=1e-9,1e-2") for _ in range(2))
     assert first.status == again.status == 0, first.err + again.err
-    best, command, page = again.out.splitlines()
+    done, best, command, page = again.out.splitlines()
+    assert done.endswith(": all 2 jobs were done before")
     assert re.fullmatch(r"best val/accuracy [\d.]+ \(job 1\):", best)
     assert shlex.split(command)[:3] == ["python", "-m", "mltricks"]
     assert "optim.lr=1e-2" in command or "optim.lr=0.01" in command

@@ -17,6 +17,7 @@ from mltricks.config.names import without_brackets
 from mltricks.config.options import GROUPS, SWEEPS
 from mltricks.config.overrides import choices, parse
 from mltricks.config.settings import HINTS, default_options
+from mltricks.config.shorthand import owners
 from mltricks.config.values import Range, UnknownName, field_hints, kinds_and_range, suggest
 
 SEARCH = re.compile(r"[;,]? *search: (.*)$")
@@ -52,12 +53,14 @@ def explained(subject: str, folders: Sequence[Path], width: int) -> list[str]:
     if subject in (*GROUPS, *SWEEPS):
         return of_group(subject, folders, width)
     known = all_settings(tuple(folders))
-    found = [s for s in known if subject in (s.key, s.typed)]
+    first, _, setting = subject.partition(".")
+    full = owners()[first].full(setting) if setting and first in owners() and first not in GROUPS else subject
+    found = [s for s in known if subject in (s.key, s.typed) or (s.key == full and s.option.endswith(f"={first}"))]
     if not found:
         found = [s for s in known if s.key.startswith(f"{subject}.") or s.typed.startswith(f"{subject}.")]
         if not found:
-            advice = nearest(subject, folders, {s.typed.rpartition(".")[2] for s in known})
-            raise UnknownName(f"{subject} is neither a key nor an option. {advice} Options are typed GROUP=OPTION.")
+            advice = nearest(subject, folders, {s.option for s in known}) or "Options are typed GROUP=OPTION."
+            raise UnknownName(f"{subject} is neither a key nor an option. {advice}")
         keys = dict.fromkeys(s.key for s in found)
         return [line for key in keys for line in of_key([s for s in found if s.key == key], width)]
     return of_key(found, width)
@@ -72,8 +75,9 @@ def card_of(group: str, name: str, folders: Sequence[Path]) -> Card:
     files = [path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()]
     if not files:
         names = sorted({p.stem for folder in folders for p in (folder / group).glob("[!_]*.yaml")})
-        more = " Options of Hydra's own are explained in its documentation." if group in SWEEPS else ""
-        raise UnknownName(f"{group} has no option {name} of ours. {suggest(name, names)}{more}")
+        ours = " of ours" if group in SWEEPS else ""
+        more = " Options of Hydra's own are explained in its documentation." if ours else ""
+        raise UnknownName(f"{group} has no option {name or 'without a name'}{ours}. {suggest(name, names)}{more}")
     card = read_card(files[-1], folders)
     typed = tuple((name_of(group, name, key)[1], default, meaning) for key, default, meaning in card.values)
     return dataclasses.replace(card, values=typed)
@@ -96,9 +100,10 @@ def of_key(found: Sequence[Setting], width: int) -> list[str]:
     meaning = SEARCH.sub("", main.meaning)
     rows = {"meaning": meaning, "default": default_of(main), "allowed": allowed(main)}
     if match := SEARCH.search(main.meaning):
-        rows["search"] = f"{match[1]} (a study draws from it: -m hydra/sweeper=study tune={main.key})"
-    if len(found) > 1:
-        rows["used by"] = "; ".join(f"{s.option} ({s.default})" for s in found)
+        rows["search"] = f"{match[1]} (a study draws from it: -m hydra/sweeper=study n_trials=20 tune={main.key})"
+    used = [s for s in found if s.option]
+    if len(used) > 1 or used != list(found):
+        rows["used by"] = "; ".join(f"{s.option} ({s.default}){otherwise(s, meaning)}" for s in used)
     if main.typed != main.key:
         rows["full key"] = main.key
     rows["try"] = try_it(main)
@@ -108,8 +113,21 @@ def of_key(found: Sequence[Setting], width: int) -> list[str]:
     return lines
 
 
+def otherwise(setting: Setting, meaning: str) -> str:
+    """What an option says of a key beyond its default, where that is another meaning; ranges and sources aside.
+
+    >>> setting = Setting("model.width", "model.width", "model=mlp", "128", "units of a layer, >= 1; search: 8 to 64")
+    >>> otherwise(setting, "channels, >= 1"), otherwise(setting, "units of a layer (source: 8)")
+    (', units of a layer, >= 1', '')
+    """
+    own, heads = SEARCH.sub("", setting.meaning), re.compile(r"[,;(:].*")
+    return f", {own}" if heads.sub("", own).strip() != heads.sub("", meaning).strip() else ""
+
+
 def default_of(setting: Setting) -> str:
     """The default, with the option that has it."""
+    if setting.default == "???":
+        return f"none: it must be given ({setting.option})"
     return without_brackets(f"{setting.key}={setting.default}").partition("=")[2] + (
         f" ({setting.option})" if setting.option else ""
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mltricks.config.check import check_overrides
+from mltricks.config.known import OF_FOLDERS, all_settings
 from mltricks.config.names import with_brackets
 from mltricks.config.options import GROUPS, TECHNIQUE_GROUPS, conf_dir
 from mltricks.config.overrides import choices, own_folders, parse
@@ -90,6 +91,13 @@ def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) 
     first, *path = key.split(".")
     if first in TECHNIQUE_GROUPS and path and (first != "technique" or len(path) > 1):
         return _explain_technique(typed, key, first, path, config_dir)
+    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+    if having := [s for s in all_settings(tuple(folders)) if s.key == key and s.option]:
+        options = [f"{'-m ' if s.option.startswith('hydra/') else ''}{s.option} {s.typed}" for s in having[:3]]
+        texts = [f"{option} (default {s.default})" for option, s in zip(options, having[:3], strict=True)]
+        return UnknownName(f"{typed}: {key} is a setting of other options. Did you mean {' or '.join(texts)}?")
+    if places := difflib.get_close_matches(key, OF_FOLDERS, n=1):
+        return UnknownName(f"{typed}: {key} is no setting. Did you mean {places[0]}?")
     if first == "hydra":
         return UnknownName(f"{typed}: {key} is no setting. {suggest(last, _of_hydra(path[:-1], overrides))}")
     from omegaconf import DictConfig, OmegaConf
@@ -143,12 +151,11 @@ def _explain_technique(typed: str, key: str, group: str, path: Sequence[str], co
         )
     if name not in options:
         return UnknownName(f"{typed}: there is no technique {name}. {suggest(name, options)}")
-    settings = [
-        str(k) for k in compose([f"technique={name}"], config_dir).technique[name] if not str(k).startswith("_")
-    ]
-    if path[1] in settings:
+    chosen = compose([f"technique={name}"], config_dir).technique[name]
+    node = {str(k): v for k, v in chosen.items_ex(resolve=False) if not str(k).startswith("_")}
+    if path[1] in node:
         return ValueError(
             f"{typed} would have no effect: {name} is not among the techniques. "
             f"Type technique={name}, or technique=...+{name} if there are others."
         )
-    return UnknownName(f"{typed}: {key} is no setting. {suggest(path[1], settings)}")
+    return UnknownName(f"{typed}: {key} is no setting. {suggest_settings(path[1], f'technique.{name}', node)}")

@@ -17,7 +17,8 @@ from mltricks.config.overrides import choices
 from mltricks.config.settings import default_options
 from mltricks.config.shorthand import owners, short
 
-NEAR = 0.6
+OF_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
+NEAR = 0.7
 """Least similarity of a name that is suggested."""
 
 
@@ -51,7 +52,7 @@ def all_settings(folders: tuple[Path, ...]) -> tuple[Setting, ...]:
 def read_settings(folders: Sequence[Path]) -> Iterator[Setting]:
     text = (conf_dir() / "config.yaml").read_text(encoding="utf-8")
     for key, default, meaning in read_values(text, ""):
-        if key not in GROUPS and not key.startswith("hydra."):
+        if key in OF_FOLDERS or (key not in GROUPS and not key.startswith("hydra.")):
             yield Setting(key, key, "", default, meaning)
     for group in (*GROUPS, *SWEEPS):
         files = {path.stem: path for folder in folders for path in sorted((folder / group).glob("[!_]*.yaml"))}
@@ -82,25 +83,43 @@ def is_default(option: str) -> bool:
 def nearest(word: str, folders: Sequence[Path], chosen: Collection[str]) -> str:
     """A sentence with the settings or options that a mistyped key may mean; empty without any.
 
-    A setting whose last name is the word comes first: ``lr`` means ``optim.lr``. Settings of chosen options come before
-    those of others.
+    An option comes first if its name is the word or begins the key. A setting whose last name is the word comes next:
+    ``lr`` means ``optim.lr``; then similar names. Settings of chosen options come before those of others.
 
     Args:
         word: the key as typed.
         folders: the folders of options.
         chosen: the options of the command, as ``optim=sgd``.
     """
-    settings = sorted(all_settings(tuple(folders)), key=lambda s: s.option not in chosen and bool(s.option))
-    known = {s.typed: s for s in reversed(settings) if fits(s, chosen)}
-    order, last = list(dict.fromkeys(s.typed for s in settings if s.typed in known)), word.rpartition(".")[2]
-    ends = {key.rpartition(".")[2]: [] for key in order}  # type: dict[str, list[str]]
-    for key in order:
-        ends[key.rpartition(".")[2]].append(key)
-    whole = difflib.get_close_matches(word, [*order, *GROUPS, *SWEEPS], n=2, cutoff=NEAR)
-    near = [key for end in difflib.get_close_matches(last, ends, n=2, cutoff=NEAR) for key in ends[end]]
-    found = [described(known.get(key), key, chosen) for key in (ends.get(last) or whole or near)[:3]]
-    found = found or [f"{group}={word}" for group in GROUPS if word in options_of(group, folders)]
+    group, first = difflib.get_close_matches(word, GROUPS, n=1, cutoff=NEAR), word.partition(".")[0]
+    having = [f"{group}={first}" for group in GROUPS if first in options_of(group, folders)]
+    found = having if first == word else []
+    found = found or [described(s, chosen) for s in near_settings(word, folders, chosen)]
+    found = [*group, *found][: 2 if group else 3]
     return f"Did you mean {' or '.join(found)}?" if found else ""
+
+
+def near_settings(word: str, folders: Sequence[Path], chosen: Collection[str]) -> list[Setting]:
+    """The settings that a mistyped key may mean, the most likely first; at most three."""
+    settings = [s for s in all_settings(tuple(folders)) if fits(s, chosen)]
+    settings.sort(key=lambda s: s.option not in chosen and bool(s.option))
+    last = word.rpartition(".")[2]
+    same = [s for s in settings if s.typed.rpartition(".")[2] == last]
+    same.sort(key=lambda s: not beside(word, s))
+    whole = difflib.get_close_matches(word, {s.typed for s in settings}, n=2, cutoff=NEAR) if "." in word else []
+    ends = difflib.get_close_matches(last, {s.typed.rpartition(".")[2] for s in settings}, n=2, cutoff=NEAR)
+    similar = [s for s in settings if s.typed in whole] or [
+        s for end in ends for s in settings if s.typed.rpartition(".")[2] == end
+    ]
+    rest = same or similar
+    taken = {s.typed for s in rest if s.option in chosen or not s.option}  # these need no other option
+    named = {(s.typed, "" if s.typed in taken else s.option): s for s in reversed(rest)}
+    return [s for s in rest if s in named.values()][:3]
+
+
+def beside(word: str, setting: Setting) -> bool:
+    """Whether a word with dots names the group or the option that has the setting: ``mixup.alpha``."""
+    return bool(set(word.split(".")[:-1]) & set(re.split(r"[.=]", f"{setting.typed}.{setting.option}")))
 
 
 def options_of(group: str, folders: Sequence[Path]) -> list[str]:
@@ -114,12 +133,10 @@ def fits(setting: Setting, chosen: Collection[str]) -> bool:
     return group not in ("job", *SWEEPS, "experiment") or setting.option in chosen
 
 
-def described(setting: Setting | None, key: str, chosen: Collection[str]) -> str:
+def described(setting: Setting, chosen: Collection[str]) -> str:
     """A key with its default, and the option that has it if the command does not choose it."""
-    if setting is None:
-        return key
-    beside = "" if not setting.option or setting.option in chosen else f"{setting.option} "
-    return f"{beside}{key} (default {setting.default})"
+    option = "" if not setting.option or setting.option in chosen else f"{setting.option} "
+    return f"{option}{setting.typed} (default {setting.default})"
 
 
 def chosen_options(overrides: Sequence[Any], sweeps: bool) -> set[str]:

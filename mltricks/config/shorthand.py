@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mltricks.config.names import takes_names, without_brackets
 from mltricks.config.options import GROUPS, conf_dir
 from mltricks.config.overrides import parse, split_arguments
 from mltricks.config.settings import top_level
@@ -100,28 +101,27 @@ def write_out(text: str, name: str, setting: str, chosen: dict[str, str]) -> str
         setting: of the owner.
         chosen: the option of every group that has short forms.
     """
-    first = setting.partition(".")[0]
+    first, as_typed = setting.partition(".")[0], without_brackets(text)
     having = [owners()[name]] if name else [o for o in owners().values() if first in o.settings]
     if name and first not in having[0].settings:
         raise UnknownName(
-            f"{text}: {first} is no setting of {having[0].group}={name}. {suggest(first, having[0].settings)}"
+            f"{as_typed}: {first} is no setting of {having[0].group}={name}. {suggest(first, having[0].settings)}"
         )
     found = [owner for owner in having if chosen.get(owner.group) == owner.name]
     if not found:
         sweeper = chosen.get("hydra/sweeper", "")
         if sweeper not in ("", *owners()) and not name:
-            raise ValueError(f"{text}: hydra/sweeper={sweeper} has no short forms. Type hydra.sweeper.{text}.")
-        commands = " or ".join(f"python -m mltricks {owner.choice} {text}" for owner in having)
+            raise ValueError(f"{as_typed}: hydra/sweeper={sweeper} has no short forms. Type hydra.sweeper.{as_typed}.")
+        commands = " or ".join(f"python -m mltricks {owner.choice} {as_typed}" for owner in having)
         raise ValueError(
-            f"{text} is a setting of {' and '.join(f'{o.group}={o.name}' for o in having)}. Type {commands}."
+            f"{as_typed} is a setting of {' and '.join(f'{o.group}={o.name}' for o in having)}. Type {commands}."
         )
     value = text.partition("=")[2]
     written = f"{found[0].full(setting)}={value}"
     if found[0].group != "job" and parse([written])[0].is_sweep_override():
-        raise ValueError(
-            f"{text}: a setting of the sweep has one value. A list of names is joined by +: "
-            f"{setting}={value.replace(',', '+')}; other lists stand in quoted brackets: '{setting}=[{value}]'."
-        )
+        key = text.partition("=")[0]
+        one = f"{key}={as_typed.partition('=')[2].replace(',', '+')}" if takes_names(key) else f'"{key}=[{value}]"'
+        raise ValueError(f"{as_typed}: a setting of the sweep has one value. Type {one} for a list.")
     return written
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mltricks.config.names import shown
+from mltricks.config.names import shown, takes_names, without_brackets
 from mltricks.config.options import GROUPS
 from mltricks.config.values import suggest
 
@@ -18,6 +18,12 @@ OF_HYDRA = (
     *("output_subdir", "overrides", "run", "runtime", "searchpath", "sweep", "sweeper", "verbose"),
 )
 """Keys directly below ``hydra``."""
+FLAGS = (
+    *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
+    *("--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun"),
+    *("-h", "-c", "-p", "-r", "-m", "-sc", "-cp", "-cn", "-cd", "-i"),
+)
+"""The flags of Hydra and ours."""
 
 
 def check_text(overrides: Sequence[str]) -> None:
@@ -64,6 +70,24 @@ def check_parsed(overrides: Sequence[Any]) -> None:
             raise ValueError(f"{typed}: hydra has no setting {rest}. {suggest(rest.partition('.')[0], OF_HYDRA)}")
         if override.is_range_sweep() and not list(value.range()):
             raise ValueError(f"{typed}: the range is empty, so there is no job. Type {key}=range(0,3) for three.")
+
+
+def check_single(overrides: Sequence[Any]) -> None:
+    """Refuse several values of a key in a command that runs once.
+
+    Raises:
+        ValueError: says how a sweep, a list, and a text with commas are typed.
+    """
+    for override in overrides:
+        if override.is_delete() or not override.is_sweep_override():
+            continue
+        key, typed = override.key_or_group, shown(override)
+        value, other = typed.partition("=")[2], ""
+        if takes_names(key):
+            other = f", or {key}={value.replace(',', '+')} for all in one run"
+        elif key in ("name", "notes"):
+            other = f", or \"{key}='{value}'\" for a text"
+        raise ValueError(f"{typed} has several values. Type -m with it for a run with each{other}.")
 
 
 def repeated(overrides: Sequence[Any], multirun: bool) -> list[str]:
@@ -142,17 +166,23 @@ def check_deletion(key: str, typed: str) -> None:
 
 
 def check_command(overrides: Sequence[str], options: Collection[str]) -> None:
-    """Refuse a sweeper without a sweep, and an output folder that cannot be one.
+    """Refuse flags that do not exist, a sweeper without a sweep, and an output folder that cannot be one.
 
     Raises:
         ValueError: says what to type instead.
     """
+    for flag in options:
+        if flag not in FLAGS:
+            name = flag.lstrip("-")
+            raise ValueError(f"{flag}: there is no such flag. Settings have no dashes: type {name}=VALUE, or --help.")
     multirun = {"-m", "--multirun"} & set(options)
     sweeper = [text for text in overrides if text.startswith("hydra/sweeper=")]
     if sweeper and not multirun and not {"-c", "--cfg", "--info"} & set(options):
         raise ValueError(f"{sweeper[0]} has no effect without -m. Type python -m mltricks -m {sweeper[0]} ...")
     for text in overrides:
         key, _, value = text.partition("=")
+        if key.lstrip("+") in GROUPS and key.startswith("++"):
+            raise ValueError(f"{without_brackets(text)}: an option is chosen without a plus. Type {key[2:]}={value}.")
         if key not in ("hydra.run.dir", "hydra.sweep.dir"):
             continue
         path = Path(value.strip("'\"")).absolute()

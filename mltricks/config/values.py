@@ -146,8 +146,14 @@ def _refuse_type(key: str, value: Any, parts: list[tuple[Any, Range | None]]) ->
     )
     limits = next((f" Allowed: {bounds}." for _, bounds in parts if bounds is not None), "")
     finite = ", and finite" if isinstance(value, float) and not math.isfinite(value) else ""
-    shown = repr(value) if isinstance(value, str) else value
-    raise ValueError(f"{key}={shown} must be {names}{finite}.{limits}")
+    shown = repr(value) if isinstance(value, str) else "null" if value is None else value
+    how = f" Type {key}=a+b, or {key}=none." if any(_holds_names(kind) for kind, _ in parts) else ""
+    raise ValueError(f"{key}={shown} must be {names}{finite}.{limits}{how}")
+
+
+def _holds_names(kind: Any) -> bool:
+    """Whether a kind is a list of texts."""
+    return typing.get_origin(kind) in SEQUENCES and str in kinds_and_range(typing.get_args(kind)[0])[0]
 
 
 def _items(key: str, value: Sequence[Any], kind: Any) -> list[tuple[Any, Any]]:

@@ -14,6 +14,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
@@ -84,15 +85,29 @@ def start_server() -> None:
     context = multiprocessing.get_context(method())
     if method() == "forkserver":
         context.set_forkserver_preload([PRELOAD])
-        with _environment(
-            {name: "1" for name in THREADS} | MALLOC
-        ):  # one thread: a multi-threaded process cannot fork safely
+        with (
+            _environment({name: "1" for name in THREADS} | MALLOC),  # a process of several threads cannot fork safely
+            _ignored(signal.SIGINT),  # a terminal sends Ctrl-C to the server too, which would die while it imports
+        ):
             forkserver.ensure_running()
 
 
 def method() -> str:
     """The start method of workers: forked from a server, or spawned if the system has no fork."""
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+@contextmanager
+def _ignored(number: int) -> Iterator[None]:
+    """Ignore a signal in this process and those started meanwhile; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @contextmanager

@@ -78,10 +78,14 @@ def progress_bar(source: Source, styles: dict[str, str], console: Any = None) ->
 def fitting(fields: dict[str, str], width: int, bar: int = 10) -> dict[str, str]:
     """The fields that fit beside a bar of ``bar`` characters: the first ones are kept.
 
+    Every field takes a space, also one that is left out: its column stays, empty.
+
     >>> fitting({"left": "0:05", "epoch": "epoch 1/3", "step": "40/120"}, 26)
     {'left': '0:05', 'epoch': 'epoch 1/3'}
+    >>> fitting({"left": "0:05", "epoch": "epoch 1/3", "step": "40/120"}, 25)
+    {'left': '0:05'}
     """
     names = list(fields)
-    while len(names) > 1 and sum(len(fields[name]) + 1 for name in names) + bar > width:
+    while len(names) > 1 and sum(len(fields[name]) for name in names) + len(fields) + bar > width:
         names.pop()
     return {name: fields[name] for name in names}

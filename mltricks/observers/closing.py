@@ -40,7 +40,7 @@ def closing(summary: Summary, folder: Path, cfg: dict[str, Any], num_val: int, w
 
 def ended(summary: Summary, cfg: dict[str, Any]) -> str:
     """Whether the run went to its end, and why if not."""
-    took = f"{summary.steps:,} steps in {duration(summary.seconds)}"
+    took = f"{summary.steps:,} step{'s' if summary.steps != 1 else ''} in {duration(summary.seconds)}"
     if summary.status != "stopped_early":
         return f"{summary.status}: {took}"
     patience, score = cfg["early_stopping"]["patience"], summary.objective["name"].replace("/", " ")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from mltricks.batch import Batch
 from mltricks.evaluate import steered_by
 from mltricks.observers.bar import draws_bars, progress_bar
 from mltricks.observers.base import Moment, Observer, Record
@@ -118,6 +119,7 @@ class Bar(Lines):
     def __init__(self, overrides: Sequence[str] = ()) -> None:
         super().__init__(overrides)
         self.bar: Any = None
+        self.ended = False
 
     def start(self, run: Run, folder: Path, resumed_at: int) -> None:
         self.done, self.num_steps, self.batch_size = resumed_at, run.total_steps, run.cfg["batch_size"]
@@ -128,6 +130,9 @@ class Bar(Lines):
 
     def step(self, step: int) -> None:
         self.done = step
+
+    def tested(self, batch: Batch, outputs: Tensor) -> None:
+        self.ended = True  # also before the last step, where a run stops early
 
     def say(self, line: str, style: str = "") -> None:
         self.bar.console.print(line, style=style or None, highlight=False, markup=False, soft_wrap=True)
@@ -142,13 +147,14 @@ class Bar(Lines):
 
     def fields(self) -> dict[str, str]:
         """The fields beside the bar, by the names of ``STYLES``, the most important first."""
-        speed, epoch = self.speed(), min(self.num_epochs, self.done // self.steps_per_epoch + 1)
+        speed, epoch = self.speed(), max(1, -(-self.done // self.steps_per_epoch))
+        ended = self.ended or self.done >= self.num_steps
         means = {name: f"{name} {number(value)}" for name, value in self.glimpse.means().items()}
-        running = self.resumed_at < self.done < self.num_steps
+        running = self.resumed_at < self.done and not ended
         left = about((self.num_steps - self.done) / speed) if running else ""
         return {
             "loss": means.get("loss", ""),
-            "left": "testing" if self.done >= self.num_steps else left,
+            "left": "testing" if ended else left,
             "epoch": f"epoch {epoch}/{self.num_epochs}",
             "score": means.get(self.score, "") if self.score != "loss" else "",
             "step": f"{self.done}/{self.num_steps}",

@@ -36,7 +36,7 @@ class SweepPage(Callback):
 
         folder = Path(config.hydra.sweep.dir)
         try:
-            if not folder.is_dir():
+            if not (folder / RECORD).is_file():  # the sweep was refused before it began
                 return
             if not job_folders(folder):
                 remove_if_unused(folder)

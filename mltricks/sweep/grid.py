@@ -27,6 +27,8 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     grid = Sweep(place)
     grid.tally.total = len(jobs)
     outcomes = grid.run(jobs, 0)
+    if not grid.launched:
+        print(f"{grid.folder}: all {len(jobs)} jobs were done before", flush=True)
     print("\n".join(best_lines(outcomes)) or "no job was scored", flush=True)
     return outcomes
 
@@ -50,6 +52,6 @@ def combinations(arguments: list[str], config_loader: Any) -> list[list[str]]:
             columns.append([f"{key}={text_of(value)}" for value in listed(override)])
         else:
             raise ValueError(
-                f"{shown(override)}: a grid needs values. Type {key}=0.1,0.2 or hydra/sweeper=study with it."
+                f"{shown(override)}: a grid needs values. Type {key}=VALUE,VALUE or hydra/sweeper=study with it."
             )
     return [list(job) for job in itertools.product(*columns)]

@@ -89,6 +89,7 @@ class Sweep:
         folder: folder of the sweep.
         outcomes: the outcomes of all jobs so far, by number.
         tally: the count of its jobs, for the terminal.
+        launched: the jobs that this process has launched.
         whole: whether the sweep is complete once all jobs so far have results.
 
     Raises:
@@ -106,6 +107,7 @@ class Sweep:
         self.claims = Claims(self.folder)
         self.outcomes: dict[int, Outcome] = {}
         self.tally = Tally()
+        self.launched = 0
         self.whole = True
         place.sweeps.append(self)
 
@@ -156,6 +158,7 @@ class Sweep:
         for num, _ in todo:
             set_aside(self.folder / str(num))
         together = getattr(self.launcher, "launch_numbered", None)
+        self.launched += len(todo)
         for chunk in [todo] if together and todo else consecutive(todo):
             first = chunk[0][0]  # other launchers count up from it
             with counting(self.tally):

@@ -7,6 +7,7 @@ composes every set of options once, when a trial first draws it.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import itertools
 import math
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mltricks.config.known import NEAR
 from mltricks.config.names import shown
 from mltricks.sweep.option_sets import Composed, Compositions
 from mltricks.sweep.ranges import DECADE, Domain, Span, domain_of, ends
@@ -246,8 +248,11 @@ def _check_tune(space: Space) -> None:
         composed = [space._composed(chosen) for chosen in space._sets()]
         ranges = sorted({known for c in composed for known in c.ranges})
         if not any(c.has(key) for c in composed):
+            same = [name for name in ranges if name.rpartition(".")[2] == key.rpartition(".")[2]]
+            same = same or difflib.get_close_matches(key, ranges, n=2, cutoff=NEAR)
+            near = f" Did you mean {' or '.join(same)}?" if same else ""
             raise ValueError(
-                f"tune={key}: {key} is no setting under these options. Keys with a range: {', '.join(ranges)}."
+                f"tune={key}: {key} is no setting under these options.{near} Keys with a range: {', '.join(ranges)}."
             )
         for c in composed:
             if c.has(key):
