@@ -263,9 +263,10 @@ def test_a_study_gets_an_interval_that_hydra_can_read(tmp_path: Path, key: str, 
     [
         ("data.fraction", ["0.1", "0.5", "0.9"], 2, "data.fraction=0.5,0.75,1"),
         ("data.fraction", ["0.5", "0.75", "1.0"], 2, None),
-        ("batch_size", ["2", "25", "48"], 0, "batch_size=1,13,25"),
+        ("batch_size", ["2", "25", "48"], 0, "batch_size=1,3,10"),
         ("batch_size", ["1", "2", "4"], 0, None),
         ("model.unknown", ["1", "5", "9"], 0, "model.unknown=1,3,5"),
+        ("model.width", ["16", "64"], 1, "model.width=32,64,128"),
         ("optim.lr", ["0.01", "0.02", "0.04", "0.05"], 3, "optim.lr=0.0224,0.0382,0.0654,0.112"),
     ],
 )
@@ -275,6 +276,14 @@ def test_the_next_range_stays_within_what_is_allowed(
     sweep = collect(fake(tmp_path / "s", [([f"{key}={v}"], float(i != best)) for i, v in enumerate(values)]))
     found = edges(sweep, axes(sweep), groups(sweep)[0])
     assert [edge.override for edge in found] == ([said] if said else [])
+
+
+def test_where_ties_disagree_no_next_range_is_proposed(tmp_path: Path) -> None:
+    jobs = [([f"optim.lr={lr}", f"model.width={width}"], float(width == 64)) for lr in (0.1, 0.2) for width in (16, 64)]
+    jobs = [(overrides, 1.0 - value) for overrides, value in jobs]
+    sweep = collect(fake(tmp_path / "s", jobs))
+    found = groups(sweep)
+    assert [edge.key for edge in edges(sweep, axes(sweep), found[0], found)] == ["model.width"]
 
 
 def test_a_repeated_job_does_not_count_twice(tmp_path: Path) -> None:
@@ -334,6 +343,12 @@ def test_no_importance_is_negative(tmp_path: Path) -> None:
     found = importance(sweep, axes(sweep))
     assert isinstance(found, Importance)
     assert min(share.value for share in found.shares) >= 0
+
+
+def test_importance_is_not_shown_where_almost_all_results_are_equal(tmp_path: Path) -> None:
+    jobs = [([f"optim.lr={i + 1}"], float(i == 1)) for i in range(400)]
+    sweep = collect(fake(tmp_path / "s", jobs))
+    assert "have the same result: too few differ" in str(importance(sweep, axes(sweep)))
 
 
 def test_a_key_that_only_some_jobs_have_is_not_a_number_in_the_others() -> None:

@@ -117,7 +117,7 @@ def text(value: Any) -> str:
 def environment_section(run: Run, summary: Summary) -> Section:
     """Versions, device and the state of the working directory."""
     rows = [[name, version] for name, version in summary.versions.items()]
-    threads = f", {summary.threads} threads" if summary.threads else ""
+    threads = f", {summary.threads} thread{'s' if summary.threads > 1 else ''}" if summary.threads else ""
     rows += [["device", f"{summary.device}{threads}"], ["trained parameters", f"{run.num_params:,}"]]
     if summary.git:
         changed = ", and files that were changed since" if summary.git["changed"] else ""
