@@ -85,6 +85,8 @@ def defaults(overrides: Sequence[str]) -> dict[str, tuple[str, str]]:
         path = conf_dir() / group / f"{option}.yaml"
         if rest and path.is_file():
             found |= {name: (default, meaning) for name, default, meaning in read_card(path).values}
+        elif not rest and (card := conf_dir() / group / f"{chosen[group]}.yaml").is_file():
+            found[group] = (found.get(group, ("", ""))[0], read_card(card).what)
     return found
 
 
