@@ -106,7 +106,9 @@ def test_the_table_has_a_row_per_job_with_every_swept_value(made: Path) -> None:
             assert float(row[column]) == summary[split][name]
         assert int(row["num_params"]) == summary["num_params"] > 0
         both = [float(r["objective"]) for r in found if r["optim.lr"] == row["optim.lr"]]
-        assert [float(row[name]) for name in ("mean", "low", "high")] == list(mean_interval(both))
+        mean, low, high = mean_interval(both)
+        shown = [mean, max(low, 0.0), min(high, 1.0)]
+        assert [float(row[name]) for name in ("mean", "low", "high")] == shown, "an accuracy is a share"
         assert (row["interval_of"], row["n"]) == ("seeds", "2")
         assert (row["status"], int(row["epochs"])) == (summary["status"], 2)
     assert (made / "sweep.csv").read_bytes().count(b"\r\n") == 7
@@ -325,6 +327,18 @@ def test_the_best_is_compared_with_a_constant_prediction(tmp_path: Path, floor: 
     assert f"<b>{floor:.4f}</b><span>trivial predictor" in (sweep / "sweep.html").read_text()
     said = f"no better than a constant prediction, which has {floor}"
     assert any(said in words for words in warned(sweep)) == is_said
+
+
+def test_the_interval_of_a_mean_of_shares_stays_within_0_and_1(tmp_path: Path) -> None:
+    jobs = [(["optim.lr=1", f"seed={i}"], value) for i, value in enumerate((0.9, 1.0, 1.0))]
+    sweep = collect(fake(tmp_path / "s", jobs))
+    assert max(group.score.high for group in groups(sweep) if group.score) > 1, "a loss may be more than 1"
+    for row in sweep.rows:
+        row.scored_on = 144
+    (group,) = groups(sweep)
+    assert group.score is not None
+    assert 0.8 < group.score.low < 0.9
+    assert group.score.high == 1.0
 
 
 def test_equal_means_have_the_same_rank(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def command(summary: Summary, folder: Path, objects: str = "") -> str:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    if summary.overrides or HydraConfig.initialized():
+    if summary.overrides or HydraConfig.initialized() or (folder / ".hydra").is_dir():
         return names.command(summary.overrides)
     path = f"{shown_folder(folder)}/config.yaml"
     return f"import mltricks\nfrom omegaconf import OmegaConf\n\nmltricks.train(OmegaConf.load({path!r}){objects})"
