@@ -20,7 +20,7 @@ from scipy import stats
 import mltricks
 from mltricks.comparison.compared import Compared, compared
 from mltricks.comparison.console import lines
-from mltricks.comparison.entry import NO_PART
+from mltricks.comparison.entry import NO_PART, leaves
 from mltricks.comparison.find import find_runs
 from mltricks.comparison.page import sections
 from mltricks.comparison.scores import score
@@ -74,6 +74,13 @@ def test_the_order_of_techniques_is_a_difference(tmp_path: Path) -> None:
     ema = {"technique.ema": {"_target_": "mltricks.techniques.ema.EMA", "decay": 0.9}}
     found = of(record(tmp_path / "a", {**MIXUP, **ema}), record(tmp_path / "b", {**ema, **MIXUP}))
     assert differing(found) == {"technique": ("mixup+ema", "ema+mixup")}
+
+
+def test_options_of_one_file_or_with_one_name_are_different() -> None:
+    engines = [{"engine": {"_target_": f"mltricks.engine.{name}"}} for name in ("Eager", "Traced")]
+    assert [dict(leaves(config))["engine"] for config in engines] == ["eager", "traced"]
+    timm = {"model": {"_target_": "mltricks.models.timm.create_timm", "name": "resnet18"}}
+    assert dict(leaves(timm)) == {"model": "timm", "model.name": "resnet18"}
 
 
 def test_defaults_of_an_option_that_only_one_run_has_are_listed_only_if_typed(tmp_path: Path) -> None:

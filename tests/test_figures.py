@@ -98,6 +98,12 @@ def test_the_labels_of_a_logarithmic_axis_are_numbers() -> None:
     assert not [label for label in labels if "$" in label or "math" in label]
 
 
+def test_an_axis_of_epochs_has_ticks_within_the_first_epoch_too() -> None:
+    assert base.axis(integers=[1, 2, 3])["dtick"] == base.axis(integers=[1])["dtick"] == 1
+    assert "dtick" not in base.axis(integers=[0.1, 0.2, 0.3])
+    assert "dtick" not in base.axis(integers=[0.6, 1.0])
+
+
 def test_panels_stand_where_their_domains_say() -> None:
     figure = panels.panels(*(base.figure(base.line([1, 2], [1, 2], "a"), title=str(i)) for i in range(3)), columns=2)
     layout = figure["layout"]

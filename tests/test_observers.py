@@ -193,3 +193,8 @@ def test_the_table_of_results_says_which_epoch_each_number_belongs_to() -> None:
         "validation, epoch 3, the best",
         "test, weights of epoch 3",
     ]
+
+
+def test_the_table_of_a_run_without_a_result_has_the_numbers_of_the_linear_model() -> None:
+    table = table_section(Summary("diverged"), {"val": {"loss": 0.5, "accuracy": 0.9}}).parts[0]
+    assert (table.head, table.rows) == (["", "loss", "accuracy"], [["a linear model, validation", 0.5, 0.9]])

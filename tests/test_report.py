@@ -21,6 +21,7 @@ from mltricks.inputs import image as images
 from mltricks.objectives import classify as outcome
 from mltricks.objectives import regress, segment
 from mltricks.observers.report import Report
+from mltricks.observers.run_page.about import command
 from mltricks.observers.run_page.write import gather, paired, write_report
 from mltricks.summary import Summary
 
@@ -258,6 +259,13 @@ def test_the_report_of_a_trial_is_written_afterwards(run_cli: Callable[..., Outc
     assert not (sweep / "0" / "report.html").exists()
     assert main([str(sweep)]) == 0
     assert (sweep / "sweep.html").is_file()
+
+
+def test_the_command_of_a_run_without_overrides(tmp_path: Path) -> None:
+    """A report that is written afterwards has no Hydra around it, but the run's own record."""
+    assert command(Summary("completed"), tmp_path).startswith("import mltricks")
+    (tmp_path / ".hydra").mkdir()
+    assert command(Summary("completed"), tmp_path) == "python -m mltricks"
 
 
 def test_the_report_of_a_run_with_foreign_classes_needs_leave(

@@ -35,7 +35,7 @@ CHARTS = (
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "run"
     cfg = mltricks.compose([*TINY, "plots=true", "epochs=6", "scheduler=cosine", "technique=[mixup]", "tags=[a,b]"])
-    cfg.name, cfg.notes = EVIL, f"notes {EVIL}"
+    cfg.name, cfg.notes = EVIL, f"notes {EVIL} {'long_' * 40}"
     mltricks.train(cfg, folder)
     return folder / "report.html"
 

@@ -24,7 +24,7 @@ from sweep_folders import EVIL, SHORT, change, command, like_a_study, report
 
 from mltricks.figures.page import plotly_js
 from mltricks.report.collect import collect
-from mltricks.report.importance import Importance, importance
+from mltricks.report.importance import LARGEST, SAMPLES, Importance, importance
 from mltricks.report.leaderboard import groups
 from mltricks.report.scales import axes, make_axis
 from mltricks.report.slices import edges
@@ -106,7 +106,9 @@ def test_the_table_has_a_row_per_job_with_every_swept_value(made: Path) -> None:
             assert float(row[column]) == summary[split][name]
         assert int(row["num_params"]) == summary["num_params"] > 0
         both = [float(r["objective"]) for r in found if r["optim.lr"] == row["optim.lr"]]
-        assert [float(row[name]) for name in ("mean", "low", "high")] == list(mean_interval(both))
+        mean, low, high = mean_interval(both)
+        shown = [mean, max(low, 0.0), min(high, 1.0)]
+        assert [float(row[name]) for name in ("mean", "low", "high")] == shown, "an accuracy is a share"
         assert (row["interval_of"], row["n"]) == ("seeds", "2")
         assert (row["status"], int(row["epochs"])) == (summary["status"], 2)
     assert (made / "sweep.csv").read_bytes().count(b"\r\n") == 7
@@ -263,9 +265,10 @@ def test_a_study_gets_an_interval_that_hydra_can_read(tmp_path: Path, key: str, 
     [
         ("data.fraction", ["0.1", "0.5", "0.9"], 2, "data.fraction=0.5,0.75,1"),
         ("data.fraction", ["0.5", "0.75", "1.0"], 2, None),
-        ("batch_size", ["2", "25", "48"], 0, "batch_size=1,13,25"),
+        ("batch_size", ["2", "25", "48"], 0, "batch_size=1,3,10"),
         ("batch_size", ["1", "2", "4"], 0, None),
         ("model.unknown", ["1", "5", "9"], 0, "model.unknown=1,3,5"),
+        ("model.width", ["16", "64"], 1, "model.width=32,64,128"),
         ("optim.lr", ["0.01", "0.02", "0.04", "0.05"], 3, "optim.lr=0.0224,0.0382,0.0654,0.112"),
     ],
 )
@@ -275,6 +278,14 @@ def test_the_next_range_stays_within_what_is_allowed(
     sweep = collect(fake(tmp_path / "s", [([f"{key}={v}"], float(i != best)) for i, v in enumerate(values)]))
     found = edges(sweep, axes(sweep), groups(sweep)[0])
     assert [edge.override for edge in found] == ([said] if said else [])
+
+
+def test_where_ties_disagree_no_next_range_is_proposed(tmp_path: Path) -> None:
+    jobs = [([f"optim.lr={lr}", f"model.width={width}"], float(width == 64)) for lr in (0.1, 0.2) for width in (16, 64)]
+    jobs = [(overrides, 1.0 - value) for overrides, value in jobs]
+    sweep = collect(fake(tmp_path / "s", jobs))
+    found = groups(sweep)
+    assert [edge.key for edge in edges(sweep, axes(sweep), found[0], found)] == ["model.width"]
 
 
 def test_a_repeated_job_does_not_count_twice(tmp_path: Path) -> None:
@@ -318,6 +329,18 @@ def test_the_best_is_compared_with_a_constant_prediction(tmp_path: Path, floor: 
     assert any(said in words for words in warned(sweep)) == is_said
 
 
+def test_the_interval_of_a_mean_of_shares_stays_within_0_and_1(tmp_path: Path) -> None:
+    jobs = [(["optim.lr=1", f"seed={i}"], value) for i, value in enumerate((0.9, 1.0, 1.0))]
+    sweep = collect(fake(tmp_path / "s", jobs))
+    assert max(group.score.high for group in groups(sweep) if group.score) > 1, "a loss may be more than 1"
+    for row in sweep.rows:
+        row.scored_on = 144
+    (group,) = groups(sweep)
+    assert group.score is not None
+    assert 0.8 < group.score.low < 0.9
+    assert group.score.high == 1.0
+
+
 def test_equal_means_have_the_same_rank(tmp_path: Path) -> None:
     sweep = fake(tmp_path / "s", [([f"optim.lr={i}"], v) for i, v in enumerate([0.5, 0.25, 0.25, None, 0.75])])
     assert [g.rank for g in groups(collect(sweep))] == [1, 1, 3, 4, None]
@@ -334,6 +357,17 @@ def test_no_importance_is_negative(tmp_path: Path) -> None:
     found = importance(sweep, axes(sweep))
     assert isinstance(found, Importance)
     assert min(share.value for share in found.shares) >= 0
+
+
+def test_importance_is_not_shown_where_almost_all_results_are_equal(tmp_path: Path) -> None:
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    drawn = [set(draw.integers(400, size=LARGEST).tolist()) for _ in range(SAMPLES)]
+    odd = next(i for i in range(400) if sum(i in sample for sample in drawn) < 2)  # two samples have a variance
+    jobs = [([f"optim.lr={i + 1}"], float(i == odd)) for i in range(400)]
+    sweep = collect(fake(tmp_path / "s", jobs))
+    assert "have the same result: too few differ" in str(importance(sweep, axes(sweep)))
 
 
 def test_a_key_that_only_some_jobs_have_is_not_a_number_in_the_others() -> None:

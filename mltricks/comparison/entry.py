@@ -109,7 +109,7 @@ def leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
         whole = f"{path}{key}"
         if isinstance(value, dict) and value:
             if value.get("_target_"):
-                yield whole, called(value)
+                yield whole, called({"_target_": value["_target_"]})  # a name is an entry of its own
             yield from leaves({k: v for k, v in value.items() if k != "_target_"}, f"{whole}.")
         else:
             yield whole, json.dumps(value) if isinstance(value, list | dict) else value

@@ -14,7 +14,7 @@ from mltricks.comparison.scores import Score, epochs_of, score, seconds_of
 from mltricks.config.names import command
 from mltricks.figures import comparison as draw
 from mltricks.figures.page import render
-from mltricks.figures.parts import Chart, Code, Part, Section, Table, Text
+from mltricks.figures.parts import Chart, Code, Part, Section, Table, Text, Verdicts
 from mltricks.observers.run_page.words import duration
 from mltricks.process.atomic import write_atomically
 from mltricks.report.values import is_seed
@@ -68,8 +68,8 @@ def sections(found: Compared) -> list[Section]:
 
 def warnings_section(found: Compared) -> list[Section]:
     """Reasons to be careful, beside the differences where these are narrow; no section without a reason."""
-    texts = [Text(text) for text in found.warnings]
-    return [Section("Read this first", texts, half=len(found.names) <= NARROW)] if texts else []
+    listed = Verdicts([(text, "bad") for text in found.warnings])
+    return [Section("Read this first", [listed], half=len(found.names) <= NARROW)] if found.warnings else []
 
 
 def differences_section(found: Compared) -> Section:

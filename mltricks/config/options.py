@@ -44,6 +44,10 @@ def called(node: dict[str, Any]) -> str:
 
     >>> called({"_target_": "mltricks.data.digits.Digits"}), called({"_target_": "mine.nets.Net"})
     ('digits', 'Net')
+    >>> called({"_target_": "mltricks.engine.Traced"})  # one file for several options
+    'traced'
     """
     module, _, name = node["_target_"].rpartition(".")
-    return str(node.get("name") or (module.rpartition(".")[2] if module.startswith("mltricks.") else name))
+    package, *path = module.split(".")
+    own = name if package != "mltricks" else path[-1] if len(path) > 1 else name.lower()
+    return str(node.get("name") or own)

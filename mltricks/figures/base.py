@@ -88,7 +88,8 @@ def axis(
     Args:
         title, unit: shown as "title (unit)"; escaped.
         log: logarithmic; see ``spans_decades``.
-        integers: the positions along the axis, if only whole numbers make sense as ticks (epochs).
+        integers: the positions along the axis, if whole numbers alone make sense as ticks (epochs); they are left to
+            plotly where fewer than two lie between the positions.
         **more: anything that plotly's axis knows, such as ``range`` or ``tickvals``.
     """
     found: Axis = {"automargin": True, "zeroline": False}
@@ -96,8 +97,9 @@ def axis(
         found["title"] = {"text": text(f"{title} ({unit})" if unit else title), "standoff": 8}
     if log:
         found |= {"type": "log", "exponentformat": "e"}
-    if integers is not None:
-        found |= {"tickformat": "d", "dtick": whole_step(integers), "tick0": 0}
+    known = finite(integers) if integers is not None else []
+    if known and (max(known) == min(known) or math.floor(max(known)) > math.ceil(min(known))):  # else at most one tick
+        found |= {"tickformat": "d", "dtick": whole_step(known), "tick0": 0}
     return found | more
 
 

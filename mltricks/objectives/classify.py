@@ -18,7 +18,7 @@ from torch import Tensor
 from mltricks.data.info import Info
 from mltricks.data.splits import Split
 from mltricks.figures.base import shorten
-from mltricks.figures.parts import Chart, Gallery, Section, Table, Text
+from mltricks.figures.parts import Cell, Chart, Compact, Gallery, Section, Table, Text
 from mltricks.objectives.analysis import calibration, precision_recall
 from mltricks.objectives.base import Objective, Outcome, Sheet
 from mltricks.objectives.shares import wilson
@@ -233,22 +233,22 @@ def scores_section(outcome: Outcome, sheet: Sheet) -> Section:
     hits, predicted = matrix.diagonal().tolist(), matrix.sum(0).tolist()
     scores = sorted(class_scores(matrix), key=lambda row: row[4])[:MAX_CLASS_ROWS]
     rows = [
-        [names[k], count, f1, with_interval(hits[k], predicted[k]), with_interval(hits[k], count)]
+        [Cell(names[k]), Cell(f"{count:,}"), Cell(f"{f1:.4f}"), shared(hits[k], predicted[k]), shared(hits[k], count)]
         for k, count, _, _, f1 in scores
     ]
     note = Text("By F1. Ranges are 95 % intervals (Wilson) for this number of samples.")
-    table = Table(["class", "samples", "F1", "precision", "recall"], rows)
+    table = Compact(["class", "samples", "F1", "precision", "recall"], rows)
     return Section("Classes, the weakest first", [table, note], half=True)
 
 
-def with_interval(hits: int, total: int) -> str:
-    """A share with its interval.
+def shared(hits: int, total: int) -> Cell:
+    """A share and below it its interval.
 
-    >>> with_interval(8, 10)
-    '0.80 (0.49 to 0.94)'
+    >>> shared(8, 10)
+    Cell(text='0.80', below='0.49 to 0.94', tone='')
     """
     low, high = wilson(hits, total)
-    return f"{hits / total:.2f} ({low:.2f} to {high:.2f})" if total else "no sample"
+    return Cell(f"{hits / total:.2f}", f"{low:.2f} to {high:.2f}") if total else Cell("-", "no sample")
 
 
 def calibration_section(outcome: Outcome, sheet: Sheet) -> Section:

@@ -64,6 +64,8 @@ def importance(sweep: Collected, axes: Sequence[Axis]) -> Importance | str:
     y = [float(value) for value in values if value is not None]
     columns = {axis.key: filled(axis, rows) for axis in varying}
     found = bootstrap(columns, {axis.key: axis for axis in varying}, y)
+    if len(found[varying[0].key]) < 2:
+        return f"Almost all of the {len(rows)} jobs have the same result: too few differ to say which key matters."
     shares = [Share(key, statistics.fmean(v), statistics.stdev(v)) for key, v in found.items()]
     explained = predicted(columns, y)
     return Importance(sorted(shares, key=lambda s: -s.value), explained, len(rows), note_of(explained))

@@ -124,11 +124,17 @@ def make_group(sweep: Collected, numbers: list[int]) -> Group:
 def interval(rows: list[Row]) -> tuple[Interval | None, str]:
     """The mean over the runs that trained to their end, its interval, and what this covers.
 
-    Several seeds have Student's interval of the mean. One run whose objective is a share of the validation samples has
-    Wilson's: another split of this size would give other shares. It knows nothing of other seeds.
+    Several seeds have Student's interval of the mean, within [0, 1] if the objective is a share. One run whose
+    objective is a share of the validation samples has Wilson's: another split of this size would give other shares. It
+    knows nothing of other seeds.
     """
     whole = [row for row in rows if row.counts and row.value is not None]
     values = [row.value for row in whole if row.value is not None]
     if len(values) == 1 and (n := whole[0].scored_on) and 0 <= values[0] <= 1:
         return wilson_interval(values[0], n), "split"
-    return (mean_interval(values), "seeds" if len(values) > 1 else "") if values else (None, "")
+    if not values:
+        return None, ""
+    found = mean_interval(values)
+    if len(values) > 1 and all(row.scored_on for row in whole):  # a mean of shares is a share
+        found = found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
+    return found, "seeds" if len(values) > 1 else ""

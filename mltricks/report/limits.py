@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mltricks.config.cards import read_card, read_values
 from mltricks.config.options import TECHNIQUE_GROUPS, conf_dir
 from mltricks.report.bounds import bounds_of
-from mltricks.sweep.ranges import NUMBER, Span, parse_comment
+from mltricks.sweep.ranges import NUMBER, Choices, Span, parse_comment
 
 WITHIN = re.compile(rf"\bin ([\[(])({NUMBER}), ({NUMBER})([\])])")
 ABOVE = re.compile(rf"(>=?) ({NUMBER})")
@@ -24,7 +26,7 @@ class Limits:
     Attributes:
         low, high: smallest and largest value.
         has_low, has_high: whether that value itself is allowed.
-        log: whether the option's file gives it a logarithmic span.
+        log: whether the option's file gives it a logarithmic span, or choices with equal ratios.
         whole: whether it is an integer; ``None`` if unknown.
     """
 
@@ -57,7 +59,7 @@ def limits_of(key: str, tried: list[float], config: Any = None) -> Limits:
     """
     text = meaning(key)
     domain = parse_comment(text)
-    log = isinstance(domain, Span) and domain.log
+    log = domain.log if isinstance(domain, Span) else isinstance(domain, Choices) and are_geometric(domain.values)
     whole = domain.whole if isinstance(domain, Span) else None
     bounds, is_int = bounds_of(key, config)
     whole = is_int if is_int is not None else whole
@@ -70,6 +72,18 @@ def limits_of(key: str, tried: list[float], config: Any = None) -> Limits:
     if found := ABOVE.search(text):
         return Limits(float(found[2]), math.inf, found[1] == ">=", False, log, whole)
     return Limits(0.0, math.inf, tried[0] == 0, False, log, whole) if tried[0] >= 0 else Limits(log=log, whole=whole)
+
+
+def are_geometric(values: Sequence[Any]) -> bool:
+    """Whether choices are at least three positive numbers with equal ratios.
+
+    >>> are_geometric((8, 16, 32)), are_geometric((2, 3, 4)), are_geometric(("max", "mean"))
+    (True, False, False)
+    """
+    if len(values) < 3 or not all(isinstance(v, int | float) and v > 0 for v in values):
+        return False
+    ratios = [b / a for a, b in itertools.pairwise(values)]
+    return ratios[0] > 1 and max(ratios) < 1.01 * min(ratios)
 
 
 @functools.cache

@@ -32,7 +32,7 @@ def page(sweep: Collected) -> bytes:
     best = best_group(found)
     own = own_sections(sweep)
     searched = not own  # else the jobs differ in purpose and length, or in one part at a time
-    at_edge = edges(sweep, scales, best) if searched else []
+    at_edge = edges(sweep, scales, best, found) if searched else []
     script = "".join((HERE / "assets" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     content = {
         "title": sweep.name or f"Sweep {sweep.folder.resolve().name}",

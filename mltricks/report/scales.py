@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mltricks.report.collect import Collected
+from mltricks.report.limits import are_geometric
 from mltricks.report.values import is_seed, typed
 
 DECADES = 1.5
@@ -66,6 +66,4 @@ def is_log(numbers: Sequence[float]) -> bool:
     tried = sorted(set(numbers))
     if not tried or tried[0] <= 0:
         return False
-    ratios = [b / a for a, b in itertools.pairwise(tried)]
-    is_geometric = len(ratios) > 1 and max(ratios) < 1.01 * min(ratios)
-    return is_geometric or math.log10(tried[-1] / tried[0]) >= DECADES
+    return are_geometric(tried) or math.log10(tried[-1] / tried[0]) >= DECADES

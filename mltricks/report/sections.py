@@ -101,6 +101,7 @@ def slices_section(
     if not drawn:
         return None
     parts: list[Part] = [Chart(f"slice_{i}", one) for i, one in enumerate(drawn)]
+    parts += [Text("Each point is a job; rings mark those of the best configuration.")] if best else []
     for edge in at_edge:
         parts += [Text(edge.text), Code(edge.override)]
     return Section("Slices", parts, name="slices")

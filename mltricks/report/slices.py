@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mltricks.report.collect import Collected
@@ -34,21 +35,30 @@ class Edge:
     override: str
 
 
-def edges(sweep: Collected, axes: list[Axis], best: Group | None) -> list[Edge]:
-    """A warning for every number whose best value is in the outer tenth of the range tried, with the next range."""
-    found = [
-        edge_of(sweep, axis, best) for axis in axes if best is not None and axis.kind == "number" and not axis.seed
-    ]
-    return [edge for edge in found if edge is not None]
+def edges(sweep: Collected, axes: list[Axis], best: Group | None, found: Sequence[Group] = ()) -> list[Edge]:
+    """A warning for every number whose best value is in the outer tenth of the range tried, with the next range.
+
+    Args:
+        sweep: the sweep.
+        axes: its swept keys.
+        best: the best configuration.
+        found: all configurations: where those that are tied for the best disagree, the best value is not known.
+    """
+    if best is None:
+        return []
+    tied = [best, *(group for group in found if group.rank == 1)]
+    known = [axis for axis in axes if len({axis.numbers[group.rows[0]] for group in tied}) == 1]
+    made = [edge_of(sweep, axis, best) for axis in known if axis.kind == "number" and not axis.seed]
+    return [edge for edge in made if edge is not None]
 
 
-def edge_of(sweep: Collected, axis: Axis, best: Group | None) -> Edge | None:
+def edge_of(sweep: Collected, axis: Axis, best: Group) -> Edge | None:
     """The warning for one key."""
     tried = sorted({n for n in axis.numbers if n is not None})
-    value = axis.numbers[best.rows[0]] if best else None
+    value = axis.numbers[best.rows[0]]
     if value is None or len(tried) < 2 or tried[0] == tried[-1]:
         return None
-    job = sweep.folder / sweep.rows[best.rows[0]].name if best else sweep.folder
+    job = sweep.folder / sweep.rows[best.rows[0]].name
     limits = limits_of(axis.key, tried, read_yaml(job / "config.yaml"))
     log = axis.log if axis.scale_known else axis.log or (limits.log and tried[0] > 0)
     low, high, at = (scaled(v, log) for v in (tried[0], tried[-1], value))

@@ -65,7 +65,8 @@ def best_card(sweep: Collected, best: Group | None) -> tuple[str, Any, str]:
         return f"{sweep.objective} of the configuration kept", value, ""
     if best is None or best.score is None:
         return f"best {sweep.objective}", "-", ""
-    half = f" ± {shown(best.score.half)}" if best.interval_of == "seeds" else ""
+    half = f" ± {shown(max(best.score.mean - best.score.low, best.score.high - best.score.mean))}"
+    half = half if best.interval_of == "seeds" else ""
     of = f", mean of {best.n}" if best.n > 1 else ""
     return f"best {sweep.objective}{of}", shown(best.score.mean) + half, ""
 

@@ -24,9 +24,18 @@ const Charts = (() => {
     const named = figure.data.filter(trace => trace.showlegend).length;
     for (const note of layout.annotations || []) if (note.bgcolor === "card") note.bgcolor = card;
     if (layout.meta?.columns > 1 && width < NARROW) oneColumn(layout);
-    else if (width < 430 && named > 5) layout.height += 20 * named; // the legend takes a line for each name
+    else if (width < NARROW && named > 1) roomForLegend(layout, figure.data, width);
     const data = figure.data.map(trace => coloured(trace, ink, soft));
     return [data, layout];
+  }
+
+  // plotly puts the names of a legend in columns as wide as the longest, and lets it grow up into the title.
+  function roomForLegend(layout, data, width) {
+    const widths = data.filter(trace => trace.showlegend).map(trace => 42 + 6.2 * trace.name.length), free = width - 55;
+    const perRow = widths.reduce((a, b) => a + b) <= free ? widths.length : Math.max(1, Math.floor(free / Math.max(...widths)));
+    const more = 19 * (Math.ceil(widths.length / perRow) - 1);
+    layout.margin = { ...layout.margin, t: layout.margin.t + more };
+    layout.height += more;
   }
 
   function coloured(trace, ink, soft) {

@@ -38,7 +38,7 @@ def command(summary: Summary, folder: Path, objects: str = "") -> str:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    if summary.overrides or HydraConfig.initialized():
+    if summary.overrides or HydraConfig.initialized() or (folder / ".hydra").is_dir():
         return names.command(summary.overrides)
     path = f"{shown_folder(folder)}/config.yaml"
     return f"import mltricks\nfrom omegaconf import OmegaConf\n\nmltricks.train(OmegaConf.load({path!r}){objects})"
@@ -85,6 +85,8 @@ def defaults(overrides: Sequence[str]) -> dict[str, tuple[str, str]]:
         path = conf_dir() / group / f"{option}.yaml"
         if rest and path.is_file():
             found |= {name: (default, meaning) for name, default, meaning in read_card(path).values}
+        elif not rest and (card := conf_dir() / group / f"{chosen[group]}.yaml").is_file():
+            found[group] = (found.get(group, ("", ""))[0], read_card(card).what)
     return found
 
 
@@ -117,7 +119,7 @@ def text(value: Any) -> str:
 def environment_section(run: Run, summary: Summary) -> Section:
     """Versions, device and the state of the working directory."""
     rows = [[name, version] for name, version in summary.versions.items()]
-    threads = f", {summary.threads} threads" if summary.threads else ""
+    threads = f", {summary.threads} thread{'s' if summary.threads > 1 else ''}" if summary.threads else ""
     rows += [["device", f"{summary.device}{threads}"], ["trained parameters", f"{run.num_params:,}"]]
     if summary.git:
         changed = ", and files that were changed since" if summary.git["changed"] else ""

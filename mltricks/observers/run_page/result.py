@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mltricks.config.options import called
 from mltricks.figures.parts import Section, Table
+from mltricks.observers.closing import warning
 from mltricks.observers.formats import shown_folder
 from mltricks.observers.run_page.words import duration
 
@@ -31,9 +32,15 @@ def head(run: Run, folder: Path, summary: Summary) -> dict[str, Any]:
         "subtitle": " · ".join(part for part in parts if part),
         "tags": summary.tags,
         "notes": summary.notes,
-        "error": summary.error,
+        "error": summary.error or doubt(run, summary),
         "cards": cards(summary),
     }
+
+
+def doubt(run: Run, summary: Summary) -> str:
+    """That a run is no better than a constant prediction; empty if it is, or if it has no result."""
+    said = warning(summary, len(run.data.val)) if summary.test else None
+    return f"Warning: {said}." if said else ""
 
 
 def title(run: Run, summary: Summary) -> str:
@@ -58,7 +65,7 @@ def cards(summary: Summary) -> list[tuple[str, Any, str]]:
     found += [(f"{objective['name'].replace('val/', 'validation ')}{at}", objective["value"], "")]
     if score in summary.trivial.get("test", {}):
         found += [(f"test {score} of a constant prediction", summary.trivial["test"][score], "")]
-    return [*found, ("updates", summary.steps, ""), ("training time", duration(summary.seconds), "")]
+    return [*found, ("updates", summary.steps, ""), ("time with validation and test", duration(summary.seconds), "")]
 
 
 def table_section(summary: Summary, floor: dict[str, dict[str, float]] | None = None) -> Section:
@@ -69,13 +76,15 @@ def table_section(summary: Summary, floor: dict[str, dict[str, float]] | None = 
         floor: metrics of a linear model by split.
     """
     splits = {"train": summary.train, "val": summary.val, "test": summary.test}
-    names = list(dict.fromkeys(name for metrics in splits.values() for name in metrics))
+    trivials = {"a constant prediction": summary.trivial, "a linear model": floor or {}}
+    every = [*splits.values(), *(metrics for found in trivials.values() for metrics in found.values())]
+    names = list(dict.fromkeys(name for metrics in every for name in metrics))
     rows = [
         [row_label(split, summary), *(cell(metrics.get(name)) for name in names)]
         for split, metrics in splits.items()
         if metrics
     ]
-    for words, trivial in (("a constant prediction", summary.trivial), ("a linear model", floor or {})):
+    for words, trivial in trivials.items():
         rows += [[f"{words}, {LONG[split]}", *(cell(found.get(n)) for n in names)] for split, found in trivial.items()]
     return Section("Result", [Table(["", *names], rows)], half=True)
 

@@ -24,11 +24,15 @@ const whisker = (() => {
   };
 })();
 
+const interval = g => (g.interval ? `${shown(g.interval[0])} to ${shown(g.interval[1])}` : "–");
+const scoreOf = g => (g.mean !== null ? shown(g.mean) : g.partial !== null ? `(${shown(g.partial)})` : "–");
+
+// A narrow screen shows the interval below the mean, so that the swept values fit beside them.
 const columns = [
   { name: "#", value: g => data.groups.indexOf(g), cell: g => (g.rank === null ? "–" : `${g.rank}${isTied(g) ? "=" : ""}`), number: true },
-  { name: data.objective.name, value: g => g.mean ?? g.partial, cell: g => (g.mean !== null ? shown(g.mean) : g.partial !== null ? `(${shown(g.partial)})` : "–"), number: true, descending: data.objective.maximize },
-  hasInterval && { name: "95 % interval", value: g => (g.interval ? g.interval[1] - g.interval[0] : null), cell: g => (g.interval ? `${shown(g.interval[0])} to ${shown(g.interval[1])}` : "–") },
-  { plain: true, name: "", label: "picture of the mean and its interval", cell: g => whisker(g) },
+  { name: data.objective.name, value: g => g.mean ?? g.partial, cell: g => [scoreOf(g), g.interval && make("small", { class: "narrow" }, interval(g))], number: true, descending: data.objective.maximize },
+  hasInterval && { name: "95 % interval", value: g => (g.interval ? g.interval[1] - g.interval[0] : null), cell: interval, wide: true },
+  { plain: true, name: "", label: "picture of the mean and its interval", cell: g => whisker(g), wide: true },
   ...data.keys.map(key => ({ name: key, value: g => numberOf(g.values[key]), cell: g => (g.values[key] ? make("span", { title: g.values[key] }, brief(g.values[key])) : "–"), wrap: true })),
   isRepeated && { name: "runs", value: g => g.n, cell: g => String(g.n), number: true, descending: true },
   isRepeated && { name: "best", value: g => g.best, cell: g => shown(g.best), number: true, descending: data.objective.maximize },
@@ -80,12 +84,12 @@ function leaderboard() {
   const every = [...new Set(data.jobs.map(job => job.status))].sort();
   const status = make("select", { id: "status", onchange: () => paint() }, make("option", { value: "" }, "every status"), every.map(s => make("option", { value: s }, words(s))));
   const heads = columns.map(column => {
-    if (column.plain) return make("th", { scope: "col" }, column.name || make("span", { class: "hidden" }, column.label));
+    if (column.plain) return make("th", { scope: "col", class: column.wide && "wide" }, column.name || make("span", { class: "hidden" }, column.label));
     const sort = () => {
       order = { column, sign: order.column === column ? -order.sign : column.descending ? -1 : 1 };
       paint();
     };
-    return make("th", { scope: "col", class: column.number && "number", "aria-sort": "none" }, make("button", { type: "button", onclick: sort }, breakable(column.name)));
+    return make("th", { scope: "col", class: (column.number && "number") || (column.wide && "wide"), "aria-sort": "none" }, make("button", { type: "button", onclick: sort }, breakable(column.name)));
   });
   const text = group => [...Object.entries(group.values).map(([k, v]) => `${k} ${v} ${k}=${v}`), ...group.rows.flatMap(i => [data.jobs[i].name, data.jobs[i].status, data.jobs[i].overrides.join(" ")])].join(" ").toLowerCase();
   const texts = new Map(data.groups.map(group => [group, text(group)]));
@@ -97,7 +101,7 @@ function leaderboard() {
   } });
   const row = group => {
     if (!rows.has(group)) {
-      const cells = columns.map(c => make("td", { class: [c.number && "number", c.wrap && (c.value ? String(c.value(group)).length > 24 : group.rows.length > 5) && "wrap"].filter(Boolean).join(" ") || null }, c.cell(group)));
+      const cells = columns.map(c => make("td", { class: [c.number && "number", c.wide && "wide", c.wrap && (c.value ? String(c.value(group)).length > 24 : group.rows.length > 5) && "wrap"].filter(Boolean).join(" ") || null }, c.cell(group)));
       rows.set(group, make("tr", { class: data.best !== null && group.rank === 1 && "best" }, make("td", {}, opener(group)), ...cells));
     }
     return opened.has(group) ? [rows.get(group), details(group)] : [rows.get(group)];

@@ -9,7 +9,7 @@ from typing import Any
 from mltricks.figures.base import GREY, Figure, Trace, axis, band, color, figure, line, log_axis, spans_decades
 from mltricks.figures.panels import panels
 from mltricks.report.charts.usual import padded, usual
-from mltricks.report.charts.words import label
+from mltricks.report.charts.words import distinct, label
 from mltricks.report.collect import Collected, Row
 from mltricks.report.leaderboard import Group
 
@@ -40,8 +40,9 @@ def panel(sweep: Collected, found: Sequence[Group], kind: str, title: str) -> Fi
     ends = usual(values, [v for x, low, mean, high in averaged[:1] for v in mean])
     log = kind != "score" and ends is not None and spans_decades(ends)
     traces = [grey(others, len(averaged) - len(best))] if any(x for x, *_ in others) else []
+    names = distinct([label(group, i) for i, group in enumerate(found[:COLORED])])
     for i, (x, low, mean, high) in reversed(list(enumerate(best))):
-        traces += colored(found[i], i, x, low, mean, high)
+        traces += colored(found[i], names[i], i, x, low, mean, high)
     inside = [v for v in values if ends is None or ends[0] <= v <= ends[1]]
     up = log_axis(inside) if log else axis(tickformat="~g")
     if ends is not None:
@@ -68,12 +69,12 @@ def spread_of(rows: Sequence[Row], kind: str) -> Spread:
 
 
 def colored(
-    group: Group, place: int, x: list[float], low: list[float], mean: list[float], high: list[float]
+    group: Group, name: str, place: int, x: list[float], low: list[float], mean: list[float], high: list[float]
 ) -> list[Trace]:
     """One of the best configurations."""
     if not x:
         return []
-    name, tone = label(group, place), color(place)
+    tone = color(place)
     look = {"width": 3 if place == 0 else 2, "dash": "solid" if group.score else "dot"}
     marks = {"mode": "lines+markers"} if 1 < len(x) <= 12 else {}
     drawn = line(x, mean, name, tone, legendrank=place + 1, line=look, marker={"size": 4}, **marks)

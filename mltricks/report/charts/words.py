@@ -52,6 +52,15 @@ def label(group: Group, place: int) -> str:
     return shorten(f"{group.rank or f'({place + 1})'}: {named(group.values)}", LONGEST_LABEL)
 
 
+def distinct(labels: Sequence[str]) -> list[str]:
+    """The labels; equal ones, which were cut to the same length, with their places: a legend has each name once.
+
+    >>> distinct(["1: a…", "1: a…", "3: b"])
+    ['1: a… (row 1)', '1: a… (row 2)', '3: b']
+    """
+    return [f"{name} (row {i + 1})" if labels.count(name) > 1 else name for i, name in enumerate(labels)]
+
+
 def of_job(sweep: Collected, row: Row) -> str:
     """What the pointer shows of a job."""
     value = "no result" if row.value is None else f"{sweep.objective} {row.value:.4g}"
