@@ -95,6 +95,8 @@ def test_a_resumed_run_needs_the_same_objects(tmp_path: Path) -> None:
     longer = composed("epochs=2")
     with pytest.raises(ValueError, match=r"model\.name=torch\.nn\.modules\.linear\.Linear"):
         mltricks.train(longer, tmp_path, True, model=nn.Linear(8, 3), data=parts())
+    with pytest.raises(ValueError, match=r"the model of the run .* resume=True, model=model"):
+        mltricks.train(longer, tmp_path, True, data=parts())
     others = (points(160, 9), *parts()[1:])
     with pytest.raises(ValueError, match="data have changed"):
         mltricks.train(longer, tmp_path, True, model=net(), data=others)

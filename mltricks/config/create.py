@@ -149,6 +149,11 @@ def create(node: dict[str, Any], key: str, allow: Sequence[str] = (), group: str
     return instantiate(plan, **extra, _execution_whitelist_=trusted)
 
 
+def is_given(node: Any) -> bool:
+    """Whether a node stands for an object that a Python program gave: ``Given`` of ``data/`` or ``models/``."""
+    return isinstance(node, dict) and str(node.get("_target_")).endswith(".given.Given")
+
+
 def given_target(node: Any, key: str) -> str:
     """The ``_target_`` of a node.
 
