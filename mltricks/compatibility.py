@@ -51,7 +51,8 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
     if not isinstance(objective, Objective):
         raise ValueError(
             f"objective._target_ gives a {type(objective).__name__}, no objective. "
-            "Derive the class from mltricks.objectives.base.Objective."
+            "Derive the class from mltricks.objectives.base.Objective; a loss of torch.nn goes by its name, with "
+            "objective=torch_classify or objective=torch_regress."
         )
     if data.info.target not in objective.targets:
         raise ValueError(

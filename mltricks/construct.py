@@ -114,7 +114,11 @@ def make_model(
     """
     model = constructed(node, info, allow) if given is None else copied(given)
     what = f"model.name={node['name']}" if "name" in node else f"model._target_={node['_target_']}"
-    what = what if given is None else f"the given {type(given).__name__}"
+    fix = f"Type model={info.input.suits}, or change the model's settings."
+    reshape = f"Let the model take num_outputs={info.num_outputs}, or type model={info.input.suits}."
+    if given is not None:
+        what, fix = f"the given {type(given).__name__}", "Give a module that takes such a batch."
+        reshape = "Give a module that returns this shape."
     x = info.input.zeros(2)
     try:
         with torch.no_grad():
@@ -123,15 +127,12 @@ def make_model(
     except Exception as error:  # a model may raise anything; the user needs to know which model fits
         shapes = map_state(lambda t: f"{tuple(t.shape)} {t.dtype}", x)
         raise ValueError(
-            f"{what} cannot take these data ({info.input.kind}, a batch of {shapes}): "
-            f"{error}. Type model={info.input.suits}, or change the model's settings."
+            f"{what} cannot take these data ({info.input.kind}, a batch of {shapes}): {error}. {fix}"
         ) from error
     try:
         objective.check_outputs(output, 2, info)
     except ValueError as error:
-        raise ValueError(
-            f"{what} {error}. Let the model take num_outputs={info.num_outputs}, or type model={info.input.suits}."
-        ) from error
+        raise ValueError(f"{what} {error}. {reshape}") from error
     return model
 
 

@@ -31,7 +31,9 @@ class Result(Summary):
     def __repr__(self) -> str:
         scores = {f"{split}/{name}": value for split in ("val", "test") for name, value in getattr(self, split).items()}
         shown = "".join(f"  {name} {value:.4g}" for name, value in scores.items())
-        length = f"{self.steps:,} steps, {self.epochs} epochs, {self.seconds:.1f} s"
+        length = (
+            f"{self.steps:,} steps, {self.epochs} {'epoch' if self.epochs == 1 else 'epochs'}, {self.seconds:.1f} s"
+        )
         return f"{self.status.replace('_', ' ')}: {length}{shown}  {self.folder}"
 
     @property

@@ -113,7 +113,11 @@ def saved_config(folder: Path) -> dict[str, Any]:
     for name in ("config.yaml", ".hydra/config.yaml"):
         if (folder / name).is_file():
             return whole(read_config(folder / name), folder)
-    raise ValueError(
+    raise no_run(folder)
+
+
+def no_run(folder: Path) -> ValueError:
+    return ValueError(
         f"resume={folder}: there is no run in it. Give the output folder of a run, which holds config.yaml."
     )
 

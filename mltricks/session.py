@@ -21,6 +21,7 @@ from torch import nn
 from mltricks import checkpoint
 from mltricks.build import Run, build
 from mltricks.checkpoint import LAST, PREVIOUS
+from mltricks.config.create import is_given
 from mltricks.data.fingerprint import check_same
 from mltricks.data.splits import DataSplits
 from mltricks.evaluate import steered_by
@@ -248,7 +249,14 @@ def load_saved(cfg: dict[str, Any], folder: Path) -> dict[str, Any] | None:
         ValueError: the configuration does not match the run, or a link leads out of the folder.
     """
     check_links(folder)
-    for path, (mine, theirs) in differences(cfg, saved_config(folder)).items():
+    saved = saved_config(folder)
+    for part in ("model", "data"):
+        if is_given(saved.get(part)) and not is_given(cfg[part]):
+            raise ValueError(
+                f"the {part} of the run in {folder} is an object that a Python program gave. Give it again: "
+                f"mltricks.train(cfg, folder, resume=True, {part}={part})."
+            )
+    for path, (mine, theirs) in differences(cfg, saved).items():
         if path in LENGTH:
             check_larger(f"{path}={mine}", mine, theirs, folder)
         elif not is_free(path):

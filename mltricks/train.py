@@ -22,11 +22,19 @@ from mltricks.process.atomic import NotWritten, alone_in
 from mltricks.process.device import choose_device
 from mltricks.process.interrupt import Interrupt
 from mltricks.result import Result, result_of
-from mltricks.resume import check_unused, finished, other_job
+from mltricks.resume import check_unused, finished, no_run, other_job
 from mltricks.session import AFTER, BEST, Session, new_summary, note_failure, prepare
 from mltricks.state import reseed_step
 from mltricks.summary import Summary
 from mltricks.weights import load_weights, predict_with, predicting_weights, save_weights
+
+OF_THE_COMMAND = {
+    "resume": "Give the folder: mltricks.train(cfg, folder={!r}, resume=True).",
+    "checkpoint": "Load it: mltricks.load({!r}).",
+    "input": "Predict with mltricks.load(DIR).predict(x).",
+    "show": "Leave it out.",
+}
+"""Settings that only the command reads, and what a program writes instead."""
 
 
 def train(
@@ -66,6 +74,8 @@ def train(
     check_job(cfg)
     cfg, objects = with_objects(cfg, model, data)
     folder = Path(folder) if folder is not None else new_folder()
+    if resume and not folder.is_dir():
+        raise no_run(folder)
     if resume and (done := finished(folder, cfg)) is not None:
         return result_of(done, model, cfg["allow_modules"])
     if not resume and in_sweep is None and not cfg["overwrite"]:
@@ -121,13 +131,19 @@ def begin_again(folder: Path) -> None:
 
 
 def check_job(cfg: dict[str, Any]) -> None:
-    """Refuse a configuration of a built-in job other than ``train``; a user's own job may train.
+    """Refuse what is no configuration of a training run: one of a built-in job other than ``train``, or with settings
+    that only the command reads. A user's own job may train.
 
     Raises:
-        ValueError: names the job's function.
+        ValueError: names the job's function, or the setting.
     """
+    if "job" not in cfg:
+        raise ValueError("this is no whole configuration. Give the result of mltricks.compose([...]).")
     if job := other_job(cfg):
         raise ValueError(f"this configuration belongs to a job that does not train ({job}). Compose it without job=.")
+    for key, instead in OF_THE_COMMAND.items():
+        if cfg.get(key):
+            raise ValueError(f"{key}={cfg[key]} has no effect on mltricks.train. {instead.format(cfg[key])}")
 
 
 class Group(Protocol):

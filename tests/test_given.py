@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import EXACT, Outcome
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import mltricks
 from mltricks.data.given import splits_of
@@ -95,6 +95,8 @@ def test_a_resumed_run_needs_the_same_objects(tmp_path: Path) -> None:
     longer = composed("epochs=2")
     with pytest.raises(ValueError, match=r"model\.name=torch\.nn\.modules\.linear\.Linear"):
         mltricks.train(longer, tmp_path, True, model=nn.Linear(8, 3), data=parts())
+    with pytest.raises(ValueError, match=r"the model of the run .* resume=True, model=model"):
+        mltricks.train(longer, tmp_path, True, data=parts())
     others = (points(160, 9), *parts()[1:])
     with pytest.raises(ValueError, match="data have changed"):
         mltricks.train(longer, tmp_path, True, model=net(), data=others)
@@ -144,7 +146,7 @@ def test_objects_follow_their_targets(tmp_path: Path) -> None:
     assert "objective=regress: the targets are floats" in result.messages
     with pytest.raises(ValueError, match="objective=NextToken does not fit"):
         mltricks.train(composed("objective=next_token"), tmp_path / "b", model=net(), data=parts())
-    with pytest.raises(ValueError, match="the given Linear gives"):
+    with pytest.raises(ValueError, match=r"the given Linear gives .* Give a module that returns this shape"):
         mltricks.train(composed(), tmp_path / "c", model=nn.Linear(8, 2), data=parts())
     with pytest.raises(ValueError, match=r"data\.limit=10 has no effect"):
         mltricks.train(composed("data.limit=10"), tmp_path / "d", data=parts())
@@ -182,8 +184,11 @@ def test_every_form_of_the_same_data_gives_the_same_splits(form: str) -> None:
         (((torch.zeros(3, 8), torch.zeros(2)),) * 3, "3 x and 2 y"),
         (((torch.zeros(3, 8, dtype=torch.int64), torch.zeros(3)),) * 3, "Allowed: floats"),
         (((torch.full((3, 8), torch.nan), torch.zeros(3)),) * 3, "NaN"),
-        (((torch.zeros(3, 8), torch.zeros(3, dtype=torch.bool)),) * 3, "Allowed: whole numbers"),
+        (((torch.zeros(3, 8), torch.zeros(3, dtype=torch.bool)),) * 3, "which are values. Give y.long()."),
         ((points(9, 0), (torch.zeros(9, 7), points(9, 0)[1]), points(9, 0)), "x of the validation data is (9, 7)"),
+        (((torch.zeros(9, 8), torch.arange(9)[:, None] % 3),) * 3, "Give y.squeeze(1)"),
+        ((DataLoader(TensorDataset(*points(9, 0))),) * 3, "Give a pair (x, y), or a dataset with len. A DataLoader"),
+        ((points(9, 0), (torch.zeros(2, 8), torch.tensor([0, 7])), points(9, 0)), "label 7 of validation sample 1"),
         (([1, 2, 3],) * 3, "reading (x, y) of sample 0 of the training data failed in builtins.list"),
     ],
 )
@@ -191,6 +196,33 @@ def test_data_that_cannot_be_used_are_refused(data: Any, said: str) -> None:
     with pytest.raises(ValueError) as error:
         splits_of(data)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "said"),
+    [
+        (["epochs=1"], r"cfg is a list\. Give the result of mltricks\.compose"),
+        ({}, "no whole configuration"),
+        (mltricks.compose(["show=true"]), r"show=True has no effect on mltricks\.train"),
+        (mltricks.compose(["resume=a"]), r"mltricks\.train\(cfg, folder='a', resume=True\)"),
+        (mltricks.compose(["checkpoint=a"]), r"mltricks\.load\('a'\)"),
+    ],
+)
+def test_what_is_no_configuration_of_a_training_run_is_refused(cfg: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=said):
+        mltricks.train(cfg, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_overrides_are_a_list() -> None:
+    with pytest.raises(ValueError, match=r"Give a list: mltricks\.compose\(\['epochs=1'\]\)"):
+        mltricks.compose("epochs=1")
+
+
+def test_resuming_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no run in it"):
+        mltricks.train(composed(), tmp_path / "none", resume=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_class_is_no_module(tmp_path: Path) -> None:

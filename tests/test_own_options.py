@@ -216,7 +216,16 @@ def test_a_run_learns_with_a_loss_of_torch_traces_and_stacks() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["optim=custom", "optim._target_=torch.optim.Adam"], "optim takes classes of mltricks.optim"),
+        (["optim=custom", "optim._target_=torch.optim.Adam"], "Type optim=torch with optim.name=Adam."),
+        (
+            ["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.StepLR"],
+            "Type scheduler=torch with scheduler.name=StepLR.",
+        ),
+        (
+            ["objective=custom", "objective._target_=torch.nn.HuberLoss"],
+            "Type objective=torch_classify or objective=torch_regress with objective.name=HuberLoss.",
+        ),
+        (["objective=custom", "objective._target_=torch.Tensor"], "allow_modules=... names."),
         (["optim=custom", f"optim._target_={__name__}.Power", OWN], "has not a method init"),
         (["scheduler=custom", f"scheduler._target_={__name__}.SignSGD", OWN], "scheduler.warmup_frac is no setting"),
         (["scheduler=torch", "scheduler.name=ReduceLROnPlateau"], "it follows the validation loss"),

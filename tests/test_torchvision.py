@@ -13,6 +13,7 @@ from mltricks.stack.run import StackedRun
 from mltricks.state import HOST, fold
 
 ON = "technique=[torchvision]"
+NODE = "{name: TrivialAugmentWide}"
 ROTATE = "technique.torchvision.transforms=[{name: RandomRotation, degrees: 30}]"
 
 
@@ -24,6 +25,11 @@ def test_every_sample_is_transformed_as_torchvision_does() -> None:
     expected = torch.stack([rotate(one) for one in raw])
     assert torch.equal(batch["x"], expected)
     assert not torch.equal(batch["x"], raw)
+
+
+def test_a_name_alone_is_enough() -> None:
+    by_name, by_node = (make(ON, f"technique.torchvision.transforms=[{t}]") for t in ("TrivialAugmentWide", NODE))
+    assert torch.equal(next(by_name.batches(7))["x"], next(by_node.batches(7))["x"])
 
 
 def test_one_draw_for_a_batch_is_torchvisions_own_call_on_a_batch() -> None:

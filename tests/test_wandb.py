@@ -102,6 +102,15 @@ def test_a_diverged_run_has_exit_code_1(train_digits: Callable[..., Summary], tm
     assert last_id(tmp_path / "run") == logged.run.run_id
 
 
+def test_an_error_of_wandb_names_the_setting(
+    as_nobody: None, train_digits: Callable[..., Summary], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_digits("tracker=wandb", "tracker.mode=offline", f"tags={'x' * 65}").status == "completed"
+    said = capsys.readouterr().err
+    assert "tracker=wandb: stopped (1 validation error for Settings run_tags" in said
+    assert "Tags must be between 1 and 64 characters" in said
+
+
 def test_a_sender_that_dies_is_reported_once_and_training_goes_on(
     as_nobody: None, train_digits: Callable[..., Summary], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,7 +156,13 @@ def test_the_places_where_a_key_is_looked_for(as_nobody: None, tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"), [("mode=onlin", "Did you mean online"), ("init_timeout_s=0", "0 < value")]
+    ("setting", "said"),
+    [
+        ("mode=onlin", "Did you mean online"),
+        ("init_timeout_s=0", "0 < value"),
+        ("project=a/b", r"tracker\.project=a/b is no name for W&B\. Allowed: 1 to 128 characters other than / "),
+        ("model_name='my model'", r"tracker\.model_name=my model is no name for W&B"),
+    ],
 )
 def test_wrong_settings_are_refused(train_digits: Callable[..., Summary], setting: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):

@@ -35,6 +35,8 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
     from hydra.errors import HydraException
 
     own = {"--config-dir": config_dir} if config_dir else {}
+    if isinstance(overrides, str):
+        raise ValueError(f"overrides={overrides!r} is a single text. Give a list: mltricks.compose([{overrides!r}]).")
     overrides = [with_brackets(text) for text in overrides]
     check_overrides(overrides, [conf_dir(), *own_folders(overrides, own)])
     searchpath = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
@@ -51,11 +53,13 @@ def plain(cfg: Any) -> dict[str, Any]:
     """Convert a configuration to nested dicts and lists, with interpolations resolved and without the ``hydra`` node.
 
     Raises:
-        ValueError: a mandatory value is missing.
+        ValueError: a mandatory value is missing, or ``cfg`` is no configuration.
     """
     from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
     if not isinstance(cfg, DictConfig):
+        if not isinstance(cfg, Mapping):
+            raise ValueError(f"cfg is a {type(cfg).__name__}. Give the result of mltricks.compose([...]).")
         return dict(cfg)
     try:
         tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

@@ -30,6 +30,12 @@ HOMES: dict[str, tuple[str, ...]] = {
 A configuration may come from a checkpoint that a stranger made, and instantiating a class runs its code. So the rule is
 narrow, and only the command or the caller can widen it, with ``allow_modules``.
 """
+BY_NAME = {
+    ("optim", "torch.optim"): ("torch",),
+    ("scheduler", "torch.optim.lr_scheduler"): ("torch",),
+    ("objective", "torch.nn"): ("torch_classify", "torch_regress"),
+}
+"""The options that take a class of a package by its name."""
 TRUSTED = ("mltricks", "torch")
 """Packages that ``HOMES`` allows in part."""
 ZOOS = ("torchvision", "timm")
@@ -61,7 +67,7 @@ def locate(target: str, key: str, allow: Sequence[str], group: str | None = None
     if package in TRUSTED and not target.startswith(homes):
         raise ValueError(
             f"{key}._target_={target} is refused: {group} takes classes of {' and '.join(h[:-1] for h in homes)}, "
-            "or of a package of yours that allow_modules=... names."
+            f"or of a package of yours that allow_modules=... names.{by_name(group, target)}"
         )
     module, _, name = target.rpartition(".")
     try:
@@ -72,6 +78,15 @@ def locate(target: str, key: str, allow: Sequence[str], group: str | None = None
         home = getattr(found, "__module__", None) or type(found).__name__
         raise ValueError(f"{key}._target_={target} is refused: it is no configurable class (it is defined in {home}).")
     return found
+
+
+def by_name(group: str, target: str) -> str:
+    """What to type for a class of torch that an option of the group takes by its name; else nothing."""
+    package, _, name = target.rpartition(".")
+    options = BY_NAME.get((group, package), ())
+    return (
+        f" Type {' or '.join(f'{group}={option}' for option in options)} with {group}.name={name}." if options else ""
+    )
 
 
 def _may_be_named(found: Any, group: str, allow: Sequence[str]) -> bool:
@@ -132,6 +147,11 @@ def create(node: dict[str, Any], key: str, allow: Sequence[str] = (), group: str
     trusted = tuple(f"{package}.*" for package in (*TRUSTED, *ZOOS, *allow))
     plan = {"_target_": node["_target_"], "_recursive_": False, "_convert_": "all", **arguments}
     return instantiate(plan, **extra, _execution_whitelist_=trusted)
+
+
+def is_given(node: Any) -> bool:
+    """Whether a node stands for an object that a Python program gave: ``Given`` of ``data/`` or ``models/``."""
+    return isinstance(node, dict) and str(node.get("_target_")).endswith(".given.Given")
 
 
 def given_target(node: Any, key: str) -> str:

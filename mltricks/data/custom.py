@@ -157,14 +157,16 @@ def _splits(option: Custom, x: Tensor, y: Tensor, test: tuple[Tensor, Tensor], n
     return DataSplits(whole.select(train), whole.select(val), MemorySplit(*test, image), info, unlabeled)
 
 
-def check_labels(parts: list[Tensor], names: tuple[str, ...]) -> tuple[str, ...]:
+def check_labels(
+    parts: list[Tensor], names: tuple[str, ...], kinds: Sequence[str] = ("training", "test")
+) -> tuple[str, ...]:
     """Check that the labels are 0 to K - 1, and return the names of the classes.
 
     Raises:
         ValueError: a label is negative or too large, or a class has no training sample.
     """
     num_classes = len(names) or int(parts[0].max()) + 1
-    for labels, what in zip(parts, ("training", "test"), strict=False):
+    for labels, what in zip(parts, kinds, strict=False):
         wrong = ((labels < 0) | (labels >= num_classes)).nonzero().flatten()
         if len(wrong):
             raise ValueError(
@@ -175,7 +177,8 @@ def check_labels(parts: list[Tensor], names: tuple[str, ...]) -> tuple[str, ...]
     if empty:
         raise ValueError(
             f"class {empty[0]} has no training sample, though there are {num_classes} classes. "
-            "Number the classes 0, 1, 2, ... without gaps, or leave the empty ones out of `classes`."
+            "Number the classes 0, 1, 2, ... without gaps"
+            f"{', or leave the empty ones out of `classes`' if names else ''}."
         )
     if num_classes < 2:
         raise ValueError(

@@ -104,7 +104,10 @@ def part_of(part: Any, name: str) -> tuple[Tensor, Tensor]:
     elif hasattr(part, "__len__") and hasattr(part, "__getitem__") and not isinstance(part, Tensor):
         x, y = columns(part, name)
     else:
-        raise ValueError(f"the {name} data are a {type(part).__name__}. Give a pair (x, y), or a dataset with len.")
+        loader = " A DataLoader has one, loader.dataset." if hasattr(part, "dataset") else ""
+        raise ValueError(
+            f"the {name} data are a {type(part).__name__}. Give a pair (x, y), or a dataset with len.{loader}"
+        )
     x, y = inputs(x, name), targets(y, name)
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(f"the {name} data have {len(x)} x and {len(y)} y. Give one y for each x, and at least one.")
@@ -162,8 +165,15 @@ def targets(y: Any, name: str) -> Tensor:
         return y.long()
     raise ValueError(
         f"y of the {name} data is {tuple(y.shape)} {y.dtype}. Allowed: whole numbers (N,), which are classes, and "
-        "floats (N,) or (N, D), which are values."
+        f"floats (N,) or (N, D), which are values.{as_classes(y)}"
     )
+
+
+def as_classes(y: Tensor) -> str:
+    """How to make classes of targets that are nearly such."""
+    if y.dtype == torch.bool and y.ndim == 1:
+        return " Give y.long()."
+    return " Give y.squeeze(1)." if y.ndim == 2 and y.shape[1] == 1 else ""
 
 
 def numbers(values: Any, what: str) -> Tensor:
@@ -180,7 +190,7 @@ def describe(x: Tensor, y: Tensor, labels: list[Tensor], names: tuple[str, ...])
     """The description of the data."""
     if y.is_floating_point():
         return Info(kind_of(x), "values", y.shape[1] if y.ndim == 2 else 1)
-    names = check_labels([labels[0], torch.cat(labels[1:])], names)
+    names = check_labels(labels, names, PARTS)
     return Info(kind_of(x), "classes", len(names), names)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -81,6 +82,8 @@ class Wandb(Observer):
 
     def __post_init__(self) -> None:
         check_fields(self, "tracker.")
+        check_name("project", self.project, r"[^/\\#?%:]{1,128}", "1 to 128 characters other than / \\ # ? % :")
+        check_name("model_name", self.model_name, r"[\w.-]{1,128}", "1 to 128 letters, digits, and - _ .")
         if find_spec("wandb") is None:
             raise ValueError("tracker=wandb needs the package wandb. Type: pip install wandb")
         self.link: Link | None = None
@@ -215,6 +218,16 @@ class Wandb(Observer):
 
     def say_unsent(self, why: str) -> None:
         say_once(f"{why}; recorded offline, {self.unsent()}")
+
+
+def check_name(setting: str, name: str | None, pattern: str, allowed: str) -> None:
+    """Refuse a name that W&B would refuse, which it does at the end of a run for artifacts.
+
+    Raises:
+        ValueError: says what is allowed.
+    """
+    if name is not None and not re.fullmatch(pattern, name):
+        raise ValueError(f"tracker.{setting}={name} is no name for W&B. Allowed: {allowed}.")
 
 
 def definitions() -> list[dict[str, Any]]:

@@ -39,14 +39,14 @@ class Torchvision(Technique):
     """Transform every batch by ``torchvision.transforms.v2`` classes, one after the other.
 
     Args:
-        transforms: for each its ``name`` and its arguments, at least one.
+        transforms: for each its name alone, or a dict of ``name`` and arguments; at least one.
         per_sample: whether every sample gets its own draws.
 
     Raises:
         ValueError: an unknown class, or arguments that it refuses.
     """
 
-    transforms: Sequence[dict[str, Any]]
+    transforms: Sequence[str | dict[str, Any]]
     per_sample: bool
 
     kinds = ("image",)
@@ -63,8 +63,8 @@ class Torchvision(Technique):
         shape = (2, *info.in_shape)
         with torch.random.fork_rng(devices=[]):
             x = torch.rand(shape) if floats else torch.randint(256, shape, dtype=torch.uint8)
-            for node, transform in zip(self.transforms, self._made, strict=True):  # type: ignore[attr-defined]
-                check_output(node["name"], transform, x)
+            for transform in self._made:  # type: ignore[attr-defined]
+                check_output(type(transform).__name__, transform, x)
 
     def on_host(self, batch: Batch) -> Batch:
         return {**batch, **{key: self._transformed(batch[key]) for key in INPUTS if key in batch}}
@@ -103,6 +103,7 @@ def made(node: Any, key: str) -> Any:
     Raises:
         ValueError: it has no name, an unknown one, or arguments that the class refuses.
     """
+    node = {"name": node} if isinstance(node, str) else node
     if not isinstance(node, dict) or not isinstance(node.get("name"), str):
         raise ValueError(f"{key}={node} names no transform. Write {{name: RandomRotation, degrees: 10}}.")
     cls, known = find(node["name"], key), {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mltricks.config import names
+from mltricks.config.create import is_given
 from mltricks.figures.parts import Code, Part, Section, Table, Text
 from mltricks.observers.files import yaml_text
 from mltricks.observers.formats import shown_folder
@@ -46,7 +47,7 @@ def command(summary: Summary, folder: Path, objects: str = "") -> str:
 
 def given(run: Run, *names: str) -> str:
     """The objects that a program gave the run instead of options, as arguments in code."""
-    return "".join(f", {name}={name}" for name in names if run.cfg[name]["_target_"].endswith(".given.Given"))
+    return "".join(f", {name}={name}" for name in names if is_given(run.cfg[name]))
 
 
 def loading(run: Run, folder: Path) -> str:

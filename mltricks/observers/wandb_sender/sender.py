@@ -160,5 +160,5 @@ HANDLERS: dict[str, Callable[..., None]] = {"begin": begin, "log": log, "summary
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error."""
-    return (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
+    """The beginning of an error on one line; errors of settings name the setting on their second."""
+    return " ".join(str(error).split())[:240] or type(error).__name__
