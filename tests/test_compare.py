@@ -26,7 +26,7 @@ from mltricks.comparison.page import sections
 from mltricks.comparison.scores import score
 from mltricks.config.settings import top_level
 from mltricks.figures.parts import Chart, Table
-from mltricks.objectives.shares import wilson
+from mltricks.intervals import wilson
 
 MIXUP = {"technique.mixup": {"_target_": "mltricks.techniques.mixup.Mixup", "alpha": 0.2}}
 SGD = {"optim": {"_target_": "mltricks.optim.sgd.SGD", "lr": 0.1, "momentum": 0.9}}

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from mltricks.figures import base, page, panels, predictions, probes, still, training
+from mltricks.intervals import Z95, wilson
 from mltricks.objectives.analysis import calibration, precision_recall
 from mltricks.objectives.classify import logistic
-from mltricks.objectives.shares import Z95, wilson
 
 EVIL = '<script>alert("1")</script>'
 EPOCHS = [1.0, 2.0, 3.0, 4.0]

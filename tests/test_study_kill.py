@@ -101,7 +101,7 @@ def test_ctrl_c_queues_trials_without_a_result_again(start: Start, tmp_path: Pat
     process = start(*arguments, "early_stopping.patience=300", "eval_every_epochs=10", "study.seed=3")
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("study: 0 of 4"):
+        if line.startswith("study: 4 trials"):
             break
     while not (folder / "0" / "metrics.jsonl").exists():
         assert process.poll() is None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mltricks.comparison.entry import score_of
 from mltricks.comparison.grouping import Configuration
-from mltricks.objectives.shares import wilson
+from mltricks.intervals import wilson
 from mltricks.sweep.statistics import mean_interval
 
 OF_SAMPLES = {"classify": ("accuracy",)}

@@ -49,6 +49,8 @@ class Objective:
     higher_is_better: ClassVar[bool] = False
     further: ClassVar[str] = ""
     """Which metrics of torchmetrics fit its predictions: ``multiclass`` or ``regression``; empty for none."""
+    outputs: ClassVar[str] = ""
+    """What the model's outputs are, with a place for their number; empty if nobody needs to know."""
     one_target: ClassVar[bool] = True
     """Whether a sample has a single target, rather than one per pixel or position."""
     exact: ClassVar[bool] = False

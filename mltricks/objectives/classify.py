@@ -19,9 +19,9 @@ from mltricks.data.info import Info
 from mltricks.data.splits import Split
 from mltricks.figures.base import shorten
 from mltricks.figures.parts import Cell, Chart, Compact, Gallery, Section, Table, Text
+from mltricks.intervals import wilson
 from mltricks.objectives.analysis import calibration, precision_recall
 from mltricks.objectives.base import Objective, Outcome, Sheet
-from mltricks.objectives.shares import wilson
 
 NUM_WORST = 16
 MAX_CLASS_ROWS = 50
@@ -39,6 +39,7 @@ class Classify(Objective):
     """
 
     targets: ClassVar[tuple[str, ...]] = ("classes",)
+    outputs: ClassVar[str] = "{:,} classes"
     score: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
     exact: ClassVar[bool] = True

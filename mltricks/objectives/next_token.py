@@ -30,6 +30,7 @@ class NextToken(Objective):
     """
 
     targets: ClassVar[tuple[str, ...]] = ("tokens",)
+    outputs: ClassVar[str] = "vocabulary of {:,}"
     one_target: ClassVar[bool] = False
 
     def mean(self, logits: Tensor, y: Tensor) -> Tensor:

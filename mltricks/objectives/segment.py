@@ -31,6 +31,7 @@ class Segment(Objective):
     """
 
     targets: ClassVar[tuple[str, ...]] = ("mask",)
+    outputs: ClassVar[str] = "{:,} classes"
     score: ClassVar[str] = "iou"
     higher_is_better: ClassVar[bool] = True
     one_target: ClassVar[bool] = False

@@ -35,9 +35,12 @@ def data_parts(run: Run) -> list[str]:
     sizes = {"train": data.train, "validation": data.val, "test": data.test}
     first, *others = [f"{len(split):,} {name}" for name, split in sizes.items()]
     shape = "x".join(map(str, info.in_shape)) if isinstance(info.in_shape, tuple | list | torch.Size) else ""
-    kind = {"classes": f"{info.num_outputs} classes", "tokens": f"vocabulary of {info.num_outputs:,}"}
     said = [f"{option_of(run.cfg['data'])}: {first}", *others]
-    return [*said, *([f"shape {shape}"] if shape else []), *([kind[info.target]] if info.target in kind else [])]
+    return [
+        *said,
+        *([f"shape {shape}"] if shape else []),
+        *filter(None, [run.objective.outputs.format(info.num_outputs)]),
+    ]
 
 
 def parameters(run: Run) -> str:

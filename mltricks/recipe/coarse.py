@@ -113,7 +113,9 @@ def gate_of(
     picture = scores_over_rates(points, outcomes, levels={LINEAR: floor.evidence(objective).get(LINEAR)})
     if why := why_nothing_is_learnt(best, ignorant_loss, floor):
         advice = "Check that every input has its own target. A larger budget_epochs may help too."
-        return Gate(4, "coarse search", "fail", reason, evidence, advice, why, chart=picture)
+        return Gate(
+            4, "coarse search", "fail", why, evidence, advice, f"{reason[:1].upper()}{reason[1:]}", chart=picture
+        )
     edge = f"The best {' and '.join(at_edge)} is at the edge of its range, which the next search widens."
     return Gate(4, "coarse search", "pass", reason, evidence, more=edge if at_edge else "", chart=picture)
 
@@ -122,9 +124,13 @@ def why_nothing_is_learnt(best: Outcome, ignorant_loss: float, floor: Floor) -> 
     """The reason why the best trial counts as having learnt nothing; empty if it learnt something."""
     loss = best.summary.val.get("loss")
     if not floor.is_beaten_by(best.summary):
-        return f"That is no better than a constant prediction. {floor.say(best.summary.objective)}"
+        found = best.summary.objective
+        said = f"the best {found['name']}, {found['value']:.4g}, is no better than a constant prediction."
+        return f"{said} {floor.say(found)}"
     if loss is not None and not loss < ignorant_loss and not floor.constant:
-        return f"Its loss {loss:.4g} is no better than that of a constant prediction, {ignorant_loss:.4g}."
+        return (
+            f"the loss of the best, {loss:.4g}, is no better than that of a constant prediction, {ignorant_loss:.4g}."
+        )
     return ""
 
 

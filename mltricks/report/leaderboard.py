@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mltricks.intervals import wilson
 from mltricks.report.collect import Collected, Row
 from mltricks.report.values import is_seed, pairs
 from mltricks.sweep.measured import is_measure
-from mltricks.sweep.statistics import Interval, mean_interval, wilson_interval
+from mltricks.sweep.statistics import Interval, mean_interval
 
 
 @dataclass
@@ -131,7 +132,7 @@ def interval(rows: list[Row]) -> tuple[Interval | None, str]:
     whole = [row for row in rows if row.counts and row.value is not None]
     values = [row.value for row in whole if row.value is not None]
     if len(values) == 1 and (n := whole[0].scored_on) and 0 <= values[0] <= 1:
-        return wilson_interval(values[0], n), "split"
+        return Interval(values[0], *wilson(round(values[0] * n), n)), "split"
     if not values:
         return None, ""
     found = mean_interval(values)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 ROUNDING = 5e-7
@@ -65,26 +64,6 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
         return Interval(mean, -math.inf, math.inf)
     half = quantile(n - 1, level) * deviation(values) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half)
-
-
-def wilson_interval(share: float, n: int, level: float = 0.95) -> Interval:
-    """Return the share of successes in ``n`` independent trials and Wilson's score interval of its expectation.
-
-    Source: Wilson 1927, Journal of the American Statistical Association 22(158).
-
-    Args:
-        share: in [0, 1].
-        n: number of trials, >= 1.
-        level: confidence level, in (0, 1).
-
-    >>> i = wilson_interval(0.9, 100)
-    >>> round(i.low, 4), round(i.high, 4)
-    (0.8256, 0.9448)
-    """
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def paired_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
