@@ -41,7 +41,7 @@ def differing(found: Compared) -> dict[str, tuple[str, ...]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["comparison.entry", "comparison.grouping", "comparison.console", "figures.comparison", "objectives.shares"]
+    "name", ["comparison.entry", "comparison.grouping", "comparison.console", "figures.comparison", "intervals"]
 )
 def test_doctests(name: str) -> None:
     found = doctest.testmod(import_module(f"mltricks.{name}"))
