@@ -1,7 +1,7 @@
 """Time from the command to the first optimiser step, on MNIST: python benchmarks/startup.py --data data
 
 Each program is a new process that exits right after its first step; they run in turn.
-Needs: pip install mltricks[bench], and MNIST under --data.
+Needs: pip install -e '.[bench]', and MNIST under --data.
 """
 
 from __future__ import annotations

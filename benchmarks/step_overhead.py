@@ -3,7 +3,7 @@
 All programs train the same model on the same digits in the same process, in turn, on one thread, with a cosine learning
 rate, and keep loss and accuracy at every step. The other programs index data that were normalised beforehand, which is
 the fastest way for them; mltricks normalises in the step. Times are CPU seconds of the process, which has one thread.
-Needs: pip install mltricks[bench]
+Needs: pip install -e '.[bench]'
 """
 
 from __future__ import annotations

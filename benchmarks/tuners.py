@@ -3,7 +3,7 @@
 Each program is a whole process, from the command to its end, on the same cores: a study of mltricks (random search),
 stacked and not; Optuna in one process around a hand-written loop; Ray Tune. mltricks writes a folder per trial, with
 metrics, the best weights and a checkpoint, and a page; the others write their defaults. The programs run in turn.
-Needs: pip install mltricks[bench]
+Needs: pip install -e '.[bench]'
 """
 
 from __future__ import annotations

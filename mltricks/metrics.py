@@ -164,7 +164,7 @@ def find(name: str, info: Info, family: str) -> tuple[Any, dict[str, Any]]:
         from torchmetrics.functional import classification as of_classes
         from torchmetrics.functional import regression as of_values
     except ImportError as error:
-        raise ValueError(f"metric={name} needs torchmetrics. Type: pip install 'mltricks[torchmetrics]'") from error
+        raise ValueError(f"metric={name} needs torchmetrics. Type: pip install torchmetrics") from error
 
     if not family:
         raise ValueError(f"metric={name}: there are no further metrics for targets that are {info.target}.")

@@ -43,7 +43,7 @@ def needs(launcher: str) -> None:
     """Skip the test if the package of a launcher is not installed."""
     package = next((p for name, p in PACKAGES.items() if launcher.startswith(name)), None)
     if package is not None and importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: pip install -e .[launchers]")
+        pytest.skip(f"{package} is not installed: pip install -e '.[launchers]'")
 
 
 def measured(summary: Summary) -> tuple[Any, ...]:

@@ -49,7 +49,7 @@ def create_timm(
     try:
         import timm
     except ImportError as error:
-        raise ValueError("model=timm needs the package timm. Type: pip install mltricks[timm]") from error
+        raise ValueError("model=timm needs the package timm. Type: pip install timm") from error
     if not timm.is_model(name):
         raise ValueError(f"model.name={name} is no model of timm. {suggest(str(name), timm.list_models())}")
     size: dict[str, Any] = {} if img_size is None else {"img_size": img_size}

@@ -53,7 +53,7 @@ class Tensorboard(Observer):
         check_fields(self, "tracker.")
         if importlib.util.find_spec("tensorboard") is None:
             raise ValueError(
-                "tracker=tensorboard needs the package tensorboard. Type: pip install mltricks[tensorboard]"
+                "tracker=tensorboard needs the package tensorboard. Type: pip install tensorboard"
             )
 
     def start(self, run: Run, folder: Path, resumed_at: int) -> None:
