@@ -33,7 +33,7 @@ LARGEST = 200_000
 MLP = ("model=mlp", "model.width=32")
 SWEEP = ("optim.lr=3e-4,3e-3,3e-2", "seed=0,1,2", "epochs=6")
 STUDY = ("hydra/sweeper=study", "tune=optim.lr+optim.weight_decay", "n_trials=20", "pruner=asha", "epochs=6")
-ABLATION = ("hydra/sweeper=ablation", "technique=mixup+label_smoothing+clip_norm", "mode=drop", "seeds=5", "epochs=4")
+ABLATION = ("hydra/sweeper=ablation", "technique=mixup+label_smoothing+ema", "mode=drop", "seeds=5", "epochs=4")
 RECIPE = ("hydra/sweeper=recipe", "budget_epochs=30")
 RUN = ("technique=mixup+ema", "scheduler=cosine", "epochs=8")
 COMPARED = ("technique=none,mixup", "seed=0,1,2", "epochs=8", "fuse=false")

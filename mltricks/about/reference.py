@@ -21,7 +21,11 @@ ALL = """# Every option
 Every option of every group, a line each; a name leads to its card. `python -m mltricks job=list` prints the same list,
 and `job=explain technique=mixup` one card.
 """
-TOP_LEVEL = """# Top-level keys
+TOP_LEVEL = """---
+hide: [toc]
+---
+
+# Top-level keys
 
 These keys belong to the run itself. They stand on the command line without a prefix: `epochs=3`.
 `python -m mltricks job=explain key=epochs` prints one of them. [Sweeps](../sweeps.md#which-keys-need-a-prefix) has the
