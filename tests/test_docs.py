@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -42,6 +43,14 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     assert any(name.endswith(".js") for name in loaded)
     assert not [name for name in loaded if re.match(r"(https?:)?//", name)]
     assert not [found for sheet in site.rglob("*.css") for found in IN_CSS.findall(sheet.read_text())]
+
+
+@pytest.mark.slow
+def test_braces_of_a_card_are_on_the_site(site: Path) -> None:
+    for group, cards in read_cards([conf_dir()]).items():
+        page = html.unescape((site / f"reference/options/{group.rpartition('/')[2]}.html").read_text())
+        braces = [part for card in cards for *_, meaning in card.values for part in re.findall(r"\{[^}]+\}", meaning)]
+        assert [part for part in braces if part not in page] == []
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from mltricks.config.options import GROUPS, SWEEPS
 
 CODE = re.compile(r"(?<![\w`.=])[a-z][\w./]*=[^\s;,)`]*[^\s;,)`.:]")
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
-MARKS = re.compile(r"([\\*_\[\]|<])")
+MARKS = re.compile(r"([\\*_\[\]{|<])")
+"""What Markdown or its extensions read as marks; a brace at the end of a cell would be attributes of the cell."""
 FOUND_FIRST = "---\nsearch:\n  boost: 5\n---\n\n"
 """A search for an option finds its card before pages that mention it."""
 ALL = """# Every option
