@@ -52,9 +52,7 @@ class Tensorboard(Observer):
     def __post_init__(self) -> None:
         check_fields(self, "tracker.")
         if importlib.util.find_spec("tensorboard") is None:
-            raise ValueError(
-                "tracker=tensorboard needs the package tensorboard. Type: pip install tensorboard"
-            )
+            raise ValueError("tracker=tensorboard needs the package tensorboard. Type: pip install tensorboard")
 
     def start(self, run: Run, folder: Path, resumed_at: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
