@@ -90,6 +90,16 @@ def test_every_block_has_a_language(page: str) -> None:
     assert [block.text for block in blocks_of(text) if not block.language] == []
 
 
+def test_no_command_has_a_sign_that_zsh_expands() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    blocks = [block for page in pages for block in blocks_of(page.read_text()) if block.language == "bash"]
+    cards = [card for group in read_cards([conf_dir()], [*GROUPS, *SWEEPS]).values() for card in group]
+    commands = [*(c for block in blocks for c in commands_of(block.text)), *(card.command for card in cards)]
+    bare = [re.sub(r"'[^']*'|\"[^\"]*\"", "", command) for command in commands]
+    assert len(bare) > 200
+    assert [command for command in bare if re.search(r"[][(){}*?~^|]", command)] == []
+
+
 @pytest.mark.slow
 def test_the_notebook_runs_from_start_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nbclient
