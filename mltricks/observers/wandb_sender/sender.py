@@ -23,7 +23,8 @@ Report = Callable[[str, str, str], None]
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve until the input ends, after everything else that wants the cores."""
+    os.nice(10)
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no report
 
