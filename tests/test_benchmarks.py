@@ -21,6 +21,7 @@ SHORT = {
     "noop_trials": ["--rounds", "1", "--trials", "2", "4"],
     "tuners": ["--rounds", "1", "--trials", "2", "--epochs", "1", "--without", "Ray Tune", "mltricks, fuse=false"],
     "kill_resume": ["--trials", "1", "epochs=8"],
+    "tracker": ["--rounds", "1", "--epochs", "1"],
 }
 
 
@@ -51,7 +52,7 @@ def test_benchmark_runs_on_mnist(name: str, real_data: Callable[[str], Path], tm
 
 def test_every_command_of_the_docs_names_a_script_and_options_it_has() -> None:
     commands = re.findall(r"^python benchmarks/(\w+)\.py(.*)$", (ROOT / "docs" / "benchmarks.md").read_text(), re.M)
-    assert len(commands) == 12
+    assert len(commands) == 13
     for name, options in commands:
         source = (ROOT / "benchmarks" / f"{name}.py").read_text()
         for option in re.findall(r"--[\w-]+", options):
