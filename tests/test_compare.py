@@ -97,7 +97,7 @@ def test_settings_without_effect_are_those_of_the_configuration() -> None:
 
 
 def test_intervals_are_over_seeds_or_over_the_test_samples(tmp_path: Path) -> None:
-    values = (0.90, 0.92, 0.97)
+    values = (0.80, 0.82, 0.87)
     seeds = [record(tmp_path / str(i), {"seed": i}, test=v, val=v) for i, v in enumerate(values)]
     single = record(tmp_path / "single", MIXUP, test=0.94)
     found = of(*seeds, single)
@@ -108,6 +108,14 @@ def test_intervals_are_over_seeds_or_over_the_test_samples(tmp_path: Path) -> No
     assert (alone.low, alone.high) == wilson(47, 50), "0.94 of 50 samples"
     assert score(found.configurations[1], "val", "accuracy").low is None, "the best of several validations"
     assert score(found.configurations[1], "test", "loss").low is None, "a loss is no share"
+
+
+def test_the_interval_of_a_share_stays_within_0_and_1(tmp_path: Path) -> None:
+    high = of(*(record(tmp_path / str(i), {"seed": i}, test=v) for i, v in enumerate((0.90, 0.92, 0.97))))
+    low = of(*(record(tmp_path / f"low{i}", {"seed": i}, test=v) for i, v in enumerate((0.10, 0.08, 0.03))))
+    over_seeds = score(high.configurations[0], "test", "accuracy")
+    assert (over_seeds.low > 0.8, over_seeds.high) == (True, 1.0)
+    assert score(low.configurations[0], "test", "accuracy").low == 0.0
 
 
 def test_the_best_is_chosen_by_validation_and_not_by_test(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from mltricks.intervals import wilson
 from mltricks.sweep.statistics import mean_interval
 
 OF_SAMPLES = {"classify": ("accuracy",)}
-"""By objective, the metrics that are shares of the samples: on the test split a single run has
-an interval of these (Wilson). Its validation score is the best of many, for which that interval does not hold."""
+"""By objective, the metrics that are shares of the samples. On the test split a single run has an interval of these
+(Wilson); its validation score is the best of many, for which that interval does not hold. A mean of shares is a share,
+so the ends of its interval stay within 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,13 @@ def score(one: Configuration, split: str, metric: str) -> Score | None:
     if not known:
         return None
     values = [v for _, v in known]
+    is_share = metric in OF_SAMPLES.get(str(one.settings.get("objective")), ())
     if len(values) > 1:
         found = mean_interval(values)
-        return Score(found.mean, len(values), found.low, found.high, "seeds")
+        low, high = (max(found.low, 0.0), min(found.high, 1.0)) if is_share else (found.low, found.high)
+        return Score(found.mean, len(values), low, high, "seeds")
     total = known[0][0].summary.samples.get(split, 0)
-    if total and split == "test" and metric in OF_SAMPLES.get(str(one.settings.get("objective")), ()):
+    if total and split == "test" and is_share:
         return Score(values[0], 1, *wilson(round(values[0] * total), total), "samples")
     return Score(values[0], 1)
 
