@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 import pytest
+from browser import opened_browser, watched
 
 from mltricks.ablation.arms import Comparison, comparisons
 from mltricks.ablation.design import read_design
@@ -23,7 +23,6 @@ from mltricks.report.write import write
 from mltricks.summary import Summary
 from mltricks.sweep.outcome import Outcome
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LONG = "technique.label_smoothing.epsilon"
 COMMAND = ("technique=[mixup,ema]", "optim=sgd,adamw", f"{LONG}=0.1,0.25")
 SCORES = {
@@ -119,33 +118,16 @@ def test_the_forest_plot_is_plotlys_and_wraps_every_label() -> None:
     assert all(len(line.replace("&lt;", "<").replace("&gt;", ">")) <= LONGEST for line in label.split("<br>"))
 
 
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[test]'")
-
-
 @pytest.fixture(scope="module")
 def visit(found: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """``visit(width, scheme)`` opens the page; an error of a script fails the test."""
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium here; apt-get install chromium")
     folder = tmp_path_factory.mktemp("ablation")
     (folder / "0").mkdir()
     outcome(0.8).summary.write(folder / "0" / "summary.json")
     (folder / "ablation.json").write_text(json.dumps(found))
     write(folder)
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-
-        def go_to(width: int, scheme: str = "light") -> Any:
-            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            errors: list[str] = []
-            page.on("pageerror", lambda e: errors.append(str(e)))
-            page.goto((folder / "sweep.html").as_uri())
-            page.wait_for_selector("html[data-drawn]")
-            assert not errors, errors
-            return page
-
-        yield go_to
-        browser.close()
+    with opened_browser() as browser, watched(browser) as go:
+        yield lambda width, scheme="light": go(folder / "sweep.html", width, color_scheme=scheme)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark"), (320, "light")])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import NEEDS_CHROMIUM, opened_browser, watched
 from compare_folders import record
 from sweep_folders import command
 
@@ -17,14 +17,8 @@ from mltricks.comparison.page import write
 from mltricks.report.watch import has_ended
 from mltricks.report.write import write as write_sweep
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-)
 EVIL = "<img src=x onerror=alert(1)>"
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[test]'")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here; apt-get install chromium")
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
@@ -40,33 +34,15 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with opened_browser() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Any]:
-    """``visit(path, width=390, color_scheme="dark")`` opens a page; console messages and requests fail the test."""
-    complaints: list[str] = []
-    opened = []
-
-    def go(path: Path, width: int = 1280, **options: Any) -> Any:
-        page = browser.new_page(viewport={"width": width, "height": 900}, **options)
-        opened.append(page)
-        page.on("console", lambda m: complaints.append(f"{m.type}: {m.text}") if m.type != "info" else None)
-        page.on("pageerror", lambda e: complaints.append(str(e)))
-        page.on("dialog", lambda d: complaints.append(f"dialog: {d.message}"))
-        page.on("request", lambda r: complaints.append(r.url) if r.url.startswith(("http", "ws", "ftp")) else None)
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-drawn], html[data-ready]")
-        return page
-
-    yield go
-    for page in opened:
-        page.close()
-    assert not complaints, complaints
+    """``visit(path, width=390, color_scheme="dark")`` opens a page; what it complains about fails the test."""
+    with watched(browser) as go:
+        yield go
 
 
 def test_the_comparison_is_drawn_and_texts_are_texts(visit: Any, comparison: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import plotly.graph_objects as go
 import pytest
+from browser import opened_browser, watched
 
 from mltricks.figures.gates import gate_figure
 from mltricks.recipe.charts import bars, chart, over_epochs, scores_over_rates, series
@@ -19,7 +19,6 @@ from mltricks.report.write import write
 from mltricks.summary import Summary
 from mltricks.sweep.ranges import Span
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = "</script><img src=x onerror=alert(1)>"
 LOSSES = [2.0, 1.0, 0.5, 0.6]
 CHARTS = [
@@ -82,14 +81,9 @@ def test_the_gate_of_learning_rates_shows_the_range_test_and_the_short_runs() ->
     ]
 
 
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[test]'")
-
-
 @pytest.fixture(scope="module")
 def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """``visit(width, scheme)`` opens the page of a finished recipe; an error of a script fails the test."""
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium here; apt-get install chromium")
     folder = tmp_path_factory.mktemp("recipe")
     (folder / "0").mkdir()
     objective = {"name": "val/accuracy", "value": 0.9, "direction": "maximize"}
@@ -103,21 +97,8 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     content = {"status": "finished", "gates": [gate.record() for gate in gates], "best": best}
     (folder / "recipe.json").write_text(json.dumps(content))
     write(folder)
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-
-        def go_to(width: int, scheme: str = "light") -> Any:
-            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            errors: list[str] = []
-            page.on("pageerror", lambda e: errors.append(str(e)))
-            page.on("dialog", lambda d: errors.append(d.message))
-            page.goto((folder / "sweep.html").as_uri())
-            page.wait_for_selector("html[data-drawn]")
-            assert not errors, errors
-            return page
-
-        yield go_to
-        browser.close()
+    with opened_browser() as browser, watched(browser) as go:
+        yield lambda width, scheme="light": go(folder / "sweep.html", width, color_scheme=scheme)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light"), (320, "dark")])

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import NEEDS_CHROMIUM, opened_browser, watched
 from conftest import TINY
 
 import mltricks
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-)
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[test]'")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here; apt-get install chromium")
+pytestmark = NEEDS_CHROMIUM
 EVIL = "<img src=x onerror=alert(1)>"
 CHARTS = (
     "learning_curves",
@@ -42,33 +37,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with opened_browser() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def visit(browser: Any, report: Path) -> Iterator[Any]:
-    """``visit(width=390, color_scheme="dark")`` opens the page; console messages and requests fail the test."""
-    complaints: list[str] = []
-    opened = []
-
-    def go(width: int = 1280, **options: Any) -> Any:
-        page = browser.new_page(viewport={"width": width, "height": 900}, **options)
-        opened.append(page)
-        page.on("console", lambda m: complaints.append(f"{m.type}: {m.text}"))
-        page.on("pageerror", lambda e: complaints.append(str(e)))
-        page.on("dialog", lambda d: complaints.append(f"dialog: {d.message}"))
-        page.on("request", lambda r: complaints.append(r.url) if r.url.startswith(("http", "ws", "ftp")) else None)
-        page.goto(report.as_uri())
-        page.wait_for_selector("html[data-drawn]")
-        return page
-
-    yield go
-    for page in opened:
-        page.close()
-    assert not complaints, complaints
+    """``visit(width=390, color_scheme="dark")`` opens the page; what it complains about fails the test."""
+    with watched(browser, ignored=()) as go:
+        yield partial(go, report)
 
 
 def until(page: Any, expression: str) -> None:
@@ -134,10 +111,11 @@ def test_dragging_zooms_and_a_double_click_resets(visit: Any) -> None:
 
 def test_a_click_in_the_legend_hides_a_line(visit: Any) -> None:
     page = visit()
+    hidden = "document.querySelector('.chart[data-name=calibration]')._fullData.some(t => t.visible === 'legendonly')"
+    assert not page.evaluate(hidden)
     page.locator(".chart[data-name=calibration] .legendtoggle").last.click()
-    until(
-        page, "document.querySelector('.chart[data-name=calibration]')._fullData.some(t => t.visible === 'legendonly')"
-    )
+    until(page, hidden)
+    assert page.evaluate(hidden)
 
 
 def test_a_figure_is_downloaded(visit: Any) -> None:

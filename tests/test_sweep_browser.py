@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import NEEDS_CHROMIUM, opened_browser, watched
 from sweep_folders import EVIL, make_folders
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-)
 SEARCHED = ("leaderboard", "curves", "history", "parallel", "importance", "slices", "timeline")
 """Sections of a search; the jobs of a recipe or an ablation are folded, and have no such figures."""
 SORTS = ("grid", "study", "unfinished", "recipe", "ablation")
 
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[test]'")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here; apt-get install chromium")
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
@@ -31,36 +25,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with opened_browser() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def visit(browser: Any, folders: dict[str, Path]) -> Iterator[Any]:
-    """``visit("grid", width=320, color_scheme="dark")`` opens a page; console messages and requests fail the test."""
-    complaints: list[str] = []
-    opened = []
-
-    def go(name: str, width: int = 1100, **options: Any) -> Any:
-        page = browser.new_page(viewport={"width": width, "height": 800}, **options)
-        opened.append(page)
-        page.on("console", lambda m: complaints.append(f"{m.type}: {m.text}") if m.type != "info" else None)
-        page.on("pageerror", lambda e: complaints.append(str(e)))
-        page.on("dialog", lambda d: complaints.append(f"dialog: {d.message}"))
-        page.on("request", lambda r: complaints.append(r.url) if r.url.startswith(("http", "ws", "ftp")) else None)
-        files = []
-        page.on("request", lambda r: files.append(r.url) if r.url.startswith("file:") else None)
-        page.goto((folders[name] / "sweep.html").as_uri())
-        page.wait_for_selector("html[data-ready]")
-        assert len(files) == 1, f"the page loads other files: {files}"
-        return page
-
-    yield go
-    for page in opened:
-        page.close()
-    assert not complaints, complaints
+    """``visit("grid", width=320, color_scheme="dark")`` opens a page; what it complains about fails the test."""
+    with watched(browser) as go:
+        yield lambda name, width=1100, **options: go(folders[name] / "sweep.html", width, 800, **options)
 
 
 def column(page: Any, name: str) -> list[str]:
