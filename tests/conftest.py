@@ -6,13 +6,15 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command_server import CommandServer
 
 import mltricks
 from mltricks.process.device import set_arithmetic
@@ -143,19 +145,41 @@ def command_environment(**changes: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "", **changes}
 
 
+@pytest.fixture(scope="session")
+def command_server() -> Iterator[Callable[[], CommandServer]]:
+    """``command_server()`` is the process in whose forks ``run_cli`` runs commands, started at the first call."""
+    started: list[CommandServer] = []
+
+    def server() -> CommandServer:
+        if not started:
+            started.append(CommandServer(command_environment()))
+        return started[0]
+
+    yield server
+    for process in started:
+        process.close()
+
+
 @pytest.fixture
-def run_cli(tmp_path: Path) -> Callable[..., Outcome]:
+def run_cli(tmp_path: Path, command_server: Callable[[], CommandServer]) -> Callable[..., Outcome]:
     """``run_cli(*arguments, cwd=..., env=...)`` runs ``python -m mltricks`` and returns status and output."""
 
     def run(
         *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120
     ) -> Outcome:
-        command = [sys.executable, "-m", "mltricks", *arguments]
-        environment = command_environment(**(env or {}))
-        done = subprocess.run(
-            command, cwd=cwd or tmp_path, env=environment, capture_output=True, text=True, timeout=timeout
-        )
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        environment, folder, server = command_environment(**(env or {})), cwd or tmp_path, command_server()
+        if not server.serves(environment):
+            command = [sys.executable, "-m", "mltricks", *arguments]
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
+            return Outcome(done.returncode, done.stdout, done.stderr)
+        with tempfile.TemporaryDirectory() as place:
+            output = (Path(place) / "out", Path(place) / "err")
+            request = {"module": "mltricks", "arguments": arguments}
+            status = server.run(request, folder, output, environment, timeout)
+            out, err = (path.read_text() for path in output)
+        if status is None:
+            raise subprocess.TimeoutExpired(arguments, timeout, out, err)
+        return Outcome(status, out, err)
 
     return run
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from documents import ROOT, Server, blocks_of, commands_of
+from command_server import CommandServer
+from documents import PLAIN, ROOT, SHELL, blocks_of, commands_of
 
 NEEDS_DATA = {"experiment=baseline": "MNIST", "data=cifar10": "cifar-10-batches-py", "data=text": "text"}
 ELSEWHERE = ("docs/benchmarks.md", "docs/launchers.md")
@@ -23,16 +27,18 @@ DOCUMENTS = [
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def server() -> Iterator[CommandServer]:
     os.environ.setdefault("MLTRICKS_DATA", str((ROOT / "data").resolve()))
-    server = Server()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    server = CommandServer(environment)
     yield server
     server.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_block_runs(document: str, server: Server, tmp_path: Path) -> None:
+def test_every_block_runs(document: str, server: CommandServer, tmp_path: Path) -> None:
     blocks, folder = blocks_of((ROOT / document).read_text()), tmp_path / "here"
     folder.mkdir()
     for block in (b for b in blocks if b.file):
@@ -41,12 +47,26 @@ def test_every_block_runs(document: str, server: Server, tmp_path: Path) -> None
         path.write_text(block.text)  # whole, as a reader copies it
     for block in blocks:
         if block.language == "python" and not block.file:
-            status, output = server.python(block.text, folder)
-            assert status == 0, f"{block.text}\n{output}"
+            run(server, {"code": block.text}, folder)
         for command in commands_of(block.text) if block.language == "bash" else ():
             if not missing(command):
-                status, output = server.command(command, folder)
-                assert status == 0, f"{command}\n{output}"
+                run(server, request_of(command), folder)
+
+
+def request_of(line: str) -> dict[str, Any]:
+    """A command as a request to the server: one that needs a shell gets a shell."""
+    plain = PLAIN.fullmatch(line)
+    if plain and not SHELL.search(re.sub(r"'[^']*'|\"[^\"$`]*\"", "", line)):
+        return {"module": plain[1], "arguments": shlex.split(plain[2] or "")}
+    return {"shell": line}
+
+
+def run(server: CommandServer, request: dict[str, Any], folder: Path) -> None:
+    """Run a block or a command in a folder, whose modules can be imported, and check that it succeeds."""
+    output = folder.with_name(f"{folder.name}.out")
+    environment = {**server.environment, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    status = server.run(request, folder, (output, output), environment)
+    assert status == 0, f"{request}\n{output.read_text()}"
 
 
 def missing(command: str) -> list[str]:
