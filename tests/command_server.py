@@ -71,7 +71,10 @@ class CommandServer:
         return json.loads(self.process.stdout.readline())
 
     def close(self) -> None:
-        self.process.communicate()
+        """Let the server end. It must be told: processes forked by tests may hold its standard input open."""
+        assert self.process.stdin is not None
+        with self.process:  # closes the pipes and waits
+            self.process.stdin.write("null\n")
 
 
 def serve() -> None:
@@ -88,8 +91,7 @@ def serve() -> None:
 
     Plugins.instance()  # searches all packages for plugins
 
-    for line in sys.stdin:
-        request = json.loads(line)
+    while (request := json.loads(sys.stdin.readline() or "null")) is not None:
         pid = os.fork()
         if pid == 0:
             work(request)
