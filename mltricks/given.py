@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 
 from mltricks.config.create import locate
+from mltricks.config.options import conf_dir
+from mltricks.config.settings import default_options, read
 from mltricks.data import given as given_data
 from mltricks.data.custom import check_idle
 from mltricks.data.splits import DataSplits
@@ -43,6 +45,7 @@ def with_objects(cfg: dict[str, Any], model: Any, data: Any) -> tuple[dict[str, 
     """
     messages: list[str] = []
     if model is not None:
+        check_model_idle(cfg["model"])
         cfg = {**cfg, "model": given_model.node_of(model)}
     if data is None:
         return cfg, Given(model)
@@ -53,6 +56,22 @@ def with_objects(cfg: dict[str, Any], model: Any, data: Any) -> tuple[dict[str, 
         cfg = {**cfg, "objective": {"_target_": REGRESS}}
         messages.append("objective=regress: the targets are floats")
     return {**cfg, "data": given_data.node_of(splits, cfg["data"])}, Given(model, splits, messages)
+
+
+def check_model_idle(node: dict[str, Any]) -> None:
+    """Refuse a model that the configuration chooses or sets beside a given one.
+
+    Raises:
+        ValueError: names the settings without effect.
+    """
+    default = read(conf_dir() / "model" / f"{default_options()['model']}.yaml")
+    is_given = node["_target_"] == f"{given_model.__name__}.{given_model.Given.__name__}"
+    settings = [f"model.{key}={value}" for key, value in node.items() if default.get(key) != value]
+    if settings and not is_given:
+        raise ValueError(
+            f"{', '.join(settings)} has no effect: the run trains the module that it was given. Leave it out of the "
+            "configuration."
+        )
 
 
 def takes(objective: str, target: str) -> bool:

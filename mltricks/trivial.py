@@ -17,8 +17,9 @@ from mltricks.data.splits import DataSplits, MemorySplit, Split
 from mltricks.evaluate import Tally, evaluate, measure_batch
 from mltricks.objectives.base import Objective
 
-MAX_TARGETS = 100_000
-"""Maximum number of training samples to read for their targets, if the split does not list its classes."""
+MAX_TARGETS, MAX_NUMBERS = 100_000, 10_000_000
+"""Maximum number of training samples to read for their targets if the split does not list its classes, and maximum
+number of numbers in these targets (a mask has one per pixel)."""
 CHUNK = 8192
 MAX_SAMPLES, MAX_FEATURES = 2_000, 1_024
 """Limits for the linear model, which keep its fit to about a second; larger data are subsampled evenly."""
@@ -53,7 +54,9 @@ def constant(data: DataSplits, objective: Any, batch_size: int, *names: str) -> 
     """
     if type(objective).constant is Objective.constant:
         return {}
-    seen = torch.cat(list(targets(data.train, batch_size, MAX_TARGETS)))
+    first = next(data.train.batches([torch.zeros(1, dtype=torch.int64)]))["y"]
+    most = max(1, min(MAX_TARGETS, MAX_NUMBERS // first.numel()))
+    seen = torch.cat(list(targets(data.train, batch_size, most)))
     output = objective.constant(seen, data.info.num_outputs)
     found = {}
     for name in names:

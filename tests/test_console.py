@@ -33,16 +33,18 @@ def test_a_run_prints_its_header_a_row_for_every_validation_and_its_result(
     run_cli: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    done = run_cli(*SHOWN, "epochs=3", "name=first", "optim.lr=0.003", "optim.beta1=0.8", f"hydra.run.dir={folder}")
+    about = ["name=first", "tags=small+fast", "notes=one two"]
+    done = run_cli(*SHOWN, "epochs=3", *about, "optim.lr=0.003", "optim.beta1=0.8", f"hydra.run.dir={folder}")
     assert done.status == 0, done.err
     lines = done.out.splitlines()
     records, summary = read_records(folder / "metrics.jsonl"), json.loads((folder / "summary.json").read_text())
-    assert lines[0] == "run      first"
-    assert lines[1] == "data     digits: 320 train, 144 validation, 360 test, shape 1x8x8, 10 classes"
-    assert re.fullmatch(r"model    convnet: [\d,]+ parameters", lines[2])
-    assert re.fullmatch(r"device   cpu with \d+ threads?, engine eager, precision fp32", lines[3])
+    assert lines.pop(0) == "run      first"
+    assert [lines.pop(0), lines.pop(0)] == ["tags     small, fast", "notes    one two"]
+    assert lines[0] == "data     digits: 320 train, 144 validation, 360 test, shape 1x8x8, 10 classes"
+    assert re.fullmatch(r"model    convnet: [\d,]+ parameters", lines[1])
+    assert re.fullmatch(r"device   cpu with \d+ threads?, engine eager, precision fp32", lines[2])
     start = lines.index(next(line for line in lines if line.startswith("epoch ")))
-    said = " ".join(line[9:] for line in lines[4 : start - 1])
+    said = " ".join(line[9:] for line in lines[3 : start - 1])
     assert said == "data.limit=320  model.width=4  epochs=3  optim.beta1=0.8", "0.003 is the default rate"
     for line, val in zip(lines[start + 1 : start + 4], [r for r in records if r["split"] == "val"], strict=True):
         train = next(r for r in records if r["split"] == "train" and r["step"] == val["step"])

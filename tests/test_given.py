@@ -150,6 +150,8 @@ def test_objects_follow_their_targets(tmp_path: Path) -> None:
         mltricks.train(composed(), tmp_path / "c", model=nn.Linear(8, 2), data=parts())
     with pytest.raises(ValueError, match=r"data\.limit=10 has no effect"):
         mltricks.train(composed("data.limit=10"), tmp_path / "d", data=parts())
+    with pytest.raises(ValueError, match=r"model\.width=8 has no effect: the run trains the module"):
+        mltricks.train(composed("model.width=8"), tmp_path / "e", model=net(), data=parts())
 
 
 @pytest.mark.parametrize("form", ["tensors", "arrays", "datasets", "pictures"])

@@ -204,6 +204,7 @@ def test_the_kept_masks_are_those_of_the_named_samples() -> None:
     colors = segment.painted(y)
     assert colors.shape == (25, 4, 4, 3)
     assert len(colors.flatten(0, 2).unique(dim=0)) == 3
+    assert torch.equal(segment.Segment().target_pictures(y), colors)
 
 
 def test_images_of_any_range_become_pixels() -> None:

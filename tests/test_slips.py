@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Callable
 from decimal import Decimal
@@ -134,6 +135,19 @@ def test_a_key_typed_twice_gives_a_message() -> None:
 def test_what_a_sweep_would_run_otherwise_than_it_shows_is_refused(twice: list[str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         repeated(parse(twice), True)
+
+
+@pytest.mark.parametrize(
+    ("twice", "fix"),
+    [
+        (["+technique=ema", "technique=mixup"], "technique=ema+mixup"),
+        (["technique=[mixup,cutmix]", "+technique=ema"], "technique=mixup+cutmix+ema"),
+        (["+model=mlp", "model=convnet"], "model=convnet"),
+    ],
+)
+def test_a_group_is_given_once(twice: list[str], fix: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"a group is given once. Type {fix}.")):
+        repeated(parse(twice), False)
 
 
 def test_the_command_prints_that_message(run_cli: Callable[..., Outcome]) -> None:

@@ -12,7 +12,7 @@ import torch
 from conftest import Outcome
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import Ridge
-from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error
+from sklearn.metrics import accuracy_score, f1_score, jaccard_score, mean_absolute_error, mean_squared_error
 
 from mltricks.data.info import Info
 from mltricks.data.splits import DataSplits, MemorySplit
@@ -20,6 +20,7 @@ from mltricks.inputs.vector import Vector
 from mltricks.objectives.classify import Classify
 from mltricks.objectives.next_token import NextToken
 from mltricks.objectives.regress import Regress
+from mltricks.objectives.segment import Segment
 from mltricks.summary import Summary
 from mltricks.trivial import beats, constant, linear, spread
 
@@ -133,3 +134,16 @@ def test_the_recipe_stops_if_labels_are_unrelated_to_the_images(
     assert (gates[-1]["name"], gates[-1]["verdict"]) == ("coarse search", "fail")
     assert "no better than a constant prediction. For comparison: trivial predictor 0.8" in gates[-1]["reason"]
     assert gates[-1]["evidence"]["trivial predictor"] == pytest.approx(0.85, abs=0.05)
+
+
+def test_the_constant_prediction_of_masks_is_the_share_of_each_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.multinomial(torch.tensor([0.6, 0.3, 0.1]), 30 * 16, True, generator=generator).view(30, 4, 4)
+    data = splits(y, "mask", 3, torch.randn(30, 1, 4, 4, generator=generator))
+    found = constant(data, Segment(), 4, "val", "test")
+    share = (torch.bincount(data.train.y.flatten(), minlength=3) + 1) / (data.train.y.numel() + 3)
+    for name, split in (("val", data.val), ("test", data.test)):
+        assert found[name]["loss"] == pytest.approx(float(-share.log()[split.y].mean()), rel=1e-6)
+        assert found[name]["accuracy"] == pytest.approx(float((split.y == 0).float().mean()))
+        guess = torch.zeros(split.y.numel())
+        assert found[name]["iou"] == pytest.approx(jaccard_score(split.y.flatten(), guess, average="macro"))

@@ -15,6 +15,8 @@ OF_SAMPLES = {"classify": ("accuracy",)}
 """By objective, the metrics that are shares of the samples. On the test split a single run has an interval of these
 (Wilson); its validation score is the best of many, for which that interval does not hold. A mean of shares is a share,
 so the ends of its interval stay within 0 and 1."""
+LOSSES = ("classify", "regress", "next_token", "segment")
+"""Objectives whose loss is never negative, so that neither is an end of its interval."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,12 @@ def score(one: Configuration, split: str, metric: str) -> Score | None:
     if not known:
         return None
     values = [v for _, v in known]
-    is_share = metric in OF_SAMPLES.get(str(one.settings.get("objective")), ())
+    objective = str(one.settings.get("objective"))
+    is_share = metric in OF_SAMPLES.get(objective, ())
     if len(values) > 1:
         found = mean_interval(values)
-        low, high = (max(found.low, 0.0), min(found.high, 1.0)) if is_share else (found.low, found.high)
+        least = 0.0 if is_share or (metric == "loss" and objective in LOSSES) else -math.inf
+        low, high = max(found.low, least), min(found.high, 1.0 if is_share else math.inf)
         return Score(found.mean, len(values), low, high, "seeds")
     total = known[0][0].summary.samples.get(split, 0)
     if total and split == "test" and is_share:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.config.names import shown, takes_names, without_brackets
-from mltricks.config.options import GROUPS
+from mltricks.config.options import GROUPS, TECHNIQUE_GROUPS
 from mltricks.config.values import suggest
 
 LONGEST, DEEPEST = 1000, 20
@@ -90,6 +90,11 @@ def check_single(overrides: Sequence[Any]) -> None:
         raise ValueError(f"{typed} has several values. Type -m with it for a run with each{other}.")
 
 
+def option_names(override: Any) -> str:
+    """The options that an override chooses, as typed without brackets: ``mixup+ema``."""
+    return str(override.input_line).partition("=")[2].strip("[] ").replace(", ", "+").replace(",", "+")
+
+
 def repeated(overrides: Sequence[Any], multirun: bool) -> list[str]:
     """A line for every value that a later override replaces: Hydra takes the last one without a word.
 
@@ -98,7 +103,8 @@ def repeated(overrides: Sequence[Any], multirun: bool) -> list[str]:
         multirun: whether they define a sweep.
 
     Raises:
-        ValueError: a sweep would run other values than it shows, or lose one of two dicts.
+        ValueError: a sweep would run other values than it shows, or lose one of two dicts; or a group is given both
+            with and without a plus, which Hydra does not take.
     """
     lines = []
     given: dict[str, Any] = {}
@@ -107,6 +113,12 @@ def repeated(overrides: Sequence[Any], multirun: bool) -> list[str]:
         if override.is_delete():
             continue
         key, mine = override.key_or_group, settings_of(override)
+        if key in given and key in GROUPS and given[key].is_add() != override.is_add():
+            names = [option_names(o) for o in (given[key], override)]
+            names = names if key in TECHNIQUE_GROUPS else names[1:]
+            raise ValueError(
+                f"{shown(given[key])} and {shown(override)}: a group is given once. Type {key}={'+'.join(names)}."
+            )
         for path, earlier in [(path, o) for path, o in given.items() if any(overlap(path, m) for m in mine)]:
             if override.is_sweep_override() or earlier.is_sweep_override():
                 raise ValueError(f"{shown(earlier)} and {shown(override)}: a swept key is given once. Leave one out.")

@@ -24,6 +24,7 @@ from mltricks.figures.base import (
     text,
 )
 from mltricks.figures.panels import panels
+from mltricks.intervals import wilson
 
 MAX_NUMBERS, MAX_NAMES = 12, 40
 """Largest number of classes for counts in the cells, and for names at the axes, of a confusion matrix."""
@@ -57,13 +58,23 @@ def reliability(bins: Sequence[tuple[float, float, int]], error: float) -> Figur
         error: expected calibration error.
     """
     confidence, accuracy, count = zip(*bins, strict=True) if bins else ((), (), ())
-    said = [f"confidence {c:.1%}, accuracy {a:.1%}, {n} samples" for c, a, n in bins]
+    ends = [wilson(round(a * n), n) for _, a, n in bins]
+    said = [
+        f"confidence {c:.1%}, accuracy {a:.1%} ({low:.1%} to {high:.1%}), {n} samples"
+        for (c, a, n), (low, high) in zip(bins, ends, strict=True)
+    ]
+    errors = {
+        "array": [high - a for (_, high), a in zip(ends, accuracy, strict=True)],
+        "arrayminus": [a - low for (low, _), a in zip(ends, accuracy, strict=True)],
+        "color": COLORS["test"],
+        "thickness": 1,
+    }
     hover: dict[str, Any] = {"hovertemplate": "%{customdata}<extra></extra>", "customdata": said}
     shares = [n / max(sum(count), 1) for n in count]
     traces = [
         bars(confidence, shares, "share of samples", GREY, width=0.05, opacity=0.35, **hover),
         reference([0, 1], [0, 1], "calibrated"),
-        line(confidence, accuracy, "accuracy", COLORS["test"], mode="lines+markers", **hover),
+        line(confidence, accuracy, "accuracy", COLORS["test"], mode="lines+markers", error_y=errors, **hover),
     ]
     share: dict[str, Any] = {"range": [0, 1.02], "tickformat": ".0%"}
     title = f"accuracy (expected calibration error {error:.3f})"

@@ -1,4 +1,4 @@
-"""Arithmetic of the error analysis of classifiers: calibration, precision and recall.
+"""Arithmetic of the error analysis of classifiers: calibration, precision and recall, shares of classes.
 
 Shapes: N samples, K classes.
 """
@@ -11,6 +11,18 @@ from torch import Tensor
 NUM_BINS = 15
 NUM_POINTS = 100
 """Points of a curve of precision against recall: more cannot be seen."""
+
+
+def log_shares(counts: Tensor) -> Tensor:
+    """The log of the share of every class, (K,), with one sample added to each: finite for absent classes.
+
+    Args:
+        counts: (K,) float32.
+
+    >>> log_shares(torch.tensor([0.0, 2.0])).exp()
+    tensor([0.2500, 0.7500])
+    """
+    return ((counts + 1) / (counts.sum() + len(counts))).log()
 
 
 def calibration(

@@ -154,6 +154,10 @@ class Objective:
         """The target of one training sample, possibly mixed by techniques, in a few words; empty if that needs more."""
         return ", ".join(f"{value:.3g}" for value in y.flatten().tolist()) if y.numel() <= 3 else ""
 
+    def target_pictures(self, y: Tensor) -> Tensor | None:
+        """Targets (N, ...) as pictures (N, H, W, 3) uint8 as large as the samples; ``None`` if they are none."""
+        return None
+
     def shares(self, split: Split) -> Tensor | None:
         """The share of each class in a split, (K,); ``None`` if targets are no classes or only reading tells them."""
         return None

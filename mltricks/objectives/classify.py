@@ -20,7 +20,7 @@ from mltricks.data.splits import Split
 from mltricks.figures.base import shorten
 from mltricks.figures.parts import Cell, Chart, Compact, Gallery, Section, Table, Text
 from mltricks.intervals import wilson
-from mltricks.objectives.analysis import calibration, precision_recall
+from mltricks.objectives.analysis import calibration, log_shares, precision_recall
 from mltricks.objectives.base import Objective, Outcome, Sheet
 
 NUM_WORST = 16
@@ -57,9 +57,8 @@ class Classify(Objective):
         return {"accuracy": (logits.argmax(1) == target).float().mean()}
 
     def constant(self, y: Tensor, num_outputs: int) -> Tensor:
-        """The constant logits (K,) that fit all targets best: log class frequencies with add-one smoothing."""
-        counts = torch.bincount(y, minlength=num_outputs).float() if y.ndim == 1 else y.sum(0)
-        return ((counts + 1) / (counts.sum() + num_outputs)).log()
+        """The constant logits (K,) that fit all targets best."""
+        return log_shares(torch.bincount(y, minlength=num_outputs).float() if y.ndim == 1 else y.sum(0))
 
     def counts(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         return {"classes": class_counts(logits.argmax(1), y, logits.shape[1])} if y.ndim == 1 else {}
@@ -257,7 +256,7 @@ def calibration_section(outcome: Outcome, sheet: Sheet) -> Section:
     from mltricks.figures.predictions import reliability
 
     bins, error = calibration(outcome["confidence"], outcome["predicted"] == outcome["y"])
-    said = "Below the diagonal the model is more confident than it is right, above it less."
+    said = "Below the diagonal the model is more confident than it is right, above it less. Bars are 95 % intervals."
     return Section("Calibration", [Chart("calibration", reliability(bins, error)), Text(said)], half=True)
 
 

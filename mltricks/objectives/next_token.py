@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mltricks.data.info import Info
 from mltricks.figures.parts import Chart, Marked, Section, Text
+from mltricks.objectives.analysis import log_shares
 from mltricks.objectives.base import Objective, Outcome, Sheet
 
 NUM_TEXTS = 3
@@ -45,8 +46,8 @@ class NextToken(Objective):
 
     def constant(self, y: Tensor, num_outputs: int) -> Tensor:
         """The constant logits (L, K) that fit all targets best: log token frequencies at every position."""
-        counts = torch.bincount(y.flatten(), minlength=num_outputs).float()
-        return ((counts + 1) / (counts.sum() + num_outputs)).log().expand(y.shape[1], num_outputs)
+        shares = log_shares(torch.bincount(y.flatten(), minlength=num_outputs).float())
+        return shares.expand(y.shape[1], num_outputs)
 
     def output_shape(self, info: Info) -> tuple[int, ...]:
         return (*info.in_shape, info.num_outputs)

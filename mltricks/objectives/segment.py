@@ -17,6 +17,7 @@ from torch import Tensor
 from mltricks.data.info import Info
 from mltricks.figures.base import SERIES
 from mltricks.figures.parts import Gallery, Section, Table, Text
+from mltricks.objectives.analysis import log_shares
 from mltricks.objectives.base import Objective, Outcome, Sheet
 from mltricks.objectives.classify import class_counts
 
@@ -62,6 +63,11 @@ class Segment(Objective):
     def ignorant(self, logits: Tensor, y: Tensor) -> tuple[Tensor, str]:
         return torch.zeros_like(logits), f"ln {logits.shape[1]}"
 
+    def constant(self, y: Tensor, num_outputs: int) -> Tensor:
+        """The same logits at every pixel, (K, H, W): the log of the classes' shares, with one pixel added to each."""
+        shares = log_shares(torch.bincount(y.flatten(), minlength=num_outputs).float())
+        return shares[:, None, None].expand(-1, *y.shape[1:])
+
     def predict(self, logits: Tensor) -> Tensor:
         """Convert logits to class probabilities at every pixel."""
         return logits.softmax(1)
@@ -83,6 +89,9 @@ class Segment(Objective):
         shown = {"bad": bad, "bad_true": y[bad].to(torch.int16), "bad_mask": mask[bad].to(torch.int16)}
         size = {"size": torch.full((len(bad),), len(y)), "batch_of": torch.arange(len(bad)).eq(0).long()}
         return {"counts": self.counts(logits, y)["classes"][None], "right": right, **shown, **size}
+
+    def target_pictures(self, y: Tensor) -> Tensor | None:
+        return painted(y.cpu())
 
     def target_words(self, info: Info) -> str:
         return f"one of {info.num_outputs} classes at each pixel"

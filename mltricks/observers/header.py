@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from mltricks.build import Run
 
 
+BETWEEN = {"changed": "  ", "notes": " "}
+
+
 def header(run: Run, overrides: Sequence[str], width: int) -> list[str]:
     """Lines of at most ``width`` columns that say what is trained, on what, and how."""
     parts = {
         "run": [str(run.cfg["name"])] if run.cfg.get("name") is not None else [],
+        "tags": [str(tag) for tag in run.cfg.get("tags") or ()],
+        "notes": str(run.cfg["notes"]).split() if run.cfg.get("notes") is not None else [],
         "data": data_parts(run),
         "model": [f"{option_of(run.cfg['model'])}: {parameters(run)}"],
         "device": device_parts(run),
@@ -25,7 +30,7 @@ def header(run: Run, overrides: Sequence[str], width: int) -> list[str]:
     }
     lines: list[str] = []
     for name, said in parts.items():
-        lines += wrapped(f"{name:<9}", said, width, "  " if name == "changed" else ", ") if said else []
+        lines += wrapped(f"{name:<9}", said, width, BETWEEN.get(name, ", ")) if said else []
     return lines
 
 

@@ -45,7 +45,10 @@ def samples_section(run: Run) -> Section | None:
     if images is None:
         return None
     captions = [("", run.objective.caption(y, info)) for y in batch["y"].cpu()]
+    targets = run.objective.target_pictures(batch["y"])
+    images = images if targets is None else torch.cat([images, targets], 2)
     changed = [name for name, t in run.techniques.items() if defines(t, "batch") or defines(t, "on_host")]
     said = f"After {' + '.join(changed)}." if changed else "No technique changes them."
-    gallery = Gallery(images, captions, "training_samples")
-    return Section("Training samples as the model sees them", [gallery, Text(said)], half=True)
+    said += "" if targets is None else " Each picture with its target beside it."
+    gallery = Gallery(images, captions, "training_samples", wide=targets is not None)
+    return Section("Training samples as the model sees them", [gallery, Text(said)], half=targets is None)
