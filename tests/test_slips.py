@@ -142,6 +142,10 @@ def test_what_a_sweep_would_run_otherwise_than_it_shows_is_refused(twice: list[s
     [
         (["+technique=ema", "technique=mixup"], "technique=ema+mixup"),
         (["technique=[mixup,cutmix]", "+technique=ema"], "technique=mixup+cutmix+ema"),
+        (["+technique=ema", "+technique=mixup"], "technique=ema+mixup"),
+        (["technique=[ema, mixup]", "+technique=ema"], "technique=ema+mixup"),
+        (["technique=[]", "+technique=ema"], "technique=ema"),
+        (["+regularizer=none", "regularizer=none"], "regularizer=none"),
         (["+model=mlp", "model=convnet"], "model=convnet"),
     ],
 )

@@ -90,9 +90,20 @@ def check_single(overrides: Sequence[Any]) -> None:
         raise ValueError(f"{typed} has several values. Type -m with it for a run with each{other}.")
 
 
-def option_names(override: Any) -> str:
-    """The options that an override chooses, as typed without brackets: ``mixup+ema``."""
-    return str(override.input_line).partition("=")[2].strip("[] ").replace(", ", "+").replace(",", "+")
+def check_group(earlier: Any, later: Any) -> None:
+    """Refuse a group that is given twice, once or both times with a plus: Hydra does not take the last one then.
+
+    Raises:
+        ValueError: says how both choices are typed at once, where a group takes several, else the later one.
+    """
+    group = later.key_or_group
+    if group not in GROUPS or not (earlier.is_add() or later.is_add()):
+        return
+    both = [earlier, later] if group in TECHNIQUE_GROUPS else [later]
+    values = [override.value() for override in both]
+    names = [str(name) for value in values for name in (value if isinstance(value, list) else [value])]
+    wanted = "+".join(dict.fromkeys(name for name in names if name not in ("none", "None"))) or "none"
+    raise ValueError(f"{shown(earlier)} and {shown(later)}: a group is given once. Type {group}={wanted}.")
 
 
 def repeated(overrides: Sequence[Any], multirun: bool) -> list[str]:
@@ -103,8 +114,8 @@ def repeated(overrides: Sequence[Any], multirun: bool) -> list[str]:
         multirun: whether they define a sweep.
 
     Raises:
-        ValueError: a sweep would run other values than it shows, or lose one of two dicts; or a group is given both
-            with and without a plus, which Hydra does not take.
+        ValueError: a sweep would run other values than it shows, or lose one of two dicts; or a group is given twice
+            with a plus.
     """
     lines = []
     given: dict[str, Any] = {}
@@ -113,15 +124,10 @@ def repeated(overrides: Sequence[Any], multirun: bool) -> list[str]:
         if override.is_delete():
             continue
         key, mine = override.key_or_group, settings_of(override)
-        if key in given and key in GROUPS and given[key].is_add() != override.is_add():
-            names = [option_names(o) for o in (given[key], override)]
-            names = names if key in TECHNIQUE_GROUPS else names[1:]
-            raise ValueError(
-                f"{shown(given[key])} and {shown(override)}: a group is given once. Type {key}={'+'.join(names)}."
-            )
         for path, earlier in [(path, o) for path, o in given.items() if any(overlap(path, m) for m in mine)]:
             if override.is_sweep_override() or earlier.is_sweep_override():
                 raise ValueError(f"{shown(earlier)} and {shown(override)}: a swept key is given once. Leave one out.")
+            check_group(earlier, override)
             if earlier.input_line != override.input_line:
                 what = shown(earlier) if path == earlier.key_or_group else f"{path} in {shown(earlier)}"
                 lines.append(f"note: {what} is replaced by {shown(override)}, which comes later")
