@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from mltricks.config.create import locate
-from mltricks.config.options import conf_dir
+from mltricks.config.options import called, conf_dir
 from mltricks.config.settings import default_options, read
 from mltricks.data import given as given_data
 from mltricks.data.custom import check_idle
@@ -45,7 +45,7 @@ def with_objects(cfg: dict[str, Any], model: Any, data: Any) -> tuple[dict[str, 
     """
     messages: list[str] = []
     if model is not None:
-        check_model_idle(cfg["model"])
+        check_model_idle(cfg.get("model") or {})
         cfg = {**cfg, "model": given_model.node_of(model)}
     if data is None:
         return cfg, Given(model)
@@ -64,14 +64,17 @@ def check_model_idle(node: dict[str, Any]) -> None:
     Raises:
         ValueError: names the settings without effect.
     """
-    default = read(conf_dir() / "model" / f"{default_options()['model']}.yaml")
-    is_given = node["_target_"] == f"{given_model.__name__}.{given_model.Given.__name__}"
-    settings = [f"model.{key}={value}" for key, value in node.items() if default.get(key) != value]
-    if settings and not is_given:
-        raise ValueError(
-            f"{', '.join(settings)} has no effect: the run trains the module that it was given. Leave it out of the "
-            "configuration."
-        )
+    name = default_options()["model"]
+    default, target = read(conf_dir() / "model" / f"{name}.yaml"), node.get("_target_")
+    if target in (None, f"{given_model.__name__}.{given_model.Given.__name__}"):
+        return
+    idle = [f"model.{key}={value}" for key, value in node.items() if default.get(key) != value]
+    fix = "Leave it out of the configuration."
+    if target != default["_target_"]:
+        idle = [f"model={called({'_target_': target})}"]
+        fix = f"Leave it out, or add model={name} if an experiment chooses it."
+    if idle:
+        raise ValueError(f"{', '.join(idle)} has no effect: the run trains the module that it was given. {fix}")
 
 
 def takes(objective: str, target: str) -> bool:

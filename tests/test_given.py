@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mltricks
+from mltricks.config.compose import plain
 from mltricks.data.given import splits_of
 from mltricks.models.mlp import MLP
 
@@ -152,6 +153,10 @@ def test_objects_follow_their_targets(tmp_path: Path) -> None:
         mltricks.train(composed("data.limit=10"), tmp_path / "d", data=parts())
     with pytest.raises(ValueError, match=r"model\.width=8 has no effect: the run trains the module"):
         mltricks.train(composed("model.width=8"), tmp_path / "e", model=net(), data=parts())
+    with pytest.raises(ValueError, match=r"^model=mlp has no effect: .* or add model=convnet if an experiment"):
+        mltricks.train(composed("model=mlp"), tmp_path / "f", model=net(), data=parts())
+    without = {**plain(composed()), "model": None}
+    assert mltricks.train(without, tmp_path / "g", model=net(), data=parts()).status == "completed"
 
 
 @pytest.mark.parametrize("form", ["tensors", "arrays", "datasets", "pictures"])
