@@ -124,6 +124,12 @@ def test_the_interval_of_a_loss_does_not_go_below_0(tmp_path: Path) -> None:
     assert (over_seeds.value, over_seeds.low) == (pytest.approx(0.5), 0.0)
 
 
+def test_a_loss_that_a_technique_made_negative_lies_within_its_interval(tmp_path: Path) -> None:
+    found = of(*(record(tmp_path / str(i), {"seed": i}, train={"loss": v}) for i, v in enumerate((-0.3, -0.1))))
+    over_seeds = score(found.configurations[0], "train", "loss")
+    assert over_seeds.low < over_seeds.value == pytest.approx(-0.2)
+
+
 def test_the_best_is_chosen_by_validation_and_not_by_test(tmp_path: Path) -> None:
     found = of(record(tmp_path / "a", val=0.9, test=0.1), record(tmp_path / "b", MIXUP, val=0.8, test=0.9))
     assert found.best == 0

@@ -16,7 +16,8 @@ OF_SAMPLES = {"classify": ("accuracy",)}
 (Wilson); its validation score is the best of many, for which that interval does not hold. A mean of shares is a share,
 so the ends of its interval stay within 0 and 1."""
 LOSSES = ("classify", "regress", "next_token", "segment")
-"""Objectives whose loss is never negative, so that neither is an end of its interval."""
+"""Objectives whose loss is never negative, so its interval does not go below 0. Terms of techniques may make that of
+training negative; its interval is then left as it is."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def score(one: Configuration, split: str, metric: str) -> Score | None:
     is_share = metric in OF_SAMPLES.get(objective, ())
     if len(values) > 1:
         found = mean_interval(values)
-        least = 0.0 if is_share or (metric == "loss" and objective in LOSSES) else -math.inf
+        is_loss = metric == "loss" and objective in LOSSES and min(values) >= 0
+        least = 0.0 if is_share or is_loss else -math.inf
         low, high = max(found.low, least), min(found.high, 1.0 if is_share else math.inf)
         return Score(found.mean, len(values), low, high, "seeds")
     total = known[0][0].summary.samples.get(split, 0)
