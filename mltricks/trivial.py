@@ -18,8 +18,8 @@ from mltricks.evaluate import Tally, evaluate, measure_batch
 from mltricks.objectives.base import Objective
 
 MAX_TARGETS, MAX_NUMBERS = 100_000, 10_000_000
-"""Maximum number of training samples to read for their targets if the split does not list its classes, and maximum
-number of numbers in these targets (a mask has one per pixel)."""
+"""If a split does not list its classes: the most training samples that are read for their targets, and the most numbers
+in all these targets (a mask has one per pixel)."""
 CHUNK = 8192
 MAX_SAMPLES, MAX_FEATURES = 2_000, 1_024
 """Limits for the linear model, which keep its fit to about a second; larger data are subsampled evenly."""
@@ -35,6 +35,13 @@ def targets(split: Split, batch_size: int, most: int | None = None) -> Iterator[
         return iter(split.labels.split(CHUNK))
     some = spread(len(split), len(split) if most is None else most).split(batch_size)
     return (batch["y"] for batch in split.batches(some))
+
+
+def most_targets(split: Split) -> int | None:
+    """How many targets are enough; ``None``, without reading a sample, if the split lists its classes."""
+    if split.labels is not None:
+        return None
+    return max(1, min(MAX_TARGETS, MAX_NUMBERS // next(targets(split, 1, 1)).numel()))
 
 
 def spread(size: int, most: int) -> Tensor:
@@ -54,9 +61,7 @@ def constant(data: DataSplits, objective: Any, batch_size: int, *names: str) -> 
     """
     if type(objective).constant is Objective.constant:
         return {}
-    first = next(data.train.batches([torch.zeros(1, dtype=torch.int64)]))["y"]
-    most = max(1, min(MAX_TARGETS, MAX_NUMBERS // first.numel()))
-    seen = torch.cat(list(targets(data.train, batch_size, most)))
+    seen = torch.cat(list(targets(data.train, batch_size, most_targets(data.train))))
     output = objective.constant(seen, data.info.num_outputs)
     found = {}
     for name in names:

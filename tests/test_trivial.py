@@ -14,6 +14,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import Ridge
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, mean_absolute_error, mean_squared_error
 
+from mltricks import trivial
 from mltricks.data.info import Info
 from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.inputs.vector import Vector
@@ -22,7 +23,7 @@ from mltricks.objectives.next_token import NextToken
 from mltricks.objectives.regress import Regress
 from mltricks.objectives.segment import Segment
 from mltricks.summary import Summary
-from mltricks.trivial import beats, constant, linear, spread
+from mltricks.trivial import beats, constant, linear, most_targets, spread
 
 NOISE = '''
 import torch
@@ -147,3 +148,12 @@ def test_the_constant_prediction_of_masks_is_the_share_of_each_class() -> None:
         assert found[name]["accuracy"] == pytest.approx(float((split.y == 0).float().mean()))
         guess = torch.zeros(split.y.numel())
         assert found[name]["iou"] == pytest.approx(jaccard_score(split.y.flatten(), guess, average="macro"))
+
+
+def test_few_large_targets_are_read_and_none_of_listed_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trivial, "MAX_NUMBERS", 100)
+    masks = MemorySplit(torch.zeros(30, 1), torch.zeros(30, 4, 4, dtype=torch.int64))
+    assert most_targets(masks) == 6, "of 16 pixels each"
+    classes = MemorySplit(torch.zeros(30, 1), torch.zeros(30, dtype=torch.int64))
+    monkeypatch.setattr(MemorySplit, "batches", lambda *_: pytest.fail("a sample was read"))
+    assert most_targets(classes) is None
