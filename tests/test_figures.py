@@ -173,6 +173,15 @@ def test_the_logistic_regression_equals_that_of_scikit_learn() -> None:
     assert float(found[:, 1].max()) < 1e-6
 
 
+def test_the_points_of_the_calibration_have_wilson_intervals() -> None:
+    figure = predictions.reliability([(0.3, 0.5, 4), (0.9, 1.0, 2)], 0.1)
+    points = figure["data"][-1]
+    above, below = points["error_y"]["array"], points["error_y"]["arrayminus"]
+    ends = [(y - low, y + high) for y, low, high in zip(points["y"], below, above, strict=True)]
+    assert ends == [pytest.approx(wilson(2, 4)), pytest.approx(wilson(2, 2))]
+    assert predictions.reliability([], 0.0)["data"][-1]["error_y"]["array"] == []
+
+
 def test_a_histogram_counts_every_value_once() -> None:
     places, counts, width = predictions.histogram(VALUES, 7)
     assert sum(counts) == len(VALUES)

@@ -256,7 +256,7 @@ def calibration_section(outcome: Outcome, sheet: Sheet) -> Section:
     from mltricks.figures.predictions import reliability
 
     bins, error = calibration(outcome["confidence"], outcome["predicted"] == outcome["y"])
-    said = "Below the diagonal the model is more confident than it is right, above it less. Bars are 95 % intervals."
+    said = "Below the diagonal the model is more confident than it is right, above it less. Whiskers: 95 % intervals."
     return Section("Calibration", [Chart("calibration", reliability(bins, error)), Text(said)], half=True)
 
 
