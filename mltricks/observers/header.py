@@ -13,8 +13,8 @@ from mltricks.observers.formats import wrapped
 if TYPE_CHECKING:
     from mltricks.build import Run
 
-
 BETWEEN = {"changed": "  ", "notes": " "}
+"""What separates the parts of a line, where it is no comma."""
 
 
 def header(run: Run, overrides: Sequence[str], width: int) -> list[str]:
