@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-AT_START = ("PYTHON", "LD_", "OMP_", "MKL_", "CUDA_", "TORCH")
+AT_START = ("PYTHON", "LD_", "OMP_", "MKL_", "KMP_", "OPENBLAS_", "CUDA_", "TORCH", "PYTORCH_", "MPL")
 """Beginnings of variables that Python and the libraries read when they start. A fork finds them as they were."""
 
 
@@ -60,6 +60,9 @@ class CommandServer:
 
         Returns:
             Its exit status, negative for a signal, or ``None`` after the time limit.
+
+        Raises:
+            RuntimeError: the server itself has ended.
         """
         environment = self.environment if environment is None else dict(environment)
         places = {"folder": str(folder), "out": str(output[0]), "err": str(output[1])}
@@ -68,12 +71,15 @@ class CommandServer:
         line = json.dumps({**request, **places, "environment": environment, "timeout": timeout})
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the server of commands has ended, with exit status {self.process.wait()}")
+        return json.loads(answer)
 
     def close(self) -> None:
         """Let the server end. It must be told: processes forked by tests may hold its standard input open."""
         assert self.process.stdin is not None
-        with self.process:  # closes the pipes and waits
+        with suppress(BrokenPipeError), self.process:  # closes the pipes and waits; it may have been killed
             self.process.stdin.write("null\n")
 
 
@@ -122,7 +128,7 @@ def work(request: dict[str, Any]) -> None:
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        if isinstance(end.code, str):
+        if end.code is not None and not isinstance(end.code, int):
             print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()

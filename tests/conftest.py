@@ -25,10 +25,10 @@ EXACT: list[str] = []
 """Overrides that make results bit-exact: none on the CPU, ``deterministic=true`` with ``--device cuda``."""
 TINY = ["data.limit=320", "batch_size=32", "model.width=4", "plots=false", "progress=none"]
 """Overrides of a run with ten steps per epoch that takes about a second; they include ``EXACT``."""
-CPU_ONLY = """ablation benchmarks cards cli compose_patch config data docs fused_node golden grid hyper launcher leave
-libraries observers other_launchers packaging postgres pruners readme recipe replicates rooms samplers shorthand slips
-slots space statistics stock_sweepers study study_kill study_searchers sweep_browser sweep_page threads trust values
-tensorboard wandb wandb_artifacts wandb_content wandb_sweep"""
+CPU_ONLY = """ablation benchmarks cards cli command_server compose_patch config data docs fused_node golden grid hyper
+launcher leave libraries observers other_launchers packaging postgres pruners readme recipe replicates rooms samplers
+shorthand slips slots space statistics stock_sweepers study study_kill study_searchers sweep_browser sweep_page threads
+trust values tensorboard wandb wandb_artifacts wandb_content wandb_sweep"""
 """Test modules whose result cannot depend on CUDA: configuration, sweeps as folders and processes, pages, the data,
 the losses that were recorded on a CPU, and the kernels of the CPU. On other devices they are deselected, as are tests
 marked ``cpu``."""
