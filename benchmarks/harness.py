@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+PEERS = Path(__file__).parent / "peers"
+"""The programs to compare with, and modules that they and ours import."""
+
+
+def process(*arguments: str) -> Callable[[], None]:
+    """A program for ``race``: a Python process that runs to its end, on one thread, in a new empty folder each time."""
+    path = os.pathsep.join(filter(None, [str(PEERS), os.environ.get("PYTHONPATH")]))
+    environ = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run([sys.executable, *arguments], cwd=folder, env=environ, capture_output=True, text=True)
+            if done.returncode != 0:
+                raise RuntimeError(f"{' '.join(arguments)}\n{done.stdout}\n{done.stderr}")
+
+    return run
 
 
 def race(

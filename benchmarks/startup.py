@@ -7,28 +7,11 @@ Needs: pip install -e '.[bench]', and MNIST under --data.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
-from harness import environment, race, report
-
-PEERS = Path(__file__).parent / "peers"
-
-
-def process(*arguments: str) -> Callable[[], None]:
-    """Run a Python process to its end, on one thread."""
-    environ = {**os.environ, "PYTHONPATH": str(PEERS), "OMP_NUM_THREADS": "1"}
-    folder = tempfile.mkdtemp()
-
-    def run() -> None:
-        subprocess.run([sys.executable, *arguments], cwd=folder, env=environ, check=True, capture_output=True)
-
-    return run
+from harness import PEERS, environment, process, race, report
 
 
 def unpacked(data: Path) -> str:

@@ -7,25 +7,8 @@ turns. The start of the second process, which sends, and the wait for it at the 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable
 
-from harness import environment, race, report
-
-
-def process(*arguments: str) -> Callable[[], None]:
-    """Run the command to its end, on one thread."""
-    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
-    folder = tempfile.mkdtemp()
-
-    def run() -> None:
-        command = [sys.executable, "-m", "mltricks", *arguments]
-        subprocess.run(command, cwd=folder, env=environ, check=True, capture_output=True)
-
-    return run
+from harness import environment, process, race, report
 
 
 def main() -> None:
@@ -34,10 +17,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     print(environment("wandb"))
-    length = f"epochs={options.epochs}"
+    command = ["-m", "mltricks", f"epochs={options.epochs}"]
     contestants = {
-        "tracker=wandb": process(length, "tracker=wandb", "tracker.mode=offline"),
-        "tracker=none": process(length),
+        "tracker=wandb": process(*command, "tracker=wandb", "tracker.mode=offline"),
+        "tracker=none": process(*command),
     }
     report("seconds of a run, from the command to its exit", race(contestants, options.rounds), ["tracker=wandb"])
 

@@ -12,29 +12,11 @@ import argparse
 import itertools
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
-from harness import environment, race, report
+from harness import PEERS, environment, process, race, report
 
-PEERS = Path(__file__).parent / "peers"
 RANGES = ("optim.lr=tag(log,interval(1e-4,1e-2))", "optim.weight_decay=tag(log,interval(1e-3,0.3))")
-
-
-def process(*arguments: str) -> Callable[[], None]:
-    """Run a Python process to its end, in a new empty folder each time."""
-    environ = {**os.environ, "PYTHONPATH": str(PEERS), "OMP_NUM_THREADS": "1"}
-
-    def run() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run([sys.executable, *arguments], cwd=folder, env=environ, capture_output=True, text=True)
-            if done.returncode != 0:
-                raise RuntimeError(f"{' '.join(arguments)}\n{done.stdout}\n{done.stderr}")
-
-    return run
 
 
 def ours(options: argparse.Namespace, *settings: str) -> Callable[[], None]:

@@ -47,10 +47,10 @@ def test_every_block_runs(document: str, server: CommandServer, tmp_path: Path) 
         path.write_text(block.text)  # whole, as a reader copies it
     for block in blocks:
         if block.language == "python" and not block.file:
-            run(server, {"code": block.text}, folder)
+            assert_succeeds(server, {"code": block.text}, folder)
         for command in commands_of(block.text) if block.language == "bash" else ():
             if not missing(command):
-                run(server, request_of(command), folder)
+                assert_succeeds(server, request_of(command), folder)
 
 
 def request_of(line: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def request_of(line: str) -> dict[str, Any]:
     return {"shell": line}
 
 
-def run(server: CommandServer, request: dict[str, Any], folder: Path) -> None:
+def assert_succeeds(server: CommandServer, request: dict[str, Any], folder: Path) -> None:
     """Run a block or a command in a folder, whose modules can be imported, and check that it succeeds."""
     output = folder.with_name(f"{folder.name}.out")
     environment = {**server.environment, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
