@@ -111,7 +111,10 @@ def collect(folder: Path) -> Collected:
         ValueError: there is no such folder, it has no job, or it holds several sweeps.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder. Give the folder of a sweep, as multirun/DATE/TIME.")
+        raise ValueError(
+            f"{folder}: there is no such folder. Give that of a run, as outputs/DATE/TIME, or of a sweep, as "
+            "multirun/DATE/TIME."
+        )
     if found := sweeps_in(folder):
         raise ValueError(
             f"{folder} holds {len(found)} sweep{'s' if len(found) > 1 else ''}, and no jobs directly. Type the "
