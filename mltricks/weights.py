@@ -23,7 +23,7 @@ from torch import Tensor
 from mltricks.artifacts import local_file
 from mltricks.build import Run
 from mltricks.checkpoint import digest, versions
-from mltricks.config.settings import with_newer
+from mltricks.config.newer import with_newer
 from mltricks.data.info import Info
 from mltricks.functional_model import FunctionalModel
 from mltricks.inputs.base import dtypes_of, restored, saved
