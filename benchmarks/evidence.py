@@ -109,7 +109,11 @@ def measure(name: str, task: Task, options: argparse.Namespace) -> None:
         found = ablation(folder, [*base, *needs], members, options.seeds)
         arms = {arm["part"]: arm for arm in found["arms"]}
         new = [row_of(m, arms[m.removeprefix("technique=")], found, [*base, *needs], list(needs)) for m in members]
-        plain += [] if needs else [row.mean - row.difference for row in new if None not in (row.mean, row.difference)]
+        plain += (
+            []
+            if needs
+            else [row.mean - row.difference for row in new if row.mean is not None and row.difference is not None]
+        )
         rows += new
         print(f"{name}: {family} {' '.join(needs)}: {len(members)} rows", flush=True)
     content = {
