@@ -154,16 +154,21 @@ def check_sampler(sampler: Any, objective: Any) -> None:
 
 
 def check_prediction(optim: Any, techniques: Techniques) -> None:
-    """Refuse techniques that conflict with an optimiser that predicts with its own weights.
+    """Refuse two that predict with weights of their own, and techniques that such an optimiser does not stand.
 
-    These are averages, which would predict instead, and techniques that change the weights after the update, which
-    the optimiser's own copy would miss.
+    The latter are averages, which would predict instead, and techniques that change the weights after the update,
+    which the optimiser's own copy would miss.
     """
     averages = [name for name, t in techniques.items() if defines(t, "after") and defines(t, "evaluate")]
     if averages and hasattr(optim, "evaluate"):
         raise ValueError(
             f"optim={type(optim).__name__} predicts with weights of its own, and technique={averages[0]} would predict "
             f"with others. Leave {averages[0]} out, or type another optim."
+        )
+    if len(averages) > 1:
+        raise ValueError(
+            f"technique={averages[0]} and technique={averages[1]} both predict with weights of their own, and only one "
+            f"can. Leave {averages[0]} or {averages[1]} out."
         )
     changing = [name for name, t in techniques.items() if defines(t, "after") and t.after_changes != "own"]
     if changing and hasattr(optim, "evaluate"):
