@@ -81,7 +81,7 @@ def test_centralize_equals_pytorch_optimizers(layers: str) -> None:
     from pytorch_optimizer.optimizer.gradient_centralization import centralize_gradient
 
     module = small_net(norm=True)
-    plain, centred = both(Centralize(layers), module)  # type: ignore[arg-type]
+    plain, centred = both(Centralize(1.0, layers), module)  # type: ignore[arg-type]
     for name, g in plain.items():
         expected = g.clone()
         centralize_gradient(expected, gc_conv_only=layers == "conv")
@@ -92,7 +92,7 @@ def test_centralize_equals_pytorch_optimizers(layers: str) -> None:
 def test_centralize_refuses_a_model_without_such_weights() -> None:
     for layers, module, said in (("conv", nn.Linear(2, 2), "no convolution"), ("all", nn.BatchNorm1d(2), "two or more")):
         with pytest.raises(ValueError, match=said):
-            Centralize(layers).setup(module, params_of(module), images(2), 0)  # type: ignore[arg-type]
+            Centralize(1.0, layers).setup(module, params_of(module), images(2), 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("step", [0, 99])

@@ -2,7 +2,7 @@
 
 Source: Yong, Huang, Hua, Zhang, "Gradient Centralization: A New Optimization Technique for Deep Neural Networks", 2020,
 arXiv:2004.01461, equation 1; https://github.com/Yonghongwei/Gradient-Centralization.
-Deviation: the loss's gradient alone is centred; the authors also centre what coupled weight decay adds to it. ``conv``
+Deviation: ``strength`` is ours; the source's is 1. The loss's gradient alone is centred; the authors also centre what coupled weight decay adds to it. ``conv``
 also means convolutions over one axis; the authors' code leaves them out.
 Cost: one mean and one difference per weight.
 """
@@ -15,18 +15,21 @@ from typing import Literal
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
+from mltricks.config.values import Probability
 from mltricks.functional.penalty import weight_names
 from mltricks.technique import Aux, Ctx, GradFn, Own, Params, Technique
 
 
 @dataclass(frozen=True)
 class Centralize(Technique):
-    """g_i = g_i - mean(g_i) for every unit i, a row along the first axis of a parameter of two or more axes.
+    """g_i = g_i - strength mean(g_i) for every unit i, a row along the first axis of a parameter of two or more axes.
 
     Args:
+        strength: share of the mean that is subtracted, in [0, 1].
         layers: ``all`` parameters of two or more axes, or the weights of convolutions (``conv``).
     """
 
+    strength: Probability
     layers: Literal["all", "conv"]
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
@@ -48,17 +51,17 @@ class Centralize(Technique):
         def centred(params: Params, batch: Batch, ctx: Ctx) -> tuple[Params, Aux]:
             grads, aux = inner(params, batch, ctx)
             names = self.centred(ctx.model.module, grads)
-            return {**grads, **{name: centre(grads[name]) for name in names}}, aux
+            return {**grads, **{name: centre(grads[name], self.strength) for name in names}}, aux
 
         return centred
 
 
-def centre(grad: Tensor) -> Tensor:
-    """Subtract from every row along the first axis its mean.
+def centre(grad: Tensor, strength: float | Tensor) -> Tensor:
+    """Subtract from every row along the first axis a share of its mean.
 
     >>> import torch
-    >>> centre(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
+    >>> centre(torch.tensor([[1.0, 3.0], [0.0, 0.0]]), 1.0)
     tensor([[-1.,  1.],
             [ 0.,  0.]])
     """
-    return grad - grad.mean(dim=tuple(range(1, grad.ndim)), keepdim=True)
+    return grad - strength * grad.mean(dim=tuple(range(1, grad.ndim)), keepdim=True)
