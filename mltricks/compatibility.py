@@ -165,11 +165,10 @@ def check_prediction(optim: Any, techniques: Techniques) -> None:
             f"technique={replacing[0]} and technique={replacing[1]} both predict with weights of their own, so one of "
             f"them would be ignored. Leave {replacing[0]} or {replacing[1]} out."
         )
-    averages = [name for name, t in techniques.items() if defines(t, "after") and defines(t, "evaluate")]
-    if averages and hasattr(optim, "evaluate"):
+    if replacing and hasattr(optim, "evaluate"):
         raise ValueError(
-            f"optim={type(optim).__name__} predicts with weights of its own, and technique={averages[0]} would predict "
-            f"with others. Leave {averages[0]} out, or type another optim."
+            f"optim={type(optim).__name__} predicts with weights of its own, and technique={replacing[0]} would "
+            f"predict with others. Leave {replacing[0]} out, or type another optim."
         )
     changing = [name for name, t in techniques.items() if defines(t, "after") and t.after_changes != "own"]
     if changing and hasattr(optim, "evaluate"):
