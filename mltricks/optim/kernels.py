@@ -5,12 +5,15 @@ They change the speed and not the result. An optimiser needs only ``init`` and `
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from mltricks.config.values import float_fields
+from mltricks.functional import foreach
 from mltricks.optim import fused_node
 from mltricks.optim.base import Opt, Optimizer, Slots
 from mltricks.technique import Params
@@ -58,8 +61,8 @@ class WithKernel(Optimizer):
         if not (self.kernel_is_the_rule and self.can_fuse()):
             return self.update(grads, opt, params)
         opt["count"].add_(1)
-        groups: Sequence[tuple[list[str], Any]] = self.groups(params)
-        for names, rule in groups:
+        parts: Sequence[tuple[list[str], Any]] = self.parts(params)
+        for names, rule in parts:
             ps = [params[name] for name in names]
             strides = [p.stride() for p in ps]
             slots = {slot: laid_out(opt[slot], names, ps, strides) for slot in rule.slots}
@@ -83,6 +86,27 @@ class WithKernel(Optimizer):
         raise AssertionError(f"{type(self).__name__} defines no fused kernel")
 
 
+class InPlace(WithKernel):
+    """An optimiser whose ``rule`` also works in place, because it is written with the functions of ``foreach`` that
+    may overwrite: ``rule`` returns the tensors that it was given, with their new values."""
+
+    def __init_subclass__(cls) -> None:
+        cls.kernel_is_the_rule = True
+
+    def can_fuse(self) -> bool:
+        cls: Any = type(self)
+        return numbers(*map(vars(self).__getitem__, _names_of_floats(cls)))
+
+    def fused(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> None:
+        with foreach.overwriting():
+            self.rule(grads, slots, params, count)
+
+
+@functools.cache
+def _names_of_floats(cls: Any) -> tuple[str, ...]:
+    return tuple(float_fields(cls))
+
+
 def numbers(*values: Any) -> bool:
     """Whether all values are plain numbers rather than tensors."""
     for value in values:  # noqa: SIM110 (runs at every update, and is twice as fast as all())
@@ -94,12 +118,13 @@ def numbers(*values: Any) -> bool:
 def laid_out(held: Params, names: Sequence[str], params: Sequence[Tensor], strides: Sequence[Any]) -> list[Tensor]:
     """The named tensors in their parameters' memory layout; converted tensors also replace those in ``held``.
 
-    The fused kernels iterate in memory order and ignore strides, so the layouts must agree.
+    The fused kernels iterate in memory order and ignore strides, so the layouts must agree. Tensors of another shape
+    than their parameter stay as they are.
     """
     tensors = [held[name] for name in names]
     if [t.stride() for t in tensors] != strides:
         tensors = [
-            t if t.stride() == s else torch.empty_like(p).copy_(t)
+            t if t.stride() == s or t.shape != p.shape else torch.empty_like(p).copy_(t)
             for t, p, s in zip(tensors, params, strides, strict=True)
         ]
         held.update(zip(names, tensors, strict=True))

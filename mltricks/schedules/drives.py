@@ -111,12 +111,13 @@ def learning_rate_drives(
     if isinstance(schedule, Constant) and schedule.warmup_frac == 0:
         return {}
     drives: Drives = {}
-    for name in getattr(type(optim), "learning_rates", ("lr",)):
+    rates = {name: getattr(optim, name) for name in getattr(type(optim), "learning_rates", ("lr",))}
+    for name, rate in (rates | getattr(optim, "group_rates", {})).items():
         if ("optim", name) in scheduled:
             raise ValueError(
                 f"optim.{name} is driven twice, by its own schedule and by scheduler. Type scheduler=constant."
             )
-        drives["optim", name] = schedule.drive(getattr(optim, name), total_steps, steps_per_epoch)
+        drives["optim", name] = schedule.drive(rate, total_steps, steps_per_epoch)
     if schedule.momentum(0.0) is not None:
         drives["optim", _momentum_of(optim, scheduled)] = schedule.momentum  # type: ignore[assignment]
     return drives
