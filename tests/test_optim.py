@@ -169,6 +169,10 @@ IN_A_RUN = {
     "adagrad": ["optim.lr=0.03", "optim.lr_decay=1e-3", "optim.initial_accumulator=0.01"],
     "radam": ["optim.decoupled_decay=true", "optim.weight_decay=0.01", "optim.lr=0.03", "scheduler=cosine"],
     "nadam": ["optim.weight_decay=0.001", "scheduler=linear"],
+    "lamb": ["optim.lr=0.05", "scheduler=linear"],
+    "lars": ["optim.trust=0.02", "scheduler=cosine", "optim.groups={bias: {lr: x0.1}}"],
+    "schedule_free": ["optim.lr=0.01", "scheduler.warmup_frac=0.1", "optim.weight_decay=0.01"],
+    "schedule_free_sgd": ["optim.lr=0.3", "optim.groups={bias: {beta: 0.8}}"],
     "torch": ["optim.name=NAdam", "scheduler=linear", "optim.weight_decay={schedule: cosine, start: 0.1, end: 0}"],
 }
 """Overrides with which an optimiser trains a small run."""

@@ -7,6 +7,7 @@ its last list, and does so inside ``overwriting()``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -136,24 +137,20 @@ def lerp(xs: list[Tensor], ys: list[Tensor], weight: Scalar) -> list[Tensor]:
     return axpy(weight, sub(ys, xs), xs)
 
 
-def relu(xs: list[Tensor]) -> list[Tensor]:
-    """max(x, 0)."""
-    return [x.clamp(min=0) for x in xs] if is_unrolled() else list(torch._foreach_clamp_min(xs, 0))
-
-
 def select(flag: Tensor, xs: list[Tensor], y: float) -> list[Tensor]:
     """x where the 0-d flag is true, else the number y."""
     return [torch.where(flag, x, y) for x in xs]
 
 
 def norms(xs: list[Tensor]) -> Tensor:
-    """The 2-norm of every tensor, (len(xs),) float32."""
+    """The 2-norm of every tensor, (len(xs),), of the tensors' common dtype, at least float32."""
     found = [torch.linalg.vector_norm(x) for x in xs] if is_unrolled() else torch._foreach_norm(xs)
-    return torch.stack([n.float() for n in found])
+    dtype = functools.reduce(torch.promote_types, (x.dtype for x in xs), torch.float32)
+    return torch.stack([n.to(dtype) for n in found])
 
 
 def global_norm(xs: list[Tensor]) -> Tensor:
-    """The 2-norm of all elements together, 0-d float32."""
+    """The 2-norm of all elements together, 0-d, of the dtype of ``norms``."""
     return torch.linalg.vector_norm(norms(xs))
 
 
@@ -197,3 +194,8 @@ def lerp_(ys: list[Tensor], weight: Scalar, xs: list[Tensor]) -> list[Tensor]:
         return axpy_(weight, sub(ys, xs), xs)
     torch._foreach_lerp_(xs, ys, weight)
     return xs
+
+
+def max_(y: Scalar, xs: list[Tensor]) -> list[Tensor]:
+    """The larger of x and one number y, element by element."""
+    return [x.clamp_(min=y) if _OVERWRITING.get() else x.clamp(min=y) for x in xs]  # type: ignore[arg-type]

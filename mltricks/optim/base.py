@@ -39,6 +39,8 @@ class Optimizer:
     groups: dict[str, Any] | None
 
     slots: ClassVar[tuple[str, ...]] = ()
+    shared: ClassVar[tuple[str, ...]] = ()
+    """The slots with one tensor for all parameters of a rule, kept under the first parameter's name."""
     traceable: ClassVar[bool] = True
     """Whether engines may trace ``update``."""
     learning_rates: ClassVar[tuple[str, ...]] = ("lr",)
@@ -82,13 +84,18 @@ class Optimizer:
         opt: Opt = {}
         for names, rule in self.parts(params):
             for slot in rule.slots:
-                opt.setdefault(slot, {}).update({name: rule.first(slot, params[name]) for name in names})
+                new = {name: rule.first(slot, params[name]) for name in rule.keepers(slot, names)}
+                opt.setdefault(slot, {}).update(new)
         device = next(iter(params.values())).device
         return {**opt, "count": torch.zeros((), device=device)}
 
     def first(self, slot: str, param: Tensor) -> Tensor:
         """The initial tensor of a slot: zeros like the parameter. It is a new tensor, of any shape."""
         return torch.zeros_like(param)
+
+    def keepers(self, slot: str, names: list[str]) -> list[str]:
+        """The parameters under whose names a slot's tensors are kept."""
+        return names[:1] if slot in self.shared else names
 
     def update(self, grads: Params, opt: Opt, params: Params) -> tuple[Params, Opt]:
         """One step.
@@ -105,11 +112,11 @@ class Optimizer:
         new_opt: Opt = {slot: dict(held) for slot, held in opt.items() if slot != "count"}
         new_opt["count"] = opt["count"] + 1
         for names, rule in self.parts(params):
-            slots = {slot: [opt[slot][n] for n in names] for slot in rule.slots}
+            slots = {slot: [opt[slot][n] for n in rule.keepers(slot, names)] for slot in rule.slots}
             p, slots = rule.apply([grads[n] for n in names], slots, [params[n] for n in names], new_opt["count"])
             new_params.update(zip(names, p, strict=True))
             for slot in rule.slots:
-                new_opt[slot].update(zip(names, slots[slot], strict=True))
+                new_opt[slot].update(zip(rule.keepers(slot, names), slots[slot], strict=True))
         return new_params, new_opt
 
     def apply(

@@ -65,7 +65,8 @@ class WithKernel(Optimizer):
         for names, rule in parts:
             ps = [params[name] for name in names]
             strides = [p.stride() for p in ps]
-            slots = {slot: laid_out(opt[slot], names, ps, strides) for slot in rule.slots}
+            slots = {slot: laid_out(opt[slot], names, ps, strides) for slot in rule.slots if slot not in rule.shared}
+            slots |= {slot: [opt[slot][names[0]]] for slot in rule.shared}
             rule.fused(laid_out(dict(grads), names, ps, strides), slots, ps, opt["count"])
         return params, opt
 
@@ -118,13 +119,12 @@ def numbers(*values: Any) -> bool:
 def laid_out(held: Params, names: Sequence[str], params: Sequence[Tensor], strides: Sequence[Any]) -> list[Tensor]:
     """The named tensors in their parameters' memory layout; converted tensors also replace those in ``held``.
 
-    The fused kernels iterate in memory order and ignore strides, so the layouts must agree. Tensors of another shape
-    than their parameter stay as they are.
+    The fused kernels iterate in memory order and ignore strides, so the layouts must agree.
     """
     tensors = [held[name] for name in names]
     if [t.stride() for t in tensors] != strides:
         tensors = [
-            t if t.stride() == s or t.shape != p.shape else torch.empty_like(p).copy_(t)
+            t if t.stride() == s else torch.empty_like(p).copy_(t)
             for t, p, s in zip(tensors, params, strides, strict=True)
         ]
         held.update(zip(names, tensors, strict=True))

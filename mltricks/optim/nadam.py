@@ -42,6 +42,7 @@ class NAdam(InPlace):
     decoupled_decay: bool
 
     slots = ("mean", "square", "product")
+    shared = ("product",)
 
     @property
     def shrinks(self) -> bool:
@@ -64,7 +65,7 @@ class NAdam(InPlace):
         # both bias corrections are 0-d: fold that of the root into step size and eps, as in Adam
         root = missing_share(self.beta2, count).sqrt()
         denominator = foreach.shift(foreach.sqrt(square), self.eps * root)
-        size, past = -self.lr * root, product[0]  # one number for all parameters of a rule
+        size, past = -self.lr * root, product[0]
         params = foreach.axpy_(size * (1 - now) / (1 - past), foreach.div(grads, denominator), params)
         params = foreach.axpy_(size * then / (1 - past * then), foreach.div(mean, denominator), params)
         return params, {"mean": mean, "square": square, "product": product}

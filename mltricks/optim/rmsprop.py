@@ -55,7 +55,7 @@ class RMSprop(InPlace):
         variance = new["square"]
         if self.centered:
             new["mean"] = foreach.lerp_(grads, 1 - self.alpha, slots["mean"])
-            variance = foreach.relu(foreach.addcmul(variance, new["mean"], new["mean"], -1.0))
+            variance = foreach.max_(0.0, foreach.addcmul(variance, new["mean"], new["mean"], -1.0))
         root = foreach.shift(foreach.sqrt(variance), self.eps)
         past = foreach.mul_(self.momentum, slots["momentum"])
         new["momentum"] = foreach.axpy_(1.0, foreach.div(grads, root), past)
