@@ -178,6 +178,7 @@ def pure_step(run: Run, normalize: Callable[[Tensor], Tensor], donate: bool = Fa
         teaching(source.sampler, source.steps_per_epoch) if learns(source.sampler) else None,
         run.frozen,
         run.num_micro,
+        source.steps_per_epoch,
     )
 
 

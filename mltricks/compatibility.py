@@ -154,11 +154,17 @@ def check_sampler(sampler: Any, objective: Any) -> None:
 
 
 def check_prediction(optim: Any, techniques: Techniques) -> None:
-    """Refuse techniques that conflict with an optimiser that predicts with its own weights.
+    """Refuse two parts that would each predict with weights of its own: one of them would be ignored.
 
-    These are averages, which would predict instead, and techniques that change the weights after the update, which
+    Beside an optimiser that does so, that also holds for techniques that change the weights after the update, which
     the optimiser's own copy would miss.
     """
+    replacing = [name for name, t in techniques.items() if t.replaces_weights]
+    if len(replacing) > 1:
+        raise ValueError(
+            f"technique={replacing[0]} and technique={replacing[1]} both predict with weights of their own, so one of "
+            f"them would be ignored. Leave {replacing[0]} or {replacing[1]} out."
+        )
     averages = [name for name, t in techniques.items() if defines(t, "after") and defines(t, "evaluate")]
     if averages and hasattr(optim, "evaluate"):
         raise ValueError(
