@@ -163,9 +163,17 @@ def listing(cards: dict[str, list[Card]]) -> list[str]:
     return lines[:-1]
 
 
-def explanation(card: Card, width: int = 110) -> list[str]:
-    """Format a card as lines of text."""
-    fields = {"what": card.what, "try": card.command, **{key.lower(): text for key, text in card.fields.items()}}
+def explanation(card: Card, width: int = 110, formula: str = "", measured: Sequence[str] = ()) -> list[str]:
+    """Format a card as lines of text.
+
+    Args:
+        card: the card.
+        width: of a line.
+        formula: what the option computes; may be empty.
+        measured: its measured effects, each on lines of its own.
+    """
+    fields = {"what": card.what, "try": card.command, **({"formula": formula} if formula else {})}
+    fields |= {key.lower(): text for key, text in card.fields.items()}
     if card.parts:
         fields["consists of"] = ", ".join(card.parts)
     if card.group in TECHNIQUE_GROUPS:
@@ -173,6 +181,8 @@ def explanation(card: Card, width: int = 110) -> list[str]:
     lines = [f"{card.group}={card.name}"]
     for name, text in fields.items():
         lines += hung(f"  {name:<12}", text, width)
+    for i, text in enumerate(measured):
+        lines += hung(f"  {'' if i else 'measured':<12}", text, width)
     if card.values:
         lines.append("  settings")
     for key, default, meaning in card.values:
