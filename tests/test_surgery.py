@@ -157,7 +157,7 @@ def test_gates_are_squeeze_and_excitation_of_torchvision(start: Any) -> None:
 def test_a_neutral_start_leaves_the_model_as_it_is_and_learns() -> None:
     module, batch = small_net(norm=True), images(16)
     before = copy.deepcopy(module).eval()(batch["x"])
-    technique = SqueezeExcite(reduction=2, start="neutral", layers=None)
+    technique = SqueezeExcite(reduction=1, start="neutral", layers=None)
     history = train(module, [batch] * 8, sgd(0.1), squeeze_excite=technique)
     twin = small_net(norm=True)
     params, _ = technique.setup(twin, params_of(twin), batch, 0)

@@ -48,9 +48,9 @@ class SqueezeExcite(Technique):
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         new: Params = {}
-        for (name, layer), channels in channels_of(model, gated_layers(model, self.layers), batch["x"]).items():
-            for key, value in zip(NAMES, self.weights(channels), strict=True):
-                value = value.to(batch["x"].device)
+        for name, layer, output in outputs_of(model, gated_layers(model, self.layers), batch["x"]):
+            for key, value in zip(NAMES, self.weights(output.shape[1]), strict=True):
+                value = value.to(output)  # its device and precision
                 layer.register_parameter(key, nn.Parameter(value))
                 new[f"{name}.{key}" if name else key] = value.clone()
             layer.register_forward_hook(partial(gate, 2.0 if self.start == "neutral" else 1.0))
@@ -92,8 +92,8 @@ def gated_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[tuple
     return [(name, m) for name, m in modules.items() if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def channels_of(model: nn.Module, layers: list[tuple[str, nn.Module]], x: Tensor) -> dict[tuple[str, nn.Module], int]:
-    """The channels of every layer's output, from one forward pass.
+def outputs_of(model: nn.Module, layers: list[tuple[str, nn.Module]], x: Tensor) -> list[tuple[str, nn.Module, Tensor]]:
+    """Every layer with its output for the first two samples.
 
     Raises:
         ValueError: an output is no feature map.
@@ -114,7 +114,7 @@ def channels_of(model: nn.Module, layers: list[tuple[str, nn.Module]], x: Tensor
                 f"technique=squeeze_excite gates the channels of feature maps (B, C, H, W), and the output of {name} "
                 f"{what}. Type technique.squeeze_excite.layers=NAME with the names of convolutions."
             )
-    return {(name, layer): seen[layer].shape[1] for name, layer in layers}
+    return [(name, layer, seen[layer]) for name, layer in layers]
 
 
 def gate(factor: float, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
