@@ -186,3 +186,78 @@ def test_the_schedule_of_the_source() -> None:
         t = epoch / 150
         theirs = 1.0 if t <= 0.5 else 1.0 - 0.5 * (t - 0.5) / 0.4 if t <= 0.9 else 0.5
         assert ours(epoch / 200) == pytest.approx(theirs)
+
+
+# Snapshots
+
+CYCLES = ["scheduler=cosine_restarts", "scheduler.growth=1", "scheduler.cycles=4"]
+SNAPSHOT = [*NET, *CYCLES, "technique=snapshot", "technique.snapshot.cycles=4", "technique.snapshot.members=3"]
+
+
+def copy_of(run: Run) -> dict[str, Tensor]:
+    return {name: t.clone() for name, t in {**run.state["params"], **run.state["buffers"]}.items()}
+
+
+def test_snapshots_predict_with_the_mean_of_their_probabilities() -> None:
+    run, kept, x = make(*SNAPSHOT), {}, None
+    module = copy.deepcopy(run.model.module).eval()
+    for step in range(run.total_steps):  # 20 updates, so cycles end after 5, 10, 15 and 20 of them
+        advance(run, 1, step)
+        kept[step + 1] = copy_of(run)
+        x = next(run.data.val.batches([torch.arange(9)]))["x"]
+        ends = [end for end in (5, 10, 15, 20) if end <= step + 1][-3:] or [step + 1]
+        probabilities = []
+        for end in ends:
+            module.load_state_dict(kept[end])
+            probabilities.append(module(run.data.info.normalize(x)).softmax(1).detach())
+        found = run.predict(to_predict(run, run.state), x).softmax(1)
+        torch.testing.assert_close(found, torch.stack(probabilities).mean(0), rtol=1e-4, atol=1e-6)
+    assert int(run.state["own"]["snapshot"]["count"]) == 4
+
+
+def test_one_snapshot_of_one_cycle_is_the_last_weights() -> None:
+    shared = [*NET, "scheduler=cosine"]
+    run = make(*shared, "technique=snapshot", "technique.snapshot.cycles=1", "technique.snapshot.members=1")
+    plain = make(*shared)
+    assert advance(run, 20) == advance(plain, 20)
+    x = next(run.data.val.batches([torch.arange(9)]))["x"]
+    torch.testing.assert_close(run.predict(run.state, x).softmax(1), plain.predict(plain.state, x).softmax(1))
+
+
+def test_snapshots_of_values_are_averaged() -> None:
+    shared = ["data=custom", "data._target_=contract_data.Slope", "allow_modules=[contract_data]", "objective=regress"]
+    given = [*shared, "model=mlp", *CYCLES, "technique=snapshot", "technique.snapshot.cycles=4"]
+    with pytest.raises(ValueError, match=r"technique\.snapshot\.average=probabilities is for classes"):
+        make(*given, "technique.snapshot.members=2")
+    run = make(*given, "technique.snapshot.members=2", "technique.snapshot.average=logits", "max_steps=8")
+    advance(run, 8)
+    slots = run.state["own"]["snapshot"]["slots"]
+    x = next(run.data.val.batches([torch.arange(5)]))["x"]
+    ctx = context(run.model.module)
+    both = [
+        ctx.fork(slot["buffers"]).apply(slot["params"], run.data.info.normalize(x), train=False)
+        for slot in slots.values()
+    ]
+    torch.testing.assert_close(run.predict(run.state, x), sum(both) / 2)
+
+
+def test_a_finished_run_is_loaded_with_all_its_snapshots(tmp_path: Path) -> None:
+    result = mltricks.train(mltricks.compose([*TINY, *SNAPSHOT]), tmp_path)
+    run = make(*TINY, *SNAPSHOT)
+    x, y = (next(run.data.test.batches([torch.arange(len(run.data.test))]))[key] for key in "xy")
+    loss = -mltricks.load(tmp_path).predict(x)[torch.arange(len(y)), y].log().mean()
+    assert float(loss) == pytest.approx(result.test["loss"], rel=1e-4)
+
+
+def test_a_rate_that_does_not_restart_is_refused() -> None:
+    for overrides, rate in (
+        (["scheduler=cosine"], r"from 0\.0\d+ to 0\.0\d+ at update 5 of 20"),
+        ([], "from 0.05 to 0.05"),
+    ):
+        with pytest.raises(ValueError, match=rf"does not restart after cycle 1 .*{rate}.*cosine_restarts"):
+            make(*NET, "technique=snapshot", "technique.snapshot.cycles=4", "technique.snapshot.members=4", *overrides)
+    with pytest.raises(ValueError, match="does not restart after cycle 1"):
+        make(*SNAPSHOT, "technique.snapshot.cycles=5")
+    with pytest.raises(ValueError, match=r"members=4 is more than technique\.snapshot\.cycles=3"):
+        make(*SNAPSHOT, "technique.snapshot.cycles=3", "technique.snapshot.members=4")
+    make(*SNAPSHOT, "technique.snapshot.cycles=2", "technique.snapshot.members=2")  # every other restart
