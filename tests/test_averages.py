@@ -31,6 +31,11 @@ def batch_norms(buffers: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: b for name, b in buffers.items() if name.endswith(("running_mean", "running_var"))}
 
 
+def inputs_of(run: Run, num: int | None) -> list[Tensor]:
+    data, cfg = run.data, run.cfg
+    return list(inputs_for_statistics(data.train, data.info, cfg["batch_size"], cfg["seed"], num))
+
+
 def test_statistics_equal_those_of_update_bn_bit_for_bit() -> None:
     module = small_net(norm=True)
     ctx, params = context(module), {name: p.detach() for name, p in module.named_parameters()}
@@ -89,7 +94,7 @@ def test_swa_equals_torchs_averaged_model_with_update_bn() -> None:
     assert int(run.state["own"]["swa"]["count"]) == 5
     for name, p in reference.module.named_parameters():
         torch.testing.assert_close(run.state["own"]["swa"]["params"][name], p.detach())
-    update_bn(list(inputs_for_statistics(run, 200)), reference)
+    update_bn(inputs_of(run, 200), reference)
     x = next(run.data.val.batches([torch.arange(30)]))["x"]
     predicted = run.predict(to_predict(run, run.state), x)
     torch.testing.assert_close(predicted, reference.eval()(run.data.info.normalize(x)).detach(), rtol=1e-4, atol=1e-5)
@@ -124,14 +129,14 @@ def test_averages_are_taken_at_equal_distances_and_at_the_end(start: float, aver
 
 def test_batches_for_statistics_are_full_fixed_and_never_augmented() -> None:
     run = make(*SWA, "augment=standard", "data.drop_last=false", "data.limit=150")
-    first, again = (list(inputs_for_statistics(run, None)) for _ in range(2))
+    first, again = (inputs_of(run, None) for _ in range(2))
     assert [len(x) for x in first] == [16] * 9
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert len(list(inputs_for_statistics(run, 3))) == 3
+    assert len(inputs_of(run, 3)) == 3
     there = run.data.info.normalize(next(run.data.train.batches([torch.arange(150)]))["x"]).flatten(1)
     assert all((there == row).all(1).any() for row in first[0].flatten(1))
     few = make(*SWA, "batch_size=100", "data.drop_last=false", "data.limit=80")
-    assert [len(x) for x in inputs_for_statistics(few, 200)] == [80]
+    assert [len(x) for x in inputs_of(few, 200)] == [80]
 
 
 def test_runs_that_need_no_statistics_keep_their_state() -> None:
@@ -155,7 +160,7 @@ def test_the_whole_run_measures_keeps_and_tests_the_same_statistics(tmp_path: Pa
     module = FunctionalModel(run.model.module)
     params = {name: weights[f"params.{name}"] for name, _ in module.params}
     buffers = {name: weights[f"buffers.{name}"] for name, _ in module.buffers}
-    found = re_estimated(module, params, buffers, inputs_for_statistics(run, 200))
+    found = re_estimated(module, params, buffers, inputs_of(run, 200))
     for name, expected in batch_norms(found).items():
         torch.testing.assert_close(buffers[name], expected, rtol=1e-4, atol=1e-6)
 
