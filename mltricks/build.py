@@ -18,6 +18,7 @@ from mltricks.compatibility import (
     check_one_output,
     check_optim,
     check_prediction,
+    check_restarts,
     check_shapes,
 )
 from mltricks.config.create import create
@@ -142,6 +143,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     own = floats_of(optim) | getattr(optim, "group_rates", {})
     constants = {"optim": own} | {name: floats_of(t) for name, t in techniques.items()}
     hypers = Hypers(constants, drives, total_steps, device if engine.tensors else None)
+    check_restarts(techniques, optim, hypers)
     predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs, optim=optim)
     run = Run(
         cfg, device, data, model, objective, techniques, optim, engine, hypers, source, predict, state, total_steps

@@ -16,6 +16,7 @@ from mltricks.data.order import learns
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
 from mltricks.functional_model import FunctionalModel
+from mltricks.hyper import Hypers
 from mltricks.objectives.base import Objective
 from mltricks.process.atomic import first_line
 from mltricks.shapes import Shapes
@@ -176,6 +177,28 @@ def check_prediction(optim: Any, techniques: Techniques) -> None:
             f"optim={type(optim).__name__} predicts with weights of its own, made of its own tensors, and "
             f"technique={changing[0]} changes the weights alone. Leave {changing[0]} out, or change optim."
         )
+
+
+def check_restarts(techniques: Techniques, optim: Any, hypers: Hypers) -> None:
+    """Refuse a technique that uses cycles of the learning rate if the rate does not restart where they end."""
+    for name, technique in techniques.items():
+        cycles, total = getattr(technique, "cycles", 1), hypers.total_steps
+        firsts = [-(-total * k // cycles) for k in range(1, cycles)] if technique.needs_restarts else []
+        for k, first in enumerate(firsts, 1):
+            before, after = (learning_rate(optim, hypers, step) for step in (first - 1, first))
+            if not after > before:
+                raise ValueError(
+                    f"technique={name} takes the weights at the end of each of {cycles} cycles of the learning rate, "
+                    f"and the rate does not restart after cycle {k} (it goes from {before:g} to {after:g} at update "
+                    f"{first} of {total}). Type scheduler=cosine_restarts scheduler.cycles={cycles} "
+                    f"scheduler.growth=1, or technique.{name}.cycles as many as the schedule has."
+                )
+
+
+def learning_rate(optim: Any, hypers: Hypers, step: int) -> float:
+    """The learning rate of an update; the first one of an optimiser with several."""
+    name = getattr(type(optim), "learning_rates", ("lr",))[0]
+    return hypers.values(step).get(("optim", name), hypers.constants["optim"][name])
 
 
 def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info, objective: Any) -> None:

@@ -138,6 +138,9 @@ class Technique:
     replaces_weights: ClassVar[bool] = False
     """Whether ``evaluate`` predicts with weights of its own instead of the current ones. One technique of a run may."""
 
+    needs_restarts: ClassVar[bool] = False
+    """Whether the learning rate has to restart at equal shares of the run; the field ``cycles`` is their number."""
+
     def __post_init__(self) -> None:
         check_fields(self)
 
