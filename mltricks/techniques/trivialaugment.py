@@ -1,8 +1,8 @@
 """TrivialAugment: one random operation of random strength on every image.
 
 Source: Müller and Hutter, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation", 2021, arXiv:2103.10158,
-section 3 and table 5, in the definition of ``torchvision.transforms.v2.TrivialAugmentWide``: 31 strengths, nearest
-pixels, black outside the image.
+section 3, in the definition of ``torchvision.transforms.v2.TrivialAugmentWide``: 31 strengths, nearest pixels, black
+outside the image. The standard space has the ranges of the authors' code.
 Deviation: operations are drawn image by image, but within a batch each of them equally often, rounded down or up
 (``mltricks.functional.images.policies``). Factors of brightness and the like are 1 plus or minus a change, as in
 torchvision; the authors draw the factor itself.
