@@ -20,7 +20,7 @@ from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import Positive, Probability, Range
 from mltricks.data.info import Info
 from mltricks.functional.images import warps
-from mltricks.functional.images.checks import check_pixels
+from mltricks.functional.images.checks import check_bytes
 from mltricks.inputs.image import as_stored
 from mltricks.technique import Ctx, Technique
 
@@ -51,7 +51,7 @@ class Affine(Technique):
     needs_one_target = True
 
     def check(self, info: Info) -> None:
-        check_pixels("affine", info)
+        check_bytes("affine", info)
         if self.min_scale > self.max_scale:
             raise ValueError(
                 f"technique.affine.min_scale={self.min_scale} is above max_scale={self.max_scale}. Type "

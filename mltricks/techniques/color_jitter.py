@@ -23,7 +23,7 @@ from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import NonNegative, Probability, Range
 from mltricks.data.info import Info
 from mltricks.functional.images import levels
-from mltricks.functional.images.checks import check_pixels
+from mltricks.functional.images.checks import check_colors
 from mltricks.functional.images.hue import shift_hue
 from mltricks.functional.images.operations import choose, runs
 from mltricks.functional.images.policies import through_policies
@@ -53,7 +53,7 @@ class ColorJitter(Technique):
     kinds = ("image",)
 
     def check(self, info: Info) -> None:
-        check_pixels("color_jitter", info)
+        check_colors("color_jitter", info)
         grey_only = self.brightness == 0 == self.contrast
         if info.in_shape[0] == 1 and grey_only and (self.saturation or self.hue or self.p_grey):
             raise ValueError(

@@ -22,7 +22,7 @@ from torch import Tensor
 from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import Probability, Range, Size
 from mltricks.data.info import Info
-from mltricks.functional.images.checks import check_pixels
+from mltricks.functional.images.checks import check_colors
 from mltricks.functional.images.operations import choose, perform
 from mltricks.functional.images.policies import through_policies
 from mltricks.functional.images.spaces import randaugment_space
@@ -55,7 +55,7 @@ class Randaugment(Technique):
     needs_one_target = True
 
     def check(self, info: Info) -> None:
-        check_pixels("randaugment", info)
+        check_colors("randaugment", info)
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         if self.num_ops == 0:

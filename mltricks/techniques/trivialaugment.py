@@ -21,7 +21,7 @@ from torch import Tensor
 from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import Probability, Range
 from mltricks.data.info import Info
-from mltricks.functional.images.checks import check_pixels
+from mltricks.functional.images.checks import check_colors
 from mltricks.functional.images.operations import choose, perform
 from mltricks.functional.images.policies import through_policies
 from mltricks.functional.images.spaces import trivialaugment_space
@@ -50,7 +50,7 @@ class Trivialaugment(Technique):
     needs_one_target = True
 
     def check(self, info: Info) -> None:
-        check_pixels("trivialaugment", info)
+        check_colors("trivialaugment", info)
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         return {**batch, **{key: as_stored(self._augmented(batch[key])) for key in INPUTS if key in batch}}
