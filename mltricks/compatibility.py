@@ -81,6 +81,7 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
                 f"technique={name} learns from unlabelled samples and there are none. "
                 "Type data.unlabeled_ratio=7 data.fraction=0.1."
             )
+    check_mixing(techniques)
     check_raw(techniques)
     if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):
         raise ValueError(
@@ -121,6 +122,17 @@ def check_losses(
 def is_foreign(thing: Any) -> bool:
     """Whether an object's class is a user's own."""
     return not type(thing).__module__.startswith("mltricks.")
+
+
+def check_mixing(techniques: Techniques) -> None:
+    """Refuse a technique that compares versions of a sample beside one that mixes samples."""
+    mixing = [name for name, technique in techniques.items() if technique.mixes]
+    comparing = [name for name, technique in techniques.items() if technique.needs_unmixed]
+    if mixing and comparing:
+        raise ValueError(
+            f"technique={comparing[0]} compares several versions of each sample, and technique={mixing[0]} mixes "
+            f"samples in one of them. Leave {mixing[0]} out, or {comparing[0]}."
+        )
 
 
 def check_raw(techniques: Techniques) -> None:
