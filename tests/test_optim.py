@@ -22,6 +22,7 @@ from mltricks.engine import Traced
 from mltricks.functional import foreach
 from mltricks.functional_model import FunctionalModel
 from mltricks.optim.adamw import AdamW
+from mltricks.optim.coordinates import SETTINGS
 from mltricks.optim.muon import newton_schulz, orthogonalized
 from mltricks.optim.torch import find
 from mltricks.stack.run import StackedStep, stack
@@ -58,7 +59,7 @@ def defaults(option: str) -> dict[str, Any]:
 
 def make(option: str, /, **changes: Any) -> Any:
     """The optimiser as its YAML configures it, with some values changed."""
-    node = defaults(option)
+    node = {name: value for name, value in defaults(option).items() if name not in SETTINGS}
     return create({**node, **changes}, "optim")
 
 

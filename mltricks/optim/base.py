@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mltricks.config.values import NonNegative, Positive, check_fields, float_fields
+from mltricks.optim.coordinates import SETTINGS
 from mltricks.optim.groups import Change, check_effects, parsed, patterns_of
 from mltricks.optim.matching import check_patterns, matching
 from mltricks.technique import Params, bind
@@ -50,17 +51,16 @@ class Optimizer:
     undriven: ClassVar[tuple[str, ...]] = ()
     """The floats that no schedule may drive; a warm-up of the learning rate is no schedule."""
     accumulates: ClassVar[str] = ""
-    """The momentum whose direction is a sum of gradients, so that the rate of learning is lr / (1 - momentum)."""
+    """The momentum that is a sum of gradients, so that a constant one moves a weight by lr / (1 - momentum) of it."""
+    shrinks: ClassVar[bool | str] = False
+    """Whether the decay takes lr * weight_decay of a weight, whatever its gradient; or the setting that decides."""
+    settings: ClassVar[dict[str, Any]] = SETTINGS
+    """Settings of its option that are read before it is created, with their types."""
 
     def __post_init__(self) -> None:
         check_fields(self, "optim.")
         object.__setattr__(self, "_names", {})
         object.__setattr__(self, "_changes", parsed(self.groups, self.group_fields(), self))
-
-    @property
-    def shrinks(self) -> bool:
-        """Whether the decay takes the share lr * weight_decay of a weight at each update, whatever its gradient."""
-        return False
 
     @property
     def group_rates(self) -> dict[str, float]:
