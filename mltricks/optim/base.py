@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -60,7 +60,9 @@ class Optimizer:
     def __post_init__(self) -> None:
         check_fields(self, "optim.")
         object.__setattr__(self, "_names", {})
-        object.__setattr__(self, "_changes", parsed(self.groups, self.group_fields(), self))
+        object.__setattr__(
+            self, "_changes", parsed(self.groups, self.group_fields(), self.own_values(), type(self).__name__.lower())
+        )
 
     @property
     def group_rates(self) -> dict[str, float]:
@@ -71,6 +73,10 @@ class Optimizer:
     def group_fields(self) -> dict[str, Any]:
         """The floats that a group may change, each with its type hint."""
         return float_fields(type(self))
+
+    def own_values(self) -> Mapping[str, Any]:
+        """The optimiser's own value of every float that a group may change."""
+        return vars(self)
 
     def init(self, params: Params) -> Opt:
         """The initial tensors: ``first`` of every slot and parameter, and the count of updates.
@@ -170,10 +176,10 @@ class Optimizer:
     def _read_by(self, params: Params) -> dict[str, dict[str, Collection[str]]]:
         """The floats that have an effect on each parameter, by pattern of a group and name."""
         spared, found = matching(self.no_decay, params), {}
-        patterns = patterns_of(self._changes, params)  # type: ignore[attr-defined]
+        patterns, every = patterns_of(self._changes, params), set(self.group_fields())  # type: ignore[attr-defined]
         for index, chosen in enumerate(self.choose(params)):
+            read = set(self.reads[index]) if self.reads else every
             for name in chosen:
-                read = set(self.reads[index] if self.reads else self.group_fields())
                 found[name] = read - {"weight_decay"} if name in spared else read
         words = {change.pattern for change in self._changes}  # type: ignore[attr-defined]
         return {w: {name: found[name] for name in found if w in patterns.get(name, ())} for w in words}
