@@ -41,7 +41,8 @@ def evaluate_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> dic
         ValueError: the checkpoint is missing, or the data do not fit the model.
     """
     predictor, cfg = load_checkpoint(cfg, overrides, "evaluate")
-    splits, objective = load_splits(predictor, cfg), predictor.objective
+    splits = load_splits(predictor, cfg)
+    objective = predictor.objective.fitted(splits)
     further, size = create_metrics(cfg["metric"], predictor.info, objective), cfg["eval_batch_size"]
     metrics = {
         name: evaluate(lambda _, x: predictor.forward(x), objective, {}, split, size, (), further)
