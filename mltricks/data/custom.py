@@ -101,7 +101,7 @@ def check_idle(common: dict[str, Any]) -> None:
     Raises:
         ValueError: one has another value than the one that changes nothing.
     """
-    for name, idle in (("fraction", 1.0), ("limit", None), ("unlabeled_ratio", 0)):
+    for name, idle in (("fraction", 1.0), ("limit", None), ("unlabeled_ratio", 0), ("folds", None), ("fold", None)):
         if common.get(name, idle) != idle:
             raise ValueError(
                 f"data.{name}={common[name]} has no effect: data._target_ gives splits that are divided already."

@@ -33,6 +33,7 @@ class Lookahead(Technique):
     alpha: Fraction
 
     after_changes = "weights"
+    replaces_weights = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         return params, {name: p.clone() for name, p in params.items()}
