@@ -124,6 +124,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     objective = create(cfg["objective"], "objective", allow)
     data = load_data(cfg, allow).to(device) if data is None else data
     check_fit(objective, techniques, data, cfg)
+    objective = objective.fitted(data)
     check_prediction(optim, techniques)
 
     source = make_source(cfg, data, objective)

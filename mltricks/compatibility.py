@@ -147,14 +147,15 @@ def check_raw(techniques: Techniques) -> None:
 
 
 def objectives_for(target: str) -> list[str]:
-    """The options of group ``objective`` that accept a kind of target."""
+    """The options of group ``objective`` that accept a kind of target; first those that are made for it."""
     import yaml
 
     from mltricks.config.options import conf_dir
 
     nodes = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((conf_dir() / "objective").glob("*.yaml"))}
     ours = {name: node["_target_"] for name, node in nodes.items() if node["_target_"] != "???"}
-    return [name for name, path in ours.items() if target in locate(path, "objective", []).targets]
+    taken = {name: locate(path, "objective", []).targets for name, path in ours.items()}
+    return sorted((name for name in ours if target in taken[name]), key=lambda name: taken[name].index(target))
 
 
 def check_sampler(sampler: Any, objective: Any) -> None:
