@@ -139,7 +139,8 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     if source.untaught is not None:
         state["sampler"] = map_state(lambda t: t.to(device, copy=True), source.untaught)
     drives |= optim_drives | learning_rate_drives(cfg, optim, optim_drives, allow, total_steps, source.steps_per_epoch)
-    constants = {"optim": floats_of(optim)} | {name: floats_of(t) for name, t in techniques.items()}
+    own = floats_of(optim) | getattr(optim, "group_rates", {})
+    constants = {"optim": own} | {name: floats_of(t) for name, t in techniques.items()}
     hypers = Hypers(constants, drives, total_steps, device if engine.tensors else None)
     predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs, optim=optim)
     run = Run(

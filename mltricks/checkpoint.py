@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mltricks import __version__
-from mltricks.config.settings import with_newer
+from mltricks.config.newer import with_newer
 from mltricks.process.atomic import first_line, write_atomically
 from mltricks.state import State, map_state, named_leaves
 

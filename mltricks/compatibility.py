@@ -154,16 +154,21 @@ def check_sampler(sampler: Any, objective: Any) -> None:
 
 
 def check_prediction(optim: Any, techniques: Techniques) -> None:
-    """Refuse techniques that conflict with an optimiser that predicts with its own weights.
+    """Refuse two parts that would each predict with weights of its own: one of them would be ignored.
 
-    These are averages, which would predict instead, and techniques that change the weights after the update, which
+    Beside an optimiser that does so, that also holds for techniques that change the weights after the update, which
     the optimiser's own copy would miss.
     """
-    averages = [name for name, t in techniques.items() if defines(t, "after") and defines(t, "evaluate")]
-    if averages and hasattr(optim, "evaluate"):
+    replacing = [name for name, t in techniques.items() if t.replaces_weights]
+    if len(replacing) > 1:
         raise ValueError(
-            f"optim={type(optim).__name__} predicts with weights of its own, and technique={averages[0]} would predict "
-            f"with others. Leave {averages[0]} out, or type another optim."
+            f"technique={replacing[0]} and technique={replacing[1]} both predict with weights of their own, so one of "
+            f"them would be ignored. Leave {replacing[0]} or {replacing[1]} out."
+        )
+    if replacing and hasattr(optim, "evaluate"):
+        raise ValueError(
+            f"optim={type(optim).__name__} predicts with weights of its own, and technique={replacing[0]} would "
+            f"predict with others. Leave {replacing[0]} out, or type another optim."
         )
     changing = [name for name, t in techniques.items() if defines(t, "after") and t.after_changes != "own"]
     if changing and hasattr(optim, "evaluate"):

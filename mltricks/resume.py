@@ -16,9 +16,10 @@ from typing import Any
 from mltricks import checkpoint
 from mltricks.checkpoint import LAST
 from mltricks.config.compose import plain
+from mltricks.config.newer import with_newer
 from mltricks.config.options import GROUPS, TECHNIQUE_GROUPS
 from mltricks.config.overrides import parse, typed
-from mltricks.config.settings import top_level, with_newer
+from mltricks.config.settings import top_level
 from mltricks.config.values import UnknownName, suggest
 from mltricks.lengthen import LENGTH, check_larger
 from mltricks.process.atomic import first_line

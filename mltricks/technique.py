@@ -135,6 +135,9 @@ class Technique:
     rates), then those that set the ``weights`` (a pruning mask, Lookahead), then those that only read the final weights
     and change their ``own`` tensors (an average, a teacher, a queue)."""
 
+    replaces_weights: ClassVar[bool] = False
+    """Whether ``evaluate`` predicts with weights of its own instead of the current ones. One technique of a run may."""
+
     def __post_init__(self) -> None:
         check_fields(self)
 

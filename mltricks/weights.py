@@ -23,10 +23,11 @@ from torch import Tensor
 from mltricks.artifacts import local_file
 from mltricks.build import Run
 from mltricks.checkpoint import digest, versions
-from mltricks.config.settings import with_newer
+from mltricks.config.newer import with_newer
 from mltricks.data.info import Info
 from mltricks.functional_model import FunctionalModel
 from mltricks.inputs.base import dtypes_of, restored, saved
+from mltricks.predicting import sets_of_weights
 from mltricks.process.atomic import first_line, write_atomically
 from mltricks.state import State, named_leaves
 from mltricks.step import Techniques, build_predict, predicting_params
@@ -43,15 +44,7 @@ def predicting_weights(run: Run, state: State) -> tuple[Weights, dict[str, Any]]
         Copies on the CPU, named as in the file, each tensor once; and a nested dict that maps the techniques' own
         tensors to these names.
     """
-    seen: list[Weights] = []
-
-    def spy(params: Params, x: Tensor, ctx: Ctx) -> Tensor:
-        seen.append(_named(run.model, params, ctx.buffers))
-        return ctx.apply(params, x)
-
-    info = run.data.info
-    x = next(run.data.val.batches([torch.arange(1)]))["x"]
-    build_predict(run.model, run.techniques, info.normalize, info.num_outputs, spy, run.optim)(state, x)
+    seen = [_named(run.model, *weights) for weights in sets_of_weights(run, state)]
     one_set = all(_same(seen[0], other) for other in seen)
     params = predicting_params(run.optim, state)
     raw = _named(run.model, params, state["buffers"])

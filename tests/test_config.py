@@ -50,7 +50,7 @@ PACKAGE = Path(mltricks.__file__).parent
         (["mixup=true"], ["Did you mean technique=mixup?"]),
         (["tecnique=mixup"], ["Did you mean technique?"]),
         (["optim.momentum=0.8"], ["Did you mean", "optim=sgd optim.momentum (default 0.9)?"]),
-        (["model.depth=3"], ["Did you mean", "model=mlp model.depth (default 1)"]),
+        (["model.heads=3"], ["Did you mean", "model=transformer model.heads (default 4)"]),
         (["data=MNIST"], ["Did you mean mnist?"]),
         (["optim=AdamW"], ["Did you mean adamw?"]),
         (["technique=none+mixup"], ["none is the empty list"]),

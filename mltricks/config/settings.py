@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,8 +41,6 @@ HINTS: dict[str, Any] = {
 }
 """The types of the top-level settings."""
 MISSING = "is missing from the configuration. It was made by another version of mltricks, or by hand."
-NEWER = ("name", "tags", "notes", "metric")
-"""Keys that configurations of earlier versions lack; at their defaults a run is as it was without them."""
 READ_HERE = ("precision", "tracker")
 """Groups whose options name no class, so that no constructor checks their settings."""
 WITHOUT_NODE = ("augment", "regularizer", "experiment")
@@ -74,11 +71,6 @@ def check_settings(cfg: dict[str, Any]) -> None:
         if inner and inner not in cfg[outer]:
             raise ValueError(f"{name} {MISSING}")
         check_value(name, cfg[outer][inner] if inner else cfg[outer], hint)
-
-
-def with_newer(cfg: dict[str, Any]) -> dict[str, Any]:
-    """A configuration that an earlier version may have saved, with the keys that have come since."""
-    return {**cfg, **{key: deepcopy(top_level()[key]) for key in NEWER if key not in cfg}}
 
 
 def _has_target(node: Any) -> bool:

@@ -119,18 +119,38 @@ def learning_rate_drives(
             f"scheduler._target_ gives a {type(schedule).__name__}, no schedule. Derive the class from "
             "mltricks.schedules.base.Schedule, or type scheduler=torch scheduler.name=CLASS."
         )
+    check_undriven(optim, schedule, scheduled)
     if isinstance(schedule, Constant) and schedule.warmup_frac == 0:
         return {}
     drives: Drives = {}
-    for name in getattr(type(optim), "learning_rates", ("lr",)):
+    rates = {name: getattr(optim, name) for name in getattr(type(optim), "learning_rates", ("lr",))}
+    for name, rate in (rates | getattr(optim, "group_rates", {})).items():
         if ("optim", name) in scheduled:
             raise ValueError(
                 f"optim.{name} is driven twice, by its own schedule and by scheduler. Type scheduler=constant."
             )
-        drives["optim", name] = schedule.drive(getattr(optim, name), total_steps, steps_per_epoch)
+        drives["optim", name] = schedule.drive(rate, total_steps, steps_per_epoch)
     if schedule.momentum(0.0) is not None:
         drives["optim", _momentum_of(optim, scheduled)] = schedule.momentum  # type: ignore[assignment]
     return drives
+
+
+def check_undriven(optim: Any, schedule: Schedule, scheduled: Drives) -> None:
+    """Refuse schedules of floats that an optimiser needs to be constant.
+
+    Raises:
+        ValueError: names the float and the fix.
+    """
+    undriven = getattr(type(optim), "undriven", ())
+    for name in undriven:
+        if ("optim", name) in scheduled:
+            raise ValueError(f"optim.{name} cannot be scheduled with optim={type(optim).__name__}. Type a number.")
+    if "lr" in undriven and not isinstance(schedule, Constant):
+        raise ValueError(
+            f"scheduler={type(schedule).__name__.lower()} changes the learning rate, and "
+            f"optim={type(optim).__name__} replaces the schedule by an average of weights. Type scheduler=constant; "
+            "scheduler.warmup_frac=0.05 with it warms up."
+        )
 
 
 def _momentum_of(optim: Any, scheduled: Drives) -> str:

@@ -19,6 +19,7 @@ from mltricks.config.values import float_fields
 from mltricks.data.order import learns
 from mltricks.evaluate import evaluate
 from mltricks.inputs.base import saved
+from mltricks.predicting import to_predict
 from mltricks.schedules.drives import follows_score
 from mltricks.stack.feed import Feed, stack
 from mltricks.stack.step import StackedStep
@@ -203,7 +204,7 @@ def train_stacked(cfgs: Sequence[dict[str, Any]]) -> list[StackedResult]:
     losses = stacked.advance(runs[0].total_steps)["loss"]
     trials = []
     for k, run in enumerate(runs):
-        state = stacked.row(k)
+        state = to_predict(run, stacked.row(k))
         val = evaluate(run.predict, run.objective, state, run.data.val, run.cfg["eval_batch_size"], (), run.metrics)
         trials.append(StackedResult(state, losses[k], val))
     return trials
