@@ -66,7 +66,10 @@ def test_adaptive_clip_equals_timms_and_pytorch_optimizers() -> None:
 
 def test_adaptive_clip_leaves_out_the_last_linear_layer_or_what_is_named() -> None:
     module = small_net()
-    for exclude, free in ((None, {"5.weight", "5.bias"}), (["0.*", "*.bias"], {"0.weight", "0.bias", "3.bias", "5.bias"})):
+    for exclude, free in (
+        (None, {"5.weight", "5.bias"}),
+        (["0.*", "*.bias"], {"0.weight", "0.bias", "3.bias", "5.bias"}),
+    ):
         plain, clipped = both(AdaptiveClip(max_ratio=1e-6, eps=1e-3, exclude=exclude), module)
         assert {name for name in plain if torch.equal(plain[name], clipped[name])} == free
     with pytest.raises(ValueError, match=r"no parameter is called 9\.\*.*Parameters: 0\.weight"):
@@ -90,7 +93,10 @@ def test_centralize_equals_pytorch_optimizers(layers: str) -> None:
 
 
 def test_centralize_refuses_a_model_without_such_weights() -> None:
-    for layers, module, said in (("conv", nn.Linear(2, 2), "no convolution"), ("all", nn.BatchNorm1d(2), "two or more")):
+    for layers, module, said in (
+        ("conv", nn.Linear(2, 2), "no convolution"),
+        ("all", nn.BatchNorm1d(2), "two or more"),
+    ):
         with pytest.raises(ValueError, match=said):
             Centralize(1.0, layers).setup(module, params_of(module), images(2), 0)  # type: ignore[arg-type]
 
@@ -107,7 +113,9 @@ def test_gradient_noise_has_the_variance_of_its_step(step: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "technique", [ClipValue(0.01), AdaptiveClip(0.02, 1e-3, []), GradientNoise(0.3, 0.55)], ids=lambda t: type(t).__name__
+    "technique",
+    [ClipValue(0.01), AdaptiveClip(0.02, 1e-3, []), GradientNoise(0.3, 0.55)],
+    ids=lambda t: type(t).__name__,
 )
 def test_with_loss_scaling_the_unscaled_gradient_counts(technique: Technique) -> None:
     module = small_net()

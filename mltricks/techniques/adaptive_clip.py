@@ -67,7 +67,9 @@ class AdaptiveClip(Technique):
 
 def clipped_names(model: nn.Module, params: Params, exclude: Sequence[str] | None) -> list[str]:
     """The names of the parameters that are clipped."""
-    patterns = [f"{name}.*" if name else "*" for name in list(linear_layers(model))[-1:]] if exclude is None else exclude
+    patterns = (
+        [f"{name}.*" if name else "*" for name in list(linear_layers(model))[-1:]] if exclude is None else exclude
+    )
     return [name for name in params if not any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
