@@ -203,6 +203,7 @@ REFUSED = {
     "ghost_batch_norm model=resnet9 technique.ghost_batch_norm.splits=5": r"splits=5 does not divide a batch of 16",
     "ghost_batch_norm model=resnet9 model.norm=ghost_batch": r"splits twice\. Leave one out",
     "ghost_batch_norm model=resnet9 technique.ghost_batch_norm.splits=0": r"splits=0 is out of range",
+    "ghost_batch_norm model=resnet9 technique.ghost_batch_norm.splits=6 batch_size=36 data.drop_last=false": r"of 32",
     "frozen_bn_scale": r"and ConvNet has none\. Leave frozen_bn_scale out",
     "frozen_bn_scale model=resnet9 model.frozen_scale=true": r"ResNet9 has frozen them all already",
     "frozen_bn_scale model=resnet9 model.activation=celu init=zero_residual": r"keep the scale of .* at 0",
