@@ -63,8 +63,9 @@ def measured(
     predictor: Predictor, splits: DataSplits, batch_size: int, further: Metrics
 ) -> dict[str, dict[str, float]]:
     """The metrics of a model on the validation and the test split."""
+    objective = predictor.objective.fitted(splits)
     return {
-        name: evaluate(lambda _, x: predictor.forward(x), predictor.objective, {}, split, batch_size, (), further)
+        name: evaluate(lambda _, x: predictor.forward(x), objective, {}, split, batch_size, (), further)
         for name, split in (("val", splits.val), ("test", splits.test))
     }
 
