@@ -3,6 +3,7 @@
 # make test-gpu   the tests that say something about CUDA, on the GPU (16 cores, one GPU); failures.txt names what fails
 # make test-simulated   the same on a simulated accelerator: tensors on the wrong device show without a GPU
 # make allpairs   every pair of techniques, and every technique on every kind of input; ends with a report
+# make evidence   measure what every option is worth, for hours; a stopped call goes on where it was
 # make docs    the documentation as a site, in site/index.html; broken links are errors
 # make lint    style and types
 # Pass options as ARGS="technique=mixup", another interpreter as PYTHON=python3.12.
@@ -14,7 +15,7 @@ WORKERS ?= 3
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 RUN = $(VENV)/bin/python -m
 
-.PHONY: train test test-gpu test-simulated allpairs docs lint
+.PHONY: train test test-gpu test-simulated allpairs evidence docs lint
 .DELETE_ON_ERROR:
 
 train: $(VENV)/.installed
@@ -34,6 +35,10 @@ test-simulated: $(VENV)/.installed-test
 
 allpairs: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(RUN) pytest -m allpairs -n $(WORKERS) tests/test_pairs.py tests/test_kinds.py $(ARGS)
+
+evidence: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/costs.py --write
+	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/evidence.py $(ARGS)
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet

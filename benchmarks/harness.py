@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -71,3 +72,10 @@ def environment(*packages: str) -> str:
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *packages))
     return f"{versions}; python {platform.python_version()}; {cpu}; {torch.get_num_threads()} thread(s)"
+
+
+def origin() -> dict[str, str]:
+    """Where and when a table was measured: commit, date, versions and hardware."""
+    git = ["git", "-C", str(PEERS), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    return {"commit": commit, "date": f"{datetime.now():%Y-%m-%d}", "environment": environment("torchvision")}

@@ -13,6 +13,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+from mltricks.about.effects import effects_page
 from mltricks.about.reference import reference_pages
 from mltricks.config.options import conf_dir
 
@@ -23,7 +24,7 @@ OPTIONS = "reference/options/index.md"
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, and put the groups of options into the navigation."""
     reference = {f"reference/{path}": text for path, text in reference_pages([conf_dir()]).items()}
-    pages = {**reference, "decisions.md": decisions()}
+    pages = {**reference, "decisions.md": decisions(), "effects.md": effects_page()}
     pages |= {f"{name.lower()}.md": of_root(name) for name in ("CHANGELOG", "CONTRIBUTING")}
     pages |= {f"notebooks/{path.stem}.md": of_notebook(path) for path in DOCS.glob("notebooks/*.ipynb")}
     for path, text in pages.items():

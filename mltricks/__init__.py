@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mltricks.batch_figure import show_batch
     from mltricks.config.compose import compose
-    from mltricks.predictor import load
+    from mltricks.ensemble import load
     from mltricks.train import train
 
 __version__ = "0.1.0"
@@ -20,7 +20,7 @@ __all__ = ["compose", "load", "show_batch", "train"]
 _HOME = {
     "compose": "mltricks.config.compose",
     "train": "mltricks.train",
-    "load": "mltricks.predictor",
+    "load": "mltricks.ensemble",
     "show_batch": "mltricks.batch_figure",
 }
 

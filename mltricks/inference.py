@@ -1,4 +1,4 @@
-"""The jobs ``evaluate`` and ``predict``: measure a trained run's best weights, and predict with them."""
+"""The jobs ``evaluate`` and ``predict``: measure the best weights of a run or of several together, and predict."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from mltricks.config.overrides import parse
 from mltricks.construct import load_data
 from mltricks.data.source import in_order
 from mltricks.data.splits import DataSplits
+from mltricks.ensemble import Ensemble, load
 from mltricks.evaluate import evaluate
-from mltricks.metrics import create_metrics
+from mltricks.metrics import Metrics, create_metrics
 from mltricks.observers.formats import shown_folder
-from mltricks.predictor import Predictor, load
+from mltricks.predictor import Predictor
 from mltricks.process.atomic import write_atomically
 from mltricks.process.device import set_arithmetic
 from mltricks.resume import assign
@@ -27,6 +28,8 @@ OWN = ("data", "device", "eval_batch_size", "metric", "allow_modules")
 """Keys that may be typed besides ``checkpoint``; everything else is read from the checkpoint."""
 TRAINING_ONLY = ("data.fraction", "data.limit", "data.unlabeled_ratio", "data.drop_last")
 """Settings of the data that change the training split alone."""
+PLACES = ("data.root", "data.download", "data.num_workers")
+"""Settings of the data that say where they lie and how they are read."""
 OF_THE_JOB = ("job", "checkpoint", "input", "progress", "hydra")
 NUM_SHOWN = 10
 
@@ -41,21 +44,45 @@ def evaluate_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> dic
         ValueError: the checkpoint is missing, or the data do not fit the model.
     """
     predictor, cfg = load_checkpoint(cfg, overrides, "evaluate")
-    splits, objective = load_splits(predictor, cfg), predictor.objective
-    further, size = create_metrics(cfg["metric"], predictor.info, objective), cfg["eval_batch_size"]
-    metrics = {
-        name: evaluate(lambda _, x: predictor.forward(x), objective, {}, split, size, (), further)
-        for name, split in (("val", splits.val), ("test", splits.test))
+    splits, further = load_splits(predictor, cfg), create_metrics(cfg["metric"], predictor.info, predictor.objective)
+    metrics = measured(predictor, splits, cfg["eval_batch_size"], further)
+    members = {
+        name: measured(member, splits, cfg["eval_batch_size"], further)
+        for name, member in members_of(predictor).items()
     }
     content = {"checkpoint": str(cfg["checkpoint"]), "overrides": list(overrides), **metrics}
+    content |= {"members": members} if members else {}
     text = json.dumps(json_safe(content), indent=2) + "\n"
     write_atomically(folder / "evaluation.json", lambda partial: partial.write_text(text))
-    names = list(metrics["val"])
-    print("split" + "".join(f"{name:>12}" for name in names))
-    for split, values in metrics.items():
-        print(f"{split:<5}" + "".join(f"{values[name]:>12.4f}" for name in names))
+    print(*table({"ensemble": metrics, **members} if members else {"": metrics}), sep="\n")
     print(shown_folder(folder / "evaluation.json"))
     return content
+
+
+def measured(
+    predictor: Predictor, splits: DataSplits, batch_size: int, further: Metrics
+) -> dict[str, dict[str, float]]:
+    """The metrics of a model on the validation and the test split."""
+    objective = predictor.objective.fitted(splits)
+    return {
+        name: evaluate(lambda _, x: predictor.forward(x), objective, {}, split, batch_size, (), further)
+        for name, split in (("val", splits.val), ("test", splits.test))
+    }
+
+
+def table(found: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:
+    """Lines with the metrics of every model on every split; the column of models is left out if it has no names."""
+    wide = max(map(len, found)) + 2 if any(found) else 0
+    names = list(next(iter(found.values()))["val"])
+    yield " " * wide + "split" + "".join(f"{name:>12}" for name in names)
+    for model, splits in found.items():
+        for split, values in splits.items():
+            yield f"{model:<{wide}}{split:<5}" + "".join(f"{values[name]:>12.4f}" for name in names)
+
+
+def members_of(predictor: Predictor) -> dict[str, Predictor]:
+    """The members of an ensemble by name; none for a single run."""
+    return predictor.members if isinstance(predictor, Ensemble) else {}
 
 
 def predict_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> None:
@@ -106,6 +133,27 @@ def load_checkpoint(cfg: Any, overrides: Sequence[str], job: str) -> tuple[Predi
     return predictor, merged
 
 
+def check_same_data(members: dict[str, Predictor]) -> None:
+    """Refuse an ensemble whose members were trained on other splits: one would be measured on its training samples.
+
+    Raises:
+        ValueError: names the first setting that differs.
+    """
+    settings = {
+        name: {f"data.{key}": value for key, value in member.cfg["data"].items()} for name, member in members.items()
+    }
+    first = next(iter(settings), "")
+    for name, theirs in settings.items():
+        mine = settings[first]
+        for key in sorted((mine.keys() | theirs.keys()) - {*TRAINING_ONLY, *PLACES}):
+            if mine.get(key) != theirs.get(key):
+                raise ValueError(
+                    f"{first} and {name} were trained on other data ({key} is {mine.get(key)} and {theirs.get(key)}), "
+                    "so the splits of the one may hold training samples of the other. Give runs on the same data, or "
+                    "name the data to measure on, as data=NAME or data.path=FILE."
+                )
+
+
 def same_option(given: dict[str, Any], saved: dict[str, Any]) -> bool:
     """Whether the command names the data option that the run used; its other settings then stay."""
     return given["data"].get("_target_") == saved["data"].get("_target_")
@@ -117,6 +165,8 @@ def load_splits(predictor: Predictor, cfg: dict[str, Any]) -> DataSplits:
     Raises:
         ValueError: the data do not fit the model.
     """
+    if cfg["data"] == predictor.cfg["data"]:
+        check_same_data(members_of(predictor))
     splits = load_data(cfg, cfg["allow_modules"])
     for name in ("input", "target", "num_outputs"):
         mine, theirs = (str(getattr(info, name)) for info in (splits.info, predictor.info))

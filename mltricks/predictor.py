@@ -34,7 +34,7 @@ from mltricks.weights import BUFFER, PARAM, RAW, Weights, info_of, load_weights,
 DTYPES_BY_NAME = {str(t).removeprefix("torch."): t for t in vars(torch).values() if isinstance(t, torch.dtype)}
 
 
-def load(
+def load_run(
     path: str | Path, allow_modules: Sequence[str] = (), device: str = "auto", model: nn.Module | None = None
 ) -> Predictor:
     """Load the model of a finished run.

@@ -11,7 +11,7 @@ from torch import nn
 from mltricks.figures.training import learning_curves
 from mltricks.history import History, curves_of, history_of
 from mltricks.observers.files import read_records
-from mltricks.predictor import Predictor, load
+from mltricks.predictor import Predictor, load_run
 from mltricks.summary import Summary
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Result(Summary):
             device: where to predict.
         """
         given: dict[str, Any] = vars(self).get("_given") or {}
-        return load(self.folder, given.get("allow_modules", ()), device, given.get("model"))
+        return load_run(self.folder, given.get("allow_modules", ()), device, given.get("model"))
 
     def module(self) -> nn.Module:
         """The trained model in plain torch, as ``mltricks.load(...).module()`` gives it."""

@@ -24,8 +24,8 @@ def seen_by_model(run: Run, batch: Batch) -> Batch:
     bound = {name: bind(t, run.hypers.at(0).get(name, {})) for name, t in run.techniques.items()}
     raw, ready = split_at_normalize(bound)
     state, seed = run.state, run.cfg["seed"]
-    buffers, step = dict(state["buffers"]), torch.zeros_like(state["step"])
-    ctx = Ctx(run.model, buffers, state["own"], step, 0.0, run.data.info.num_outputs)
+    parts = dict(state["buffers"]), state["own"], torch.zeros_like(state["step"])
+    ctx = Ctx(run.model, *parts, 0.0, run.data.info.num_outputs, steps_per_epoch=run.source.steps_per_epoch)
     with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         batch = on_host(run.techniques, batch, seed, 0)
         batch = batch if run.shapes is None else run.shapes.bring(batch, 0.0)

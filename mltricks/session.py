@@ -95,12 +95,15 @@ class Session:
         """Report the metrics since the last record. Raises ``Diverged`` if one is not finite."""
         self.ledger.record_training(step, self.run.cfg["batch_size"], self.observers)
 
-    def record_validation(self, step: int, metrics: dict[str, float], keep: Callable[[State], None]) -> bool:
+    def record_validation(
+        self, step: int, metrics: dict[str, float], state: State, keep: Callable[[State], None]
+    ) -> bool:
         """Report validation metrics; return whether an observer asks to stop.
 
         Args:
             step: number of updates so far.
             metrics: of the validation split.
+            state: the one that was measured.
             keep: stores the weights if they are the best so far.
 
         Raises:
@@ -108,8 +111,8 @@ class Session:
         """
         record, is_best = self.ledger.record_validation(step, metrics, self.observers)
         if is_best:
-            keep(self.run.state)
-        moment = Moment(self.run.state, record, is_best)
+            keep(state)
+        moment = Moment(state, record, is_best)
         return any([observer.validated(moment) for observer in self.observers])
 
     def hopeless(self) -> bool:

@@ -42,6 +42,7 @@ def build_step(
     learn: Learn | None = None,
     frozen: Collection[str] = (),
     num_micro: int = 1,
+    steps_per_epoch: int | None = None,
 ) -> Step:
     """Compose the step.
 
@@ -59,6 +60,7 @@ def build_step(
         frozen: names of frozen parameters; the optimiser's ``init`` must not have seen them.
         num_micro: number of micro-batches for the innermost gradient, for batches too large for the memory;
             techniques still see the gradient of the batch that they asked for.
+        steps_per_epoch: updates an epoch, for techniques that count epochs.
     """
     objective = objective if learn is None else with_sample_losses(objective)
     raw, ready = split_at_normalize(techniques)
@@ -68,7 +70,8 @@ def build_step(
     @torch.no_grad()
     def step(state: State, batch: Batch, hyper: Hyper) -> tuple[State, Metrics]:
         bound = {name: bind(t, hyper.get(name, {})) for name, t in techniques.items()}
-        ctx = Ctx(model, dict(state["buffers"]), state["own"], state["step"], hyper["progress"], num_outputs)
+        parts = dict(state["buffers"]), state["own"], state["step"]
+        ctx = Ctx(model, *parts, hyper["progress"], num_outputs, steps_per_epoch=steps_per_epoch)
 
         batch = normalized(through(bound, raw, batch, ctx), normalize)
         batch = through(bound, ready, batch, ctx)

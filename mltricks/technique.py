@@ -52,6 +52,7 @@ class Ctx:
         num_outputs: K, the width of the model's output.
         train: whether ``apply`` runs the model in training mode.
         grad_scale: factor on the loss while its gradient is computed; ``None`` for no scaling.
+        steps_per_epoch: updates an epoch; ``None`` where nobody counts epochs.
     """
 
     model: FunctionalModel
@@ -63,6 +64,7 @@ class Ctx:
     train: bool = True
     grad_scale: Tensor | None = None
     own: Own = field(default_factory=dict)
+    steps_per_epoch: int | None = None
 
     def apply(self, params: Params, x: Tensor, capture: Sequence[str] = (), train: bool | None = None) -> Any:
         """Run the model with ``params`` on ``x``.
@@ -136,6 +138,12 @@ class Technique:
     """What ``after`` changes, which decides when it runs: first those that scale the ``update`` (layer-wise learning
     rates), then those that set the ``weights`` (a pruning mask, Lookahead), then those that only read the final weights
     and change their ``own`` tensors (an average, a teacher, a queue)."""
+
+    replaces_weights: ClassVar[bool] = False
+    """Whether ``evaluate`` predicts with weights of its own instead of the current ones. One technique of a run may."""
+
+    needs_restarts: ClassVar[bool] = False
+    """Whether the learning rate has to restart at equal shares of the run; the field ``cycles`` is their number."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -18,6 +18,7 @@ from mltricks.given import Given, with_objects
 from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
 from mltricks.observers.base import Observer
 from mltricks.observers.create import InSweep, new_folder
+from mltricks.predicting import to_predict
 from mltricks.process.atomic import NotWritten, alone_in
 from mltricks.process.device import choose_device
 from mltricks.process.interrupt import Interrupt
@@ -282,10 +283,11 @@ def validate(session: Session, step: int) -> bool:
     """Measure on the validation split and keep the best weights; return whether an observer asks to stop."""
     run = session.run
     session.ledger.check_finite(step, run.state["params"])
+    state = to_predict(run, run.state)
     session.reseed(step, AFTER)
-    metrics = evaluate(run.predict, run.objective, run.state, run.data.val, run.cfg["eval_batch_size"], (), run.metrics)
+    metrics = evaluate(run.predict, run.objective, state, run.data.val, run.cfg["eval_batch_size"], (), run.metrics)
     return session.record_validation(
-        step, metrics, lambda state: save_weights(session.folder / BEST, run, *predicting_weights(run, state))
+        step, metrics, state, lambda state: save_weights(session.folder / BEST, run, *predicting_weights(run, state))
     )
 
 

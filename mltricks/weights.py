@@ -27,6 +27,7 @@ from mltricks.config.newer import with_newer
 from mltricks.data.info import Info
 from mltricks.functional_model import FunctionalModel
 from mltricks.inputs.base import dtypes_of, restored, saved
+from mltricks.predicting import sets_of_weights
 from mltricks.process.atomic import first_line, write_atomically
 from mltricks.state import State, named_leaves
 from mltricks.step import Techniques, build_predict, predicting_params
@@ -43,15 +44,7 @@ def predicting_weights(run: Run, state: State) -> tuple[Weights, dict[str, Any]]
         Copies on the CPU, named as in the file, each tensor once; and a nested dict that maps the techniques' own
         tensors to these names.
     """
-    seen: list[Weights] = []
-
-    def spy(params: Params, x: Tensor, ctx: Ctx) -> Tensor:
-        seen.append(_named(run.model, params, ctx.buffers))
-        return ctx.apply(params, x)
-
-    info = run.data.info
-    x = next(run.data.val.batches([torch.arange(1)]))["x"]
-    build_predict(run.model, run.techniques, info.normalize, info.num_outputs, spy, run.optim)(state, x)
+    seen = [_named(run.model, *weights) for weights in sets_of_weights(run, state)]
     one_set = all(_same(seen[0], other) for other in seen)
     params = predicting_params(run.optim, state)
     raw = _named(run.model, params, state["buffers"])
@@ -137,14 +130,28 @@ def looked_up(names: Any, weights: Weights) -> Any:
 
 def save_weights(path: Path, run: Run, weights: Weights, own: dict[str, Any]) -> None:
     """Write weights together with the configuration, the classes and the statistics of the inputs."""
+    dtype = dtypes_of(next(run.data.val.batches([torch.arange(1)]))["x"])
+    write_weights(path, run.cfg, run.data.info, dtype, weights, own)
+
+
+def write_weights(
+    path: Path, cfg: dict[str, Any], info: Info, dtype: Any, weights: Weights, own: dict[str, Any]
+) -> None:
+    """Write ``best.safetensors``.
+
+    Args:
+        path: of the file.
+        cfg: configuration of the run that the weights are from.
+        info: describes its data.
+        dtype: name of the dtype of raw inputs; a dict of names for inputs of several parts.
+        weights, own: as ``predicting_weights`` returns them.
+    """
     from safetensors.torch import save
 
-    info = run.data.info
     node, statistics = saved(info.input)
     tensors = {**weights, **dict(named_leaves(statistics, INPUT))}
     about = {"input": node, "target": info.target, "num_outputs": info.num_outputs, "classes": info.classes}
-    dtype = dtypes_of(next(run.data.val.batches([torch.arange(1)]))["x"])
-    content = {"config": run.cfg, "info": about, "own": own, "dtype": dtype, "versions": versions()}
+    content = {"config": cfg, "info": about, "own": own, "dtype": dtype, "versions": versions()}
     metadata = {name: json.dumps(value) for name, value in content.items()}
     metadata["digest"] = digest({**metadata, "tensors": tensors})
     # not save_file: if killed it leaves its temporary file behind, and its files are readable by their owner only

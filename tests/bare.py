@@ -20,7 +20,7 @@ CLASSES = 4
 
 
 def sgd(lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> SGD:
-    return SGD(lr=lr, weight_decay=weight_decay, no_decay=[], momentum=momentum, nesterov=False)
+    return SGD(lr=lr, weight_decay=weight_decay, no_decay=[], groups=None, momentum=momentum, nesterov=False)
 
 
 def images(count: int, seed: int = 0, shape: tuple[int, ...] = (1, 8, 8)) -> Batch:

@@ -42,6 +42,11 @@ KINDS = {
         *("data=custom", "data._target_=contract_data.Slope", "allow_modules=[contract_data]", "model=mlp"),
         "objective=regress",
     ],
+    "labels": [
+        *("data=custom", "data._target_=contract_data.Sets", "allow_modules=[contract_data]", "model=mlp"),
+        "objective=bce",
+    ],
+    "similarity": ["data=digit_pairs", "model=siamese", "objective=contrastive"],
     "mask": ["data=digit_masks", "model=fcn", "model.depth=1", "objective=segment"],
     "pair": ["data=digit_halves", "model=two_towers"],
     **{name: contract_models.overrides(name) for name in MODELS},

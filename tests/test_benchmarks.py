@@ -22,6 +22,11 @@ SHORT = {
     "noop_trials": ["--rounds", "1", "--trials", "2", "4"],
     "tuners": ["--rounds", "1", "--trials", "2", "--epochs", "1", "--without", "Ray Tune", "mltricks, fuse=false"],
     "kill_resume": ["--trials", "1", "epochs=8"],
+    "costs": ["--rounds", "1", "--steps", "1", "--groups", "sampler"],
+    "evidence": [
+        *("--tasks", "digits_mlp", "--seeds", "2", "--only", "technique=l2", "optim=sgd", "technique=simclr"),
+        *("--tables", "tables", "epochs=1", "data.limit=64"),
+    ],
     "tracker": ["--rounds", "1", "--epochs", "1"],
 }
 
@@ -32,7 +37,7 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
     script = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *SHORT[name]]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"(median|bit for bit)", done.stdout)
+    assert re.search(r"(median|bit for bit|1 rows)", done.stdout)
 
 
 WITH_MNIST = {

@@ -34,11 +34,11 @@ class AlwaysFused(SGD):
 
 
 OPTIMS = {
-    "adamw": AdamW(lr=0.01, weight_decay=0.1, no_decay=[], beta1=0.9, beta2=0.99, eps=1e-8),
-    "adam": Adam(lr=0.01, weight_decay=0.1, no_decay=[], beta1=0.8, beta2=0.99, eps=1e-6),
-    "momentum": AlwaysFused(lr=0.1, weight_decay=0.01, no_decay=[], momentum=0.9, nesterov=False),
-    "nesterov": AlwaysFused(lr=0.1, weight_decay=0.01, no_decay=[], momentum=0.9, nesterov=True),
-    "plain": AlwaysFused(lr=0.1, weight_decay=0.0, no_decay=[], momentum=0.0, nesterov=False),
+    "adamw": AdamW(lr=0.01, weight_decay=0.1, no_decay=[], groups=None, beta1=0.9, beta2=0.99, eps=1e-8),
+    "adam": Adam(lr=0.01, weight_decay=0.1, no_decay=[], groups=None, beta1=0.8, beta2=0.99, eps=1e-6),
+    "momentum": AlwaysFused(lr=0.1, weight_decay=0.01, no_decay=[], groups=None, momentum=0.9, nesterov=False),
+    "nesterov": AlwaysFused(lr=0.1, weight_decay=0.01, no_decay=[], groups=None, momentum=0.9, nesterov=True),
+    "plain": AlwaysFused(lr=0.1, weight_decay=0.0, no_decay=[], groups=None, momentum=0.0, nesterov=False),
 }
 
 
@@ -94,7 +94,7 @@ class Slower(AdamW):
 
 
 def test_a_rule_that_a_user_overrides_is_used_instead_of_the_kernel() -> None:
-    settings = {"weight_decay": 0.0, "no_decay": [], "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
+    settings = {"weight_decay": 0.0, "no_decay": [], "groups": None, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
     optim, params = Slower(lr=1.0, **settings), {"w": torch.zeros(5000)}
     grads, opt = {"w": torch.ones(5000)}, optim.init(params)
     with fused_nodes("one"):

@@ -13,7 +13,7 @@ from mltricks.optim.sgd import SGD
 from mltricks.technique import bind, floats_of
 
 TOTAL = 2 * CHUNK + 40
-OPTIM = SGD(lr=0.1, weight_decay=5e-4, no_decay=[], momentum=0.9, nesterov=True)
+OPTIM = SGD(lr=0.1, weight_decay=5e-4, no_decay=[], groups=None, momentum=0.9, nesterov=True)
 
 
 def hypers(device: torch.device | None = None, driven: bool = True) -> Hypers:

@@ -23,7 +23,7 @@ DEPTH = {"0.weight": 2, "0.bias": 2, "1.weight": 2, "1.bias": 2, "4.weight": 1, 
 
 
 def adamw(lr: float) -> AdamW:
-    return AdamW(lr=lr, weight_decay=0.3, no_decay=[], beta1=0.9, beta2=0.99, eps=1e-6)
+    return AdamW(lr=lr, weight_decay=0.3, no_decay=[], groups=None, beta1=0.9, beta2=0.99, eps=1e-6)
 
 
 REFERENCES: dict[str, tuple[Any, Callable[..., torch.optim.Optimizer]]] = {

@@ -22,6 +22,7 @@ from mltricks.engine import Traced
 from mltricks.functional import foreach
 from mltricks.functional_model import FunctionalModel
 from mltricks.optim.adamw import AdamW
+from mltricks.optim.coordinates import SETTINGS
 from mltricks.optim.muon import newton_schulz, orthogonalized
 from mltricks.optim.torch import find
 from mltricks.stack.run import StackedStep, stack
@@ -58,7 +59,7 @@ def defaults(option: str) -> dict[str, Any]:
 
 def make(option: str, /, **changes: Any) -> Any:
     """The optimiser as its YAML configures it, with some values changed."""
-    node = defaults(option)
+    node = {name: value for name, value in defaults(option).items() if name not in SETTINGS}
     return create({**node, **changes}, "optim")
 
 
@@ -159,6 +160,26 @@ CASES: dict[str, tuple[Any, Callable[[nn.Module], torch.optim.Optimizer]]] = {
 }
 
 
+IN_A_RUN = {
+    "sgd": ["optim.no_decay=[norm_and_bias]", "optim.weight_decay=0.01"],
+    "adam": ["optim.lr=0.01"],
+    "adamw": ["scheduler=onecycle", "optim.lr=0.02"],
+    "lion": ["scheduler=cosine", "optim.lr=0.003"],
+    "muon": ["optim.adam_params=[head]", "model.depth=2", "scheduler=cosine", "scheduler.warmup_frac=0.1"],
+    "rmsprop": ["optim.momentum=0.5", "optim.centered=true", "scheduler=cosine"],
+    "adagrad": ["optim.lr=0.03", "optim.lr_decay=1e-3", "optim.initial_accumulator=0.01"],
+    "radam": ["optim.decoupled_decay=true", "optim.weight_decay=0.01", "optim.lr=0.03", "scheduler=cosine"],
+    "nadam": ["optim.weight_decay=0.001", "scheduler=linear"],
+    "lamb": ["optim.lr=0.05", "scheduler=linear"],
+    "lars": ["optim.trust=0.02", "scheduler=cosine", "optim.groups={bias: {lr: x0.1}}"],
+    "schedule_free": ["optim.lr=0.01", "scheduler.warmup_frac=0.1", "optim.weight_decay=0.01"],
+    "schedule_free_sgd": ["optim.lr=0.3", "optim.groups={bias: {beta: 0.8}}"],
+    "timm": ["optim.name=lamb", "optim.lr=0.03", "optim.groups={bias: {lr: x2}}"],
+    "torch": ["optim.name=NAdam", "scheduler=linear", "optim.weight_decay={schedule: cosine, start: 0.1, end: 0}"],
+}
+"""Overrides with which an optimiser trains a small run."""
+
+
 def assert_close(ours: Params, theirs: Params, rtol: float = 1e-4, atol: float = 3e-6) -> None:
     for name in theirs:
         torch.testing.assert_close(
@@ -241,7 +262,7 @@ def test_fused_update_continues_from_slots_of_another_storage_order() -> None:
     torch.testing.assert_close(in_place[0], pure[0])
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lion", "muon", "torch"])
+@pytest.mark.parametrize("name", IN_A_RUN)
 def test_update_does_not_change_its_inputs(name: str) -> None:
     optim = make(name)
     net = model()
@@ -544,16 +565,6 @@ def advance(run: Run, steps: int, start: int = 0) -> list[float]:
     return losses
 
 
-IN_A_RUN = {
-    "sgd": ["optim.no_decay=[norm_and_bias]", "optim.weight_decay=0.01"],
-    "adam": ["optim.lr=0.01"],
-    "adamw": ["scheduler=onecycle", "optim.lr=0.02"],
-    "lion": ["scheduler=cosine", "optim.lr=0.003"],
-    "muon": ["optim.adam_params=[head]", "model.depth=2", "scheduler=cosine", "scheduler.warmup_frac=0.1"],
-    "torch": ["optim.name=NAdam", "scheduler=linear", "optim.weight_decay={schedule: cosine, start: 0.1, end: 0}"],
-}
-
-
 @pytest.mark.parametrize("name", IN_A_RUN)
 def test_a_run_learns_and_resumes_bit_for_bit(name: str, tmp_path: Any) -> None:
     overrides = [f"optim={name}", *IN_A_RUN[name]]
@@ -570,7 +581,7 @@ def test_a_run_learns_and_resumes_bit_for_bit(name: str, tmp_path: Any) -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("name", [n for n in IN_A_RUN if n != "torch"])
+@pytest.mark.parametrize("name", [n for n in IN_A_RUN if n not in ("torch", "timm")])
 def test_traced_equals_eager(name: str) -> None:
     overrides = [f"optim={name}", *IN_A_RUN[name]]
     eager, traced = build_small(*overrides), build_small(*overrides, "engine=traced")
@@ -578,7 +589,7 @@ def test_traced_equals_eager(name: str) -> None:
     assert advance(eager, 8) == pytest.approx(advance(traced, 8), rel=2e-4)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "lion", "muon"])
+@pytest.mark.parametrize("name", [n for n in IN_A_RUN if n not in ("adam", "torch", "timm")])
 def test_a_row_of_a_stack_equals_the_run_alone(name: str) -> None:
     lr = make(name).lr
     overrides = [
@@ -641,7 +652,7 @@ def test_list_arithmetic_takes_numbers_and_tensors(unrolled: bool) -> None:
 @pytest.mark.parametrize("way", ["pure", "unrolled"])
 def test_a_square_that_overflows_gives_no_nan(way: str) -> None:
     """A gradient of 1e20: its square overflows float32, but its square times (1 - beta2) must not give a nan."""
-    optim = AdamW(lr=0.1, weight_decay=0.0, no_decay=[], beta1=0.9, beta2=0.99, eps=1e-8)
+    optim = AdamW(lr=0.1, weight_decay=0.0, no_decay=[], groups=None, beta1=0.9, beta2=0.99, eps=1e-8)
     params = {"w": torch.zeros(3)}
     opt = optim.init(params)
     with foreach.unrolled() if way == "unrolled" else nullcontext():

@@ -55,6 +55,31 @@ PARITY: dict[str, tuple[Any, Any]] = {
     "step": (make("step", every_frac=0.1, gamma=0.5), lambda o: lr_scheduler.StepLR(o, STEPS // 10, 0.5)),
     "step of a third": (make("step"), lambda o: lr_scheduler.StepLR(o, STEPS // 3, 0.1)),
     "constant": (make("constant"), lambda o: lr_scheduler.ConstantLR(o, 1.0)),
+    "multistep": (make("multistep"), lambda o: lr_scheduler.MultiStepLR(o, [STEPS // 2, 3 * STEPS // 4], 0.1)),
+    "multistep of thirds": (
+        make("multistep", milestones=[1 / 3, 1 / 3, 2 / 3], gamma=0.5),
+        lambda o: lr_scheduler.MultiStepLR(o, [STEPS // 3, STEPS // 3, 2 * STEPS // 3], 0.5),
+    ),
+    "exponential": (make("exponential"), lambda o: lr_scheduler.ExponentialLR(o, 0.01 ** (1 / STEPS))),
+    "polynomial": (make("polynomial"), lambda o: lr_scheduler.PolynomialLR(o, STEPS)),
+    "polynomial of DeepLab": (make("polynomial", power=0.9), lambda o: lr_scheduler.PolynomialLR(o, STEPS, 0.9)),
+    "restarts": (make("cosine_restarts"), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, STEPS // 15, 2)),
+    "equal restarts": (
+        make("cosine_restarts", cycles=3, growth=1.0, final=0.1),
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, STEPS // 3, 1, 0.1),
+    ),
+    "cyclic": (
+        make("cyclic", cycles=3, low=0.2, rise_frac=0.25),
+        lambda o: lr_scheduler.CyclicLR(o, 0.2, 1.0, 5, 15, cycle_momentum=False),
+    ),
+    "cyclic halved": (
+        make("cyclic", cycles=3, low=0.2, mode="triangular2"),
+        lambda o: lr_scheduler.CyclicLR(o, 0.2, 1.0, 10, mode="triangular2", cycle_momentum=False),
+    ),
+    "cyclic decaying": (
+        make("cyclic", cycles=3, low=0.2, mode="exp_range", decay=0.98**STEPS),
+        lambda o: lr_scheduler.CyclicLR(o, 0.2, 1.0, 10, mode="exp_range", gamma=0.98, cycle_momentum=False),
+    ),
     "warm-up and cosine": (
         make("cosine", warmup_frac=0.25, warmup_start=0.1),
         lambda o: lr_scheduler.SequentialLR(
@@ -101,6 +126,35 @@ def test_onecycle_has_torchs_default_ends() -> None:
     assert ours.momentum(0.3) == pytest.approx(group["base_momentum"])
 
 
+def test_cyclic_moves_the_momentum_as_torch_does() -> None:
+    ours = make("cyclic", cycles=3, mode="triangular2", cycle_momentum=True)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9)
+    theirs = lr_scheduler.CyclicLR(optimizer, 1 / 6, 1.0, 10, mode="triangular2")
+    for i in range(STEPS):
+        assert ours.momentum(i / STEPS) == pytest.approx(optimizer.param_groups[0]["momentum"], rel=1e-9)
+        optimizer.step()
+        theirs.step()
+
+
+def test_cycles_fill_the_run() -> None:
+    """The last update is the end of a cycle, whatever the number of cycles."""
+    for name, settings in (("cosine_restarts", {"growth": 1.7}), ("cyclic", {"low": 0.0})):
+        for cycles in (1, 3, 7):
+            assert make(name, cycles=cycles, **settings)(1.0) == pytest.approx(0.0, abs=1e-12)
+            assert make(name, cycles=cycles, **settings)(1 - 1e-6) < 1e-3
+
+
+@pytest.mark.parametrize("decay", ["sqrt", "linear"])
+def test_warmup_stable_decay_equals_pytorch_optimizers(decay: str) -> None:
+    wsd = pytest.importorskip("pytorch_optimizer.lr_scheduler.wsd")
+    settings = {"warmup_frac": 0.2, "decay_frac": 0.25, "decay": decay}
+    shape = {"sqrt": "1-sqrt", "linear": "linear"}[decay]
+    theirs = torch_factors(lambda o: wsd.get_wsd_schedule(o, 12, 36, 12, cooldown_type=shape))
+    assert factors(make("warmup_stable_decay", **settings)) == pytest.approx(theirs, rel=1e-9)
+    lifted = [f if i < 12 else 0.1 + 0.9 * f for i, f in enumerate(theirs)]
+    assert factors(make("warmup_stable_decay", **settings, final=0.1)) == pytest.approx(lifted, rel=1e-9)
+
+
 def test_slanted_triangular_is_equation_3() -> None:
     total, cut_frac, ratio = 50, 0.1, 32
     ours = make("slanted_triangular")
@@ -144,7 +198,7 @@ def test_factors_stay_between_zero_and_one(name: str, warmup_frac: float) -> Non
     values = [schedule(i / 997) for i in range(998)]
     assert min(values) >= 0
     assert max(values) <= 1 + 1e-12
-    if name not in ("onecycle", "triangular", "slanted_triangular"):
+    if name not in ("onecycle", "triangular", "slanted_triangular", "cosine_restarts", "cyclic"):
         after = values[math.ceil(warmup_frac * 997) :]
         assert after == sorted(after, reverse=True), "these never rise after the warm-up"
 
@@ -189,6 +243,14 @@ def test_settings_of_the_schedule_are_settings_of_the_value() -> None:
     assert [run.hypers.values(i)["optim", "lr"] for i in (0, run.total_steps // 2)] == pytest.approx([0.05, 0.1])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_schedule_drives_any_float(name: str) -> None:
+    value = {"schedule": name, "start": 0.5, "end": 0.1}
+    _, drives = extract_drives({"_target_": "mltricks.optim.adamw.AdamW", "weight_decay": value}, "optim", [])
+    shape = make(name)
+    assert factors(drives["optim", "weight_decay"]) == pytest.approx([0.1 + 0.4 * f for f in factors(shape)])
+
+
 def test_the_end_may_be_an_excluded_value_because_no_update_reaches_it() -> None:
     run = small("optim.lr={schedule: cosine, start: 0.1, end: 0}")
     assert run.hypers.values(run.total_steps - 1)["optim", "lr"] > 0
@@ -222,6 +284,10 @@ REFUSED = {
     "scheduler.warmup_frac=2": r"scheduler\.warmup_frac=2 is out of range",
     "scheduler=onecycle scheduler.anneal=cosine": r"scheduler\.anneal=cosine is not an option.*cos",
     "scheduler=step scheduler.every_frac=0": r"scheduler\.every_frac=0 is out of range",
+    "scheduler=multistep scheduler.milestones=[0.5,1.5]": r"scheduler\.milestones\[1\]=1\.5 is out of range",
+    "scheduler=exponential scheduler.final=0": r"scheduler\.final=0 is out of range",
+    "scheduler=cyclic scheduler.mode=exp_range": r"scheduler\.decay=1\.0 with scheduler\.mode=exp_range.*decay=0\.1",
+    "scheduler=cyclic scheduler.decay=0.5": r"peaks decay in mode exp_range only",
 }
 
 

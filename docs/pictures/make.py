@@ -78,6 +78,7 @@ PICTURES = (
     Picture("recipe_phone", "recipe/sweep.html", PHONE),
     Picture("compare", "compare/compare.html"),
     Picture("compare_phone", "compare/compare.html", PHONE),
+    Picture("effects", "effects/effects.html"),
 )
 
 
@@ -129,6 +130,19 @@ def make_compare(work: Path) -> None:
     command(work, "job=compare", f"runs={'+'.join(f'pair/{i}' for i in range(6))}", "hydra.run.dir=compare")
 
 
+def make_effects(work: Path) -> None:
+    """The measured effects of all options, from the tables in the package."""
+    from mltricks.about.effects import effects_figure
+    from mltricks.comparison.page import TEMPLATES
+    from mltricks.figures.page import render
+    from mltricks.figures.parts import Chart, Section
+
+    body = [Section("Difference in accuracy", [Chart("effects", effects_figure())])]
+    head = {"title": "What each option is worth", "subtitle": "five paired seeds, 95 % intervals", "cards": []}
+    (work / "effects").mkdir()
+    (work / "effects" / "effects.html").write_bytes(render("compare.html", folder=TEMPLATES, **head, body=body))
+
+
 MAKERS = {
     "run": make_run,
     "sweep": make_sweep,
@@ -136,6 +150,7 @@ MAKERS = {
     "ablation": make_ablation,
     "recipe": make_recipe,
     "compare": make_compare,
+    "effects": make_effects,
 }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mltricks.config.names import shown, without_brackets
-from mltricks.sweep.measured import is_measure
+from mltricks.sweep.measured import FOLD, is_measure
 from mltricks.sweep.ranges import listed, text_of
 
 LENGTHS = ("epochs", "max_steps", "early_stopping")
@@ -68,6 +68,10 @@ def why_not(key: str) -> str:
     """The reason why arms with different values of a key cannot be compared; empty if they can."""
     if key == "seed":
         return "every arm is trained with the same seeds: seed, seed + 1, ... Type seed=0 and seeds=3."
+    if key == FOLD:
+        return (
+            "every arm is trained with the same seeds on one fold. Type data.fold=0, or cross-validate each arm by -m."
+        )
     if key.partition(".")[0] in LENGTHS:
         return f"all arms have the same budget. Type one value of {key}, or compare lengths with hydra/sweeper=grid."
     if is_measure(key):

@@ -11,15 +11,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from mltricks.about.formula import formula_of
 from mltricks.config.cards import Card, explanation, hung, read_card
-from mltricks.config.known import Setting, all_settings, is_default, name_of, nearest
+from mltricks.config.known import Setting, all_settings, is_default, name_of, nearest, target_of
 from mltricks.config.names import without_brackets
 from mltricks.config.options import GROUPS, SWEEPS
 from mltricks.config.overrides import choices, parse
 from mltricks.config.settings import HINTS, default_options
 from mltricks.config.shorthand import owners
 from mltricks.config.values import Range, UnknownName, field_hints, kinds_and_range, suggest
+from mltricks.evidence.table import effects_of
 
+COMPUTING = ("technique", "optim", "scheduler", "init", "objective", "sampler")
+"""The groups whose options compute something that a formula or a sentence says."""
 SEARCH = re.compile(r"[;,]? *search: (.*)$")
 
 
@@ -49,7 +53,7 @@ def explained(subject: str, folders: Sequence[Path], width: int) -> list[str]:
     """
     group, equals, name = subject.partition("=")
     if equals:
-        return explanation(card_of(group, name, folders), width)
+        return explanation(card_of(group, name, folders), width, formula(group, name, folders), effects_of(subject))
     if subject in (*GROUPS, *SWEEPS):
         return of_group(subject, folders, width)
     known = all_settings(tuple(folders))
@@ -81,6 +85,12 @@ def card_of(group: str, name: str, folders: Sequence[Path]) -> Card:
     card = read_card(files[-1], folders)
     typed = tuple((name_of(group, name, key)[1], default, meaning) for key, default, meaning in card.values)
     return dataclasses.replace(card, values=typed)
+
+
+def formula(group: str, name: str, folders: Sequence[Path]) -> str:
+    """What an option computes, for the groups whose classes say it as a formula."""
+    path = next((path for folder in reversed(folders) if (path := folder / group / f"{name}.yaml").is_file()), None)
+    return formula_of(target_of(path)) if path is not None and group in COMPUTING else ""
 
 
 def of_group(group: str, folders: Sequence[Path], width: int) -> list[str]:
@@ -178,4 +188,5 @@ def hint_of(setting: Setting) -> Any:
     found = getattr(import_module(module), name)
     if not dataclasses.is_dataclass(found):
         return None
-    return field_hints(found).get(setting.key.rpartition(".")[2])  # type: ignore[arg-type]
+    name = setting.key.rpartition(".")[2]
+    return field_hints(found).get(name) or getattr(found, "settings", {}).get(name)  # type: ignore[arg-type]

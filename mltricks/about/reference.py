@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mltricks.about.explain import SEARCH, allowed
+from mltricks.about.explain import SEARCH, allowed, formula
 from mltricks.config.cards import Card, read_cards
 from mltricks.config.known import Setting, all_settings
-from mltricks.config.options import GROUPS, SWEEPS
+from mltricks.config.options import GROUPS, SWEEPS, conf_dir
+from mltricks.evidence.table import effects_of
 
 CODE = re.compile(r"(?<![\w`.=])[a-z][\w./]*=[^\s;,)`]*[^\s;,)`.:]")
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
@@ -76,7 +77,9 @@ def page_of_group(group: str, options: Sequence[Card], settings: Iterable[Settin
 
 def section(card: Card, settings: Sequence[Setting]) -> str:
     """One option: description, command, fields of its card, settings."""
-    fields = [f"- **{name}**: {prose(text)}" for name, text in card.fields.items() if name != "Names"]
+    fields = [f"- **Formula**: {prose(what)}"] if (what := formula(card.group, card.name, [conf_dir()])) else []
+    fields += [f"- **{name}**: {prose(text)}" for name, text in card.fields.items() if name != "Names"]
+    fields += [f"- **Measured** on {prose(text)}" for text in effects_of(f"{card.group}={card.name}")]
     if card.parts:
         fields.append(f"- **Consists of**: {', '.join(f'`{part}`' for part in card.parts)}")
     lines = [f"## `{card.group}={card.name}` {{ #{card.name} }}", "", f"{prose(card.what)}.", ""]

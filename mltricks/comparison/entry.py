@@ -11,8 +11,8 @@ from typing import Any
 from mltricks.config.options import called
 from mltricks.report.curves import Curve, read_curves
 from mltricks.report.files import read_yaml
-from mltricks.report.values import is_seed
 from mltricks.summary import Summary, read_summary
+from mltricks.sweep.measured import is_repeat
 
 WHOLE = ("completed", "stopped_early")
 """The statuses of runs whose scores are compared; the others did not train to their end."""
@@ -31,8 +31,8 @@ class Entry:
     Attributes:
         folder: its output folder.
         name: the end of the folder's path that tells it from the others.
-        settings: the settings that decide its result, by dotted key, without seeds.
-        seeds: the seeds, by dotted key.
+        settings: the settings that decide its result, by dotted key, without seeds and fold.
+        seeds: the seeds, and the fold of a cross-validation, by dotted key.
         summary: its result; of status ``unfinished`` if it has not written one.
         curves: learning curves: ``score`` and ``val`` of the validation, ``train`` the training loss.
     """
@@ -91,8 +91,8 @@ def read_entry(folder: Path, name: str, summary: Summary, known: str) -> Entry:
     return Entry(
         folder,
         name,
-        {key: value for key, value in found.items() if not is_seed(key) and not without_effect(key)},
-        {key: value for key, value in found.items() if is_seed(key)},
+        {key: value for key, value in found.items() if not is_repeat(key) and not without_effect(key)},
+        {key: value for key, value in found.items() if is_repeat(key) and value is not None},
         summary,
         read_curves(folder / "metrics.jsonl", score_of(summary) or known),
     )

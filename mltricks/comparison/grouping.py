@@ -1,4 +1,4 @@
-"""Groups runs to configurations: runs that differ only in seeds are one, and equal runs count once."""
+"""Groups runs to configurations: runs that differ only in seeds and folds are one, and equal runs count once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True)
 class Configuration:
-    """Runs that differ only in their seeds.
+    """Runs that differ only in their seeds and folds.
 
     Attributes:
         entries: the runs, in order.

@@ -17,7 +17,7 @@ from mltricks.figures.page import render
 from mltricks.figures.parts import Chart, Code, Part, Section, Table, Text, Verdicts
 from mltricks.observers.run_page.words import duration
 from mltricks.process.atomic import write_atomically
-from mltricks.report.values import is_seed
+from mltricks.sweep.measured import FOLD, is_repeat
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "compare.html"
@@ -25,6 +25,8 @@ NARROW = 3
 """Configurations whose differences fit half the page."""
 OVER = {
     "seeds": "of several runs over their seeds (Student's t)",
+    "folds": "of several runs over their folds (Student's t; rather too narrow, as folds share training samples)",
+    "runs": "of several runs over their seeds and folds (Student's t)",
     "samples": "of a single run over the test samples (Wilson), which says nothing about other seeds",
 }
 """What an interval is over."""
@@ -178,5 +180,6 @@ def commands_section(found: Compared) -> Section:
 
 
 def own(overrides: Sequence[str], several: bool) -> list[str]:
-    """The overrides of a run; without its seeds if it stands for several."""
-    return [text for text in overrides if not (several and is_seed(text.partition("=")[0].lstrip("+")))]
+    """The overrides of a run; without its seeds if it stands for several. A fold stays, as ``data.folds`` needs one."""
+    keys = [text.partition("=")[0].lstrip("+") for text in overrides]
+    return [text for key, text in zip(keys, overrides, strict=True) if not (several and is_repeat(key) and key != FOLD)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from mltricks.comparison.entry import Entry
 from mltricks.comparison.grouping import Configuration, Difference
-from mltricks.sweep.measured import is_measure
+from mltricks.sweep.measured import FOLD, is_measure
 
 CHECKPOINT = Path("checkpoints/last.pt")
 FIXED = ("cifar10", "cifar100", "digit_halves", "digit_masks", "digits", "fashion_mnist", "mnist")
@@ -24,7 +24,10 @@ def other_data(found: Sequence[Configuration], different: Sequence[Difference]) 
         return [f"The runs were measured on different data or by different metrics ({said}): compare no scores."]
     entries = [entry for one in found for entry in one.entries]
     splits = [s for s in SPLITS if s != "train" or not any(row.key.startswith("data.") for row in different)]
-    return [*other_sizes(entries, splits), *other_content(entries, splits)]
+    by_fold: dict[Any, list[Entry]] = {}
+    for entry in entries:
+        by_fold.setdefault(entry.seeds.get(FOLD), []).append(entry)
+    return [w for same in by_fold.values() for w in (*other_sizes(same, splits), *other_content(same, splits))]
 
 
 def other_sizes(entries: Sequence[Entry], splits: Sequence[str]) -> Iterator[str]:

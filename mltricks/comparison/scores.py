@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from mltricks.comparison.entry import score_of
 from mltricks.comparison.grouping import Configuration
 from mltricks.intervals import wilson
+from mltricks.sweep.measured import kind_of_repeats
 from mltricks.sweep.statistics import mean_interval
 
-OF_SAMPLES = {"classify": ("accuracy",)}
+OF_SAMPLES = {
+    **dict.fromkeys(("classify", "mse", "contrastive"), ("accuracy",)),
+    **dict.fromkeys(("bce", "focal", "soft_f1"), ("accuracy", "exact_match")),
+}
 """By objective, the metrics that are shares of the samples. On the test split a single run has an interval of these
 (Wilson); its validation score is the best of many, for which that interval does not hold. A mean of shares is a share,
 so the ends of its interval stay within 0 and 1."""
-LOSSES = ("classify", "regress", "next_token", "segment")
+LOSSES = ("classify", "regress", "next_token", "segment", "bce", "focal", "soft_f1", "mse", "contrastive")
 """Objectives whose loss is never negative, so its interval does not go below 0. Terms of techniques may make that of
 training negative; its interval is then left as it is."""
 
@@ -28,7 +32,7 @@ class Score:
         value: the mean over the runs.
         n: the number of runs.
         low, high: ends of the 95 % interval; ``None`` if none can be given.
-        over: what the interval is over: ``seeds`` (Student), ``samples`` (Wilson) or nothing.
+        over: what the interval is over: ``seeds``, ``folds`` or ``runs`` (Student), ``samples`` (Wilson) or nothing.
     """
 
     value: float
@@ -58,7 +62,8 @@ def score(one: Configuration, split: str, metric: str) -> Score | None:
         is_loss = metric == "loss" and objective in LOSSES and min(values) >= 0
         least = 0.0 if is_share or is_loss else -math.inf
         low, high = max(found.low, least), min(found.high, 1.0 if is_share else math.inf)
-        return Score(found.mean, len(values), low, high, "seeds")
+        over = kind_of_repeats({k for e, _ in known for k in e.seeds if len({o.seeds.get(k) for o, _ in known}) > 1})
+        return Score(found.mean, len(values), low, high, over)
     total = known[0][0].summary.samples.get(split, 0)
     if total and split == "test" and is_share:
         return Score(values[0], 1, *wilson(round(values[0] * total), total), "samples")

@@ -57,7 +57,10 @@ def read_cards(folders: Sequence[Path], groups: Sequence[str] = ()) -> dict[str,
 
 
 def read_card(path: Path, folders: Sequence[Path] = ()) -> Card:
-    """Read the card of one option; settings inherited from a file in the same folder come first."""
+    """Read the card of one option; settings inherited from a file in the same folder come first.
+
+    A setting that the option gives another default keeps its place, and its meaning unless there is a new one.
+    """
     group, text = group_of(path), path.read_text(encoding="utf-8")
     header = read_header(text)
     is_global = "@package _global_" in header
@@ -68,12 +71,24 @@ def read_card(path: Path, folders: Sequence[Path] = ()) -> Card:
     parts: list[str] = []
     for part in named_in_defaults(text):
         beside = path.with_name(f"{part}.yaml")
-        if part.startswith("_") and beside.is_file():
+        if beside.is_file():
             values += read_card(beside, folders).values
-        elif not part.startswith("_"):
+        if not part.startswith("_"):
             parts.append(part)
     values += read_values(text, "" if is_global else f"{group.replace('/', '.')}.")
-    return Card(group, path.stem, header[0] if header else "", command, fields, tuple(values), tuple(parts))
+    return Card(group, path.stem, header[0] if header else "", command, fields, merged(values), tuple(parts))
+
+
+def merged(values: Sequence[tuple[str, str, str]]) -> tuple[tuple[str, str, str], ...]:
+    """One entry for every key: the last default, and the last meaning that is not empty.
+
+    >>> merged([("a", "1", "number"), ("b", "2", ""), ("a", "3", "")])
+    (('a', '3', 'number'), ('b', '2', ''))
+    """
+    found: dict[str, tuple[str, str, str]] = {}
+    for key, default, meaning in values:
+        found[key] = (key, default, meaning or found.get(key, ("", "", ""))[2])
+    return tuple(found.values())
 
 
 def group_of(path: Path) -> str:
@@ -148,9 +163,17 @@ def listing(cards: dict[str, list[Card]]) -> list[str]:
     return lines[:-1]
 
 
-def explanation(card: Card, width: int = 110) -> list[str]:
-    """Format a card as lines of text."""
-    fields = {"what": card.what, "try": card.command, **{key.lower(): text for key, text in card.fields.items()}}
+def explanation(card: Card, width: int = 110, formula: str = "", measured: Sequence[str] = ()) -> list[str]:
+    """Format a card as lines of text.
+
+    Args:
+        card: the card.
+        width: of a line.
+        formula: what the option computes; may be empty.
+        measured: its measured effects, each on lines of its own.
+    """
+    fields = {"what": card.what, "try": card.command, **({"formula": formula} if formula else {})}
+    fields |= {key.lower(): text for key, text in card.fields.items()}
     if card.parts:
         fields["consists of"] = ", ".join(card.parts)
     if card.group in TECHNIQUE_GROUPS:
@@ -158,6 +181,8 @@ def explanation(card: Card, width: int = 110) -> list[str]:
     lines = [f"{card.group}={card.name}"]
     for name, text in fields.items():
         lines += hung(f"  {name:<12}", text, width)
+    for i, text in enumerate(measured):
+        lines += hung(f"  {'' if i else 'measured':<12}", text, width)
     if card.values:
         lines.append("  settings")
     for key, default, meaning in card.values:

@@ -64,7 +64,8 @@ def check_parsed(overrides: Sequence[Any]) -> None:
         if key == "allow_modules" and not isinstance(value, list):
             raise ValueError(f"{typed}: allow_modules takes names of packages. Type allow_modules=my_package.")
         if key in ("checkpoint", "input", "resume") and isinstance(value, list | dict | bool):
-            raise ValueError(f"{typed}: {key} takes one path. Type {key}=PATH.")
+            several = ", or checkpoint=RUN+RUN for an ensemble" if key == "checkpoint" else ""
+            raise ValueError(f"{typed}: {key} takes one path. Type {key}=PATH{several}.")
         first, _, rest = key.partition(".")
         if first == "hydra" and rest and rest.partition(".")[0] not in OF_HYDRA:
             raise ValueError(f"{typed}: hydra has no setting {rest}. {suggest(rest.partition('.')[0], OF_HYDRA)}")

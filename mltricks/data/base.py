@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mltricks.config.values import Count, Fraction, Range, Size, check_fields
 from mltricks.data.info import Info
-from mltricks.data.partition import stratified
+from mltricks.data.partition import folds_of, stratified
 from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.inputs.image import Image
 
@@ -25,7 +25,9 @@ class DataOption:
     Args:
         root: folder of downloaded data.
         download: whether the network may be used.
-        val_frac: fraction of the training part held out for validation, in (0, 1), stratified.
+        val_frac: fraction of the training part held out for validation, in (0, 1), stratified; without ``folds``.
+        folds: number of parts for cross-validation, stratified; ``None``: ``val_frac`` decides.
+        fold: the part held out for validation, from 0; ``None`` without ``folds``.
         fraction: fraction of the rest used for training, in (0, 1], stratified.
         limit: maximum number of training samples, stratified; ``None`` for all.
         split_seed: seed of these choices; separate from the run's seed, so that all seeds share the same splits.
@@ -38,6 +40,8 @@ class DataOption:
     root: str
     download: bool
     val_frac: Share
+    folds: Annotated[int, Range(2)] | None
+    fold: Size | None
     fraction: Fraction
     limit: Count | None
     split_seed: Size
@@ -47,6 +51,14 @@ class DataOption:
 
     def __post_init__(self) -> None:
         check_fields(self, "data.")
+        if self.folds is None and self.fold is not None:
+            raise ValueError(f"data.fold={self.fold} has no effect without data.folds. Type data.folds=5 with it.")
+        if self.folds is not None and (self.fold is None or self.fold >= self.folds):
+            every = ",".join(map(str, range(self.folds)))
+            raise ValueError(
+                f"data.fold={'null' if self.fold is None else self.fold} is none of the {self.folds} folds. "
+                f"Allowed: 0 to {self.folds - 1}; for all of them, -m data.fold={every}."
+            )
 
     def load(self) -> DataSplits:
         """Read the data into splits.
@@ -64,9 +76,19 @@ class DataOption:
         """
         if size < 2:
             raise ValueError(f"there are {size} samples to train and validate on; at least 2 are needed.")
-        val, rest = stratified(labels, size, min(max(1, round(self.val_frac * size)), size - 1), self.split_seed)
+        val, rest = self.held_out(labels, size)
         train, aside = self.keep(labels, rest)
         return train, val, aside
+
+    def held_out(self, labels: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
+        """Positions of the validation samples and of the others, each ascending."""
+        if self.folds is None:
+            return stratified(labels, size, min(max(1, round(self.val_frac * size)), size - 1), self.split_seed)
+        if size < self.folds:
+            raise ValueError(f"data.folds={self.folds} is more than the {size} samples. Type data.folds={size} or less.")
+        assert self.fold is not None, "checked above"
+        mine = folds_of(labels, size, self.folds, self.split_seed).eq(self.fold)
+        return mine.nonzero().flatten(), (~mine).nonzero().flatten()
 
     def keep(self, labels: Tensor | None, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Apply ``fraction`` and ``limit`` to ``positions``: the training samples, and the unused ones.
@@ -91,8 +113,9 @@ class DataOption:
         kept, aside = stratified(labels[positions], len(positions), count, self.split_seed + 1)
         empty = (torch.bincount(labels[positions[kept]], minlength=num_classes) == 0).nonzero().flatten().tolist()
         if empty:
+            held = f"data.val_frac={self.val_frac}" if self.folds is None else f"data.folds={self.folds}"
             raise ValueError(
-                f"class number {empty[0]} has no training sample: it is too rare for data.val_frac={self.val_frac} "
+                f"class number {empty[0]} has no training sample: it is too rare for {held} "
                 f"with {setting}. Give more samples of it, or type another share."
             )
         return positions[kept], positions[aside]

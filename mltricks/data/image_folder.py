@@ -65,6 +65,11 @@ class ImageFolder(DataOption):
             chosen, other = stratified(labels[rest], len(rest), count, self.split_seed + 2)
             rest, test = rest[other], rest[chosen]
         if "val" in positions:
+            if self.folds is not None:
+                raise ValueError(
+                    f"data.folds={self.folds} divides train/, and data.path={self.path} has a folder val/ too. Move its "
+                    "images to train/, or type data.folds=null data.fold=null."
+                )
             train, aside = self.keep(labels, rest)
             return train, positions["val"], test, aside
         train, val, aside = self.divide(labels[rest], len(rest))

@@ -28,6 +28,22 @@ def stratified(labels: Tensor | None, size: int, count: int, seed: int) -> tuple
     return mask.nonzero().flatten(), (~mask).nonzero().flatten()
 
 
+def folds_of(labels: Tensor | None, size: int, folds: int, seed: int) -> Tensor:
+    """The fold of every sample, (size,) int64 from 0 to ``folds - 1``: sizes differ by at most 1, in every class too.
+
+    Args:
+        labels: (size,) int64 classes, or ``None`` for a plain random division.
+        size: number of samples.
+        folds: number of folds.
+        seed: of the division.
+    """
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(fold(seed, size)))
+    dealt = order if labels is None else order[torch.argsort(labels[order], stable=True)]
+    found = torch.empty(size, dtype=torch.int64)
+    found[dealt] = torch.arange(size) % folds
+    return found
+
+
 def _by_class(shuffled: Tensor, order: Tensor, count: int) -> Tensor:
     sizes = torch.bincount(shuffled)
     exact = sizes.double() * count / len(shuffled)

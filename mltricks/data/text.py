@@ -27,7 +27,7 @@ class Text(DataOption):
     """Windows of a text. The vocabulary is sorted and covers the whole file, so that no part has unknown characters.
 
     ``val_frac`` and ``test_frac`` are fractions of the characters; ``fraction`` and ``limit`` choose among the training
-    windows at random.
+    windows at random. A fold is one of ``folds`` equal blocks in front of the test part: validation stays contiguous.
 
     Args:
         path: the file, UTF-8.
@@ -44,18 +44,20 @@ class Text(DataOption):
 
     def load(self) -> DataSplits:
         tokens, vocabulary = tokenize(read_text(Path(self.path)))
-        num_val, num_test = (round(share * len(tokens)) for share in (self.val_frac, self.test_frac))
-        num_train = len(tokens) - num_val - num_test
+        rest = len(tokens) - round(self.test_frac * len(tokens))
+        first, end = self._validation(len(tokens), rest)
+        pieces = ((0, first), (end, rest - end))
         starts = {
-            "train": self._starts(0, num_train, self.stride or self.length),
-            "val": self._starts(num_train, num_val, self.length),
-            "test": self._starts(num_train + num_val, num_test, self.length),
+            "train": torch.cat([self._starts(*piece, self.stride or self.length) for piece in pieces]),
+            "val": self._starts(first, end - first, self.length),
+            "test": self._starts(rest, len(tokens) - rest, self.length),
         }
         for part, found in starts.items():
             if len(found) == 0:
+                held = f"data.val_frac={self.val_frac}" if self.folds is None else f"data.folds={self.folds}"
                 raise ValueError(
                     f"data.path={self.path} is too short: of its {len(tokens)} characters the {part} part (by "
-                    f"data.val_frac={self.val_frac} and data.test_frac={self.test_frac}) has no window of "
+                    f"{held} and data.test_frac={self.test_frac}) has no window of "
                     f"data.length={self.length} and one character more. Type a smaller data.length, or give more text."
                 )
         info = Info(Tokens((self.length,), len(vocabulary)), "tokens", len(vocabulary), vocabulary)
@@ -63,6 +65,12 @@ class Text(DataOption):
         windows = {part: WindowSplit(tokens, found, self.length) for part, found in {**starts, "train": kept}.items()}
         unlabeled = WindowSplit(tokens, starts["train"], self.length) if self.unlabeled_ratio else None
         return DataSplits(**windows, info=info, unlabeled=unlabeled)
+
+    def _validation(self, size: int, rest: int) -> tuple[int, int]:
+        """The first character of the validation part, and the one after its last, before the test part at ``rest``."""
+        if self.folds is None or self.fold is None:
+            return rest - round(self.val_frac * size), rest
+        return self.fold * rest // self.folds, (self.fold + 1) * rest // self.folds
 
     def _starts(self, first: int, size: int, stride: int) -> Tensor:
         """The starts of a part's windows: each has ``length`` characters and one more, the last target."""

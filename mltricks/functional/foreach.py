@@ -1,11 +1,13 @@
 """Arithmetic on lists of tensors: one kernel for the whole list, or one operation per tensor for ``vmap``.
 
 ``torch._foreach_*`` has no batching rule, so the engine that stacks trials traces inside ``unrolled()``.
-Scalars may be numbers or 0-d tensors.
+Scalars may be numbers or 0-d tensors. A function whose name ends with ``_`` may write its result into the tensors of
+its last list, and does so inside ``overwriting()``.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +17,7 @@ from torch import Tensor
 
 Scalar = float | Tensor
 _UNROLLED: ContextVar[bool] = ContextVar("unrolled", default=False)
+_OVERWRITING: ContextVar[bool] = ContextVar("overwriting", default=False)
 
 
 @contextmanager
@@ -30,6 +33,16 @@ def unrolled() -> Iterator[None]:
 def is_unrolled() -> bool:
     """Whether list arithmetic is done tensor by tensor."""
     return _UNROLLED.get()
+
+
+@contextmanager
+def overwriting() -> Iterator[None]:
+    """Inside this block, the functions whose name ends with ``_`` work in place; not for traced code."""
+    token = _OVERWRITING.set(True)
+    try:
+        yield
+    finally:
+        _OVERWRITING.reset(token)
 
 
 def mul(xs: list[Tensor], y: Scalar | list[Tensor]) -> list[Tensor]:
@@ -124,7 +137,65 @@ def lerp(xs: list[Tensor], ys: list[Tensor], weight: Scalar) -> list[Tensor]:
     return axpy(weight, sub(ys, xs), xs)
 
 
+def select(flag: Tensor, xs: list[Tensor], y: float) -> list[Tensor]:
+    """x where the 0-d flag is true, else the number y."""
+    return [torch.where(flag, x, y) for x in xs]
+
+
+def norms(xs: list[Tensor]) -> Tensor:
+    """The 2-norm of every tensor, (len(xs),), of the tensors' common dtype, at least float32."""
+    found = [torch.linalg.vector_norm(x) for x in xs] if is_unrolled() else torch._foreach_norm(xs)
+    dtype = functools.reduce(torch.promote_types, (x.dtype for x in xs), torch.float32)
+    return torch.stack([n.to(dtype) for n in found])
+
+
 def global_norm(xs: list[Tensor]) -> Tensor:
-    """The 2-norm of all elements together, 0-d float32."""
-    norms = [torch.linalg.vector_norm(x) for x in xs] if is_unrolled() else torch._foreach_norm(xs)
-    return torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
+    """The 2-norm of all elements together, 0-d, of the dtype of ``norms``."""
+    return torch.linalg.vector_norm(norms(xs))
+
+
+def mul_(y: Scalar, xs: list[Tensor]) -> list[Tensor]:
+    """x * y."""
+    if not _OVERWRITING.get():
+        return mul(xs, y)
+    if isinstance(y, Tensor):
+        torch.ops.aten._foreach_mul_.Tensor(xs, y)
+    else:
+        torch._foreach_mul_(xs, y)
+    return xs
+
+
+def axpy_(a: Scalar, xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
+    """a * x + y."""
+    if not _OVERWRITING.get():
+        return axpy(a, xs, ys)
+    if not isinstance(a, Tensor):
+        torch._foreach_add_(ys, xs, alpha=a)
+    elif ys and ys[0].is_cpu:  # as in axpy
+        torch._foreach_addcmul_(ys, xs, [_like(a, y) for y in ys])
+    else:
+        torch._foreach_add_(ys, mul(xs, a))
+    return ys
+
+
+def addcmul_(ys: list[Tensor], zs: list[Tensor], a: float | Tensor, xs: list[Tensor]) -> list[Tensor]:
+    """x + (a * y) * z."""
+    if not _OVERWRITING.get():
+        return addcmul(xs, ys, zs, a)
+    torch._foreach_addcmul_(xs, ys, zs, a)
+    return xs
+
+
+def lerp_(ys: list[Tensor], weight: Scalar, xs: list[Tensor]) -> list[Tensor]:
+    """x + weight * (y - x)."""
+    if not _OVERWRITING.get():
+        return lerp(xs, ys, weight)
+    if isinstance(weight, Tensor):
+        return axpy_(weight, sub(ys, xs), xs)
+    torch._foreach_lerp_(xs, ys, weight)
+    return xs
+
+
+def max_(y: Scalar, xs: list[Tensor]) -> list[Tensor]:
+    """The larger of x and one number y, element by element."""
+    return [x.clamp_(min=y) if _OVERWRITING.get() else x.clamp(min=y) for x in xs]  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from mltricks.launch.panel import Panel, rows_of
 from mltricks.memory import is_out_of_memory
 from mltricks.observers.base import Observer
 from mltricks.observers.create import InSweep
+from mltricks.predicting import to_predict
 from mltricks.process.atomic import first_line
 from mltricks.process.interrupt import EXIT_STATUS, Interrupt, stopped_by
 from mltricks.session import AFTER, Session, new_summary, note_failure
@@ -203,9 +204,10 @@ class Fused:
         self.show()
         sessions = [member.session for member in self.members]
         val = sessions[0].run.data.val
-        metrics = self.panel.measure(sessions, self.state(), val, step, AFTER)
-        for member, found in zip(self.members, metrics, strict=True):
-            if member.attempt(member.session.record_validation, step, found, member.keep_best):
+        states, stacked = self.to_predict()
+        metrics = self.panel.measure(sessions, stacked, val, step, AFTER)
+        for member, found, state in zip(self.members, metrics, states, strict=True):
+            if member.attempt(member.session.record_validation, step, found, state, member.keep_best):
                 member.leaves = "stopped_early"
         going = [m for m in self.members if m.leaves is None and step < m.session.run.total_steps]
         for member in going:
@@ -244,6 +246,14 @@ class Fused:
             return state
         index = torch.tensor(rows, device=state["step"].device)
         return map_state(lambda t: t.index_select(0, index), state)
+
+    def to_predict(self) -> tuple[list[State], State]:
+        """The members' states to evaluate, and the same as one stacked state; requires ``show``."""
+        runs = [member.session.run for member in self.members]
+        states = [to_predict(run, run.state) for run in runs]
+        if states[0] is runs[0].state:  # nothing was re-estimated
+            return states, self.state()
+        return states, {**self.state(), "buffers": stack([state["buffers"] for state in states])}
 
     def hide(self) -> None:
         """Drop the runs' states except for the step: views would keep a whole old stacked state in memory."""

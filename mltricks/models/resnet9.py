@@ -10,12 +10,15 @@ Shapes: (B, C, H, W) -> (B, K).
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
 from mltricks.config.values import Count, Positive, check_value
-from mltricks.models.residual import Residual
+from mltricks.models.layers import BASIC, IMAGES, Layers, num_features
+
+SWITCHES = (*BASIC, *IMAGES, "order", "pool_ratio", "head_pool", "residual", "whiten")
 
 
 class ResNet9(nn.Module):
@@ -26,47 +29,61 @@ class ResNet9(nn.Module):
         num_outputs: K, width of the output.
         width: channels of the first convolution; the last has eight times as many.
         logit_scale: factor of the output.
-        pool: the pooling that halves the image, ``max`` or ``mean``.
+        pool: the pooling that halves the image, ``max``, ``mean`` or ``fractional``.
+        switches: see ``mltricks.models.layers``; gates of squeeze-and-excitation stand at the end of residual branches.
+            ``whiten`` is the side k of the kernels of a first layer of k^2 C channels without norm and activation; 0
+            for none.
 
     Raises:
         ValueError: the input is no image or is too small, or a setting is out of range.
     """
 
-    def __init__(self, in_shape: tuple[int, ...], num_outputs: int, width: int, logit_scale: float, pool: str):
+    def __init__(
+        self, in_shape: tuple[int, ...], num_outputs: int, width: int, logit_scale: float, pool: str, **switches: Any
+    ):
         super().__init__()
         check_value("model.width", width, Count)
         check_value("model.logit_scale", logit_scale, Positive)
-        check_value("model.pool", pool, Literal["max", "mean"])
+        layers = Layers.of("resnet9", ("pool", *SWITCHES), {"pool": pool, **switches})
         if len(in_shape) != 3 or min(in_shape[1:]) < 8:
             raise ValueError(
                 f"model=resnet9 needs images of at least 8x8 pixels; the data have shape {tuple(in_shape)}. "
                 "Type model=mlp, or model=transformer for tokens."
             )
-        self.logit_scale = logit_scale
-        self.prep = convolution(in_shape[0], width)
-        self.layer1 = nn.Sequential(convolution(width, 2 * width, pool), residual(2 * width))
-        self.layer2 = convolution(2 * width, 4 * width, pool)
-        self.layer3 = nn.Sequential(convolution(4 * width, 8 * width, pool), residual(8 * width))
-        self.head = nn.Linear(8 * width, num_outputs, bias=False)
+        self.logit_scale, self.switches = logit_scale, layers
+        plain = replace(layers, squeeze_excite=None)
+        channels = in_shape[0]
+        first: dict[str, Any] = {}
+        if side := layers.whiten:
+            self.whiten = nn.Conv2d(channels, side**2 * channels, side, padding=side // 2, bias=False)
+            channels, first = side**2 * channels, {"kernel_size": 1, "padding": 0}
+        self.prep = nn.Sequential(*plain.convolution(channels, width, first=True, **first))
+        self.layer1 = nn.Sequential(stage(plain, width, 2 * width), residual(layers, 2 * width))
+        self.layer2 = stage(plain, 2 * width, 4 * width)
+        self.layer3 = nn.Sequential(stage(plain, 4 * width, 8 * width), residual(layers, 8 * width))
+        self.head = nn.Linear(self.num_features(in_shape, 8 * width), num_outputs, bias=False)
+
+    def num_features(self, in_shape: tuple[int, ...], channels: int) -> int:
+        """How many features the head sees."""
+        if self.switches.head_pool == "flatten":
+            return num_features(self, self.features, in_shape, self.switches)
+        return channels * (2 if self.switches.head_pool == "both" else 1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The feature map in front of the head, (B, 8 width, H / 8, W / 8)."""
+        x = self.whiten(x) if hasattr(self, "whiten") else x
+        return self.layer3(self.layer2(self.layer1(self.prep(x))))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.layer3(self.layer2(self.layer1(self.prep(x))))
-        # amax rather than adaptive max-pooling, whose gradient is not deterministic on CUDA
-        return self.head(x.amax((2, 3)) * self.logit_scale)
+        return self.head(self.switches.pooled(self.features(x)) * self.logit_scale)
 
 
-def convolution(channels_in: int, channels_out: int, pool: str | None = None) -> nn.Sequential:
-    """3x3 convolution, batch norm, ReLU and, where ``pool`` names one, 2x2 pooling."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
-        nn.BatchNorm2d(channels_out),
-        nn.ReLU(),
-    ]
-    if pool is not None:
-        layers.append(nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2))
-    return nn.Sequential(*layers)
+def stage(layers: Layers, channels_in: int, channels_out: int) -> nn.Sequential:
+    """A convolution block that halves the image."""
+    return nn.Sequential(*layers.convolution(channels_in, channels_out, pool=True))
 
 
-def residual(channels: int) -> Residual:
+def residual(layers: Layers, channels: int) -> nn.Module:
     """A residual block of two convolutions."""
-    return Residual(nn.Sequential(convolution(channels, channels), convolution(channels, channels)))
+    first = replace(layers, squeeze_excite=None).convolution(channels, channels)
+    return layers.branch(nn.Sequential(nn.Sequential(*first), nn.Sequential(*layers.convolution(channels, channels))))

@@ -10,6 +10,7 @@ Shapes: (B, L) int64 -> (B, L, K). Legend: B batch, L length, H heads, D width, 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,10 @@ from torch import Tensor, nn
 
 from mltricks.config.values import Count, Decay, check_value
 from mltricks.functional.foreach import is_unrolled
-from mltricks.models.residual import Residual
+from mltricks.models.layers import BASIC, Layers
+from mltricks.models.positions import add_positions, with_positions
+
+SWITCHES = (*BASIC, "positions", "residual")
 
 
 class Transformer(nn.Module):
@@ -31,6 +35,7 @@ class Transformer(nn.Module):
         heads: attention heads per block.
         dropout: share of activations set to zero in training, in [0, 1).
         tie_weights: whether the head uses the embedding's matrix.
+        switches: see ``mltricks.models.layers``; and ``positions``: ``learned``, ``sinusoidal`` or ``none``.
 
     Raises:
         ValueError: the input is no sequence, or a setting is out of range.
@@ -45,14 +50,18 @@ class Transformer(nn.Module):
         heads: int,
         dropout: float,
         tie_weights: bool,
+        **switches: Any,
     ):
         super().__init__()
         check_settings(in_shape, width, depth, heads, dropout)
+        layers = Layers.of("transformer", SWITCHES, switches)
+        layers.only("norm", "layer", "none")
+        self.length = in_shape[0]
         self.token_embedding = nn.Embedding(num_outputs, width)
-        self.position_embedding = nn.Embedding(in_shape[0], width)
+        add_positions(self, layers.positions, in_shape[0], width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.Sequential(*[Block(width, heads, dropout) for _ in range(depth)])
-        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.Sequential(*[Block(width, heads, dropout, layers, causal=True) for _ in range(depth)])
+        self.norm = nn.Sequential() if layers.norm == "none" else layers.normalisation(width, maps=False)[0]
         self.head = nn.Linear(width, num_outputs, bias=False)
         if tie_weights:
             self.head.weight = self.token_embedding.weight
@@ -68,51 +77,53 @@ class Transformer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x_BL: Tensor) -> Tensor:
-        length, longest = x_BL.shape[1], self.position_embedding.num_embeddings
-        if length > longest:
+        length = x_BL.shape[1]
+        if length > self.length:
             raise ValueError(
-                f"a sequence of {length} tokens is longer than the {longest} that the model was built for."
+                f"a sequence of {length} tokens is longer than the {self.length} that the model was built for."
             )
-        positions = torch.arange(length, device=x_BL.device)
-        x_BLD = self.dropout(self.token_embedding(x_BL) + self.position_embedding(positions))
+        x_BLD = self.dropout(with_positions(self, self.token_embedding(x_BL)))
         return self.head(self.norm(self.blocks(x_BLD)))
 
 
 class Block(nn.Module):
-    """x = x + attention(norm(x)); x = x + perceptron(norm(x))."""
+    """x = x + attention(norm(x)); x = x + perceptron(norm(x)); without residuals, the branches alone."""
 
-    def __init__(self, width: int, heads: int, dropout: float):
+    def __init__(self, width: int, heads: int, dropout: float, layers: Layers, causal: bool, bias: bool = False):
         super().__init__()
         perceptron = [
-            ("norm", nn.LayerNorm(width)),
-            ("hidden", nn.Linear(width, 4 * width)),
-            ("gelu", nn.GELU()),
+            ("hidden", nn.Linear(width, layers.fan * 4 * width)),
+            ("act", layers.act(axis=-1)),
             ("out", nn.Linear(4 * width, width)),
             ("dropout", nn.Dropout(dropout)),
         ]
-        attention = [("norm", nn.LayerNorm(width)), ("mix", Attention(width, heads)), ("dropout", nn.Dropout(dropout))]
-        self.attention = Residual(nn.Sequential(OrderedDict(attention)))
-        self.perceptron = Residual(nn.Sequential(OrderedDict(perceptron)))
+        attention = [("mix", Attention(width, heads, causal, bias)), ("dropout", nn.Dropout(dropout))]
+        norm = [[("norm", norm) for norm in layers.normalisation(width, maps=False)] for _ in range(2)]
+        self.attention = layers.branch(nn.Sequential(OrderedDict([*norm[0], *attention])))
+        self.perceptron = layers.branch(nn.Sequential(OrderedDict([*norm[1], *perceptron])))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return self.perceptron(self.attention(x_BLD))
 
 
 class Attention(nn.Module):
-    """Causal self-attention: every position sees itself and the positions before it."""
+    """Self-attention; ``causal``: every position sees itself and the positions before it alone."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, causal: bool, bias: bool):
         super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        self.heads, self.causal = heads, causal
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         q, k, v = (
             self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         )  # each (B, H, L, D/H)
         # fused attention has no batching rule for its gradient: stacks use the written-out arithmetic
-        mixed = causal_attention(q, k, v) if is_unrolled() else F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if is_unrolled():
+            mixed = causal_attention(q, k, v) if self.causal else attention(q, k, v)
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -122,6 +133,11 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     later = position > position.unsqueeze(1)
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
     return scores.masked_fill(later, -torch.inf).softmax(-1) @ v
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v over all positions; each argument (B, H, L, D)."""
+    return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1) @ v
 
 
 def check_settings(in_shape: tuple[int, ...], width: int, depth: int, heads: int, dropout: float) -> None:

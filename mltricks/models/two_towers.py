@@ -13,30 +13,35 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.config.values import Count, check_value
+from mltricks.models.layers import BASIC, Layers
+
+SWITCHES = (*BASIC, "depth", "order", "residual")
 
 
 class TwoTowers(nn.Module):
-    """A hidden layer for each input, and a linear head on both.
+    """Hidden layers for each input, and a linear head on both.
 
     Shapes: ``{"left": (B, ...), "right": (B, ...)}`` -> (B, num_outputs).
 
     Args:
         in_shape: shapes of the two inputs by name.
         num_outputs: width of the output.
-        width: units of each tower, >= 1.
+        width: units of each layer of a tower, >= 1.
+        switches: see ``mltricks.models.layers``; and ``depth``, >= 1.
 
     Raises:
-        ValueError: the input is no pair, or the width is out of range.
+        ValueError: the input is no pair, or a setting is out of range.
     """
 
-    def __init__(self, in_shape: dict[str, Any], num_outputs: int, width: int):
+    def __init__(self, in_shape: dict[str, Any], num_outputs: int, width: int, **switches: Any):
         super().__init__()
         check_value("model.width", width, Count)
         if not isinstance(in_shape, dict):
             raise ValueError(f"model=two_towers takes pairs of inputs, and these are {in_shape}. Type model=mlp.")
+        layers = Layers.of("two_towers", SWITCHES, switches)
         self.towers = nn.ModuleDict(
             {
-                name: nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), width), nn.ReLU())
+                name: nn.Sequential(nn.Flatten(), *layers.hidden(math.prod(shape), width, layers.depth))
                 for name, shape in in_shape.items()
             }
         )

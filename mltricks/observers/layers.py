@@ -80,8 +80,8 @@ class Layers(Observer):
             self.batch = next(run.batches(0))
         bound = {name: bind(t, run.hypers.at(step).get(name, {})) for name, t in run.techniques.items()}
         raw, ready = split_at_normalize(bound)
-        progress = run.hypers.at(step)["progress"]
-        ctx = Ctx(run.model, dict(state["buffers"]), state["own"], state["step"], progress, run.data.info.num_outputs)
+        parts = dict(state["buffers"]), state["own"], state["step"], run.hypers.at(step)["progress"]
+        ctx = Ctx(run.model, *parts, run.data.info.num_outputs, steps_per_epoch=run.source.steps_per_epoch)
         with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             reseed_step(run.cfg["seed"], step, MEASURE)
             batch = normalized(through(bound, raw, dict(self.batch), ctx), run.data.info.normalize)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from mltricks.config.values import NonNegative, Positive, check_fields, suggest
+from mltricks.config.values import NonNegative, Positive, check_fields, float_fields
+from mltricks.optim.coordinates import SETTINGS
+from mltricks.optim.groups import Change, check_effects, parsed, patterns_of
+from mltricks.optim.matching import check_patterns, matching
 from mltricks.technique import Params, bind
 
 Opt = dict[str, Any]
@@ -27,37 +29,79 @@ class Optimizer:
     Args:
         lr: learning rate, > 0.
         weight_decay: strength of the decay, >= 0; the subclass defines where it enters.
-        no_decay: name patterns of parameters without decay; ``matching`` lists the special words.
+        no_decay: name patterns of parameters without decay; ``mltricks.optim.matching`` lists the special words.
+        groups: other floats for the parameters that a pattern matches, see ``mltricks.optim.groups``; ``None`` for
+            none.
     """
 
     lr: Positive
     weight_decay: NonNegative
     no_decay: Sequence[str]
+    groups: dict[str, Any] | None
 
     slots: ClassVar[tuple[str, ...]] = ()
+    shared: ClassVar[tuple[str, ...]] = ()
+    """The slots with one tensor for all parameters of a rule, kept under the first parameter's name."""
     traceable: ClassVar[bool] = True
     """Whether engines may trace ``update``."""
     learning_rates: ClassVar[tuple[str, ...]] = ("lr",)
     """The fields that the ``scheduler`` group schedules."""
+    reads: ClassVar[tuple[Collection[str], ...]] = ()
+    """The floats that each of ``rules`` reads; empty: every rule reads all."""
+    undriven: ClassVar[tuple[str, ...]] = ()
+    """The floats that no schedule may drive; a warm-up of the learning rate is no schedule."""
+    accumulates: ClassVar[str] = ""
+    """The momentum that is a sum of gradients, so that a constant one moves a weight by lr / (1 - momentum) of it."""
+    shrinks: ClassVar[bool | str] = False
+    """Whether the decay takes lr * weight_decay of a weight, whatever its gradient; or the setting that decides."""
+    settings: ClassVar[dict[str, Any]] = SETTINGS
+    """Settings of its option that are read before it is created, with their types."""
 
     def __post_init__(self) -> None:
         check_fields(self, "optim.")
         object.__setattr__(self, "_names", {})
+        object.__setattr__(
+            self, "_changes", parsed(self.groups, self.group_fields(), self.own_values(), type(self).__name__.lower())
+        )
+
+    @property
+    def group_rates(self) -> dict[str, float]:
+        """The learning rates that groups give as numbers, by the name under which the step feeds them."""
+        rates = [(change.fed, change.value) for change in self._changes if change.name in self.learning_rates]  # type: ignore[attr-defined]
+        return {fed: value for fed, value in rates if value is not None}
+
+    def group_fields(self) -> dict[str, Any]:
+        """The floats that a group may change, each with its type hint."""
+        return float_fields(type(self))
+
+    def own_values(self) -> Mapping[str, Any]:
+        """The optimiser's own value of every float that a group may change."""
+        return vars(self)
 
     def init(self, params: Params) -> Opt:
-        """The initial tensors: zeros for every slot and parameter, and the count of updates.
+        """The initial tensors: ``first`` of every slot and parameter, and the count of updates.
 
         Raises:
-            ValueError: a pattern matches no parameter.
+            ValueError: a pattern matches no parameter, or a group has no effect.
         """
         self._names.clear()  # type: ignore[attr-defined]
         check_patterns("optim.no_decay", self.no_decay, params)
+        check_effects(self._changes, self._read_by(params))  # type: ignore[attr-defined]
         opt: Opt = {}
-        for names, rule in self.groups(params):
+        for names, rule in self.parts(params):
             for slot in rule.slots:
-                opt.setdefault(slot, {}).update({name: torch.zeros_like(params[name]) for name in names})
+                new = {name: rule.first(slot, params[name]) for name in rule.keepers(slot, names)}
+                opt.setdefault(slot, {}).update(new)
         device = next(iter(params.values())).device
         return {**opt, "count": torch.zeros((), device=device)}
+
+    def first(self, slot: str, param: Tensor) -> Tensor:
+        """The initial tensor of a slot: zeros like the parameter. It is a new tensor, of any shape."""
+        return torch.zeros_like(param)
+
+    def keepers(self, slot: str, names: list[str]) -> list[str]:
+        """The parameters under whose names a slot's tensors are kept."""
+        return names[:1] if slot in self.shared else names
 
     def update(self, grads: Params, opt: Opt, params: Params) -> tuple[Params, Opt]:
         """One step.
@@ -73,12 +117,12 @@ class Optimizer:
         new_params = dict(params)
         new_opt: Opt = {slot: dict(held) for slot, held in opt.items() if slot != "count"}
         new_opt["count"] = opt["count"] + 1
-        for names, rule in self.groups(params):
-            slots = {slot: [opt[slot][n] for n in names] for slot in rule.slots}
+        for names, rule in self.parts(params):
+            slots = {slot: [opt[slot][n] for n in rule.keepers(slot, names)] for slot in rule.slots}
             p, slots = rule.apply([grads[n] for n in names], slots, [params[n] for n in names], new_opt["count"])
             new_params.update(zip(names, p, strict=True))
             for slot in rule.slots:
-                new_opt[slot].update(zip(names, slots[slot], strict=True))
+                new_opt[slot].update(zip(rule.keepers(slot, names), slots[slot], strict=True))
         return new_params, new_opt
 
     def apply(
@@ -101,68 +145,41 @@ class Optimizer:
         """The optimisers that divide the parameters among them, with the present hyperparameters."""
         return (self,)
 
-    def groups(self, params: Params) -> list[tuple[list[str], Optimizer]]:
-        """Groups of parameter names, each with its optimiser; parameters without decay form their own groups."""
+    def parts(self, params: Params) -> list[tuple[list[str], Optimizer]]:
+        """The parameters by the rule that updates them: lists of names, each with its optimiser."""
         names, cache = tuple(params), self._names  # type: ignore[attr-defined]
         if names not in cache:
-            spared = matching(self.no_decay, params)
-            cache[names] = [
-                ([n for n in part if n not in spared], [n for n in part if n in spared]) for part in self.choose(params)
-            ]
-        groups: list[tuple[list[str], Optimizer]] = []
-        for rule, (decayed, others) in zip(self.rules(), cache[names], strict=True):
-            if decayed:
-                groups.append((decayed, rule))
-            if others:
-                groups.append((others, bind(rule, {"weight_decay": 0.0})))
-        return groups
+            cache[names] = self._divide(params)
+        found: list[tuple[list[str], Optimizer]] = []
+        rules: dict[tuple[str, ...], Sequence[Optimizer]] = {}
+        for (index, patterns, spared), members in cache[names]:
+            if patterns not in rules:
+                rules[patterns] = self._changed(patterns).rules()
+            rule = rules[patterns][index]
+            found.append((members, bind(rule, {"weight_decay": 0.0}) if spared else rule))
+        return found
 
+    def _divide(self, params: Params) -> list[tuple[tuple[int, tuple[str, ...], bool], list[str]]]:
+        """The names by index of the rule, patterns of the groups, and whether they are spared the decay."""
+        spared, patterns = matching(self.no_decay, params), patterns_of(self._changes, params)  # type: ignore[attr-defined]
+        parts: dict[tuple[int, tuple[str, ...], bool], list[str]] = {}
+        for index, chosen in enumerate(self.choose(params)):
+            for name in sorted(chosen, key=lambda name: name in spared):  # decayed ones first
+                parts.setdefault((index, patterns.get(name, ()), name in spared), []).append(name)
+        return list(parts.items())
 
-def matching(patterns: Sequence[str], params: Params) -> set[str]:
-    """The names of the parameters that match any of the patterns.
+    def _changed(self, patterns: tuple[str, ...]) -> Any:
+        """This optimiser with the floats of the groups with these patterns."""
+        changes: Sequence[Change] = self._changes  # type: ignore[attr-defined]
+        return bind(self, {change.name: change.of(self) for change in changes if change.pattern in patterns})
 
-    Args:
-        patterns: names with ``* ? [ ]``, or one of these words: ``norm_and_bias``, every parameter of one dimension or
-            none; ``embedding``, those whose name contains ``emb``; ``first`` and ``head``, the first and the last
-            of the model's parameters with two dimensions or more, in the order of declaration. In a model with
-            embeddings and no ``head`` the two are tied, and ``embedding`` is both.
-        params: parameters by name; those of techniques (their names have a slash) are never ``first`` or ``head``.
-
-    >>> params = {"a.weight": torch.ones(2, 2), "b.weight": torch.ones(2, 2), "b.bias": torch.ones(2)}
-    >>> sorted(matching(["head", "norm_and_bias"], params))
-    ['b.bias', 'b.weight']
-    """
-    found: set[str] = set()
-    for pattern in patterns:
-        word = _WORDS.get(pattern)
-        found.update(word(params) if word else (name for name in params if fnmatchcase(name, pattern)))
-    return found
-
-
-def _matrices(params: Params) -> list[str]:
-    return [name for name, p in params.items() if p.ndim >= 2 and "/" not in name]
-
-
-def _tied(params: Params) -> bool:
-    """Whether the output layer shares the embedding's weight; the last matrix is then in a hidden layer."""
-    matrices = _matrices(params)
-    return any("emb" in name for name in matrices) and "head" not in matrices[-1]
-
-
-_WORDS: dict[str, Callable[[Params], list[str]]] = {
-    "norm_and_bias": lambda params: [name for name, p in params.items() if p.ndim <= 1],
-    "embedding": lambda params: [name for name in params if "emb" in name],
-    "first": lambda params: _matrices(params)[:1],
-    "head": lambda params: [] if _tied(params) else _matrices(params)[-1:],
-}
-
-
-def check_patterns(key: str, patterns: Sequence[str], params: Params) -> None:
-    """Refuse a pattern that matches no parameter, because it has no effect; special words may match none.
-
-    Raises:
-        ValueError: names the pattern and the nearest parameters.
-    """
-    for pattern in patterns:
-        if pattern not in _WORDS and not matching([pattern], params):
-            raise ValueError(f"{key} has {pattern}, which matches no parameter. {suggest(pattern, [*params, *_WORDS])}")
+    def _read_by(self, params: Params) -> dict[str, dict[str, Collection[str]]]:
+        """The floats that have an effect on each parameter, by pattern of a group and name."""
+        spared, found = matching(self.no_decay, params), {}
+        patterns, every = patterns_of(self._changes, params), set(self.group_fields())  # type: ignore[attr-defined]
+        for index, chosen in enumerate(self.choose(params)):
+            read = set(self.reads[index]) if self.reads else every
+            for name in chosen:
+                found[name] = read - {"weight_decay"} if name in spared else read
+        words = {change.pattern for change in self._changes}  # type: ignore[attr-defined]
+        return {w: {name: found[name] for name in found if w in patterns.get(name, ())} for w in words}

@@ -5,12 +5,15 @@ They change the speed and not the result. An optimiser needs only ``init`` and `
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from mltricks.config.values import float_fields
+from mltricks.functional import foreach
 from mltricks.optim import fused_node
 from mltricks.optim.base import Opt, Optimizer, Slots
 from mltricks.technique import Params
@@ -58,11 +61,12 @@ class WithKernel(Optimizer):
         if not (self.kernel_is_the_rule and self.can_fuse()):
             return self.update(grads, opt, params)
         opt["count"].add_(1)
-        groups: Sequence[tuple[list[str], Any]] = self.groups(params)
-        for names, rule in groups:
+        parts: Sequence[tuple[list[str], Any]] = self.parts(params)
+        for names, rule in parts:
             ps = [params[name] for name in names]
             strides = [p.stride() for p in ps]
-            slots = {slot: laid_out(opt[slot], names, ps, strides) for slot in rule.slots}
+            slots = {slot: laid_out(opt[slot], names, ps, strides) for slot in rule.slots if slot not in rule.shared}
+            slots |= {slot: [opt[slot][names[0]]] for slot in rule.shared}
             rule.fused(laid_out(dict(grads), names, ps, strides), slots, ps, opt["count"])
         return params, opt
 
@@ -81,6 +85,27 @@ class WithKernel(Optimizer):
     def fused(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> None:
         """Compute ``rule`` in place on slots and parameters; gradients are not changed."""
         raise AssertionError(f"{type(self).__name__} defines no fused kernel")
+
+
+class InPlace(WithKernel):
+    """An optimiser whose ``rule`` also works in place, because it is written with the functions of ``foreach`` that
+    may overwrite: ``rule`` returns the tensors that it was given, with their new values."""
+
+    def __init_subclass__(cls) -> None:
+        cls.kernel_is_the_rule = True
+
+    def can_fuse(self) -> bool:
+        cls: Any = type(self)
+        return numbers(*map(vars(self).__getitem__, _names_of_floats(cls)))
+
+    def fused(self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor) -> None:
+        with foreach.overwriting():
+            self.rule(grads, slots, params, count)
+
+
+@functools.cache
+def _names_of_floats(cls: Any) -> tuple[str, ...]:
+    return tuple(float_fields(cls))
 
 
 def numbers(*values: Any) -> bool:

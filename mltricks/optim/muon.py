@@ -23,8 +23,9 @@ from torch import Tensor
 from mltricks.config.values import Count, Decay, Positive
 from mltricks.functional import foreach
 from mltricks.optim.adamw import AdamW
-from mltricks.optim.base import Opt, Optimizer, Slots, check_patterns, matching
+from mltricks.optim.base import Opt, Optimizer, Slots
 from mltricks.optim.kernels import WithKernel, numbers
+from mltricks.optim.matching import check_patterns, matching
 from mltricks.technique import Params
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -61,6 +62,8 @@ class Muon(WithKernel):
 
     slots = ("momentum",)
     learning_rates = ("lr", "adam_lr")
+    reads = (("lr", "weight_decay", "momentum"), ("adam_lr", "weight_decay", "beta1", "beta2", "eps"))
+    shrinks = True
 
     def init(self, params: Params) -> Opt:
         """The initial tensors.

@@ -21,8 +21,8 @@ SKIPPED = (nn.Dropout, nn.Identity, nn.Flatten)
 
 def context(run: Run) -> Ctx:
     """The context of the verbs at the first step of a run."""
-    state = run.state
-    return Ctx(run.model, dict(state["buffers"]), state["own"], state["step"], 0.0, run.data.info.num_outputs)
+    parts = dict(run.state["buffers"]), run.state["own"], run.state["step"]
+    return Ctx(run.model, *parts, 0.0, run.data.info.num_outputs, steps_per_epoch=run.source.steps_per_epoch)
 
 
 def ready(run: Run, batch: Batch) -> Batch:

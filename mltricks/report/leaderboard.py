@@ -1,4 +1,4 @@
-"""Groups jobs to configurations: jobs that differ only in their seed are one configuration."""
+"""Groups jobs to configurations: jobs that differ only in their seed or fold are one configuration."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from mltricks.intervals import wilson
 from mltricks.report.collect import Collected, Row
-from mltricks.report.values import is_seed, pairs
-from mltricks.sweep.measured import is_measure
+from mltricks.report.values import pairs
+from mltricks.sweep.measured import is_measure, is_repeat, kind_of_repeats
 from mltricks.sweep.statistics import Interval, mean_interval
 
 
@@ -17,12 +17,13 @@ class Group:
     """A configuration, with all its jobs.
 
     Attributes:
-        values: values of the swept keys other than seeds.
+        values: values of the swept keys other than seeds and folds.
         rows: numbers of its jobs in the sweep's list.
-        n: number of jobs; jobs with the same seed count once.
+        n: number of jobs; jobs with the same seed and fold count once.
         measured_on: data and metric of its score, if jobs differ in them; only equal ones are ranked together.
         score: mean and interval of the objective over the jobs that trained to their end; ``None`` without any.
-        interval_of: what its interval covers: ``seeds``, or ``split`` for the validation samples; else empty.
+        interval_of: what its interval covers: ``seeds``, ``folds`` or ``runs`` (both), or ``split`` for the validation
+            samples; else empty.
         best, worst: best and worst objective of these jobs; ``None`` without any.
         partial: best objective of the interrupted or pruned jobs, if none trained to its end.
         seconds: training time of all jobs together.
@@ -81,17 +82,17 @@ def best_group(found: list[Group]) -> Group | None:
 
 def identity(row: Row) -> tuple[object, ...]:
     """The key of a configuration: equal for jobs that only repeat each other."""
-    return tuple(sorted((k, v) for k, v in pairs(row.overrides).items() if not is_seed(k)))
+    return tuple(sorted((k, v) for k, v in pairs(row.overrides).items() if not is_repeat(k)))
 
 
 def different(rows: list[Row]) -> list[Row]:
-    """One job per seed: the others are repetitions of the same job, and no further evidence.
+    """One job per seed and fold: the others are repetitions of the same job, and no further evidence.
 
     It is the first one that trained to its end.
     """
     found: dict[tuple[tuple[str, str], ...], Row] = {}
     for row in rows:
-        seeds = tuple(sorted((k, v) for k, v in row.values.items() if is_seed(k)))
+        seeds = tuple(sorted((k, v) for k, v in row.values.items() if is_repeat(k)))
         if seeds not in found or (row.counts and not found[seeds].counts):
             found[seeds] = row
     return list(found.values())
@@ -108,7 +109,7 @@ def make_group(sweep: Collected, numbers: list[int]) -> Group:
     worse = min if sweep.maximize else max
     score, interval_of = interval(rows)
     return Group(
-        values={key: value for key, value in rows[0].values.items() if key in sweep.keys and not is_seed(key)},
+        values={key: value for key, value in rows[0].values.items() if key in sweep.keys and not is_repeat(key)},
         rows=numbers,
         n=len(rows),
         measured_on=" ".join(measured),
@@ -125,7 +126,7 @@ def make_group(sweep: Collected, numbers: list[int]) -> Group:
 def interval(rows: list[Row]) -> tuple[Interval | None, str]:
     """The mean over the runs that trained to their end, its interval, and what this covers.
 
-    Several seeds have Student's interval of the mean, within [0, 1] if the objective is a share. One run whose
+    Several seeds or folds have Student's interval of the mean, within [0, 1] if the objective is a share. One run whose
     objective is a share of the validation samples has Wilson's: another split of this size would give other shares. It
     knows nothing of other seeds.
     """
@@ -138,4 +139,9 @@ def interval(rows: list[Row]) -> tuple[Interval | None, str]:
     found = mean_interval(values)
     if len(values) > 1 and all(row.scored_on for row in whole):  # a mean of shares is a share
         found = found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
-    return found, "seeds" if len(values) > 1 else ""
+    return found, kind_of_repeats(repeated(whole)) if len(values) > 1 else ""
+
+
+def repeated(rows: list[Row]) -> list[str]:
+    """The keys of seeds and folds in which jobs differ."""
+    return [key for key in rows[0].values if is_repeat(key) and len({row.values[key] for row in rows}) > 1]

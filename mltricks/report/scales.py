@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from mltricks.report.collect import Collected
 from mltricks.report.limits import are_geometric
-from mltricks.report.values import is_seed, typed
+from mltricks.report.values import typed
+from mltricks.sweep.measured import is_repeat
 
 DECADES = 1.5
 """The scale is logarithmic if positive numbers span more powers of ten than this."""
@@ -52,9 +53,9 @@ def make_axis(key: str, values: Sequence[str]) -> Axis:
     found = [typed(value) for value in values]
     if all(isinstance(v, int | float) and math.isfinite(v) for v, t in zip(found, values, strict=True) if t != ""):
         numbers = [float(v) if not isinstance(v, str) else None for v in found]
-        return Axis(key, "number", is_log([n for n in numbers if n is not None]), numbers, seed=is_seed(key))
+        return Axis(key, "number", is_log([n for n in numbers if n is not None]), numbers, seed=is_repeat(key))
     names = list(dict.fromkeys(values))
-    return Axis(key, "category", False, [float(names.index(v)) for v in values], names, is_seed(key))
+    return Axis(key, "category", False, [float(names.index(v)) for v in values], names, is_repeat(key))
 
 
 def is_log(numbers: Sequence[float]) -> bool:

@@ -66,7 +66,7 @@ def best_card(sweep: Collected, best: Group | None) -> tuple[str, Any, str]:
     if best is None or best.score is None:
         return f"best {sweep.objective}", "-", ""
     half = f" ± {shown(max(best.score.mean - best.score.low, best.score.high - best.score.mean))}"
-    half = half if best.interval_of == "seeds" else ""
+    half = half if best.interval_of not in ("", "split") else ""
     of = f", mean of {best.n}" if best.n > 1 else ""
     return f"best {sweep.objective}{of}", shown(best.score.mean) + half, ""
 

@@ -64,11 +64,6 @@ def differing(jobs: Sequence[dict[str, str]]) -> list[str]:
     return [key for key in keys if len({job.get(key) for job in jobs}) > 1]
 
 
-def is_seed(key: str) -> bool:
-    """Whether a key is a seed."""
-    return key == "seed" or key.endswith(".seed")
-
-
 def look_up(config: Any, key: str) -> str:
     """The value at a dotted key of a configuration, as text; ``ABSENT`` if it is missing or no plain value."""
     for part in key.split("."):

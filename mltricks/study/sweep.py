@@ -25,6 +25,7 @@ from mltricks.study.searchers import create_searcher, notes
 from mltricks.study.settings import batch_size, check_settings
 from mltricks.study.verdict import Verdict, tell
 from mltricks.sweep.claims import Claims
+from mltricks.sweep.measured import FOLD
 from mltricks.sweep.outcome import JobsFailed, Outcome
 from mltricks.sweep.runner import Place, Sweep, continue_unfinished
 from mltricks.sweep.space import Space, read_space
@@ -89,11 +90,16 @@ def check_fit(settings: dict[str, Any], space: Space, goals: Goals) -> None:
 
 
 def check_searched(settings: dict[str, Any], space: Space) -> None:
-    """Refuse a study that searches nothing, unless it is a grid, which then has one trial.
+    """Refuse a study that searches nothing, unless it is a grid, which then has one trial, or that searches folds.
 
     Raises:
         ValueError: the message names the fix.
     """
+    if FOLD in space.domains():
+        raise ValueError(
+            f"{FOLD} is swept, and a study would look for the easiest fold. Type one, as {FOLD}=0, and cross-validate "
+            f"the best trial: hydra/sweeper=grid {FOLD}=0,1,2,3,4."
+        )
     if not space.searched() and settings["sampler"] != "grid":
         raise ValueError(
             "Nothing is searched: all trials would be the same. Type tune=optim.lr, or optim.lr=interval(0.001,0.1)."

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 
 from mltricks.config.names import command
 from mltricks.observers.formats import number
+from mltricks.sweep.measured import is_repeat, kind_of_repeats
 from mltricks.sweep.outcome import Outcome
 
 
 def best_lines(outcomes: Sequence[Outcome]) -> list[str]:
     """The best configuration and its command; empty if no job was scored.
 
-    Jobs that differ only in their seed are one configuration, judged by the mean; the command then runs all its seeds.
-    A configuration of which a seed diverged or failed is left out, unless none is whole.
+    Jobs that differ only in their seed or fold are one configuration, judged by the mean; the command then runs all of
+    them. A configuration of which one diverged or failed is left out, unless none is whole.
     """
     groups: dict[tuple[str, ...], list[Outcome]] = {}
     for outcome in outcomes:
-        groups.setdefault(tuple(o for o in outcome.overrides if not is_seed(o)), []).append(outcome)
+        groups.setdefault(tuple(o for o in outcome.overrides if not is_repeat(key_of(o))), []).append(outcome)
     scored = {key: [o for o in group if is_scored(o)] for key, group in groups.items()}
     whole = {key: group for key, group in scored.items() if group and len(group) == len(groups[key])}
     candidates = whole or {key: group for key, group in scored.items() if group}
@@ -26,20 +27,25 @@ def best_lines(outcomes: Sequence[Outcome]) -> list[str]:
     if len({(o["name"], o["direction"]) for o in objectives}) != 1:
         return []
     sign = 1 if objectives[0]["direction"] == "maximize" else -1
-    key = max(candidates, key=lambda key: sign * mean(candidates[key]))
-    found, name = candidates[key], objectives[0]["name"]
+    best = max(candidates, key=lambda key: sign * mean(candidates[key]))
+    found, name = candidates[best], objectives[0]["name"]
     if len(found) == 1:
         return [f"best {name} {number(mean(found))} (job {found[0].num}):", f"  {command(found[0].overrides)}"]
-    seeds = ",".join(o.partition("=")[2] for outcome in found for o in outcome.overrides if is_seed(o))
+    repeats: dict[str, dict[str, None]] = {}
+    for override in (o for outcome in found for o in outcome.overrides if is_repeat(key_of(o))):
+        repeats.setdefault(key_of(override), {})[override.partition("=")[2]] = None
+    kind = kind_of_repeats(key for key, values in repeats.items() if len(values) > 1)
+    jobs = ", ".join(str(o.num) for o in found)
+    typed = [f"{key}={','.join(values)}" for key, values in repeats.items()]
     return [
-        f"best {name} {number(mean(found))}, mean of {len(found)} seeds (jobs {', '.join(str(o.num) for o in found)}):",
-        f"  {command([*key, f'seed={seeds}'], ['-m'])}",
+        f"best {name} {number(mean(found))}, mean of {len(found)} {kind} (jobs {jobs}):",
+        f"  {command([*best, *typed], ['-m'])}",
     ]
 
 
-def is_seed(override: str) -> bool:
-    """Whether an override sets the seed."""
-    return override.startswith("seed=")
+def key_of(override: str) -> str:
+    """The key of an override."""
+    return override.partition("=")[0].lstrip("+")
 
 
 def is_scored(outcome: Outcome) -> bool:

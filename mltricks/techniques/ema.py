@@ -32,6 +32,7 @@ class Ema(Technique):
     warmup: bool
 
     after_changes = "own"
+    replaces_weights = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         buffers = {name: b.clone() for name, b in model.named_buffers() if b.is_floating_point()}

@@ -66,8 +66,9 @@ function details(group) {
 function explained() {
   const kinds = new Set(data.groups.map(group => group.interval_of).filter(Boolean));
   const said = [`${data.objective.name}, ${data.objective.maximize ? "more" : "less"} is better.`];
-  if (isRepeated) said.push("Jobs that differ only in their seed are one configuration.");
+  if (isRepeated) said.push("Jobs that differ only in their seed or fold are one configuration.");
   if (kinds.has("seeds")) said.push("Intervals over seeds: Student’s 95 % interval of the mean.");
+  if (kinds.has("folds") || kinds.has("runs")) said.push("Intervals over folds: Student’s 95 % interval of the mean; folds share training samples, so it is rather too narrow.");
   if (kinds.has("split")) said.push(`${kinds.has("seeds") ? "With one seed" : "Every configuration ran with one seed"}: Wilson’s 95 % interval, which covers the choice of the validation samples and not that of the seed.`);
   if (!kinds.size) said.push("Every configuration ran once, so there are no intervals.");
   if (data.groups.some(group => group.rank === null)) said.push("In brackets: stopped before its end, not ranked with the others.");

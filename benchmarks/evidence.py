@@ -1,0 +1,239 @@
+"""What every option is worth on four small tasks: python benchmarks/evidence.py, or make evidence
+
+Every supervised technique, sampler, schedule, optimiser, initialisation, objective and layer is added to one plain
+baseline and compared with it by ``hydra/sweeper=ablation``: five paired seeds, the learning rate tuned for both sides,
+differences on the test split. The result is ``mltricks/evidence/tasks/TASK.json``, which ``job=explain``, the pages of
+the options and docs/evidence.md show. It takes hours on two cores. A stopped call goes on where it was; what is in the
+folder of the results is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from costs import Steps, names_of, needs_of, ratios
+from harness import origin
+
+from mltricks.evidence.table import FOLDER, Row
+
+ROOT = Path(__file__).resolve().parents[1]
+PLAIN = ("optim=adamw", "scheduler=cosine", "augment=none", "regularizer=none")
+SEEDS, TRIALS = 5, 7
+"""Paired seeds, and learning rates tried for each side besides the configured one."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set with a model.
+
+    Attributes:
+        title: in a few words.
+        overrides: of the baseline, besides ``PLAIN``.
+        layers: settings of the model whose values are compared, the baseline's first.
+    """
+
+    title: str
+    overrides: tuple[str, ...]
+    layers: tuple[str, ...] = ()
+
+
+ACTIVATIONS = "model.activation=relu,relu_shifted,gelu,swish,mish,celu,glu"
+TASKS = {
+    "digits_mlp": Task("digits, MLP", ("data=digits", "model=mlp", "epochs=15"), (ACTIVATIONS,)),
+    "digits_convnet": Task(
+        "digits, convnet", ("data=digits", "model=convnet", "model.width=16", "epochs=8"), (ACTIVATIONS,)
+    ),
+    "mnist_tenth": Task(
+        "a tenth of MNIST, convnet",
+        ("data=mnist", "data.fraction=0.1", "model=convnet", "model.width=8", "epochs=4", "batch_size=64"),
+        (ACTIVATIONS,),
+    ),
+    "cifar_4000": Task(
+        "4,000 images of CIFAR-10, resnet9",
+        ("data=cifar10", "data.limit=4000", "model=resnet9", "model.width=8", "epochs=6", "batch_size=64"),
+        (ACTIVATIONS,),
+    ),
+}
+FACTORS = ("optim", "scheduler", "sampler", "init", "objective")
+"""Groups of which a run has one option: every other is compared with the baseline's."""
+CONTROLS = {"optim": "adamw", "scheduler": "cosine", "sampler": "shuffle", "init": "default", "objective": "classify"}
+BY_NAME = "it takes the name of a class or a function; what it does is that one's"
+LEFT_OUT = {
+    **{f"{group}=custom": "it is a class of the user's" for group in FACTORS},
+    **{f"{group}=torch": BY_NAME for group in ("optim", "scheduler")},
+    **{f"objective={name}": BY_NAME for name in ("torch_classify", "torch_regress")},
+    **{f"optim={name}": BY_NAME for name in ("timm",)},
+    "technique=torchvision": BY_NAME,
+    "technique=loss_scale": "it only matters in half precision",
+    "technique=simclr": "it learns without labels",
+    "technique=fixmatch": "it learns from unlabelled samples",
+    "technique=distill": "it needs another run as its teacher",
+    "init=checkpoint": "it needs another run",
+}
+"""Options without rows, with the reasons."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--out", type=Path, default=Path("multirun/evidence"), help="folder of the runs")
+    parser.add_argument("--tables", type=Path, default=FOLDER / "tasks", help="folder of the tables")
+    parser.add_argument("--only", nargs="+", default=[], help="options to measure, as technique=mixup; default: all")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("more", nargs="*", default=[], help="overrides of every run, as workers=2")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in options.tasks:
+        measure(name, TASKS[name], options)
+
+
+def measure(name: str, task: Task, options: argparse.Namespace) -> None:
+    """Run every comparison of a task, and write its table."""
+    base = [*task.overrides, *PLAIN, *options.more]
+    families, unmeasured = sorted_out(task, base, options.only)
+    rows: list[Row] = []
+    plain = []
+    for (family, needs), members in families.items():
+        folder = options.out / name / re.sub(r"[^\w.]+", "_", " ".join([family, *needs]))
+        found = ablation(folder, [*base, *needs], members, options.seeds)
+        arms = {arm["part"]: arm for arm in found["arms"]}
+        new = [row_of(m, arms[m.removeprefix("technique=")], found, [*base, *needs], list(needs)) for m in members]
+        plain += (
+            []
+            if needs
+            else [row.mean - row.difference for row in new if row.mean is not None and row.difference is not None]
+        )
+        rows += new
+        print(f"{name}: {family} {' '.join(needs)}: {len(members)} rows", flush=True)
+    content = {
+        "title": task.title,
+        "baseline": base,
+        "metric": "test/accuracy",
+        "baseline_mean": median(plain) if plain else None,
+        "rows": [asdict(row) for row in rows],
+        "unmeasured": unmeasured,
+        "command": f"python benchmarks/evidence.py --tasks {name}",
+        "about": origin() | {"seeds": options.seeds, "retuned": "optim.lr", "level": 0.95},
+    }
+    options.tables.mkdir(parents=True, exist_ok=True)
+    (options.tables / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+Families = dict[tuple[str, tuple[str, ...]], list[str]]
+"""The options that one ablation compares, by family and by what they need beside them."""
+
+
+def sorted_out(task: Task, base: Sequence[str], only: Sequence[str]) -> tuple[Families, dict[str, str]]:
+    """The options to measure, and for the others the reasons why not."""
+    families: Families = {}
+    unmeasured = {}
+    for family, option in options_of(task):
+        if only and option not in only:
+            continue
+        if reason := LEFT_OUT.get(option) or refusal(base, option):
+            unmeasured[option] = reason
+        else:
+            families.setdefault((family, tuple(needs_of_any(option))), []).append(option)
+    return families, unmeasured
+
+
+def options_of(task: Task) -> Iterator[tuple[str, str]]:
+    """Every option with its family: the options that one ablation compares."""
+    augmenting, regularizing = set(names_of("augment")), set(names_of("regularizer"))
+    for name in names_of("technique"):
+        family = "augment" if name in augmenting else "regularizer" if name in regularizing else "technique"
+        yield family, f"technique={name}"
+    for group in FACTORS:
+        yield from ((group, f"{group}={name}") for name in names_of(group) if name != CONTROLS[group])
+    for layer in task.layers:
+        key, _, values = layer.partition("=")
+        yield from ((key, f"{key}={value}") for value in values.split(",")[1:])
+
+
+def control_of(option: str, task_layers: Sequence[str] = ()) -> str:
+    """The value that the baseline has instead of an option; empty for a technique."""
+    key = option.partition("=")[0]
+    return CONTROLS.get(key) or next(
+        (layer.partition("=")[2].partition(",")[0] for layer in task_layers if layer.startswith(f"{key}=")), ""
+    )
+
+
+def needs_of_any(option: str) -> list[str]:
+    """What an option needs; a setting has no card of its own."""
+    return [] if "." in option.partition("=")[0] else needs_of(option)
+
+
+def refusal(base: Sequence[str], option: str) -> str:
+    """Why the task cannot measure the option; empty if a run with it makes its first steps."""
+    needs = needs_of_any(option)
+    other = [need for need in needs if need.partition("=")[0] in ("model", "data") and need not in base]
+    if other:
+        return f"it needs {' '.join(other)}"
+    try:
+        Steps([*base, *needs, option, "objective_metric=val/accuracy"])(2)
+    except ValueError as error:
+        return str(error).partition(". ")[0]
+    return ""
+
+
+def ablation(folder: Path, base: Sequence[str], members: Sequence[str], seeds: int) -> dict[str, Any]:
+    """The content of ``ablation.json``, measured unless the same command has already written it."""
+    techniques = [option.partition("=")[2] for option in members if option.startswith("technique=")]
+    command = [
+        "-m",
+        "hydra/sweeper=ablation",
+        "mode=add",
+        f"seeds={seeds}",
+        "retune=optim.lr",
+        f"retune_trials={TRIALS}",
+    ]
+    command += [text for text in base if not is_replaced(text, members)]
+    command += [f"technique={'+'.join(techniques)}"] if techniques else [factor(members)]
+    command += ["objective_metric=val/accuracy", f"hydra.sweep.dir={folder}"]
+    wanted = folder / "command.json"
+    if not (wanted.exists() and json.loads(wanted.read_text()) == command and (folder / "ablation.json").exists()):
+        folder.mkdir(parents=True, exist_ok=True)
+        environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-m", "mltricks", *command], check=True, env=environ)
+        wanted.write_text(json.dumps(command))
+    found: dict[str, Any] = json.loads((folder / "ablation.json").read_text())
+    return found
+
+
+def factor(members: Sequence[str]) -> str:
+    """The override that gives a key its control and the values to compare with it."""
+    key = members[0].partition("=")[0]
+    layers = [layer for task in TASKS.values() for layer in task.layers]
+    return f"{key}={','.join([control_of(members[0], layers), *(m.partition('=')[2] for m in members)])}"
+
+
+def is_replaced(text: str, members: Sequence[str]) -> bool:
+    """Whether the compared key is one of the baseline's own overrides."""
+    return text.partition("=")[0] == members[0].partition("=")[0]
+
+
+def row_of(option: str, arm: dict[str, Any], found: dict[str, Any], base: Sequence[str], needs: list[str]) -> Row:
+    """The row of a comparison, with the cost of its step."""
+    cost = median(ratios(base, [option]))
+    layers = [layer for task in TASKS.values() for layer in task.layers]
+    verdict = "no evidence" if arm["verdict"].startswith("no evidence") else arm["verdict"]
+    tuned = found["retuned"].get(arm["treated"], [])
+    numbers = (arm["mean"], arm["difference"], arm["difference_interval"])
+    return Row(
+        option, control_of(option, layers), needs, arm["n"], arm["lost"], *numbers, verdict, round(cost, 2), tuned
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What every option was measured to be worth: the tables that ``make evidence`` writes, and their reader."""
