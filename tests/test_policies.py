@@ -15,6 +15,7 @@ from mltricks.functional.images import levels, policies, spaces
 from mltricks.functional.images.autoaugment_policies import POLICIES
 from mltricks.functional.images.hue import shift_hue
 from mltricks.functional.images.operations import GEOMETRIC, STRENGTHENED, SWITCHED, Space, choose, perform
+from mltricks.functional.images.pixels import on_pixels
 from mltricks.techniques.affine import Affine
 from mltricks.techniques.augmix import Augmix, jensen_shannon
 from mltricks.techniques.autoaugment import Autoaugment
@@ -353,6 +354,15 @@ def test_images_keep_shape_type_and_layout_and_the_batch_is_left_as_it_was(name:
             assert found[key].dtype == torch.uint8
             assert found[key].is_contiguous(memory_format=torch.channels_last)
     assert not torch.equal(found["x"], found["x_unlabeled"])
+
+
+def test_data_with_another_white_are_stretched_and_shrunk_back() -> None:
+    x = torch.arange(17, dtype=torch.uint8).view(1, 1, 1, 17)
+    assert torch.equal(on_pixels(x, 16, lambda pixels: pixels), x)
+    assert on_pixels(x, 16, levels.invert).flatten().tolist() == list(range(16, -1, -1))
+    run = make("technique=randaugment")
+    found = run.techniques["randaugment"].batch(next(run.source.stream(0)), CTX)["x"]
+    assert int(found.max()) <= 16
 
 
 def test_a_choice_takes_whole_images() -> None:

@@ -22,11 +22,10 @@ from torch import Tensor
 from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import Probability, Range, Size
 from mltricks.data.info import Info
-from mltricks.functional.images.checks import check_colors
 from mltricks.functional.images.operations import choose, perform
+from mltricks.functional.images.pixels import check_colors, on_pixels
 from mltricks.functional.images.policies import through_policies
 from mltricks.functional.images.spaces import randaugment_space
-from mltricks.inputs.image import as_stored
 from mltricks.technique import Ctx, Technique
 
 LARGEST = 30
@@ -54,13 +53,17 @@ class Randaugment(Technique):
     kinds = ("image",)
     needs_one_target = True
 
+    white = 255
+    """The value of a white pixel in these data."""
+
     def check(self, info: Info) -> None:
         check_colors("randaugment", info)
+        object.__setattr__(self, "white", getattr(info.input, "white", 255))
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         if self.num_ops == 0:
             return batch
-        return {**batch, **{key: as_stored(self._augmented(batch[key])) for key in INPUTS if key in batch}}
+        return {**batch, **{key: on_pixels(batch[key], self.white, self._augmented) for key in INPUTS if key in batch}}
 
     def _augmented(self, x: Tensor) -> Tensor:
         space = randaugment_space(*x.shape[2:])
@@ -71,7 +74,6 @@ class Randaugment(Technique):
             new = perform(rows, [names[i] for i in order], space, level, self.fill)
             return choose(torch.rand(len(rows), device=x.device) < self.p, new, rows)
 
-        x = x.contiguous()
         for _ in range(self.num_ops):
             x = through_policies(x, [[name] for name in names], apply)
         return x

@@ -9,8 +9,8 @@ from torch import Tensor
 def shift_hue(x: Tensor, shift_B: Tensor) -> Tensor:
     """Add ``shift`` to the hue of every pixel in the HSV space, as torchvision's ``adjust_hue`` does.
 
-    With the hue in sixths of the circle, a channel is value - spread * d, where d rises from 0 to 1 with the distance of
-    the hue from the channel's own colour, and spread is saturation * value.
+    With the hue in sixths of the circle, a channel is value - spread * d, where d rises from 0 to 1 with the distance
+    of the hue from the channel's own colour, and spread is saturation * value.
 
     Args:
         x: RGB images, uint8 (B, 3, H, W).
