@@ -40,7 +40,7 @@ from mltricks.techniques.trivialaugment import Trivialaugment
 AFFINE = v2.RandomAffine(15, (0.1, 0.1), (0.9, 1.1), 10, interpolation=InterpolationMode.BILINEAR)
 JITTER = v2.Compose([v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8), v2.RandomGrayscale(0.2)])
 PAIRS: dict[str, tuple[Any, Any]] = {
-    "randaugment": (Randaugment(2, 9.0, 1.0, 0), v2.RandAugment()),
+    "randaugment": (Randaugment(2, 9.0, "torchvision", 1.0, 0), v2.RandAugment()),
     "trivialaugment": (Trivialaugment("wide", 1.0, 0), v2.TrivialAugmentWide()),
     "autoaugment": (Autoaugment("cifar10", 1.0, 0), v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)),
     "color_jitter": (ColorJitter(0.4, 0.4, 0.4, 0.1, 0.8, 0.2), JITTER),

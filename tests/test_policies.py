@@ -108,6 +108,38 @@ def test_the_standard_space_and_that_of_augmix_are_those_of_the_authors() -> Non
     }
 
 
+def test_the_space_of_timm_has_its_ranges() -> None:
+    from timm.data import auto_augment as timm
+
+    names = {
+        "rotate": "Rotate",
+        "posterize": "PosterizeIncreasing",
+        "solarize": "SolarizeIncreasing",
+        "solarize_add": "SolarizeAdd",
+        "saturation": "ColorIncreasing",
+        "contrast": "ContrastIncreasing",
+        "brightness": "BrightnessIncreasing",
+        "sharpness": "SharpnessIncreasing",
+        "shear_x": "ShearX",
+        "shear_y": "ShearY",
+        "translate_x": "TranslateXRel",
+        "translate_y": "TranslateYRel",
+        "autocontrast": "AutoContrast",
+        "equalize": "Equalize",
+        "invert": "Invert",
+    }
+    space = spaces.timm_space(1, 1)  # shares of the side
+    assert {names[name] for name in space} == set(timm._RAND_INCREASING_TRANSFORMS)
+    for name, span in space.items():
+        if span is None:
+            assert timm.LEVEL_TO_ARG[names[name]] is None
+            continue
+        for level in (0.0, 2.0, 4.9, 9.0, 10.0):
+            theirs = timm.LEVEL_TO_ARG[names[name]](level, {})[0]
+            ours = [float(span.amounts(torch.tensor(level / 10), torch.tensor(sign))) for sign in (1.0, -1.0)]
+            assert min(abs(one - theirs) for one in ours) < 1e-5, name
+
+
 # Draws
 
 
@@ -175,8 +207,8 @@ def warped(name: str, x: Tensor, amount: float, fill: int) -> Tensor:
 @pytest.mark.parametrize(
     ("technique", "shares"),
     [
-        (Randaugment(1, 30.0, 1.0, 0), {"rotate": 1 / 14, "equalize": 1 / 14}),
-        (Randaugment(1, 30.0, 0.5, 0), {"equalize": 0.5 / 14}),
+        (Randaugment(1, 30.0, "torchvision", 1.0, 0), {"rotate": 1 / 14, "equalize": 1 / 14}),
+        (Randaugment(1, 30.0, "torchvision", 0.5, 0), {"equalize": 0.5 / 14}),
         (Trivialaugment("wide", 0.5, 0), {"equalize": 0.5 / 14, "autocontrast": 0.5 / 14}),
     ],
 )
@@ -332,7 +364,7 @@ def test_the_objective_sees_the_clean_images_alone_and_the_model_all_of_them() -
 
 
 ALL = {
-    "randaugment": Randaugment(2, 20.0, 1.0, 0),
+    "randaugment": Randaugment(2, 20.0, "torchvision", 1.0, 0),
     "trivialaugment": Trivialaugment("standard", 1.0, 128),
     "autoaugment": Autoaugment("imagenet", 1.0, 0),
     "color_jitter": ColorJitter(0.4, 0.4, 0.4, 0.1, 0.8, 0.2),
