@@ -96,10 +96,10 @@ class Augmix(Technique):
             level = (0.1 + torch.rand(len(rows), device=x.device) * (self.severity - 0.1)) / 10
             return perform(rows, [names[i] for i in order], space, level, 0, "bilinear")
 
-        depth = torch.randint(1, LARGEST_DEPTH + 1, (len(x),), device=x.device)
-        for place in range(self.depth or LARGEST_DEPTH):
-            new = through_policies(x, [[name] for name in names], apply)
-            x = new if self.depth or place == 0 else choose(depth > place, new, x)
+        longest = self.depth or LARGEST_DEPTH
+        depth = torch.randint(self.depth or 1, longest + 1, (len(x),), device=x.device)
+        for place in range(longest):
+            x = choose(depth > place, through_policies(x, [[name] for name in names], apply), x)
         return x
 
     def loss(self, inner: LossFn) -> LossFn:
