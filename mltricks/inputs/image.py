@@ -22,11 +22,13 @@ class Image(Input):
     Args:
         shape: (C, H, W).
         mean, std: training statistics in raw units, (C, 1, 1); ``None``: the images are used as they are.
+        white: value of a white pixel, which operations on 8-bit values need to know.
     """
 
     shape: tuple[int, ...]
     mean: Tensor | None = None
     std: Tensor | None = None
+    white: int = 255
 
     suits: ClassVar[str] = "resnet9"
 
