@@ -119,6 +119,13 @@ def test_a_decoupled_run_equals_its_plain_equivalent_bit_for_bit(option: str) ->
     assert_same(one.state, other.state)
 
 
+@pytest.mark.parametrize("option", ["sgd", "adamw"])
+def test_the_options_with_decoupled_ranges_have_the_same_defaults(option: str) -> None:
+    """To the last digits, as 1 - 0.9 is not 0.1."""
+    decoupled, plainly = floats(f"optim={option}_decoupled", "batch_size=32"), floats(f"optim={option}")
+    assert decoupled == {name: pytest.approx(value, rel=1e-15) for name, value in plainly.items()}
+
+
 def test_the_decay_may_be_scheduled() -> None:
     decay = "optim.weight_decay={schedule: linear, start: 0.125, end: 0.0}"
     run = build_small("optim=adamw", "optim.lr=0.25", "optim.coordinates=decoupled", decay)

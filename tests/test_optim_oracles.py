@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import TINY
+from contract import advance
 from test_optim import Params, make, model, random_gradients
 from torch import Tensor
 
 import mltricks
+from mltricks.build import build
 from mltricks.config.compose import plain
 from mltricks.functional import foreach
 from mltricks.launch.check import check_parts
+from mltricks.predicting import batches_asked, norms_with_statistics, to_predict
 from mltricks.state import leaves, map_state
 from mltricks.technique import bind, floats_of
 
@@ -277,6 +281,14 @@ def test_every_group_of_schedule_free_has_its_own_average() -> None:
         alone = make("schedule_free_sgd", lr=0.02, beta=beta)
         expected, theirs = updated(alone)
         assert torch.equal(found[pattern], alone.evaluate(expected, theirs)[pattern])
+
+
+def test_schedule_free_has_batch_norm_statistics_of_its_average() -> None:
+    run = build(plain(mltricks.compose([*TINY, "model=resnet9", "optim=schedule_free", "max_steps=5"])))
+    assert (batches_asked(run), len(norms_with_statistics(run.model)) > 0) == (50, True)
+    advance(run, 5)
+    found, trained = (state["buffers"] for state in (to_predict(run, run.state), run.state))
+    assert any(not torch.equal(found[name], trained[name]) for name in found)
 
 
 CONTRADICTIONS = {
