@@ -17,6 +17,7 @@ from mltricks.compatibility import (
     check_losses,
     check_one_output,
     check_prediction,
+    check_restarts,
     check_shapes,
 )
 from mltricks.config.create import create
@@ -123,6 +124,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     objective = create(cfg["objective"], "objective", allow)
     data = load_data(cfg, allow).to(device) if data is None else data
     check_fit(objective, techniques, data, cfg)
+    objective = objective.fitted(data)
     check_prediction(optim, techniques)
 
     source = make_source(cfg, data, objective)
@@ -141,6 +143,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     own = floats_of(optim) | getattr(optim, "group_rates", {})
     constants = {"optim": own} | {name: floats_of(t) for name, t in techniques.items()}
     hypers = Hypers(constants, drives, total_steps, device if engine.tensors else None)
+    check_restarts(techniques, optim, hypers)
     predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs, optim=optim)
     run = Run(
         cfg, device, data, model, objective, techniques, optim, engine, hypers, source, predict, state, total_steps

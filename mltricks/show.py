@@ -96,6 +96,8 @@ def schedules(run: Run) -> dict[str, str]:
     for owner, name in hypers.drives:
         key = f"{owner}.{name}" if owner == "optim" else f"technique.{owner}.{name}"
         rows[key] = "  ".join(f"{hypers.values(step)[owner, name]:.4g} (step {step})" for step in steps)
+        if (owner, name) in hypers.following:
+            rows[key] += "  without drops, which follow the validation score"
     return rows or {"optim.lr": f"{floats_of(run.optim).get('lr', 0.0):.4g} throughout"}
 
 

@@ -85,7 +85,7 @@ def fusable(cfgs: Sequence[dict[str, Any]]) -> str | None:
     optim = locate(first["optim"]["_target_"], "optim", first["allow_modules"])
     if not getattr(optim, "traceable", True):
         return f"optim={optim.__name__.lower()} cannot be traced"
-    return not_stackable(locate(first["sampler"]["_target_"], "sampler", first["allow_modules"]))
+    return not_stackable(locate(first["sampler"]["_target_"], "sampler", first["allow_modules"]), first)
 
 
 def probe(cfgs: Sequence[dict[str, Any]]) -> Probe:

@@ -20,6 +20,7 @@ from mltricks.data.order import learns
 from mltricks.evaluate import evaluate
 from mltricks.inputs.base import saved
 from mltricks.predicting import to_predict
+from mltricks.schedules.drives import follows_score
 from mltricks.stack.feed import Feed, stack
 from mltricks.stack.step import StackedStep
 from mltricks.state import State, leaves, map_state
@@ -229,7 +230,7 @@ def check_stackable(runs: Sequence[Run]) -> None:
         raise ValueError(
             f"optim={type(runs[0].optim).__name__.lower()} cannot be stacked: it cannot be traced. Type optim=adamw."
         )
-    why = not_stackable(runs[0].source.sampler)
+    why = not_stackable(runs[0].source.sampler, runs[0].cfg)
     if any(run.frozen != runs[0].frozen for run in runs):
         why = "they freeze different parameters"
     if len({run.shapes and run.shapes.table for run in runs}) > 1:
@@ -248,8 +249,10 @@ def check_stackable(runs: Sequence[Run]) -> None:
                 )
 
 
-def not_stackable(sampler: Any) -> str | None:
-    """The reason why runs with this sampler (object or class) cannot be stacked; ``None`` if they can."""
+def not_stackable(sampler: Any, cfg: dict[str, Any]) -> str | None:
+    """The reason why runs with this sampler (object or class) and schedules cannot be stacked; ``None`` if they can."""
+    if key := follows_score(cfg):
+        return f"{key} follows the validation score, and the rounding of a stack could move its drops"
     if learns(sampler):
         name = sampler.__name__ if isinstance(sampler, type) else type(sampler).__name__
         return f"sampler={name} learns from losses, and the rounding of a stack would change the order of its samples"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -19,6 +18,8 @@ from torch import Tensor, nn
 
 from mltricks.batch import Batch
 from mltricks.config.values import Decay
+from mltricks.functional.drop import drop
+from mltricks.functional.layers import linear_layers, matching_layers, weighted_layers
 from mltricks.state import leaves
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
 
@@ -59,25 +60,17 @@ def chosen_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[nn.M
     Raises:
         ValueError: the model has no linear layer, or a pattern matches no layer.
     """
-    layers: dict[str, nn.Module] = {
-        name: m for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)
-    }
-    known = ", ".join(layers) or "none"
+    layers = weighted_layers(model)
     if patterns is None:
-        linear: list[nn.Module] = [m for m in layers.values() if isinstance(m, nn.Linear)]
+        linear = list(linear_layers(model).values())
         if not linear:
             raise ValueError(
                 "technique=dropout stands before the last linear layer, and the model has none. "
-                f"Type technique.dropout.layers=NAME; layers: {known}."
+                f"Type technique.dropout.layers=NAME; layers: {', '.join(layers) or 'none'}."
             )
         return linear[-1:]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in layers):
-            raise ValueError(
-                f"technique.dropout.layers={list(patterns)}: no layer is called {pattern}. "
-                f"Linear layers and convolutions: {known}."
-            )
-    return [m for name, m in layers.items() if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    chosen = matching_layers(layers, patterns, "technique.dropout.layers", "Linear layers and convolutions")
+    return list(chosen.values())
 
 
 def drop_inputs(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -85,13 +78,3 @@ def drop_inputs(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | 
     if not layer.training:
         return None
     return drop(inputs[0], layer.get_buffer(RATE)), *inputs[1:]
-
-
-def drop(x: Tensor, p: Tensor) -> Tensor:
-    """Zero elements of ``x`` with probability ``p`` and scale the rest by 1 / (1 - p), so that the mean is kept.
-
-    >>> drop(torch.ones(3), torch.tensor(0.0))
-    tensor([1., 1., 1.])
-    """
-    keep = 1 - p
-    return x * (torch.rand(x.shape, device=x.device) < keep) / keep
