@@ -15,7 +15,9 @@ from test_optim import SMALL, advance, build_small, make
 import mltricks
 from mltricks import show
 from mltricks.config.compose import plain
+from mltricks.config.newer import with_newer
 from mltricks.launch.check import check_parts
+from mltricks.optim.coordinates import SETTINGS
 from mltricks.probes.lr_find import lr_find
 from mltricks.stack.run import train_stacked
 from mltricks.technique import floats_of
@@ -200,6 +202,13 @@ def test_the_rates_of_lr_find_are_those_to_type(tmp_path: Path) -> None:
     assert found[0]["losses"] == pytest.approx(found[1]["losses"], rel=1e-5)
     assert found[0]["rates"] == pytest.approx([0.5 * rate for rate in found[1]["rates"]])
     assert found[0]["suggestion"] == pytest.approx(0.5 * found[1]["suggestion"])
+
+
+@pytest.mark.parametrize("option", ["sgd", "adamw", "muon", "torch"])
+def test_a_configuration_saved_before_these_settings_is_completed(option: str) -> None:
+    cfg = plain(mltricks.compose([*SMALL, f"optim={option}"]))
+    before = {name: value for name, value in cfg["optim"].items() if name not in ("groups", *SETTINGS)}
+    assert with_newer({**cfg, "optim": before})["optim"] == cfg["optim"]
 
 
 def test_the_identity_without_settings() -> None:
