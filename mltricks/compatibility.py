@@ -20,8 +20,8 @@ from mltricks.objectives.base import Objective
 from mltricks.process.atomic import first_line
 from mltricks.shapes import Shapes
 from mltricks.state import State
-from mltricks.step import Techniques, split_at_normalize
-from mltricks.technique import Ctx, defines
+from mltricks.step import Techniques, onion, split_at_normalize
+from mltricks.technique import Ctx, LossFn, defines
 
 
 def check_optim(node: dict[str, Any], allow: Sequence[str]) -> None:
@@ -114,6 +114,33 @@ def check_losses(
             raise ValueError(
                 f"{what}: the loss of {cls.__module__}.{cls.__qualname__} returns a {type(found).__name__}. It returns "
                 'a pair: the loss, and a dict with the entry "metrics", such as {"metrics": {"loss": loss}}.'
+            )
+
+
+def check_random_passes(
+    loss: LossFn, techniques: Techniques, model: FunctionalModel, state: State, batch: Batch, num_outputs: int
+) -> None:
+    """Refuse a technique that compares two passes if nothing behind it draws random numbers.
+
+    Args:
+        loss: the innermost.
+        techniques: of the run, with their floats as in the middle of it.
+        model, state, batch, num_outputs: as for ``check_losses``.
+    """
+    for i, (name, technique) in enumerate(techniques.items()):
+        if not technique.needs_random_passes:
+            continue
+        inner = onion(dict(list(techniques.items())[i + 1 :]), "loss", loss)
+        ctx = Ctx(model, dict(state["buffers"]), state["own"], state["step"], 0.5, num_outputs)
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.no_grad():
+            try:
+                first, second = (inner(state["params"], batch, ctx.fork())[0] for _ in range(2))
+            except Exception:  # it may need what another technique puts into the batch; the step then tells the error
+                continue
+        if bool(first == second):
+            raise ValueError(
+                f"technique={name} compares two passes, which are equal here: nothing behind it draws random numbers. "
+                f"Type technique={name}+dropout, in this order, or take a model with dropout."
             )
 
 

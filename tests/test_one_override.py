@@ -28,6 +28,7 @@ DATA = {
     "objective=regress": KINDS["values"],
     "objective=torch_regress": KINDS["values"],
     "objective=segment": KINDS["mask"],
+    "objective=contrastive": KINDS["similarity"],
     "sampler=weighted": ["sampler.class_weights=[1,2,1,1,1,1,1,1,1,0]"],
 }
 """What options need besides the defaults: other data, or a value that is the user's to choose."""
