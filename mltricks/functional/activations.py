@@ -15,7 +15,6 @@ from mltricks.functional.wrapped_model import WrappedModel
 from mltricks.functional_model import FunctionalModel
 from mltricks.technique import Aux, Ctx, LossFn, Params
 
-
 Chosen = dict[str, tuple[int, int]]
 """By the name of a module: 0 for its input or 1 for its output, and the axis of time."""
 

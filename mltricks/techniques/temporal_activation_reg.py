@@ -49,8 +49,8 @@ class TemporalActivationReg(Technique):
         for name, _, _, out in seen.calls:
             if name in chosen and (len(shape_of(out)) != 3 or shape_of(out)[chosen[name][1]] < 2):
                 raise ValueError(
-                    f"technique=temporal_activation_reg needs activations with an axis of time, (B, L, D), and those of "
-                    f"{name} are {shape_of(out)}. It is for sequences, such as data=text; type technique=activation_reg."
+                    f"technique=temporal_activation_reg needs activations with an axis of time, (B, L, D), and those "
+                    f"of {name} are {shape_of(out)}. Type technique=activation_reg, or a model of sequences."
                 )
         # not a hyperparameter, so setting it on a frozen object is safe; ``bind`` copies it
         object.__setattr__(self, "chosen", chosen)
@@ -90,7 +90,7 @@ def hidden(model: nn.Module, seen: Seen) -> str:
     found = [name for name, _, _, out in seen.calls if name and out is wanted and wanted is not None]
     if not found:
         raise ValueError(
-            "technique=temporal_activation_reg finds no module whose output is what the last linear layer gets. Name one "
-            f"in technique.temporal_activation_reg.layers; modules: {', '.join(n for n, *_ in seen.calls if n)}."
+            "technique=temporal_activation_reg finds no module whose output is what the last linear layer gets. Name "
+            f"one in technique.temporal_activation_reg.layers; modules: {', '.join(n for n, *_ in seen.calls if n)}."
         )
     return found[0]

@@ -1,7 +1,7 @@
 """Weight decay that does not depend on the learning rate.
 
-Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, arXiv:1711.05101, algorithm 2, line 12: the
-decay is the strength times the schedule alone. What torch calls AdamW multiplies by the learning rate as well.
+Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, arXiv:1711.05101, algorithm 2, line 12:
+the decay is the strength times the schedule alone. What torch calls AdamW multiplies by the learning rate as well.
 Layer-wise: the strength of a layer is that of the layer above times a factor, as ``technique=layerwise_lr`` has it for
 learning rates.
 Cost: a copy of the weights, and one pass over them.
@@ -45,8 +45,8 @@ class WeightDecay(Technique):
         found = {name: torch.tensor(float(k)) for name, k in depths(params).items() if name not in spared}
         if not found:
             raise ValueError(
-                f"technique=weight_decay has no effect: technique.weight_decay.no_decay={list(self.no_decay)} spares all "
-                "parameters. Leave weight_decay out, or name fewer."
+                f"technique=weight_decay has no effect: technique.weight_decay.no_decay={list(self.no_decay)} spares "
+                "all parameters. Leave weight_decay out, or name fewer."
             )
         return params, found
 

@@ -16,7 +16,7 @@ from torch import nn
 from mltricks.batch import Batch
 from mltricks.config.values import Decay
 from mltricks.functional.drop import check_droppable, with_dropped
-from mltricks.functional.layers import matching_layers
+from mltricks.functional.layers import Layers, matching_layers
 from mltricks.technique import LossFn, Own, Params, Technique
 
 
@@ -46,7 +46,7 @@ def recurrent_weights(model: nn.Module, patterns: Sequence[str] | None) -> list[
     Raises:
         ValueError: the model has no recurrent layer, or a pattern matches none.
     """
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.RNNBase | nn.RNNCellBase)}
+    layers: Layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.RNNBase | nn.RNNCellBase)}
     if not layers:
         raise ValueError(
             f"technique=weight_drop drops weights of recurrent layers, and {type(model).__name__} has no nn.LSTM, "
