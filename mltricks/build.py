@@ -121,7 +121,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     optim_node, optim_drives = extract_drives(cfg["optim"], "optim", allow)
     check_optim(optim_node, allow)
     optim, engine = create(optim_node, "optim", allow), create(cfg["engine"], "engine", allow)
-    check_engine(engine, optim)
+    check_engine(engine, optim, techniques)
     objective = create(cfg["objective"], "objective", allow)
     data = load_data(cfg, allow).to(device) if data is None else data
     check_fit(objective, techniques, data, cfg)

@@ -37,8 +37,14 @@ def check_optim(node: dict[str, Any], allow: Sequence[str]) -> None:
         )
 
 
-def check_engine(engine: Any, optim: Any) -> None:
-    """Refuse an engine that traces the step if the optimiser cannot be traced."""
+def check_engine(engine: Any, optim: Any, techniques: Techniques) -> None:
+    """Refuse an engine that traces the step if the optimiser or a technique cannot be traced."""
+    untraced = [name for name, technique in techniques.items() if not technique.traceable]
+    if engine.tensors and untraced:
+        raise ValueError(
+            f"engine={type(engine).__name__.lower()} records the step as a graph, which technique={untraced[0]} cannot "
+            f"be part of. Type engine=eager, or leave {untraced[0]} out."
+        )
     if engine.tensors and not getattr(optim, "traceable", True):
         names = f"engine={type(engine).__name__.lower()} traces the step, and optim={type(optim).__name__.lower()}"
         raise ValueError(

@@ -128,6 +128,8 @@ class Technique:
     """Whether it requires a model with a single output tensor."""
     needs_whole_batch: ClassVar[bool] = False
     """Whether its loss compares the samples of a batch, so that micro-batches would change the loss."""
+    traceable: ClassVar[bool] = True
+    """Whether engines and stacks may record the step as a graph with it."""
     needs_random_passes: ClassVar[bool] = False
     """Whether its loss compares two passes of the rest of the techniques, which must differ in what they draw."""
     needs_previous: ClassVar[bool] = False

@@ -95,7 +95,7 @@ def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
     check_optim(node, allow)
     optim = create(node, "optim", allow)
     learning_rate_drives(cfg, optim, drives, allow)
-    check_engine(create(cfg["engine"], "engine", allow), optim)
+    check_engine(create(cfg["engine"], "engine", allow), optim, techniques)
     objective = create(cfg["objective"], "objective", allow)
     check_sampler(create(cfg["sampler"], "sampler", allow), objective)
     check_prediction(optim, techniques)
