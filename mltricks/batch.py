@@ -18,6 +18,8 @@ y             (B,)                   int64              class index
 index         (B,)                   int64              position of each sample in its split; after mixup and cutmix,
                                                         of the first sample of a pair. Every training batch has it
 x_unlabeled   (U, C, H, W)           as x               training samples without their labels
+x_aug1        (B, C, H, W)           as x               a second version of every sample of x, made by augmix
+x_aug2        (B, C, H, W)           as x               a third one
 ============  =====================  =================  ==========================================================
 """
 
@@ -25,4 +27,4 @@ from torch import Tensor
 
 Batch = dict[str, Tensor]
 
-INPUTS = ("x", "x_unlabeled")
+INPUTS = ("x", "x_unlabeled", "x_aug1", "x_aug2")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from mltricks.schedules.base import Drive, Following
 from mltricks.step import Hyper
 
-Drive = Callable[[float], float]
-"""A schedule: maps progress in [0, 1) to the value of a hyperparameter."""
 CHUNK = 256
 
 
@@ -30,6 +29,9 @@ class Hypers:
     drives: dict[tuple[str, str], Drive]
     total_steps: int
     device: torch.device | None = None
+    scores: tuple[tuple[int, float], ...] = field(default=(), init=False)
+    """The validation scores so far, each with the number of updates before it."""
+    higher_is_better: bool = field(default=True, init=False)
     _fixed: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
     _tables: dict[int, dict[Any, tuple[torch.Tensor, ...]]] = field(default_factory=dict, init=False)
 
@@ -44,19 +46,33 @@ class Hypers:
         """The fraction of the run completed before update ``step``, counted from 0."""
         return step / self.total_steps
 
+    @property
+    def following(self) -> list[tuple[str, str]]:
+        """The hyperparameters that follow the validation score."""
+        return [path for path, drive in self.drives.items() if isinstance(drive, Following)]
+
+    def follow(self, scores: Sequence[tuple[int, float]], higher_is_better: bool) -> None:
+        """Set the validation scores so far; a table made before is no longer right where something follows them."""
+        if self.following:
+            self.scores, self.higher_is_better, self._tables = tuple(scores), higher_is_better, {}
+
     def values(self, step: int) -> dict[tuple[str, str], float]:
-        """The scheduled hyperparameters at a step, as numbers."""
-        progress = self.progress(step)
-        return {path: drive(progress) for path, drive in self.drives.items()}
+        """The scheduled hyperparameters at a step, as numbers: a function of the step and of the scores before it."""
+        progress, seen = self.progress(step), tuple(score for made, score in self.scores if made <= step)
+        return {
+            path: drive.after(progress, seen, self.higher_is_better)
+            if isinstance(drive, Following)
+            else drive(progress)
+            for path, drive in self.drives.items()
+        }
 
     def at(self, step: int) -> Hyper:
         """The step's argument ``hyper``. Constant numbers are left out, because their owners hold them already."""
         if self.device is not None:
             return self._tensors_at(step)
-        progress = step / self.total_steps
-        hyper: Hyper = {"optim": {}, "progress": progress}
-        for (owner, name), drive in self.drives.items():
-            hyper.setdefault(owner, {})[name] = drive(progress)
+        hyper: Hyper = {"optim": {}, "progress": self.progress(step)}
+        for (owner, name), value in self.values(step).items():
+            hyper.setdefault(owner, {})[name] = value
         return hyper
 
     def _tensors_at(self, step: int) -> Hyper:

@@ -1,4 +1,4 @@
-"""The ledger of a run: metrics since the last record, the best score, and the training time."""
+"""The ledger of a run: metrics since the last record, the validation scores, and the training time."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Ledger:
         self.epoch_sums: dict[str, float] = {}
         self.epoch_steps = 0
         self.best: Record = {}
+        self.scores: list[tuple[int, float]] = []  # of every validation, with the updates before it
         self.last_train: Record = {}
         self.seconds, self.seconds_at_record = 0.0, 0.0
         self.clock = time.perf_counter()
@@ -108,6 +109,8 @@ class Ledger:
         is_best = not self.best or self._rank(record) > self._rank(self.best)
         if is_best:
             self.best = record
+        self.scores.append((step, float(metrics[self.score.score])))
+        self.hypers.follow(self.scores, self.score.higher_is_better)
         self.tell(record, observers)
         return record, is_best
 
@@ -155,6 +158,7 @@ class Ledger:
             "epoch_steps": number(self.epoch_steps),
             "best": {k: number(v) for k, v in self.best.items() if isinstance(v, int | float)},
             "last_train": {k: number(v) for k, v in self.last_train.items() if isinstance(v, int | float)},
+            "scores": torch.tensor(self.scores, dtype=torch.float64).reshape(-1, 2),
             "seconds": number(self.tick()),
             "seconds_at_record": number(self.seconds_at_record),
         }
@@ -167,6 +171,8 @@ class Ledger:
         self.epoch_steps = int(kept["epoch_steps"])
         self.best = _record(kept["best"], "val")
         self.last_train = _record(kept["last_train"], "train")
+        self.scores = [(int(step), score) for step, score in kept.get("scores", torch.zeros(0, 2)).tolist()]
+        self.hypers.follow(self.scores, self.score.higher_is_better)
         self.seconds, self.seconds_at_record = float(kept["seconds"]), float(kept["seconds_at_record"])
         self.clock = time.perf_counter()
         for observer in observers:

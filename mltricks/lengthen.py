@@ -77,8 +77,10 @@ def depends_on_length(run: Any, before: int, step: int) -> str | None:
     if uses_progress(run):
         return "a technique or the objective depends on the progress"
     off_schedule = before % (run.source.steps_per_epoch * run.cfg["eval_every_epochs"]) != 0
-    if off_schedule and run.cfg["early_stopping"]["patience"]:
-        return "early stopping has counted the validation at its end, which a longer run would not have made"
+    counting = {"early stopping": run.cfg["early_stopping"]["patience"], "a plateau schedule": run.hypers.following}
+    for name, counts in counting.items():
+        if off_schedule and counts:
+            return f"{name} has counted the validation at its end, which a longer run would not have made"
     return None
 
 

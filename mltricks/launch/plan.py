@@ -137,12 +137,15 @@ def stack_size(group: Sequence[Job], fuse: bool | str, workers: int | str) -> Fo
     """
     from mltricks.launch.leases import choose_workers
     from mltricks.launch.probe import evenly, fusable, probe
+    from mltricks.schedules.drives import follows_score
 
     cfgs = [job.cfg for job in group]
     if fuse is True:
         if why := fusable(cfgs):
             raise ValueError(f"fuse=true: {named(group)} cannot be stacked: {why}. Type fuse=auto.")
         return Found(len(group), f"train together, in one stack of {len(group)}")
+    if any(follows_score(cfg) for cfg in cfgs):
+        return Found(1, f"run one by one: {fusable(cfgs)}")
     key = (kind(group[0]), len(group))
     if key not in _PROBED:
         try:

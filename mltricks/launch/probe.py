@@ -88,7 +88,7 @@ def fusable(cfgs: Sequence[dict[str, Any]]) -> str | None:
     for name, node in first["technique"].items():
         if not getattr(locate(node["_target_"], f"technique.{name}", first["allow_modules"]), "traceable", True):
             return f"technique={name} cannot be traced"
-    return not_stackable(locate(first["sampler"]["_target_"], "sampler", first["allow_modules"]))
+    return not_stackable(locate(first["sampler"]["_target_"], "sampler", first["allow_modules"]), first)
 
 
 def probe(cfgs: Sequence[dict[str, Any]]) -> Probe:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from mltricks.config.values import NonNegative, Probability, check_fields
+
+Drive = Callable[[float], float]
+"""Maps progress in [0, 1) to the value of a hyperparameter."""
 
 ROUNDING = 1e-9
 """Tolerance for a border that i / n should hit exactly but misses by rounding."""
@@ -26,6 +30,9 @@ class Schedule:
 
     warmup_frac: Probability
     warmup_start: NonNegative
+
+    follows_score: ClassVar[bool] = False
+    """Whether it also depends on the validation scores so far; its drives are then ``Following``."""
 
     def __post_init__(self) -> None:
         check_fields(self, "scheduler.")
@@ -51,7 +58,11 @@ class Schedule:
         """The factor after the warm-up, ``progress`` counted from its end."""
         raise AssertionError(f"{type(self).__name__} defines no factor")
 
-    def drive(self, peak: float, total_steps: int, steps_per_epoch: int) -> Callable[[float], float]:
+    def between(self, start: float, end: float) -> Drive:
+        """A value as a function of progress: the factor 1 stands for ``start``, the factor 0 for ``end``."""
+        return lambda progress: end + (start - end) * self(progress)
+
+    def drive(self, peak: float, total_steps: int, steps_per_epoch: int) -> Drive:
         """The learning rate as a function of progress.
 
         Args:
@@ -59,8 +70,30 @@ class Schedule:
             total_steps: length of the run.
             steps_per_epoch: updates an epoch.
         """
-        return lambda progress: peak * self(progress)
+        return self.between(peak, 0.0)
 
     def momentum(self, progress: float) -> float | None:
         """The momentum at ``progress`` where the schedule drives it as well, else ``None``."""
         return None
+
+
+@dataclass(frozen=True)
+class Following:
+    """A drive that depends on the validation scores so far, and not on the progress alone.
+
+    Attributes:
+        schedule: its ``after(progress, scores, higher_is_better)`` gives the factor.
+        start, end: the values of the factors 1 and 0.
+    """
+
+    schedule: Any
+    start: float
+    end: float
+
+    def __call__(self, progress: float) -> float:
+        """The value before the first validation."""
+        return self.after(progress, (), True)
+
+    def after(self, progress: float, scores: tuple[float, ...], higher_is_better: bool) -> float:
+        """The value after validations with these scores."""
+        return self.end + (self.start - self.end) * self.schedule.after(progress, scores, higher_is_better)

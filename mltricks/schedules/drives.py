@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from mltricks.config.create import create, locate
 from mltricks.config.options import conf_dir
 from mltricks.config.values import check_value, float_fields, kinds_and_range, suggest
-from mltricks.schedules.base import Schedule
+from mltricks.schedules.base import Drive, Schedule
 from mltricks.schedules.constant import Constant
 
-Drive = Callable[[float], float]
 Drives = dict[tuple[str, str], Drive]
 CHECKED_POINTS = 1000
 
@@ -52,11 +51,7 @@ def _drive(value: dict[str, Any], key: str, hint: Any, allow: Sequence[str]) -> 
         check_value(f"{key}.{point}", value[point], _closed(hint))
     settings = {k: v for k, v in value.items() if k not in ("schedule", "start", "end")}
     shape: Schedule = create({**schedule_defaults(str(name), key), **settings}, key, allow, "scheduler")
-    start, end = float(value["start"]), float(value["end"])
-
-    def drive(progress: float) -> float:
-        return end + (start - end) * shape(progress)
-
+    drive = shape.between(float(value["start"]), float(value["end"]))
     for i in range(CHECKED_POINTS):  # a run ends before progress 1, so an end may lie on the border of an open range
         check_value(f"{key} at {i / CHECKED_POINTS:.1%} of its schedule", drive(i / CHECKED_POINTS), hint)
     return drive
@@ -79,6 +74,22 @@ def schedule_defaults(name: str, key: str) -> dict[str, Any]:
         raise ValueError(f"{key}.schedule={name} is unknown. {suggest(name, options)}")
     merged = OmegaConf.merge(OmegaConf.load(folder / "_warmup.yaml"), OmegaConf.load(folder / f"{name}.yaml"))
     return {str(k): v for k, v in OmegaConf.to_container(merged, resolve=True).items() if k != "defaults"}  # type: ignore[union-attr]
+
+
+def follows_score(cfg: dict[str, Any]) -> str | None:
+    """The first setting of a configuration whose schedule follows the validation score; ``None`` without one."""
+    allow = cfg["allow_modules"]
+    if getattr(locate(str(cfg["scheduler"]["_target_"]), "scheduler", allow), "follows_score", False):
+        return "scheduler"
+    nodes = {"optim": cfg["optim"], **{f"technique.{name}": node for name, node in cfg["technique"].items()}}
+    for owner, node in nodes.items():
+        for name, value in node.items():
+            if isinstance(value, dict) and "schedule" in value:
+                key = f"{owner}.{name}"
+                target = schedule_defaults(str(value["schedule"]), key)["_target_"]
+                if getattr(locate(target, key, allow, "scheduler"), "follows_score", False):
+                    return key
+    return None
 
 
 def learning_rate_drives(
@@ -120,7 +131,13 @@ def learning_rate_drives(
             )
         drives["optim", name] = schedule.drive(rate, total_steps, steps_per_epoch)
     if schedule.momentum(0.0) is not None:
-        drives["optim", _momentum_of(optim, scheduled)] = schedule.momentum  # type: ignore[assignment]
+        name = _momentum_of(optim, scheduled)
+        if cfg["optim"].get("coordinates") == "decoupled" and name == getattr(type(optim), "accumulates", ""):
+            raise ValueError(
+                f"scheduler drives optim.{name}, and with optim.coordinates=decoupled the learning rate follows from "
+                "its one value. Type scheduler.cycle_momentum=false."
+            )
+        drives["optim", name] = schedule.momentum  # type: ignore[assignment]
     return drives
 
 

@@ -16,7 +16,7 @@ from mltricks.config.values import suggest
 from mltricks.schedules.base import Schedule
 
 UNFIT = {
-    "ReduceLROnPlateau": "it follows the validation loss, so that a step would no longer be a function of its number",
+    "ReduceLROnPlateau": "it follows the validation loss, as scheduler=plateau does",
     "LambdaLR": "it takes a function, which a configuration cannot hold",
     "MultiplicativeLR": "it takes a function, which a configuration cannot hold",
     "SequentialLR": "it takes other schedules",

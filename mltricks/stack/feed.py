@@ -15,7 +15,8 @@ from torch import Tensor
 from mltricks.batch import Batch
 from mltricks.build import Run
 from mltricks.data.splits import MemorySplit
-from mltricks.hyper import CHUNK, Drive, Hypers
+from mltricks.hyper import CHUNK, Hypers
+from mltricks.schedules.base import Drive
 from mltricks.stack.layout import merge_rows, split_rows, stack_rows
 from mltricks.state import leaves, map_state, merged, rebuild, step_seed
 from mltricks.step import Hyper, acting_on_host, on_host, split_at_normalize

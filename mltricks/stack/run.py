@@ -20,10 +20,12 @@ from mltricks.data.order import learns
 from mltricks.evaluate import evaluate
 from mltricks.inputs.base import saved
 from mltricks.predicting import to_predict
+from mltricks.schedules.drives import follows_score
 from mltricks.stack.feed import Feed, stack
 from mltricks.stack.step import StackedStep
 from mltricks.state import State, leaves, map_state
 from mltricks.step import Metrics
+from mltricks.technique import floats_of
 
 __all__ = ["StackedResult", "StackedRun", "StackedStep", "build_all", "stack", "structure", "train_stacked"]
 
@@ -133,10 +135,12 @@ def baked(run: Run, feed: Feed) -> Any:
         if not key.startswith(("scheduler.", "init."))
         and not any(key.startswith(p) and (o, key[len(p) :].partition(".")[0]) in fed for p, o in names.items())
     }
+    # optim.coordinates: the values that the step has are not those typed, and depend on several of them
+    made = {name: value for name, value in floats_of(run.optim).items() if ("optim", name) not in fed}
     kind, tensors = saved(info.input)
     statistics = [t.flatten().tolist() for t in leaves(tensors)]
     data = (str(kind), info.target, info.num_outputs, statistics)
-    given = sorted(structure(run.cfg).items(), key=str), sorted(floats.items()), sorted(fed)
+    given = sorted(structure(run.cfg).items(), key=str), sorted(floats.items()), sorted(made.items()), sorted(fed)
     return *given, sorted(run.frozen), data, code_of(run)
 
 
@@ -226,7 +230,7 @@ def check_stackable(runs: Sequence[Run]) -> None:
         raise ValueError(
             f"optim={type(runs[0].optim).__name__.lower()} cannot be stacked: it cannot be traced. Type optim=adamw."
         )
-    why = not_stackable(runs[0].source.sampler)
+    why = not_stackable(runs[0].source.sampler, runs[0].cfg)
     untraced = [name for name, technique in runs[0].techniques.items() if not technique.traceable]
     if untraced:
         why = f"technique={untraced[0]} cannot be traced"
@@ -248,8 +252,10 @@ def check_stackable(runs: Sequence[Run]) -> None:
                 )
 
 
-def not_stackable(sampler: Any) -> str | None:
-    """The reason why runs with this sampler (object or class) cannot be stacked; ``None`` if they can."""
+def not_stackable(sampler: Any, cfg: dict[str, Any]) -> str | None:
+    """The reason why runs with this sampler (object or class) and schedules cannot be stacked; ``None`` if they can."""
+    if key := follows_score(cfg):
+        return f"{key} follows the validation score, and the rounding of a stack could move its drops"
     if learns(sampler):
         name = sampler.__name__ if isinstance(sampler, type) else type(sampler).__name__
         return f"sampler={name} learns from losses, and the rounding of a stack would change the order of its samples"
