@@ -85,7 +85,7 @@ class DataOption:
         if self.folds is None:
             return stratified(labels, size, min(max(1, round(self.val_frac * size)), size - 1), self.split_seed)
         if size < self.folds:
-            raise ValueError(f"data.folds={self.folds} is more than the {size} samples. Type data.folds={size} or less.")
+            raise ValueError(f"data.folds={self.folds} is more than the {size} samples. Type data.folds={size}.")
         assert self.fold is not None, "checked above"
         mine = folds_of(labels, size, self.folds, self.split_seed).eq(self.fold)
         return mine.nonzero().flatten(), (~mine).nonzero().flatten()
