@@ -20,6 +20,8 @@ index         (B,)                   int64              position of each sample 
 weight        (B,)                   float32            factor of the loss of each sample, where a sampler draws
                                                         some more often than others and makes up for it
 x_unlabeled   (U, C, H, W)           as x               training samples without their labels
+x_aug1        (B, C, H, W)           as x               a second version of every sample of x, made by augmix
+x_aug2        (B, C, H, W)           as x               a third one
 ============  =====================  =================  ==========================================================
 """
 
@@ -27,4 +29,4 @@ from torch import Tensor
 
 Batch = dict[str, Tensor]
 
-INPUTS = ("x", "x_unlabeled")
+INPUTS = ("x", "x_unlabeled", "x_aug1", "x_aug2")

@@ -16,13 +16,13 @@ from mltricks.compatibility import (
     check_fit,
     check_losses,
     check_one_output,
-    check_optim,
     check_prediction,
+    check_restarts,
     check_shapes,
 )
 from mltricks.config.create import create
 from mltricks.config.settings import check_settings
-from mltricks.construct import create_model, create_techniques, load_data, make_source
+from mltricks.construct import create_model, create_optim, create_techniques, load_data, make_source
 from mltricks.data.order import learns, teaching
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
@@ -31,7 +31,7 @@ from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import Hypers
 from mltricks.metrics import Metrics, create_metrics
 from mltricks.process.device import choose_device, set_arithmetic, set_threads
-from mltricks.schedules.drives import extract_drives, learning_rate_drives
+from mltricks.schedules.drives import learning_rate_drives
 from mltricks.shapes import Shapes, declared
 from mltricks.state import SETUP, State, fold, map_state, reseed
 from mltricks.step import (
@@ -117,13 +117,14 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     messages = set_threads(cfg["threads"]) if device.type == "cpu" else []
     messages += idle_on(device, cfg)
     techniques, drives = create_techniques(cfg, allow)
-    optim_node, optim_drives = extract_drives(cfg["optim"], "optim", allow)
-    check_optim(optim_node, allow)
-    optim, engine = create(optim_node, "optim", allow), create(cfg["engine"], "engine", allow)
+    optim, optim_drives, notes = create_optim(cfg, allow)
+    messages += notes
+    engine = create(cfg["engine"], "engine", allow)
     check_engine(engine, optim)
     objective = create(cfg["objective"], "objective", allow)
     data = load_data(cfg, allow).to(device) if data is None else data
     check_fit(objective, techniques, data, cfg)
+    objective = objective.fitted(data)
     check_prediction(optim, techniques)
 
     source = make_source(cfg, data, objective)
@@ -142,6 +143,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     own = floats_of(optim) | getattr(optim, "group_rates", {})
     constants = {"optim": own} | {name: floats_of(t) for name, t in techniques.items()}
     hypers = Hypers(constants, drives, total_steps, device if engine.tensors else None)
+    check_restarts(techniques, optim, hypers)
     predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs, optim=optim)
     run = Run(
         cfg, device, data, model, objective, techniques, optim, engine, hypers, source, predict, state, total_steps

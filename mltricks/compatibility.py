@@ -16,6 +16,7 @@ from mltricks.data.order import learns
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
 from mltricks.functional_model import FunctionalModel
+from mltricks.hyper import Hypers
 from mltricks.objectives.base import Objective
 from mltricks.process.atomic import first_line
 from mltricks.shapes import Shapes
@@ -80,6 +81,7 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
                 f"technique={name} learns from unlabelled samples and there are none. "
                 "Type data.unlabeled_ratio=7 data.fraction=0.1."
             )
+    check_mixing(techniques)
     check_raw(techniques)
     if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):
         raise ValueError(
@@ -122,6 +124,17 @@ def is_foreign(thing: Any) -> bool:
     return not type(thing).__module__.startswith("mltricks.")
 
 
+def check_mixing(techniques: Techniques) -> None:
+    """Refuse a technique that compares versions of a sample beside one that mixes samples."""
+    mixing = [name for name, technique in techniques.items() if technique.mixes]
+    comparing = [name for name, technique in techniques.items() if technique.needs_unmixed]
+    if mixing and comparing:
+        raise ValueError(
+            f"technique={comparing[0]} compares several versions of each sample, and technique={mixing[0]} mixes "
+            f"samples in one of them. Leave {mixing[0]} out, or {comparing[0]}."
+        )
+
+
 def check_raw(techniques: Techniques) -> None:
     """Refuse a technique that needs raw pixels after one that needs normalised images."""
     _, ready = split_at_normalize(techniques)
@@ -134,14 +147,15 @@ def check_raw(techniques: Techniques) -> None:
 
 
 def objectives_for(target: str) -> list[str]:
-    """The options of group ``objective`` that accept a kind of target."""
+    """The options of group ``objective`` that accept a kind of target; first those that are made for it."""
     import yaml
 
     from mltricks.config.options import conf_dir
 
     nodes = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((conf_dir() / "objective").glob("*.yaml"))}
     ours = {name: node["_target_"] for name, node in nodes.items() if node["_target_"] != "???"}
-    return [name for name, path in ours.items() if target in locate(path, "objective", []).targets]
+    taken = {name: locate(path, "objective", []).targets for name, path in ours.items()}
+    return sorted((name for name in ours if target in taken[name]), key=lambda name: taken[name].index(target))
 
 
 def check_sampler(sampler: Any, objective: Any) -> None:
@@ -176,6 +190,28 @@ def check_prediction(optim: Any, techniques: Techniques) -> None:
             f"optim={type(optim).__name__} predicts with weights of its own, made of its own tensors, and "
             f"technique={changing[0]} changes the weights alone. Leave {changing[0]} out, or change optim."
         )
+
+
+def check_restarts(techniques: Techniques, optim: Any, hypers: Hypers) -> None:
+    """Refuse a technique that uses cycles of the learning rate if the rate does not restart where they end."""
+    for name, technique in techniques.items():
+        cycles, total = getattr(technique, "cycles", 1), hypers.total_steps
+        firsts = [-(-total * k // cycles) for k in range(1, cycles)] if technique.needs_restarts else []
+        for k, first in enumerate(firsts, 1):
+            before, after = (learning_rate(optim, hypers, step) for step in (first - 1, first))
+            if not after > before:
+                raise ValueError(
+                    f"technique={name} takes the weights at the end of each of {cycles} cycles of the learning rate, "
+                    f"and the rate does not restart after cycle {k} (it goes from {before:g} to {after:g} at update "
+                    f"{first} of {total}). Type scheduler=cosine_restarts scheduler.cycles={cycles} "
+                    f"scheduler.growth=1, or technique.{name}.cycles as many as the schedule has."
+                )
+
+
+def learning_rate(optim: Any, hypers: Hypers, step: int) -> float:
+    """The learning rate of an update; the first one of an optimiser with several."""
+    name = getattr(type(optim), "learning_rates", ("lr",))[0]
+    return hypers.values(step).get(("optim", name), hypers.constants["optim"][name])
 
 
 def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info, objective: Any) -> None:

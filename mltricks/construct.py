@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
-from mltricks.compatibility import (
-    check_sampler,
-)
-from mltricks.config.create import create
+from mltricks.compatibility import check_optim, check_sampler
+from mltricks.config.create import create, locate
 from mltricks.data import custom
 from mltricks.data.info import Info
 from mltricks.data.source import Source, in_order
 from mltricks.data.splits import DataSplits
+from mltricks.optim import coordinates
 from mltricks.process.atomic import first_line
 from mltricks.schedules.drives import Drives, extract_drives
 from mltricks.state import INIT, ORDER, fold, map_state, reseed
@@ -63,6 +62,15 @@ def create_techniques(cfg: dict[str, Any], allow: list[str]) -> tuple[Techniques
         techniques[name] = create(node, f"technique.{name}", allow)
         drives |= {(name, setting): drive for (_, setting), drive in own.items()}
     return techniques, drives
+
+
+def create_optim(cfg: dict[str, Any], allow: list[str]) -> tuple[Any, Drives, list[str]]:
+    """The optimiser, the schedules of its floats, and a line for the user where its values are not those typed."""
+    node = cfg["optim"]
+    check_optim(node, allow)
+    plain = coordinates.plain(node, locate(node["_target_"], "optim", allow), cfg["batch_size"])
+    made, drives = extract_drives(plain, "optim", allow)
+    return create(made, "optim", allow), drives, coordinates.said(node, plain, cfg["batch_size"])
 
 
 def load_data(cfg: dict[str, Any], allow: list[str]) -> DataSplits:

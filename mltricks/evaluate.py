@@ -140,7 +140,11 @@ def steered_by(run: Run) -> Score:
         raise ValueError(
             f"objective_metric={wanted} is unknown. {suggest(wanted, [f'val/{m}' for m in known])} Known: {listed}."
         )
-    if name in run.metrics.names:
-        return Score(name, run.metrics.higher_is_better(name))
-    lower = name in LOWER_IS_BETTER if name != objective.score else not objective.higher_is_better
-    return Score(name, not lower)
+    return Score(name, direction(name, objective, run.metrics))
+
+
+def direction(name: str, objective: Any, metrics: Metrics) -> bool:
+    """Whether a higher value of a metric of validation is better."""
+    if name in metrics.names:
+        return metrics.higher_is_better(name)
+    return objective.higher_is_better if name == objective.score else name not in LOWER_IS_BETTER

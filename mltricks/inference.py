@@ -16,7 +16,7 @@ from mltricks.data.source import in_order
 from mltricks.data.splits import DataSplits
 from mltricks.ensemble import Ensemble, load
 from mltricks.evaluate import evaluate
-from mltricks.metrics import create_metrics
+from mltricks.metrics import Metrics, create_metrics
 from mltricks.observers.formats import shown_folder
 from mltricks.predictor import Predictor
 from mltricks.process.atomic import write_atomically
@@ -44,17 +44,12 @@ def evaluate_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> dic
         ValueError: the checkpoint is missing, or the data do not fit the model.
     """
     predictor, cfg = load_checkpoint(cfg, overrides, "evaluate")
-    splits, objective = load_splits(predictor, cfg), predictor.objective
-    further, size = create_metrics(cfg["metric"], predictor.info, objective), cfg["eval_batch_size"]
-
-    def measured(model: Predictor) -> dict[str, dict[str, float]]:
-        return {
-            name: evaluate(lambda _, x: model.forward(x), objective, {}, split, size, (), further)
-            for name, split in (("val", splits.val), ("test", splits.test))
-        }
-
-    metrics = measured(predictor)
-    members = {name: measured(member) for name, member in members_of(predictor).items()}
+    splits, further = load_splits(predictor, cfg), create_metrics(cfg["metric"], predictor.info, predictor.objective)
+    metrics = measured(predictor, splits, cfg["eval_batch_size"], further)
+    members = {
+        name: measured(member, splits, cfg["eval_batch_size"], further)
+        for name, member in members_of(predictor).items()
+    }
     content = {"checkpoint": str(cfg["checkpoint"]), "overrides": list(overrides), **metrics}
     content |= {"members": members} if members else {}
     text = json.dumps(json_safe(content), indent=2) + "\n"
@@ -62,6 +57,17 @@ def evaluate_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> dic
     print(*table({"ensemble": metrics, **members} if members else {"": metrics}), sep="\n")
     print(shown_folder(folder / "evaluation.json"))
     return content
+
+
+def measured(
+    predictor: Predictor, splits: DataSplits, batch_size: int, further: Metrics
+) -> dict[str, dict[str, float]]:
+    """The metrics of a model on the validation and the test split."""
+    objective = predictor.objective.fitted(splits)
+    return {
+        name: evaluate(lambda _, x: predictor.forward(x), objective, {}, split, batch_size, (), further)
+        for name, split in (("val", splits.val), ("test", splits.test))
+    }
 
 
 def table(found: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:

@@ -61,6 +61,13 @@ def predict(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
     predict_checkpoint(cfg, folder, overrides)
 
 
+def soup(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
+    """Average the weights of several runs into a run folder that predicts like any other."""
+    from mltricks.soup import cook
+
+    cook(cfg, folder, overrides)
+
+
 def list_options(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
     """Print every option of every group, or of one group, with its one-line description."""
     from mltricks.config.cards import listing, read_cards

@@ -30,10 +30,11 @@ def with_smaller_micro_batches(run: Run, error: Any) -> None:
         ValueError: a micro-batch is already one sample, or the update of the weights had begun.
     """
     batch_size = run.cfg["batch_size"]
-    whole = [name for name, t in run.techniques.items() if t.needs_whole_batch]
+    whole = [f"technique={name}" for name, t in run.techniques.items() if t.needs_whole_batch]
+    whole += [f"objective={type(run.objective).__name__}"] if run.objective.needs_whole_batch else []
     if whole:
         raise ValueError(
-            f"out of memory, and technique={whole[0]} compares the samples of a batch, which cannot be split: "
+            f"out of memory, and {whole[0]} compares the samples of a batch, which cannot be split: "
             f"{str(error).splitlines()[0]}. Type a smaller batch_size, a smaller model, or precision=bf16."
         ) from error
     num = 2 * run.num_micro

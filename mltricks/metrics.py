@@ -20,6 +20,8 @@ from mltricks.config.values import suggest
 from mltricks.data.info import Info
 
 NUM_TRIED = 32
+TASKS = {"multiclass": "num_classes", "multilabel": "num_labels"}
+"""The tasks of torchmetrics that have classes, and the argument for their number."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class Metrics:
     Attributes:
         objective: turns outputs into probabilities or values.
         made: a fresh object of torchmetrics for every name.
+        family: the objective's.
     """
 
     objective: Any = None
     made: dict[str, Any] = field(default_factory=dict)
+    family: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -71,7 +75,7 @@ class Meter:
     def __call__(self, batch: Batch, outputs: Any) -> None:
         if not self.metrics.made:
             return
-        predictions, y = paired(self.metrics.objective.predict(outputs), batch["y"])
+        predictions, y = paired(self.metrics.objective.predict(outputs), batch["y"], self.metrics.family)
         if not self.held:
             self.held = {name: metric.clone().to(y.device) for name, metric in self.metrics.made.items()}
         for metric in self.held.values():
@@ -82,10 +86,12 @@ class Meter:
         return {name: float(metric.compute()) for name, metric in self.held.items()}
 
 
-def paired(predictions: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Predictions and targets in the shapes that torchmetrics takes: single values have no axis of their own."""
+def paired(predictions: Tensor, y: Tensor, family: str) -> tuple[Tensor, Tensor]:
+    """Predictions and targets as torchmetrics takes them: single values without an axis, labels as 0 or 1."""
     if not y.is_floating_point():
         return predictions, y
+    if family == "multilabel":
+        return predictions, (y.reshape(predictions.shape) >= 0.5).long()
     predictions, y = predictions.flatten(1), y.reshape(len(y), -1)
     return (predictions[:, 0], y[:, 0]) if y.shape[1] == 1 else (predictions, y)
 
@@ -107,8 +113,8 @@ def create_metrics(given: Any, info: Info, objective: Any) -> Metrics:
         name, arguments = (node, {}) if isinstance(node, str) else named(node)
         if name in made:
             raise ValueError(f"metric={name} is given twice. Leave one out.")
-        made[name] = create_metric(name, arguments, info, objective.further)
-    return Metrics(objective, made)
+        made[name] = create_metric(name, arguments, info, objective.family(info))
+    return Metrics(objective, made, objective.family(info))
 
 
 def named(node: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -118,7 +124,7 @@ def named(node: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def create_metric(name: str, arguments: dict[str, Any], info: Info, family: str) -> Any:
-    """An object of torchmetrics, tried on random predictions; ``family`` is the objective's ``further``.
+    """An object of torchmetrics, tried on random predictions; ``family`` is the objective's.
 
     Raises:
         ValueError: it cannot be made, or does not give one number.
@@ -139,7 +145,7 @@ def create_metric(name: str, arguments: dict[str, Any], info: Info, family: str)
 
 
 def tried(metric: Any, info: Info, family: str) -> Any:
-    """The value of a metric on random predictions."""
+    """The value of a metric on random predictions; ``family`` is the objective's."""
     generator = torch.Generator().manual_seed(0)
     outputs = torch.rand(NUM_TRIED, info.num_outputs, generator=generator)
     y = torch.rand(NUM_TRIED, info.num_outputs, generator=generator)
@@ -148,7 +154,7 @@ def tried(metric: Any, info: Info, family: str) -> Any:
         outputs = outputs.softmax(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the random values, such as a class that does not occur
-        metric.update(*paired(outputs, y))
+        metric.update(*paired(outputs, y, family))
         return metric.compute()
 
 
@@ -168,7 +174,7 @@ def find(name: str, info: Info, family: str) -> tuple[Any, dict[str, Any]]:
 
     if not family:
         raise ValueError(f"metric={name}: there are no further metrics for targets that are {info.target}.")
-    is_class = family == "multiclass"
+    is_class = family in TASKS
     classes, functions = (classification, of_classes) if is_class else (regression, of_values)
     known = {
         n.lower(): c for n, c in vars(classes).items() if inspect.isclass(c) and issubclass(c, torchmetrics.Metric)
@@ -177,7 +183,7 @@ def find(name: str, info: Info, family: str) -> tuple[Any, dict[str, Any]]:
     words = {n: known[n.replace("_", "")] for n in vars(functions) if n.replace("_", "") in known}
     if name not in words:
         raise ValueError(f"metric={name} is no metric of torchmetrics for {info.target}. {suggest(name, words)}")
-    return words[name], {"task": "multiclass", "num_classes": info.num_outputs} if is_class else {}
+    return words[name], {"task": family, TASKS[family]: info.num_outputs} if is_class else {}
 
 
 def check_new(names: Sequence[str], measured: Sequence[str]) -> None:

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.build import Run
+from mltricks.data.info import Info
+from mltricks.data.splits import Split
 from mltricks.functional_model import FunctionalModel
 from mltricks.state import STATISTICS, State, fold
 from mltricks.step import build_predict
@@ -52,7 +54,8 @@ def to_predict(run: Run, state: State) -> State:
     if num == 0 or not norms_with_statistics(run.model):
         return state
     params, buffers = sets_of_weights(run, state)[0]
-    return {**state, "buffers": re_estimated(run.model, params, buffers, inputs_for_statistics(run, num))}
+    inputs = inputs_for_statistics(run.data.train, run.data.info, run.cfg["batch_size"], run.cfg["seed"], num)
+    return {**state, "buffers": re_estimated(run.model, params, buffers, inputs)}
 
 
 def batches_asked(run: Run) -> int | None:
@@ -91,10 +94,16 @@ def re_estimated(model: FunctionalModel, params: Params, buffers: Buffers, input
     return buffers
 
 
-def inputs_for_statistics(run: Run, num: int | None) -> Iterator[Any]:
-    """The normalised inputs of ``num`` full training batches without augmentation, the same at every call."""
-    size, train = run.cfg["batch_size"], run.data.train
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(fold(run.cfg["seed"], STATISTICS)))
-    pieces = order.split(size)
-    full = [piece for piece in pieces if len(piece) == size] or [order]
-    return (run.data.info.normalize(batch["x"]) for batch in train.batches(islice(full, num)))
+def inputs_for_statistics(train: Split, info: Info, batch_size: int, seed: int, num: int | None) -> Iterator[Any]:
+    """Normalised inputs of training batches without augmentation, the same at every call.
+
+    Args:
+        train: the training split.
+        info: describes the data.
+        batch_size: samples of a batch; all batches are full unless the split is smaller than one.
+        seed: of the run.
+        num: number of batches; ``None`` for all that the split has.
+    """
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(fold(seed, STATISTICS)))
+    full = [piece for piece in order.split(batch_size) if len(piece) == batch_size] or [order]
+    return (info.normalize(batch["x"]) for batch in train.batches(islice(full, num)))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mltricks.build import Run
+from mltricks.optim import coordinates
 from mltricks.step import acting_on_host, in_order_of_change, split_at_normalize
 from mltricks.technique import defines, floats_of
 
@@ -76,6 +77,8 @@ def settings(run: Run) -> dict[str, str]:
     texts = {
         key: "  ".join(f"{k}={shown(v)}" for k, v in node.items() if k != "_target_") for key, node in nodes.items()
     }
+    for line in coordinates.said(run.cfg["optim"], floats_of(run.optim), run.cfg["batch_size"]):
+        texts["note"] = line.removeprefix("note: ")
     return {key: text for key, text in texts.items() if text}
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 State = dict[str, Any]
-INIT, SETUP, STEP, ORDER, HOST, STATISTICS = range(6)
+INIT, SETUP, STEP, ORDER, HOST, STATISTICS, PROBE = range(7)
 """Purposes of a seed. Each is folded into the seed, so that the streams of random numbers are independent."""
 NESTED = (dict, tuple)
 """What ``leaves`` looks into."""

@@ -126,6 +126,10 @@ class Technique:
     """Whether it moves or mixes parts of a sample, which is only correct if ``y`` has one target per sample."""
     needs_one_output: ClassVar[bool] = False
     """Whether it requires a model with a single output tensor."""
+    mixes: ClassVar[bool] = False
+    """Whether ``batch`` mixes each sample with others (mixup, cutmix)."""
+    needs_unmixed: ClassVar[bool] = False
+    """Whether it compares several versions of each sample, which mixing would make versions of different ones."""
     needs_whole_batch: ClassVar[bool] = False
     """Whether its loss compares the samples of a batch, so that micro-batches would change the loss."""
     needs_previous: ClassVar[bool] = False
@@ -137,6 +141,9 @@ class Technique:
 
     replaces_weights: ClassVar[bool] = False
     """Whether ``evaluate`` predicts with weights of its own instead of the current ones. One technique of a run may."""
+
+    needs_restarts: ClassVar[bool] = False
+    """Whether the learning rate has to restart at equal shares of the run; the field ``cycles`` is their number."""
 
     def __post_init__(self) -> None:
         check_fields(self)

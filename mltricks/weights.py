@@ -130,14 +130,28 @@ def looked_up(names: Any, weights: Weights) -> Any:
 
 def save_weights(path: Path, run: Run, weights: Weights, own: dict[str, Any]) -> None:
     """Write weights together with the configuration, the classes and the statistics of the inputs."""
+    dtype = dtypes_of(next(run.data.val.batches([torch.arange(1)]))["x"])
+    write_weights(path, run.cfg, run.data.info, dtype, weights, own)
+
+
+def write_weights(
+    path: Path, cfg: dict[str, Any], info: Info, dtype: Any, weights: Weights, own: dict[str, Any]
+) -> None:
+    """Write ``best.safetensors``.
+
+    Args:
+        path: of the file.
+        cfg: configuration of the run that the weights are from.
+        info: describes its data.
+        dtype: name of the dtype of raw inputs; a dict of names for inputs of several parts.
+        weights, own: as ``predicting_weights`` returns them.
+    """
     from safetensors.torch import save
 
-    info = run.data.info
     node, statistics = saved(info.input)
     tensors = {**weights, **dict(named_leaves(statistics, INPUT))}
     about = {"input": node, "target": info.target, "num_outputs": info.num_outputs, "classes": info.classes}
-    dtype = dtypes_of(next(run.data.val.batches([torch.arange(1)]))["x"])
-    content = {"config": run.cfg, "info": about, "own": own, "dtype": dtype, "versions": versions()}
+    content = {"config": cfg, "info": about, "own": own, "dtype": dtype, "versions": versions()}
     metadata = {name: json.dumps(value) for name, value in content.items()}
     metadata["digest"] = digest({**metadata, "tensors": tensors})
     # not save_file: if killed it leaves its temporary file behind, and its files are readable by their owner only

@@ -14,6 +14,7 @@ from typing import Any
 import contract_models
 import pytest
 import torch
+import yaml
 from conftest import EXACT, fitting
 from statements import Statement, read_statement
 
@@ -21,8 +22,10 @@ import mltricks
 from mltricks import checkpoint
 from mltricks.build import Run, build
 from mltricks.config.compose import plain
+from mltricks.config.create import locate
 from mltricks.config.options import conf_dir
 from mltricks.state import State, leaves, reseed_step
+from mltricks.step import works_on_raw
 
 SMALL = ["data.limit=320", "batch_size=16", "model.width=4", "epochs=4", "optim.lr=3e-3", *EXACT]
 
@@ -39,6 +42,11 @@ KINDS = {
         *("data=custom", "data._target_=contract_data.Slope", "allow_modules=[contract_data]", "model=mlp"),
         "objective=regress",
     ],
+    "labels": [
+        *("data=custom", "data._target_=contract_data.Sets", "allow_modules=[contract_data]", "model=mlp"),
+        "objective=bce",
+    ],
+    "similarity": ["data=digit_pairs", "model=siamese", "objective=contrastive"],
     "mask": ["data=digit_masks", "model=fcn", "model.depth=1", "objective=segment"],
     "pair": ["data=digit_halves", "model=two_towers"],
     **{name: contract_models.overrides(name) for name in MODELS},
@@ -63,9 +71,22 @@ def place(*names: str) -> float:
 
 
 def pairs() -> list[tuple[str, str]]:
-    """All pairs of techniques; a hash of the two names decides which of them comes first in a pair."""
+    """All pairs of techniques; a hash of the two names decides which of them comes first in a pair.
+
+    Only those that need raw pixels always stand in front of those that work on normalised images.
+    """
     every = list(combinations(techniques(), 2))
-    return [pair if zlib.crc32("".join(pair).encode()) % 2 else pair[::-1] for pair in every]
+    hashed = [pair if zlib.crc32("".join(pair).encode()) % 2 else pair[::-1] for pair in every]
+    return [
+        (b, a) if technique_class(b).needs_raw and not works_on_raw(technique_class(a)) else (a, b) for a, b in hashed
+    ]
+
+
+@cache
+def technique_class(name: str) -> Any:
+    """The class of a technique."""
+    node = yaml.safe_load((conf_dir() / "technique" / f"{name}.yaml").read_text())["technique"][name]
+    return locate(node["_target_"], f"technique.{name}", [])
 
 
 def turn(every: Sequence[tuple[str, str]], shard: int, budget: int) -> list[tuple[str, str]]:

@@ -19,6 +19,12 @@ def Slope() -> TensorDataset:
     return TensorDataset(x, x @ torch.tensor([[1.0], [-2.0], [0.5], [0.0]]) + 0.1 * noise(400, 1))
 
 
+def Sets() -> TensorDataset:
+    """Sets of three labels: which of three sums of four features are positive."""
+    x = noise(400, 4)
+    return TensorDataset(x, x @ torch.tensor([[1.0, 0.0, 1.0], [-2.0, 1.0, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 1.0]]) > 0)
+
+
 def noise(*shape: int) -> Tensor:
     """The same normal numbers at every call."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))

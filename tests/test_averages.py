@@ -31,6 +31,11 @@ def batch_norms(buffers: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: b for name, b in buffers.items() if name.endswith(("running_mean", "running_var"))}
 
 
+def inputs_of(run: Run, num: int | None) -> list[Tensor]:
+    data, cfg = run.data, run.cfg
+    return list(inputs_for_statistics(data.train, data.info, cfg["batch_size"], cfg["seed"], num))
+
+
 def test_statistics_equal_those_of_update_bn_bit_for_bit() -> None:
     module = small_net(norm=True)
     ctx, params = context(module), {name: p.detach() for name, p in module.named_parameters()}
@@ -89,7 +94,7 @@ def test_swa_equals_torchs_averaged_model_with_update_bn() -> None:
     assert int(run.state["own"]["swa"]["count"]) == 5
     for name, p in reference.module.named_parameters():
         torch.testing.assert_close(run.state["own"]["swa"]["params"][name], p.detach())
-    update_bn(list(inputs_for_statistics(run, 200)), reference)
+    update_bn(inputs_of(run, 200), reference)
     x = next(run.data.val.batches([torch.arange(30)]))["x"]
     predicted = run.predict(to_predict(run, run.state), x)
     torch.testing.assert_close(predicted, reference.eval()(run.data.info.normalize(x)).detach(), rtol=1e-4, atol=1e-5)
@@ -124,14 +129,14 @@ def test_averages_are_taken_at_equal_distances_and_at_the_end(start: float, aver
 
 def test_batches_for_statistics_are_full_fixed_and_never_augmented() -> None:
     run = make(*SWA, "augment=standard", "data.drop_last=false", "data.limit=150")
-    first, again = (list(inputs_for_statistics(run, None)) for _ in range(2))
+    first, again = (inputs_of(run, None) for _ in range(2))
     assert [len(x) for x in first] == [16] * 9
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert len(list(inputs_for_statistics(run, 3))) == 3
+    assert len(inputs_of(run, 3)) == 3
     there = run.data.info.normalize(next(run.data.train.batches([torch.arange(150)]))["x"]).flatten(1)
     assert all((there == row).all(1).any() for row in first[0].flatten(1))
     few = make(*SWA, "batch_size=100", "data.drop_last=false", "data.limit=80")
-    assert [len(x) for x in inputs_for_statistics(few, 200)] == [80]
+    assert [len(x) for x in inputs_of(few, 200)] == [80]
 
 
 def test_runs_that_need_no_statistics_keep_their_state() -> None:
@@ -155,7 +160,7 @@ def test_the_whole_run_measures_keeps_and_tests_the_same_statistics(tmp_path: Pa
     module = FunctionalModel(run.model.module)
     params = {name: weights[f"params.{name}"] for name, _ in module.params}
     buffers = {name: weights[f"buffers.{name}"] for name, _ in module.buffers}
-    found = re_estimated(module, params, buffers, inputs_for_statistics(run, 200))
+    found = re_estimated(module, params, buffers, inputs_of(run, 200))
     for name, expected in batch_norms(found).items():
         torch.testing.assert_close(buffers[name], expected, rtol=1e-4, atol=1e-6)
 
@@ -186,3 +191,78 @@ def test_the_schedule_of_the_source() -> None:
         t = epoch / 150
         theirs = 1.0 if t <= 0.5 else 1.0 - 0.5 * (t - 0.5) / 0.4 if t <= 0.9 else 0.5
         assert ours(epoch / 200) == pytest.approx(theirs)
+
+
+# Snapshots
+
+CYCLES = ["scheduler=cosine_restarts", "scheduler.growth=1", "scheduler.cycles=4"]
+SNAPSHOT = [*NET, *CYCLES, "technique=snapshot", "technique.snapshot.cycles=4", "technique.snapshot.members=3"]
+
+
+def copy_of(run: Run) -> dict[str, Tensor]:
+    return {name: t.clone() for name, t in {**run.state["params"], **run.state["buffers"]}.items()}
+
+
+def test_snapshots_predict_with_the_mean_of_their_probabilities() -> None:
+    run, kept, x = make(*SNAPSHOT), {}, None
+    module = copy.deepcopy(run.model.module).eval()
+    for step in range(run.total_steps):  # 20 updates, so cycles end after 5, 10, 15 and 20 of them
+        advance(run, 1, step)
+        kept[step + 1] = copy_of(run)
+        x = next(run.data.val.batches([torch.arange(9)]))["x"]
+        ends = [end for end in (5, 10, 15, 20) if end <= step + 1][-3:] or [step + 1]
+        probabilities = []
+        for end in ends:
+            module.load_state_dict(kept[end])
+            probabilities.append(module(run.data.info.normalize(x)).softmax(1).detach())
+        found = run.predict(to_predict(run, run.state), x).softmax(1)
+        torch.testing.assert_close(found, torch.stack(probabilities).mean(0), rtol=1e-4, atol=1e-6)
+    assert int(run.state["own"]["snapshot"]["count"]) == 4
+
+
+def test_one_snapshot_of_one_cycle_is_the_last_weights() -> None:
+    shared = [*NET, "scheduler=cosine"]
+    run = make(*shared, "technique=snapshot", "technique.snapshot.cycles=1", "technique.snapshot.members=1")
+    plain = make(*shared)
+    assert advance(run, 20) == advance(plain, 20)
+    x = next(run.data.val.batches([torch.arange(9)]))["x"]
+    torch.testing.assert_close(run.predict(run.state, x).softmax(1), plain.predict(plain.state, x).softmax(1))
+
+
+def test_snapshots_of_values_are_averaged() -> None:
+    shared = ["data=custom", "data._target_=contract_data.Slope", "allow_modules=[contract_data]", "objective=regress"]
+    given = [*shared, "model=mlp", *CYCLES, "technique=snapshot", "technique.snapshot.cycles=4"]
+    with pytest.raises(ValueError, match=r"technique\.snapshot\.average=probabilities is for classes"):
+        make(*given, "technique.snapshot.members=2")
+    run = make(*given, "technique.snapshot.members=2", "technique.snapshot.average=logits", "max_steps=8")
+    advance(run, 8)
+    slots = run.state["own"]["snapshot"]["slots"]
+    x = next(run.data.val.batches([torch.arange(5)]))["x"]
+    ctx = context(run.model.module)
+    both = [
+        ctx.fork(slot["buffers"]).apply(slot["params"], run.data.info.normalize(x), train=False)
+        for slot in slots.values()
+    ]
+    torch.testing.assert_close(run.predict(run.state, x), sum(both) / 2)
+
+
+def test_a_finished_run_is_loaded_with_all_its_snapshots(tmp_path: Path) -> None:
+    result = mltricks.train(mltricks.compose([*TINY, *SNAPSHOT]), tmp_path)
+    run = make(*TINY, *SNAPSHOT)
+    x, y = (next(run.data.test.batches([torch.arange(len(run.data.test))]))[key] for key in "xy")
+    loss = -mltricks.load(tmp_path).predict(x)[torch.arange(len(y)), y].log().mean()
+    assert float(loss) == pytest.approx(result.test["loss"], rel=1e-4)
+
+
+def test_a_rate_that_does_not_restart_is_refused() -> None:
+    for overrides, rate in (
+        (["scheduler=cosine"], r"from 0\.0\d+ to 0\.0\d+ at update 5 of 20"),
+        ([], "from 0.05 to 0.05"),
+    ):
+        with pytest.raises(ValueError, match=rf"does not restart after cycle 1 .*{rate}.*cosine_restarts"):
+            make(*NET, "technique=snapshot", "technique.snapshot.cycles=4", "technique.snapshot.members=4", *overrides)
+    with pytest.raises(ValueError, match="does not restart after cycle 1"):
+        make(*SNAPSHOT, "technique.snapshot.cycles=5")
+    with pytest.raises(ValueError, match=r"members=4 is more than technique\.snapshot\.cycles=3"):
+        make(*SNAPSHOT, "technique.snapshot.cycles=3", "technique.snapshot.members=4")
+    make(*SNAPSHOT, "technique.snapshot.cycles=2", "technique.snapshot.members=2")  # every other restart

@@ -52,7 +52,7 @@ def test_patterns_biases_and_refusals() -> None:
         dropped_names(module, ["7"], biases=False)
     with pytest.raises(ValueError, match="chooses no layer"):
         dropped_names(module, [], biases=False)
-    with pytest.raises(ValueError, match="has none.*convolutions: 0"):
+    with pytest.raises(ValueError, match=r"has none\..*convolutions: 0"):
         dropped_names(nn.Sequential(nn.Conv2d(1, 1, 1)), None, biases=False)
     tied = nn.Sequential(nn.Embedding(4, 3), nn.Linear(3, 4, bias=False))
     tied[1].weight = tied[0].weight

@@ -94,7 +94,7 @@ class Slower(AdamW):
 
 
 def test_a_rule_that_a_user_overrides_is_used_instead_of_the_kernel() -> None:
-    settings = {"weight_decay": 0.0, "no_decay": [], "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
+    settings = {"weight_decay": 0.0, "no_decay": [], "groups": None, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
     optim, params = Slower(lr=1.0, **settings), {"w": torch.zeros(5000)}
     grads, opt = {"w": torch.ones(5000)}, optim.init(params)
     with fused_nodes("one"):

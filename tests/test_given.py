@@ -191,7 +191,7 @@ def test_every_form_of_the_same_data_gives_the_same_splits(form: str) -> None:
         (((torch.zeros(3, 8), torch.zeros(2)),) * 3, "3 x and 2 y"),
         (((torch.zeros(3, 8, dtype=torch.int64), torch.zeros(3)),) * 3, "Allowed: floats"),
         (((torch.full((3, 8), torch.nan), torch.zeros(3)),) * 3, "NaN"),
-        (((torch.zeros(3, 8), torch.zeros(3, dtype=torch.bool)),) * 3, "which are values. Give y.long()."),
+        (((torch.zeros(3, 8), torch.zeros(3, dtype=torch.bool)),) * 3, "which are sets of labels. Give y.long()."),
         ((points(9, 0), (torch.zeros(9, 7), points(9, 0)[1]), points(9, 0)), "x of the validation data is (9, 7)"),
         (((torch.zeros(9, 8), torch.arange(9)[:, None] % 3),) * 3, "Give y.squeeze(1)"),
         ((DataLoader(TensorDataset(*points(9, 0))),) * 3, "Give a pair (x, y), or a dataset with len. A DataLoader"),

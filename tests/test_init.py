@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from mltricks.config.compose import plain
 from mltricks.config.create import create
 from mltricks.construct import create_model
 
-INITS = ["xavier", "kaiming", "orthogonal"]
+INITS = ["xavier", "kaiming", "orthogonal", "normal"]
 
 
 def make(name: str, **changes: Any) -> Any:
@@ -37,6 +38,7 @@ class Net(nn.Module):
         self.norm = nn.BatchNorm2d(64)
         self.embedding = nn.Embedding(50, 30)
         self.lstm = nn.LSTM(8, 8)
+        self.activation = nn.GELU()
 
 
 def drawn(init: Any, seed: int = 0) -> Net:
@@ -53,12 +55,19 @@ FANS = {
     "transposed": (64 * 9, 48 * 9),  # torch takes the second axis of a weight as its fan-in
     "wave": (32 * 5, 128 * 5),
 }
+E_GELU_SQUARED = 1 / 3 + 1 / (2 * math.pi * 3**0.5)
+"""E[gelu(z)^2] = E[z^2 Phi(z)^2] of standard normal z, in closed form."""
 VARIANCES = {
     "xavier normal": ("xavier", {"distribution": "normal"}, lambda i, o: 2 / (i + o)),
     "xavier uniform gain": ("xavier", {"distribution": "uniform", "gain": 1.5}, lambda i, o: 1.5**2 * 2 / (i + o)),
     "kaiming": ("kaiming", {}, lambda i, o: 2 / i),
     "kaiming fan_out uniform": ("kaiming", {"mode": "fan_out", "distribution": "uniform"}, lambda i, o: 2 / o),
     "kaiming linear": ("kaiming", {"nonlinearity": "linear"}, lambda i, o: 1 / i),
+    "kaiming auto": ("kaiming", {"nonlinearity": "auto"}, lambda i, o: 1 / E_GELU_SQUARED / i),
+    "xavier auto": ("xavier", {"gain": "auto"}, lambda i, o: 1 / E_GELU_SQUARED * 2 / (i + o)),
+    "normal": ("normal", {"std": 0.3}, lambda i, o: 0.09),
+    "xavier_normal": ("xavier_normal", {}, lambda i, o: 2 / (i + o)),
+    "kaiming_uniform": ("kaiming_uniform", {}, lambda i, o: 2 / i),
     "kaiming leaky": ("kaiming", {"nonlinearity": "leaky_relu", "negative_slope": 0.5}, lambda i, o: 2 / 1.25 / i),
 }
 

@@ -74,7 +74,8 @@ def assert_rows_are_alone(members: list[list[str]]) -> None:
 
 def assert_switched_off(stated: Statement, kind: list[str], overrides: list[str]) -> None:
     if stated.off is not None:
-        off, baseline = make(*overrides, *stated.off), make(*kind, "optim=sgd", "optim.lr=0.01")
+        shared = [need for need in stated.needs if not need.startswith("technique.")]
+        off, baseline = make(*overrides, *stated.off), make(*kind, *shared, "optim=sgd", "optim.lr=0.01")
         assert advance(off, 3) == advance(baseline, 3)
 
 

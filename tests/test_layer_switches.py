@@ -28,12 +28,12 @@ from mltricks.stack.run import StackedRun
 IMAGE = (3, 16, 16)
 
 
-def model_of(command: str, shape: Any = IMAGE, seed: int = 0) -> nn.Module:
+def model_of(command: str, shape: Any = IMAGE, seed: int = 0, outputs: int = 7) -> nn.Module:
     """The model of a command such as ``mlp depth=2``."""
     name, *settings = command.split()
     node = plain(mltricks.compose([f"model={name}", *(f"model.{setting}" for setting in settings)]))["model"]
     torch.manual_seed(seed)
-    return create(node, "model", in_shape=shape, num_outputs=7)
+    return create(node, "model", in_shape=shape, num_outputs=outputs)
 
 
 def old_mlp() -> nn.Module:
@@ -306,7 +306,7 @@ REFUSED = {
     "mlp activation=selu": r"model\.activation=selu is not an option. Allowed: relu \| relu_shifted",
     "mlp celu_alpha=0.3": r"model\.celu_alpha=0\.3 has no effect with model\.activation=relu\. Type .*=celu",
     "mlp frozen_scale=true": r"model\.frozen_scale=true has no effect with model\.norm=none",
-    "mlp norm=layer norm_groups=4": r"model\.norm_groups=4 has no effect with model\.norm=layer\. Type .*=group",
+    "mlp norm=layer norm_groups=4": r"norm_groups=4 has no effect with .*=layer\. Type .*=group, or .*=null",
     "mlp norm=group norm_groups=128": r"model\.norm_groups=128 does not divide 128 channels into groups of several",
     "convnet norm=group norm_groups=6": r"norm_groups=6 does not divide 16 channels into groups\. Type .*=4",
     "convnet order=conv-act-pool": r"model\.order=conv-act-pool is not an option. Allowed: conv-norm-act-pool",

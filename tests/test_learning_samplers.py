@@ -176,10 +176,10 @@ class Bare(Objective):
 
 
 def test_an_objective_without_per_sample_losses_is_refused_when_the_run_is_built() -> None:
-    own = f"objective._target_={__name__}.Bare"
+    own = ["objective=custom", f"objective._target_={__name__}.Bare"]
     with pytest.raises(ValueError, match=r"sampler=ByLoss .* objective=Bare has no per_sample\(outputs, y\)"):
-        make(*BY_LOSS, own)
-    cfg = {**make(*BY_LOSS).cfg, "objective": make(own, BY_LOSS[1]).cfg["objective"]}
+        make(*BY_LOSS, *own)
+    cfg = {**make(*BY_LOSS).cfg, "objective": make(*own, BY_LOSS[1]).cfg["objective"]}
     with pytest.raises(ValueError, match="objective=Bare has no per_sample"):
         check_parts(cfg)
 

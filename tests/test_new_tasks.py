@@ -80,7 +80,7 @@ class NoObjective:
 
 def test_a_class_that_is_not_an_objective_is_refused() -> None:
     with pytest.raises(ValueError, match=r"gives a NoObjective, no objective\. Derive the class from"):
-        make(f"objective._target_={__name__}.NoObjective", f"allow_modules=[{__name__}]")
+        make("objective=custom", f"objective._target_={__name__}.NoObjective", f"allow_modules=[{__name__}]")
 
 
 def test_weights_of_an_earlier_version_are_refused() -> None:
@@ -117,7 +117,8 @@ class BothHeads(Objective):
         return torch.stack([part.softmax(-1) for part in outputs.values()]).mean(0)
 
 
-HEADS = ["model=custom", f"model._target_={__name__}.Heads", f"objective._target_={__name__}.BothHeads"]
+HEADS = ["model=custom", f"model._target_={__name__}.Heads"]
+HEADS += ["objective=custom", f"objective._target_={__name__}.BothHeads"]
 HEADS += [f"allow_modules=[{__name__}]"]
 
 

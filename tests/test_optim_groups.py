@@ -109,6 +109,52 @@ def test_no_decay_and_groups_compose() -> None:
     assert not torch.equal(plain_["conv.bias"], spared["conv.bias"])
 
 
+BY_NAME = {
+    ("torch", "RMSprop"): {"momentum": 0.5, "alpha": 0.9},
+    ("torch", "NAdam"): {"momentum_decay": 0.01, "decoupled_weight_decay": True},
+    ("timm", "adan"): {"eps": 1e-6},
+    ("timm", "lamb"): {"max_grad_norm": None},
+}
+
+
+@pytest.mark.parametrize("option", BY_NAME)
+def test_optimisers_by_name_have_groups_with_their_arguments(option: tuple[str, str]) -> None:
+    package, name = option
+    arguments = BY_NAME[option]
+    groups = {"bias": {"lr": "x64", "eps": 1e-3}, "norm.weight": {"weight_decay": "x0.5"}, "conv*.weight": {"lr": 2e-3}}
+    settings = {"name": name, "lr": 1e-4, "weight_decay": 0.3, "arguments": arguments, "no_decay": ["head.*"]}
+    ours = train_ours(make(package, **settings, groups=groups), "in place")
+
+    def theirs(net: nn.Module) -> Any:
+        made = []
+        for key, p in net.named_parameters():
+            own: dict[str, Any] = {"lr": 64e-4, "eps": 1e-3} if key.endswith("bias") else {}
+            own |= {"lr": 2e-3} if key in ("conv.weight", "conv2.weight") else {}
+            own |= {"weight_decay": 0.0} if key.startswith("head") else {}
+            made.append({"params": [p], **own, **({"weight_decay": 0.15} if key == "norm.weight" else {})})
+        return make(package, **settings).constructor()(made, lr=1e-4, weight_decay=0.3, **arguments)
+
+    theirs_now = train_torch(theirs)
+    assert_close(ours, theirs_now, rtol=1e-6, atol=1e-7)
+
+
+NOT_BY_NAME = {
+    "argument": (
+        {"bias": {"alfa": 0.5}},
+        r"bias has alfa, which is no float of optim=torch\. Did you mean alpha",
+    ),
+    "no number": ({"bias": {"centered": 0.5}}, "has centered, which is no float"),
+    "range": ({"bias": {"alpha": -0.5}}, "Invalid alpha value"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_BY_NAME)
+def test_the_class_refuses_arguments_of_groups(case: str) -> None:
+    groups, said = NOT_BY_NAME[case]
+    with pytest.raises(ValueError, match=said):
+        make("torch", groups=groups)
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown float": (
         {"bias": {"lrr": 1.0}},

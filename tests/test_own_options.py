@@ -247,7 +247,7 @@ def test_a_run_learns_with_a_loss_of_torch_traces_and_stacks() -> None:
             f"sample 0 of the training data failed in {__name__}.B",
         ),
         (["data=custom", f"data._target_={__name__}.BrokenLoad", OWN], "BrokenLoad: FileNotFoundError: no such file"),
-        (["objective=regress"], "Type objective=classify or objective=torch_classify"),
+        (["objective=regress"], "Type objective=classify or objective=mse or objective=torch_classify"),
     ],
 )
 def test_what_cannot_be_used_is_refused(overrides: list[str], said: str) -> None:

@@ -44,7 +44,7 @@ from mltricks.state import leaves
 from mltricks.techniques.mixup import Mixup
 
 PACKAGE = Path(mltricks.__file__).parent
-KINDS = {"image", "tokens", "vector", "pair", "classes", "values", "mask"}
+KINDS = {"image", "tokens", "vector", "pair", "classes", "values", "mask", "similarity"}
 ROOMS = ("inputs", "objectives", "data")
 TASKS = {
     "pair": ["data=digit_halves", "model=two_towers", "model.width=8"],

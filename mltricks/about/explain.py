@@ -188,4 +188,5 @@ def hint_of(setting: Setting) -> Any:
     found = getattr(import_module(module), name)
     if not dataclasses.is_dataclass(found):
         return None
-    return field_hints(found).get(setting.key.rpartition(".")[2])  # type: ignore[arg-type]
+    name = setting.key.rpartition(".")[2]
+    return field_hints(found).get(name) or getattr(found, "settings", {}).get(name)  # type: ignore[arg-type]

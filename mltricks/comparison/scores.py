@@ -12,11 +12,14 @@ from mltricks.intervals import wilson
 from mltricks.sweep.measured import kind_of_repeats
 from mltricks.sweep.statistics import mean_interval
 
-OF_SAMPLES = {"classify": ("accuracy",)}
+OF_SAMPLES = {
+    **dict.fromkeys(("classify", "mse", "contrastive"), ("accuracy",)),
+    **dict.fromkeys(("bce", "focal", "soft_f1"), ("accuracy", "exact_match")),
+}
 """By objective, the metrics that are shares of the samples. On the test split a single run has an interval of these
 (Wilson); its validation score is the best of many, for which that interval does not hold. A mean of shares is a share,
 so the ends of its interval stay within 0 and 1."""
-LOSSES = ("classify", "regress", "next_token", "segment")
+LOSSES = ("classify", "regress", "next_token", "segment", "bce", "focal", "soft_f1", "mse", "contrastive")
 """Objectives whose loss is never negative, so its interval does not go below 0. Terms of techniques may make that of
 training negative; its interval is then left as it is."""
 

@@ -32,6 +32,7 @@ narrow, and only the command or the caller can widen it, with ``allow_modules``.
 """
 BY_NAME = {
     ("optim", "torch.optim"): ("torch",),
+    ("optim", "timm.optim"): ("timm",),
     ("scheduler", "torch.optim.lr_scheduler"): ("torch",),
     ("objective", "torch.nn"): ("torch_classify", "torch_regress"),
 }

@@ -9,6 +9,7 @@ x             uint8 image (H, W), (H, W, C) or (C, H, W); PIL image; float image
               float vector (D,)                                                        float32, standardised
 y             int                                                                      a class, 0 to K - 1
               float, or float vector (D,)                                              a value, unchanged
+              vector (K,) of bools, or of ints 0 and 1                                 a set of labels
 ============  =======================================================================  ==========================
 """
 
@@ -25,6 +26,7 @@ from torch import Tensor
 from mltricks.config.create import create, given_target, locate
 from mltricks.data.base import DataOption, Share, image_splits
 from mltricks.data.info import Info
+from mltricks.data.labels import label_names
 from mltricks.data.partition import stratified
 from mltricks.data.samples import named, read
 from mltricks.data.splits import DataSplits, MemorySplit
@@ -114,7 +116,7 @@ def class_names(dataset: Any) -> tuple[str, ...]:
 def divide(option: Custom, parts: list[tuple[Tensor, Tensor]], names: tuple[str, ...]) -> DataSplits:
     """Divide the parts that were read into splits."""
     x, y = parts[0]
-    is_class = not y.is_floating_point()
+    is_class = y.ndim == 1 and not y.is_floating_point()
     if is_class:
         names = check_labels([labels for _, labels in parts], names)
     if len(parts) == 2:
@@ -139,8 +141,11 @@ def divide(option: Custom, parts: list[tuple[Tensor, Tensor]], names: tuple[str,
 
 
 def _splits(option: Custom, x: Tensor, y: Tensor, test: tuple[Tensor, Tensor], names: tuple[str, ...]) -> DataSplits:
-    """Splits of vectors with any target, or of images with regression targets."""
-    is_class = not y.is_floating_point()
+    """Splits of vectors with any target, or of images with targets that are no classes."""
+    target = target_of(y)
+    is_class = target == "classes"
+    if target == "labels":
+        names, y, test = label_names(names, y.shape[1]), y.float(), (test[0], test[1].float())
     train, val, aside = option.divide(y if is_class else None, len(y))
     rest = torch.cat([train, aside])
     image = x.dtype == torch.uint8
@@ -151,10 +156,17 @@ def _splits(option: Custom, x: Tensor, y: Tensor, test: tuple[Tensor, Tensor], n
     shape = (-1, 1, 1) if image else (-1,)
     mean, std = mean.float().view(shape), torch.where(std > 0, std, 1.0).float().view(shape)
     kind = (Image if image else Vector)(tuple(sample.shape[1:]), mean, std)
-    info = Info(kind, "classes" if is_class else "values", num_outputs, names if is_class else ())
+    info = Info(kind, target, num_outputs, () if target == "values" else names)
     whole = MemorySplit(x, y, image)
     unlabeled = whole.select(rest) if option.unlabeled_ratio else None
     return DataSplits(whole.select(train), whole.select(val), MemorySplit(*test, image), info, unlabeled)
+
+
+def target_of(y: Tensor) -> str:
+    """The kind of targets: (N,) int64 are classes, (N, K) bool sets of labels, floats values."""
+    if y.is_floating_point():
+        return "values"
+    return "classes" if y.ndim == 1 else "labels"
 
 
 def check_labels(

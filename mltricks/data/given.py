@@ -6,6 +6,7 @@ x             uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), PIL images    image
               float (N, ...)                                               used as they are
 y             int (N,)                                                     classes, 0 to K - 1
               float (N,) or (N, D)                                         values
+              bool (N, K), or int 0 and 1, with K of 2 or more             sets of labels
 ============  ===========================================================  ===================================
 
 Floats reach the model unchanged because whoever writes the tensors of a model usually normalises them too.
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from mltricks.data.base import pixel_statistics, pixel_sums
 from mltricks.data.custom import check_labels, class_names
+from mltricks.data.labels import is_set, label_names
 from mltricks.data.info import Info
 from mltricks.data.samples import named
 from mltricks.data.splits import DataSplits, MemorySplit
@@ -89,12 +91,13 @@ def splits_of(data: Any) -> DataSplits:
                 )
     info = describe(x, y, [labels for _, labels in read], class_names(data[0]))
     image = x.ndim == 4
+    read = [(x, y.float() if y.dtype == torch.bool else y) for x, y in read]
     train, val, test = (MemorySplit(stored(x) if image else x, y, image) for x, y in read)
     return DataSplits(train, val, test, info)
 
 
 def part_of(part: Any, name: str) -> tuple[Tensor, Tensor]:
-    """One part as tensors: ``x`` (N, ...), images with the channels first, and ``y`` (N,) int64 or (N, ...) float32.
+    """One part as tensors: ``x`` (N, ...), images with the channels first, and ``y`` (N,) int64, (N, ...) float32 or bool.
 
     Raises:
         ValueError: it is empty or cannot be read.
@@ -153,19 +156,21 @@ def inputs(x: Any, name: str) -> Tensor:
 
 
 def targets(y: Any, name: str) -> Tensor:
-    """``y`` as classes (N,) int64, or values (N,) or (N, D) float32.
+    """``y`` as classes (N,) int64, values (N,) or (N, D) float32, or sets of labels (N, K) bool.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none of these.
     """
     y = numbers(y, f"y of the {name} data")
     if y.is_floating_point() and y.ndim in (1, 2):
         return y.float()
     if y.ndim == 1 and not y.is_complex() and y.dtype != torch.bool:
         return y.long()
+    if y.ndim == 2 and y.shape[1] > 1 and is_set(y, 1):
+        return y.bool()
     raise ValueError(
-        f"y of the {name} data is {tuple(y.shape)} {y.dtype}. Allowed: whole numbers (N,), which are classes, and "
-        f"floats (N,) or (N, D), which are values.{as_classes(y)}"
+        f"y of the {name} data is {tuple(y.shape)} {y.dtype}. Allowed: whole numbers (N,), which are classes, floats "
+        f"(N,) or (N, D), which are values, and bools (N, K), which are sets of labels.{as_classes(y)}"
     )
 
 
@@ -190,6 +195,8 @@ def describe(x: Tensor, y: Tensor, labels: list[Tensor], names: tuple[str, ...])
     """The description of the data."""
     if y.is_floating_point():
         return Info(kind_of(x), "values", y.shape[1] if y.ndim == 2 else 1)
+    if y.ndim == 2:
+        return Info(kind_of(x), "labels", y.shape[1], label_names(names, y.shape[1]))
     names = check_labels(labels, names, PARTS)
     return Info(kind_of(x), "classes", len(names), names)
 

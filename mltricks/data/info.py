@@ -16,7 +16,7 @@ class Info:
 
     Attributes:
         input: the input kind of ``x``.
-        target: the kind of ``y``, as in an objective's ``targets``: ``classes``, ``tokens``, ``values``, ...
+        target: the kind of ``y``, as in an objective's ``targets``: ``classes``, ``labels``, ``tokens``, ...
         num_outputs: output width that a model needs: classes, vocabulary or target columns.
         classes: names of the classes, or the characters of the vocabulary; empty for values.
     """

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mltricks.data.labels import is_set
 from mltricks.inputs.base import as_tensor
 
 
@@ -38,7 +39,7 @@ def read(dataset: Any, what: str) -> tuple[Tensor, Tensor]:
     """Read all samples of a map-style dataset.
 
     Returns:
-        ``x``, (N, H, W, C) uint8 or (N, D) float32, and ``y``, (N,) int64 or (N,) or (N, D) float32.
+        ``x``, (N, H, W, C) uint8 or (N, D) float32, and ``y``, (N,) int64, (N,) or (N, D) float32, or (N, K) bool.
 
     Raises:
         ValueError: it is empty or no dataset, or a sample is not finite or differs in kind or shape from the first.
@@ -124,7 +125,7 @@ def _channels_last(x: Tensor, where: str) -> Tensor:
 
 
 def as_target(y: Any, where: str) -> Tensor:
-    """Convert one y to a class () int64, a value () float32 or values (D,) float32.
+    """Convert one y to a class () int64, a value () float32, values (D,) float32 or a set of labels (K,) bool.
 
     Raises:
         ValueError: y is none of these, or not finite.
@@ -142,6 +143,9 @@ def as_target(y: Any, where: str) -> Tensor:
         return y.float()
     if y.ndim == 0 and not y.is_complex():
         return y.long()
+    if is_set(y, 0):
+        return y.bool()
     raise ValueError(
-        f"y of {where} is {tuple(y.shape)} {y.dtype}. Allowed: an int (a class), a float or a float vector (values)."
+        f"y of {where} is {tuple(y.shape)} {y.dtype}. Allowed: an int (a class), a float or a float vector (values), or "
+        "a vector of bools (a set of labels)."
     )

@@ -75,6 +75,15 @@ def update_ratios(content: dict[str, Any]) -> Figure:
     return drawn
 
 
+def slices(content: dict[str, Any]) -> Figure:
+    """The loss along three directions from the weights, of ``job=sharpness``."""
+    along = content["slices"]
+    traces = [line(content["distances"], losses, name, color(i)) for i, (name, losses) in enumerate(along.items())]
+    title = f"training loss near the weights: top eigenvalue {content['top_eigenvalue']:.3g}"
+    x = axis("distance from the weights")
+    return figure(*traces, title=title, x=x, y=log_axis([v for losses in along.values() for v in losses]))
+
+
 def lying(names: list[str], values: list[float], title: str, height: int) -> Figure:
     """Bars that lie below each other, each with its name."""
     y = names_axis(names, autorange="reversed")

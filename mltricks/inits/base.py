@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from mltricks.config.values import check_fields
+from mltricks.inits.gain import model_gain
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -42,10 +44,17 @@ class Initializer:
             raise ValueError(
                 "init draws the weights of linear and convolutional layers, and this model has none. Type init=default."
             )
+        key = self.follows_activation
+        factor = 1.0 if key is None else model_gain(model, f"init.{key}")
         for name, layer in layers:
-            self._initialize(name, layer)
+            self._initialize(name, layer, factor)
 
-    def _initialize(self, name: str, layer: nn.Module) -> None:
+    @property
+    def follows_activation(self) -> str | None:
+        """The field whose value is ``auto``: every weight is then multiplied by the gain of the model's activation."""
+        return next((name for name in ("gain", "nonlinearity") if getattr(self, name, None) == "auto"), None)
+
+    def _initialize(self, name: str, layer: nn.Module, factor: float) -> None:
         weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
         if isinstance(weight, nn.parameter.UninitializedParameter):
             raise ValueError(
@@ -57,9 +66,12 @@ class Initializer:
                 f"init cannot draw the weight of the layer {name}, which is computed from others. Type init=default."
             )
         self.fill(weight)
+        if factor != 1:
+            with torch.no_grad():
+                weight.mul_(factor)
         if bias is not None and self.biases == "zero":
             nn.init.zeros_(bias)
 
     def fill(self, weight: Tensor) -> None:
-        """Draw one weight, in place."""
+        """Draw one weight, in place; with gain 1 where the gain is ``auto``."""
         raise AssertionError(f"{type(self).__name__} defines no fill")

@@ -22,7 +22,8 @@ class Kaiming(Initializer):
     Args:
         distribution: ``uniform`` or ``normal``.
         mode: ``fan_in`` keeps the variance of activations, ``fan_out`` that of gradients.
-        nonlinearity: the activation after the layers; its gain is ``torch.nn.init.calculate_gain``'s.
+        nonlinearity: the activation after the layers; its gain is ``torch.nn.init.calculate_gain``'s. ``auto``: that of
+            the model, with the gain of ``inits.gain``.
         negative_slope: slope of leaky_relu below zero, >= 0; 0 for every other nonlinearity.
 
     Raises:
@@ -31,7 +32,7 @@ class Kaiming(Initializer):
 
     distribution: Literal["uniform", "normal"]
     mode: Literal["fan_in", "fan_out"]
-    nonlinearity: Literal["relu", "leaky_relu", "linear", "tanh", "sigmoid", "selu"]
+    nonlinearity: Literal["relu", "leaky_relu", "linear", "tanh", "sigmoid", "selu", "auto"]
     negative_slope: NonNegative
 
     def __post_init__(self) -> None:
@@ -44,4 +45,5 @@ class Kaiming(Initializer):
 
     def fill(self, weight: Tensor) -> None:
         draw = nn.init.kaiming_uniform_ if self.distribution == "uniform" else nn.init.kaiming_normal_
-        draw(weight, self.negative_slope, self.mode, self.nonlinearity)
+        kind = "linear" if self.nonlinearity == "auto" else self.nonlinearity
+        draw(weight, self.negative_slope, self.mode, kind)

@@ -8,6 +8,7 @@ Shapes: a convolution counts as the matrix (out, in x height x width).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -20,10 +21,10 @@ class Orthogonal(Initializer):
     """W W^T = gain^2 I, or W^T W = gain^2 I for a weight with more rows than columns.
 
     Args:
-        gain: factor on every weight, > 0.
+        gain: factor on every weight, > 0; ``auto`` for the gain of the model's activation (``inits.gain``).
     """
 
-    gain: Positive
+    gain: Positive | Literal["auto"]
 
     def fill(self, weight: Tensor) -> None:
-        nn.init.orthogonal_(weight, self.gain)
+        nn.init.orthogonal_(weight, 1.0 if self.gain == "auto" else self.gain)

@@ -21,12 +21,12 @@ class Xavier(Initializer):
 
     Args:
         distribution: ``uniform`` or ``normal``.
-        gain: factor on every weight, > 0.
+        gain: factor on every weight, > 0; ``auto`` for the gain of the model's activation (``inits.gain``).
     """
 
     distribution: Literal["uniform", "normal"]
-    gain: Positive
+    gain: Positive | Literal["auto"]
 
     def fill(self, weight: Tensor) -> None:
         draw = nn.init.xavier_uniform_ if self.distribution == "uniform" else nn.init.xavier_normal_
-        draw(weight, self.gain)
+        draw(weight, 1.0 if self.gain == "auto" else self.gain)

@@ -81,19 +81,17 @@ def shape_of(cfg: dict[str, Any]) -> str:
 
 def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
     """Create every object that needs no data, so that its class checks its values; return objective and techniques."""
-    from mltricks.compatibility import check_engine, check_optim, check_prediction, check_sampler
+    from mltricks.compatibility import check_engine, check_prediction, check_sampler
     from mltricks.config.create import create, given_target, locate
     from mltricks.config.settings import check_settings
-    from mltricks.construct import create_techniques
+    from mltricks.construct import create_optim, create_techniques
     from mltricks.data.base import DataOption
-    from mltricks.schedules.drives import extract_drives, learning_rate_drives
+    from mltricks.schedules.drives import learning_rate_drives
 
     check_settings(cfg)
     allow = cfg["allow_modules"]
     techniques, _ = create_techniques(cfg, allow)
-    node, drives = extract_drives(cfg["optim"], "optim", allow)
-    check_optim(node, allow)
-    optim = create(node, "optim", allow)
+    optim, drives, _ = create_optim(cfg, allow)
     learning_rate_drives(cfg, optim, drives, allow)
     check_engine(create(cfg["engine"], "engine", allow), optim)
     objective = create(cfg["objective"], "objective", allow)

@@ -97,7 +97,7 @@ class Layers:
                 typed = str(getattr(self, name)).replace("True", "true")
                 raise ValueError(
                     f"model.{name}={typed} has no effect with model.{other}={getattr(self, other)}. "
-                    f"Type model.{other}={values[0]}, or leave model.{name} out."
+                    f"Type model.{other}={values[0]}, or model.{name}={'false' if typed == 'true' else 'null'}."
                 )
 
     @classmethod
@@ -140,7 +140,13 @@ class Layers:
         return fan(self.activation)
 
     def convolution(
-        self, channels_in: int, channels_out: int, pool: bool = False, first: bool = False, **settings: Any
+        self,
+        channels_in: int,
+        channels_out: int,
+        pool: bool = False,
+        first: bool = False,
+        act: bool = True,
+        **settings: Any,
     ) -> list[nn.Module]:
         """A convolution, 3x3 unless ``settings`` say otherwise, and what follows it, in the model's order.
 
@@ -148,13 +154,14 @@ class Layers:
             channels_in, channels_out: C before and after.
             pool: whether the pooling that halves the image is part of it.
             first: whether it is the model's first layer.
+            act: whether the activation is part of it.
             settings: of ``nn.Conv2d``.
         """
         settings = {"kernel_size": 3, "padding": 1, **settings}
         reads_places = self.coord_conv == "all" or (first and self.coord_conv == "first")
         kind = CoordConv2d if reads_places else nn.Conv2d
         made: list[nn.Module] = [kind(channels_in, self.fan * channels_out, **settings, bias=self.has_bias)]
-        made += self.after(channels_out, maps=True, pool=pool)
+        made += self.after(channels_out, True, pool, act)
         if self.squeeze_excite is not None:
             made.append(SqueezeExcite(channels_out, self.squeeze_excite))
         return made
@@ -162,7 +169,7 @@ class Layers:
     def linear(self, features_in: int, features_out: int) -> list[nn.Module]:
         """A linear layer and what follows it, in the model's order."""
         made: list[nn.Module] = [nn.Linear(features_in, self.fan * features_out, bias=self.has_bias)]
-        return made + self.after(features_out, maps=False)
+        return made + self.after(features_out, False)
 
     def hidden(self, features_in: int, width: int, depth: int) -> list[nn.Module]:
         """``depth`` hidden layers of ``width`` units, from the second on added to their input if ``residual``."""
@@ -178,17 +185,17 @@ class Layers:
         parts = self.order.split("-")
         return self.norm == "none" or ("act" in parts and parts.index("act") < parts.index("norm"))
 
-    def after(self, channels: int, maps: bool, pool: bool = False) -> list[nn.Module]:
+    def after(self, channels: int, maps: bool, pool: bool = False, act: bool = True) -> list[nn.Module]:
         """Norm, activation and pooling in the model's order; ``channels`` are those behind the activation."""
         made: list[nn.Module] = []
         now = self.fan * channels
         for part in self.order.split("-")[1:]:
             if part == "norm":
                 made += self.normalisation(now, maps)
-            elif part == "act":
+            elif part == "act" and act:
                 made.append(self.act())
                 now = channels
-            elif pool:
+            elif part == "pool" and pool:
                 made.append(self.pooling())
         return made
 

@@ -89,7 +89,7 @@ class Transformer(nn.Module):
 class Block(nn.Module):
     """x = x + attention(norm(x)); x = x + perceptron(norm(x)); without residuals, the branches alone."""
 
-    def __init__(self, width: int, heads: int, dropout: float, layers: Layers, causal: bool):
+    def __init__(self, width: int, heads: int, dropout: float, layers: Layers, causal: bool, bias: bool = False):
         super().__init__()
         perceptron = [
             ("hidden", nn.Linear(width, layers.fan * 4 * width)),
@@ -97,7 +97,7 @@ class Block(nn.Module):
             ("out", nn.Linear(4 * width, width)),
             ("dropout", nn.Dropout(dropout)),
         ]
-        attention = [("mix", Attention(width, heads, causal)), ("dropout", nn.Dropout(dropout))]
+        attention = [("mix", Attention(width, heads, causal, bias)), ("dropout", nn.Dropout(dropout))]
         norm = [[("norm", norm) for norm in layers.normalisation(width, maps=False)] for _ in range(2)]
         self.attention = layers.branch(nn.Sequential(OrderedDict([*norm[0], *attention])))
         self.perceptron = layers.branch(nn.Sequential(OrderedDict([*norm[1], *perceptron])))
@@ -109,11 +109,11 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Self-attention; ``causal``: every position sees itself and the positions before it alone."""
 
-    def __init__(self, width: int, heads: int, causal: bool):
+    def __init__(self, width: int, heads: int, causal: bool, bias: bool):
         super().__init__()
         self.heads, self.causal = heads, causal
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         q, k, v = (

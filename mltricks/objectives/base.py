@@ -6,6 +6,7 @@ compares classes. Legend: B batch, N samples. Outputs of a model are a tensor (B
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from mltricks.batch import Batch
 from mltricks.data.info import Info
-from mltricks.data.splits import Split
+from mltricks.data.splits import DataSplits, Split
 from mltricks.figures.parts import Section
 from mltricks.state import map_state
 from mltricks.technique import Aux, Ctx, Params
@@ -48,13 +49,38 @@ class Objective:
     """The metric that selects the best weights, unless ``objective_metric`` names another."""
     higher_is_better: ClassVar[bool] = False
     further: ClassVar[str] = ""
-    """Which metrics of torchmetrics fit its predictions: ``multiclass`` or ``regression``; empty for none."""
+    """Which metrics of torchmetrics fit its predictions: ``multiclass``, ``multilabel`` or ``regression``; empty for
+    none."""
     outputs: ClassVar[str] = ""
     """What the model's outputs are, with a place for their number; empty if nobody needs to know."""
     one_target: ClassVar[bool] = True
     """Whether a sample has a single target, rather than one per pixel or position."""
     exact: ClassVar[bool] = False
     """Whether a model that has memorised its samples reaches an accuracy of 1 on them."""
+    needs_whole_batch: ClassVar[bool] = False
+    """Whether the loss of a batch is no mean over its samples, so that micro-batches would change it."""
+
+    def fitted(self, data: DataSplits) -> Objective:
+        """The objective with what it takes from the data, such as the frequencies of classes. Run once, when built.
+
+        Args:
+            data: of the run, on the run's device.
+
+        Raises:
+            ValueError: the data do not fit the settings.
+        """
+        return self
+
+    def told(self, **facts: Any) -> Any:
+        """A copy with some attributes set that are no settings."""
+        other = copy.copy(self)
+        for name, value in facts.items():
+            object.__setattr__(other, name, value)
+        return other
+
+    def family(self, info: Info) -> str:
+        """Which metrics of torchmetrics fit its predictions on these data: ``further``, or by target."""
+        return self.further
 
     def __call__(self, params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
         return self.judge(ctx.apply(params, batch["x"]), batch["y"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,15 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mltricks.data.info import Info
-from mltricks.data.splits import Split
-from mltricks.figures.base import shorten
-from mltricks.figures.parts import Cell, Chart, Compact, Gallery, Section, Table, Text
-from mltricks.intervals import wilson
-from mltricks.objectives.analysis import calibration, log_shares, precision_recall
+from mltricks.data.splits import DataSplits, Split
+from mltricks.figures.parts import Section
+from mltricks.objectives.analysis import log_shares
 from mltricks.objectives.base import Objective, Outcome, Sheet
+from mltricks.objectives.class_sections import (
+    calibration_section,
+    confusion_section,
+    errors_section,
+    ranking_section,
+    scores_section,
+    worst,
+)
+from mltricks.objectives.class_weights import ClassWeights, check_weights, weights_of
 
-NUM_WORST = 16
-MAX_CLASS_ROWS = 50
 MAX_CURVES = 20
 """Largest number of classes for curves of precision and recall, which need every probability of every sample."""
 MAX_ITERATIONS, PENALTY = 100, 10.0
@@ -35,8 +40,21 @@ MAX_ITERATIONS, PENALTY = 100, 10.0
 class Classify(Objective):
     """Mean cross-entropy between the model's logits and ``y``.
 
+    With class weights, the loss of a sample is multiplied by the weight of its class, and the mean is over the samples;
+    torch's divides by the sum of their weights instead, which depends on the batch.
+
     Shapes: logits (B, K) float; ``y`` (B,) int64 or (B, K) float.
+
+    Args:
+        class_weights: one per class, each >= 0; ``balanced`` for N / (K N_k), with N_k training samples of class k;
+            ``None`` for no weights.
+
+    Attributes:
+        weights: the weights (K,) float32; ``None`` without.
     """
+
+    class_weights: ClassWeights = field(default=None, kw_only=True)
+    weights: Tensor | None = field(default=None, init=False, repr=False, compare=False)
 
     targets: ClassVar[tuple[str, ...]] = ("classes",)
     outputs: ClassVar[str] = "{:,} classes"
@@ -44,12 +62,22 @@ class Classify(Objective):
     higher_is_better: ClassVar[bool] = True
     exact: ClassVar[bool] = True
     further: ClassVar[str] = "multiclass"
+    takes_weights: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_weights(self.class_weights, self.takes_weights)
+
+    def fitted(self, data: DataSplits) -> Classify:
+        """The objective with the class weights of these training data."""
+        return self.told(weights=weights_of(self.class_weights, data))
 
     def mean(self, logits: Tensor, y: Tensor) -> Tensor:
+        if self.weights is not None:
+            return self.per_sample(logits, y).mean()
         return F.cross_entropy(logits, y) if y.ndim == 1 else soft_cross_entropy(logits, y)
 
     def per_sample(self, logits: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(logits, y, reduction="none")
+        return F.cross_entropy(logits, y, self.weights, reduction="none")
 
     def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Accuracy: the share of samples whose largest logit is at the (most probable) target class."""
@@ -58,7 +86,8 @@ class Classify(Objective):
 
     def constant(self, y: Tensor, num_outputs: int) -> Tensor:
         """The constant logits (K,) that fit all targets best."""
-        return log_shares(torch.bincount(y, minlength=num_outputs).float() if y.ndim == 1 else y.sum(0))
+        counts = torch.bincount(y, minlength=num_outputs).float() if y.ndim == 1 else y.sum(0)
+        return log_shares(counts if self.weights is None else counts * self.weights.to(counts.device))
 
     def counts(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         return {"classes": class_counts(logits.argmax(1), y, logits.shape[1])} if y.ndim == 1 else {}
@@ -67,7 +96,7 @@ class Classify(Objective):
         return {"f1": macro_f1(counts["classes"])} if counts else {}
 
     def ignorant(self, logits: Tensor, y: Tensor) -> tuple[Tensor, str]:
-        return torch.zeros_like(logits), f"ln {logits.shape[1]}"
+        return torch.zeros_like(logits), f"ln {logits.shape[1]}{'' if self.weights is None else ', weighted by class'}"
 
     def linear(self, x: Tensor, y: Tensor, num_outputs: int) -> Callable[[Tensor], Tensor] | None:
         return logistic(x, y, num_outputs) if y.ndim == 1 and len(y.unique()) > 1 else None
@@ -130,9 +159,12 @@ def soft_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
     Shapes: logits (B, K) float, ``y`` (B, K) float -> 0-d.
     """
-    losses_B = F.cross_entropy(logits, y, reduction="none")
-    # use nll_loss's own summation order for the mean, so that class indices give the same bits as one-hot rows
-    return F.nll_loss(-losses_B.unsqueeze(1), y.new_zeros(len(y), dtype=torch.int64))
+    return mean_as_nll(F.cross_entropy(logits, y, reduction="none"))
+
+
+def mean_as_nll(losses_B: Tensor) -> Tensor:
+    """The mean in the order of summation of ``nll_loss``: class indices and one-hot rows give the same bits."""
+    return F.nll_loss(-losses_B.unsqueeze(1), losses_B.new_zeros(len(losses_B), dtype=torch.int64))
 
 
 def logistic(x: Tensor, y: Tensor, num_outputs: int) -> Callable[[Tensor], Tensor]:
@@ -196,94 +228,3 @@ def macro_f1(counts: Tensor) -> Tensor:
     hits, predicted, there = counts.cpu().double().unbind(-2)
     occurs = predicted + there > 0
     return (2 * hits / (predicted + there).clamp_min(1)).sum(-1) / occurs.sum(-1)
-
-
-def confusion(outcome: Outcome, num_classes: int) -> Tensor:
-    """The confusion matrix (K, K) int64: true classes as rows, predicted classes as columns."""
-    cells = outcome["y"] * num_classes + outcome["predicted"]
-    return torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
-
-
-def class_scores(matrix: Tensor) -> list[tuple[int, int, float, float, float]]:
-    """For every class its index, sample count, precision, recall and F1, from a confusion matrix."""
-    hits, predicted, there = (m.double() for m in (matrix.diagonal(), matrix.sum(0), matrix.sum(1)))
-    ratios = [hits / predicted.clamp_min(1), hits / there.clamp_min(1), 2 * hits / (predicted + there).clamp_min(1)]
-    return [(k, int(there[k]), *(float(r[k]) for r in ratios)) for k in range(len(matrix))]  # type: ignore[misc]
-
-
-def worst(outcome: Outcome, most: int = NUM_WORST) -> Tensor:
-    """The positions of the wrong predictions, the most confident ones first."""
-    wrong = (outcome["predicted"] != outcome["y"]).nonzero()[:, 0]
-    return wrong[outcome["confidence"][wrong].argsort(descending=True, stable=True)][:most]
-
-
-def confusion_section(outcome: Outcome, sheet: Sheet) -> Section:
-    """The confusion matrix."""
-    from mltricks.figures.predictions import confusion_matrix
-
-    names = sheet.info.class_names
-    figure = confusion_matrix(confusion(outcome, len(names)).tolist(), names)
-    return Section("Confusion matrix, test split", [Chart("confusion_matrix", figure, still=True)], half=True)
-
-
-def scores_section(outcome: Outcome, sheet: Sheet) -> Section:
-    """A table of class scores, lowest F1 first; precision and recall with their 95 % intervals."""
-    names = sheet.info.class_names
-    matrix = confusion(outcome, len(names))
-    hits, predicted = matrix.diagonal().tolist(), matrix.sum(0).tolist()
-    scores = sorted(class_scores(matrix), key=lambda row: row[4])[:MAX_CLASS_ROWS]
-    rows = [
-        [Cell(names[k]), Cell(f"{count:,}"), Cell(f"{f1:.4f}"), shared(hits[k], predicted[k]), shared(hits[k], count)]
-        for k, count, _, _, f1 in scores
-    ]
-    note = Text("By F1. Ranges are 95 % intervals (Wilson) for this number of samples.")
-    table = Compact(["class", "samples", "F1", "precision", "recall"], rows)
-    return Section("Classes, the weakest first", [table, note], half=True)
-
-
-def shared(hits: int, total: int) -> Cell:
-    """A share and below it its interval.
-
-    >>> shared(8, 10)
-    Cell(text='0.80', below='0.49 to 0.94', tone='')
-    """
-    low, high = wilson(hits, total)
-    return Cell(f"{hits / total:.2f}", f"{low:.2f} to {high:.2f}") if total else Cell("-", "no sample")
-
-
-def calibration_section(outcome: Outcome, sheet: Sheet) -> Section:
-    """Whether a confidence of 80 % is right in 80 % of the cases."""
-    from mltricks.figures.predictions import reliability
-
-    bins, error = calibration(outcome["confidence"], outcome["predicted"] == outcome["y"])
-    said = "Below the diagonal the model is more confident than it is right, above it less. Whiskers: 95 % intervals."
-    return Section("Calibration", [Chart("calibration", reliability(bins, error)), Text(said)], half=True)
-
-
-def ranking_section(outcome: Outcome, sheet: Sheet) -> Section:
-    """Precision against recall of every class."""
-    from mltricks.figures.predictions import precision_recall as draw
-
-    names, y = sheet.info.class_names, outcome["y"]
-    curves = {
-        names[k]: precision_recall(outcome["probabilities"][:, k], y == k) for k in range(len(names)) if (y == k).any()
-    }
-    said = "Each class against the rest. The number in the legend is the average precision."
-    return Section("Precision and recall", [Chart("precision_recall", draw(curves)), Text(said)], half=True)
-
-
-def errors_section(outcome: Outcome, sheet: Sheet) -> Section:
-    """The wrong predictions in which the model was most confident."""
-    order, names, title = worst(outcome), sheet.info.class_names, "Most confident errors"
-    if len(order) == 0:
-        return Section(title, [Text("There is no error on the test split.")])
-    true, predicted = ([names[int(i)] for i in outcome[key][order]] for key in ("y", "predicted"))
-    confidence = [f"{float(c):.1%}" for c in outcome["confidence"][order]]
-    images = sheet.pictures(order)
-    if images is None:
-        rows = list(zip(order.tolist(), true, predicted, confidence, strict=True))
-        return Section(title, [Table(["test sample", "true", "predicted", "confidence"], rows)])
-    short = [f"{shorten(t, 9)} → {shorten(p, 9)}" for t, p in zip(true, predicted, strict=True)]
-    more = [f"{c}, no. {i}" for c, i in zip(confidence, order.tolist(), strict=True)]
-    said = Text("True → predicted class, confidence, number of the test sample.")
-    return Section(title, [Gallery(images, list(zip(short, more, strict=True)), "worst_examples"), said])

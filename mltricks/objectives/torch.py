@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,8 @@ REFUSED = {
     "reduction": "mltricks takes the mean over a batch, and the loss of every sample",
     "size_average": "torch has replaced it by reduction",
     "reduce": "torch has replaced it by reduction",
-    "weight": "the mean over a split would depend on its batches; sampler=balanced evens out the classes",
+    "weight": "the mean over a split would depend on its batches; take class_weights of objective=classify, or "
+    "sampler=balanced",
     "pos_weight": "the mean over a split would depend on its batches",
     "ignore_index": "the mean over a split would depend on its batches",
 }
@@ -44,7 +45,10 @@ class TorchClassify(Classify):
     name: str
     arguments: dict[str, Any] | None
 
+    takes_weights: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         keep_losses(self, torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), "logits and class numbers")
 
     def mean(self, logits: Tensor, y: Tensor) -> Tensor:

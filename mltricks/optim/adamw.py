@@ -20,6 +20,7 @@ class AdamW(Adam):
     """p = (1 - lr weight_decay) p, then Adam's step with the gradient alone."""
 
     kernel = staticmethod(torch._fused_adamw_)
+    shrinks = True
 
     def decayed(self, grads: list[Tensor], params: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         return grads, foreach.mul(params, 1 - self.lr * self.weight_decay)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mltricks.config.values import NonNegative, Positive, check_fields, float_fields
+from mltricks.optim.coordinates import SETTINGS
 from mltricks.optim.groups import Change, check_effects, parsed, patterns_of
 from mltricks.optim.matching import check_patterns, matching
 from mltricks.technique import Params, bind
@@ -50,17 +51,18 @@ class Optimizer:
     undriven: ClassVar[tuple[str, ...]] = ()
     """The floats that no schedule may drive; a warm-up of the learning rate is no schedule."""
     accumulates: ClassVar[str] = ""
-    """The momentum whose direction is a sum of gradients, so that the rate of learning is lr / (1 - momentum)."""
+    """The momentum that is a sum of gradients, so that a constant one moves a weight by lr / (1 - momentum) of it."""
+    shrinks: ClassVar[bool | str] = False
+    """Whether the decay takes lr * weight_decay of a weight, whatever its gradient; or the setting that decides."""
+    settings: ClassVar[dict[str, Any]] = SETTINGS
+    """Settings of its option that are read before it is created, with their types."""
 
     def __post_init__(self) -> None:
         check_fields(self, "optim.")
         object.__setattr__(self, "_names", {})
-        object.__setattr__(self, "_changes", parsed(self.groups, self.group_fields(), self))
-
-    @property
-    def shrinks(self) -> bool:
-        """Whether the decay takes the share lr * weight_decay of a weight at each update, whatever its gradient."""
-        return False
+        object.__setattr__(
+            self, "_changes", parsed(self.groups, self.group_fields(), self.own_values(), type(self).__name__.lower())
+        )
 
     @property
     def group_rates(self) -> dict[str, float]:
@@ -71,6 +73,10 @@ class Optimizer:
     def group_fields(self) -> dict[str, Any]:
         """The floats that a group may change, each with its type hint."""
         return float_fields(type(self))
+
+    def own_values(self) -> Mapping[str, Any]:
+        """The optimiser's own value of every float that a group may change."""
+        return vars(self)
 
     def init(self, params: Params) -> Opt:
         """The initial tensors: ``first`` of every slot and parameter, and the count of updates.
@@ -170,10 +176,10 @@ class Optimizer:
     def _read_by(self, params: Params) -> dict[str, dict[str, Collection[str]]]:
         """The floats that have an effect on each parameter, by pattern of a group and name."""
         spared, found = matching(self.no_decay, params), {}
-        patterns = patterns_of(self._changes, params)  # type: ignore[attr-defined]
+        patterns, every = patterns_of(self._changes, params), set(self.group_fields())  # type: ignore[attr-defined]
         for index, chosen in enumerate(self.choose(params)):
+            read = set(self.reads[index]) if self.reads else every
             for name in chosen:
-                read = set(self.reads[index] if self.reads else self.group_fields())
                 found[name] = read - {"weight_decay"} if name in spared else read
         words = {change.pattern for change in self._changes}  # type: ignore[attr-defined]
         return {w: {name: found[name] for name in found if w in patterns.get(name, ())} for w in words}

@@ -52,13 +52,16 @@ class Change:
         return vars(optim).get(self.fed, self.value)
 
 
-def parsed(groups: Mapping[str, Any] | None, fields: Mapping[str, Any], optim: Any) -> tuple[Change, ...]:
+def parsed(
+    groups: Mapping[str, Any] | None, fields: Mapping[str, Any], own: Mapping[str, Any], option: str
+) -> tuple[Change, ...]:
     """The changes of all groups.
 
     Args:
         groups: ``{PATTERN: {FLOAT: VALUE}}``.
         fields: the floats that a group may change, each with its type hint.
-        optim: has the optimiser's own values as attributes.
+        own: the optimiser's own values.
+        option: its name, for messages.
 
     Raises:
         ValueError: an unknown float, or a value that is no number, no multiple, or out of range.
@@ -70,10 +73,10 @@ def parsed(groups: Mapping[str, Any] | None, fields: Mapping[str, Any], optim: A
         for name, value in floats.items():
             if name not in fields:
                 raise ValueError(
-                    f"optim.groups.{pattern} has {name}, which is no float of optim={type(optim).__name__.lower()}. "
+                    f"optim.groups.{pattern} has {name}, which is no float of optim={option}. "
                     f"{suggest(str(name), fields)}"
                 )
-            found.append(change_of(str(pattern), name, value, fields[name], getattr(optim, name, None)))
+            found.append(change_of(str(pattern), name, value, fields[name], own.get(name)))
     return tuple(found)
 
 

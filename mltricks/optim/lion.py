@@ -31,6 +31,7 @@ class Lion(WithKernel):
     beta2: Decay
 
     slots = ("momentum",)
+    shrinks = True
 
     def rule(
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor

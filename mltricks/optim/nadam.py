@@ -43,10 +43,7 @@ class NAdam(InPlace):
 
     slots = ("mean", "square", "product")
     shared = ("product",)
-
-    @property
-    def shrinks(self) -> bool:
-        return self.decoupled_decay
+    shrinks = "decoupled_decay"
 
     def first(self, slot: str, param: Tensor) -> Tensor:
         return torch.ones((), device=param.device) if slot == "product" else torch.zeros_like(param)

@@ -45,10 +45,7 @@ class RAdam(InPlace):
     decoupled_decay: bool
 
     slots = ("mean", "square")
-
-    @property
-    def shrinks(self) -> bool:
-        return self.decoupled_decay
+    shrinks = "decoupled_decay"
 
     def rule(
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor

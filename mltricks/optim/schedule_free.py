@@ -4,9 +4,9 @@ Source: Defazio et al., "The Road Less Scheduled", 2024, arXiv:2405.15682, algor
 (gradient descent), in the form of the authors' package ``schedulefree`` 1.4.1: the decay acts at the point of the
 gradient, AdamW has no first moment, and an update weighs lr_max^2 t^weight_power in the average.
 Deviation: the warm-up is ``scheduler.warmup_frac``, which starts at a rate of 0, where the package starts at
-lr / warmup_steps; the power of lr_max is fixed at 2. The running statistics of batch norm are those of the point of
-the gradient, where the authors measure them again for the averaged weights before they evaluate.
-Cost: one tensor per parameter, two with the AdamW form; an interpolation per prediction.
+lr / warmup_steps; the power of lr_max is fixed at 2.
+Cost: one tensor per parameter, two with the AdamW form; an interpolation per prediction, and ``statistics_batches``
+forward passes before every evaluation of a model with batch norm.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from mltricks.config.values import Decay, NonNegative, Positive, Range
+from mltricks.config.values import Decay, NonNegative, Positive, Range, Size
 from mltricks.functional import foreach
 from mltricks.optim.adam import missing_share
 from mltricks.optim.base import Opt, Slots
@@ -35,10 +35,13 @@ class ScheduleFreeSGD(InPlace):
     Args:
         beta: share of the average x in the point of the gradient, in (0, 1).
         weight_power: the weight of update t is lr_max^2 t^weight_power, >= 0.
+        statistics_batches: training batches from which the statistics of batch norm are re-estimated for x before an
+            evaluation, since those of training belong to y; ``None`` for all.
     """
 
     beta: Annotated[float, Range(0.0, 1.0, above=True, below=True)]
     weight_power: NonNegative
+    statistics_batches: Size | None
 
     slots: ClassVar[tuple[str, ...]] = ("z", "largest", "total")
     shared = ("largest", "total")

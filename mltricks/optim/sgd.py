@@ -34,6 +34,8 @@ class SGD(WithKernel):
     nesterov: bool
 
     slots = ("momentum",)
+    accumulates = "momentum"
+    shrinks = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

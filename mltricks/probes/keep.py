@@ -39,8 +39,21 @@ def keep(
         overrides: the overrides of the command.
         quiet: print nothing; used in a sweep, which prints a line per job.
     """
-    content = {"job": name, **content, "steps_per_epoch": run.source.steps_per_epoch, "overrides": list(overrides)}
-    content["batch_size"] = run.cfg["batch_size"]
+    facts = {"steps_per_epoch": run.source.steps_per_epoch, "batch_size": run.cfg["batch_size"]}
+    write(name, {**content, **facts}, str(run.device), draw, folder, overrides, quiet)
+
+
+def write(
+    name: str,
+    content: dict[str, Any],
+    device: str,
+    draw: Callable[[dict[str, Any]], Figure],
+    folder: Path,
+    overrides: Sequence[str],
+    quiet: bool = False,
+) -> None:
+    """The same for a probe that builds no run; ``device`` is that of the measurements."""
+    content = {"job": name, **content, "overrides": list(overrides)}
     text = json.dumps(json_safe(content), indent=2) + "\n"
     write_atomically(folder / f"{name}.json", lambda partial: partial.write_text(text))
     save(draw(content), folder / f"{name}.png")
@@ -50,7 +63,7 @@ def keep(
         seconds=content["seconds"],
         overrides=list(overrides),
         versions=versions(),
-        device=str(run.device),
+        device=device,
         git=git_state(),
         folder=str(folder),
     )

@@ -24,7 +24,7 @@ from mltricks.figures.probes import loss_by_rate
 from mltricks.hyper import Drive, Hypers
 from mltricks.probes.bare import constant_rate
 from mltricks.probes.keep import keep
-from mltricks.probes.rate import learning_rates, together
+from mltricks.probes.rate import learning_rates, plain_rate, together
 from mltricks.state import reseed_step
 from mltricks.train import advance
 
@@ -83,7 +83,9 @@ def lr_find(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | 
     if settings["low"] >= settings["high"]:
         raise ValueError(f"low={settings['low']} must lie below high={settings['high']}. Type low=1e-6.")
     run = rising_run(cfg, settings)
-    rates, losses = record(run, settings["num_steps"], settings["breakout"])
+    of_steps, losses = record(run, settings["num_steps"], settings["breakout"])
+    unit = plain_rate(cfg)
+    rates = [rate / unit for rate in of_steps]
     found = read(rates, losses, settings["smoothing"])
     content = {
         "verdict": "pass" if found.moved else "fail",
@@ -102,15 +104,15 @@ def lr_find(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | 
 
 
 def rising_run(cfg: dict[str, Any], settings: dict[str, Any]) -> Run:
-    """A run whose learning rate rises from ``low`` to ``high``; other learning rates keep their ratio to it."""
+    """A run whose ``optim.lr`` rises from ``low`` to ``high``; other learning rates keep their ratio to it."""
     cfg = constant_rate(cfg)
     typed = learning_rates(cfg)
     run = build(cfg)
-    names = list(typed)
+    names, unit = list(typed), plain_rate(cfg)
 
     def rise(share: float) -> Drive:
-        ratio, steps = settings["high"] / settings["low"], settings["num_steps"]
-        return lambda progress: float(share * settings["low"] * ratio ** min(progress * steps / (steps - 1), 1.0))
+        ratio, steps, low = settings["high"] / settings["low"], settings["num_steps"], settings["low"] * unit
+        return lambda progress: float(share * low * ratio ** min(progress * steps / (steps - 1), 1.0))
 
     drives = {("optim", name): rise(typed[name] / typed[names[0]]) for name in names}
     run.hypers = Hypers(run.hypers.constants, run.hypers.drives | drives, settings["num_steps"], run.hypers.device)

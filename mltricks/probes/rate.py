@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mltricks.config.create import given_target, locate
+from mltricks.optim import coordinates
 
 
 def learning_rates(cfg: dict[str, Any]) -> dict[str, float]:
@@ -28,6 +29,13 @@ def learning_rates(cfg: dict[str, Any]) -> dict[str, float]:
                 f"the optimiser has no setting {name}. Type optim=adamw, or another optimiser that has it."
             )
     return {name: float(node[name]) for name in names}
+
+
+def plain_rate(cfg: dict[str, Any]) -> float:
+    """The learning rate of the step for an ``optim.lr`` of 1: another than 1 with ``scale_lr`` and ``coordinates``."""
+    node = cfg["optim"]
+    cls = locate(given_target(node, "optim"), "optim", cfg["allow_modules"])
+    return coordinates.rate_factor(node, cls, cfg["batch_size"])
 
 
 def at_rate(cfg: dict[str, Any], rates: dict[str, float]) -> dict[str, Any]:

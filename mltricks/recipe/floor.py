@@ -67,6 +67,6 @@ def measure_floor(cfg: dict[str, Any], data: DataSplits) -> Floor:
     """
     from mltricks.config.create import create
 
-    objective, size = create(cfg["objective"], "objective", cfg["allow_modules"]), cfg["eval_batch_size"]
+    objective, size = create(cfg["objective"], "objective", cfg["allow_modules"]).fitted(data), cfg["eval_batch_size"]
     found = constant(data, objective, size, "val"), linear(data, objective, size, "val")
     return Floor(found[0].get("val", {}), found[1].get("val", {}), len(data.val))

@@ -131,7 +131,13 @@ def learning_rate_drives(
             )
         drives["optim", name] = schedule.drive(rate, total_steps, steps_per_epoch)
     if schedule.momentum(0.0) is not None:
-        drives["optim", _momentum_of(optim, scheduled)] = schedule.momentum  # type: ignore[assignment]
+        name = _momentum_of(optim, scheduled)
+        if cfg["optim"].get("coordinates") == "decoupled" and name == getattr(type(optim), "accumulates", ""):
+            raise ValueError(
+                f"scheduler drives optim.{name}, and with optim.coordinates=decoupled the learning rate follows from "
+                "its one value. Type scheduler.cycle_momentum=false."
+            )
+        drives["optim", name] = schedule.momentum  # type: ignore[assignment]
     return drives
 
 

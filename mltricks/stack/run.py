@@ -25,6 +25,7 @@ from mltricks.stack.feed import Feed, stack
 from mltricks.stack.step import StackedStep
 from mltricks.state import State, leaves, map_state
 from mltricks.step import Metrics
+from mltricks.technique import floats_of
 
 __all__ = ["StackedResult", "StackedRun", "StackedStep", "build_all", "stack", "structure", "train_stacked"]
 
@@ -134,10 +135,12 @@ def baked(run: Run, feed: Feed) -> Any:
         if not key.startswith(("scheduler.", "init."))
         and not any(key.startswith(p) and (o, key[len(p) :].partition(".")[0]) in fed for p, o in names.items())
     }
+    # optim.coordinates: the values that the step has are not those typed, and depend on several of them
+    made = {name: value for name, value in floats_of(run.optim).items() if ("optim", name) not in fed}
     kind, tensors = saved(info.input)
     statistics = [t.flatten().tolist() for t in leaves(tensors)]
     data = (str(kind), info.target, info.num_outputs, statistics)
-    given = sorted(structure(run.cfg).items(), key=str), sorted(floats.items()), sorted(fed)
+    given = sorted(structure(run.cfg).items(), key=str), sorted(floats.items()), sorted(made.items()), sorted(fed)
     return *given, sorted(run.frozen), data, code_of(run)
 
 

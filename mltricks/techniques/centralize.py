@@ -2,8 +2,8 @@
 
 Source: Yong, Huang, Hua, Zhang, "Gradient Centralization: A New Optimization Technique for Deep Neural Networks", 2020,
 arXiv:2004.01461, equation 1; https://github.com/Yonghongwei/Gradient-Centralization.
-Deviation: ``strength`` is ours; the source's is 1. The loss's gradient alone is centred; the authors also centre what coupled weight decay adds to it. ``conv``
-also means convolutions over one axis; the authors' code leaves them out.
+Deviation: ``strength`` is ours; the source's is 1. The loss's gradient alone is centred; the authors also centre what
+coupled weight decay adds to it. ``conv`` also means convolutions over one axis; the authors' code leaves them out.
 Cost: one mean and one difference per weight.
 """
 

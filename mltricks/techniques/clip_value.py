@@ -1,7 +1,7 @@
 """Gradient clipping by value: limit every element of the gradient.
 
-Source: Mikolov, "Statistical Language Models Based on Neural Networks", 2012, section 3.2.2 (elements limited to 15), in
-the form of ``torch.nn.utils.clip_grad_value_``.
+Source: Mikolov, "Statistical Language Models Based on Neural Networks", 2012, section 3.2.2 (elements limited to 15),
+in the form of ``torch.nn.utils.clip_grad_value_``.
 Deviation: with loss scaling, the limit is on the unscaled gradient.
 Cost: one pass over the gradient.
 """
@@ -9,8 +9,7 @@ Cost: one pass over the gradient.
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
+from typing import Any
 
 from mltricks.batch import Batch
 from mltricks.config.values import Positive
@@ -30,7 +29,7 @@ class ClipValue(Technique):
     def grads(self, inner: GradFn) -> GradFn:
         def clipped(params: Params, batch: Batch, ctx: Ctx) -> tuple[Params, Aux]:
             grads, aux = inner(params, batch, ctx)
-            limit = self.max_value if ctx.grad_scale is None else self.max_value * ctx.grad_scale
-            return {name: torch.clamp(g, -limit, limit) for name, g in grads.items()}, aux
+            limit: Any = self.max_value if ctx.grad_scale is None else self.max_value * ctx.grad_scale
+            return {name: g.clamp(-limit, limit) for name, g in grads.items()}, aux
 
         return clipped

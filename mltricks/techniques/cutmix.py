@@ -36,6 +36,7 @@ class Cutmix(Technique):
 
     kinds = ("image",)
     needs_one_target = True
+    mixes = True
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         x = batch["x"]

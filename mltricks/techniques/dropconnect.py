@@ -3,7 +3,7 @@
 Source: Wan, Zeiler, Zhang, LeCun, Fergus, "Regularization of Neural Networks using DropConnect", ICML 2013, equation 3.
 Deviation: one mask for a batch, or for a micro-batch; the source draws one for every sample. Weights that are kept are
 divided by 1 - p, and prediction uses the mean weight; the source samples the layer's output from a Gaussian with the
-same two moments instead. All linear layers by default; the source leaves out the softmax layer, which ``layers`` can do.
+same two moments instead. All linear layers by default; the source leaves out the softmax layer: see ``layers``.
 What others call drop-connect rate, as in EfficientNet, is ``technique=stochastic_depth``.
 Cost: one random tensor and one product per weight.
 """

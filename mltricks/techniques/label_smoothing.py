@@ -28,6 +28,8 @@ class LabelSmoothing(Technique):
 
     epsilon: Probability
 
+    targets = ("classes",)
+
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         y = batch["y"]
         if y.ndim != 1 or y.is_floating_point():

@@ -33,6 +33,7 @@ class Mixup(Technique):
 
     kinds = ("image", "vector")
     needs_one_target = True
+    mixes = True
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         x = batch["x"]

@@ -11,7 +11,6 @@ Cost: one product per branch. Dropped branches are still computed, because a ste
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,21 +19,12 @@ from torch import Tensor, nn
 
 from mltricks.batch import Batch
 from mltricks.config.values import Decay
+from mltricks.functional.residual_branches import branch_ends, own_depths
 from mltricks.state import leaves
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
 
 RATE = "stochastic_depth_p"
 """Name of the branch's buffer for the rate: a schedule can set it, and a copy of the model keeps it."""
-
-PLACES = ("drop_path", "drop_path1", "drop_path2", "stochastic_depth")
-"""Attributes of timm's and torchvision's stochastic-depth module at the end of a branch; an identity if it is off."""
-
-BRANCHES = {
-    "EncoderBlock": ("dropout", "mlp"),
-    "TransformerEncoderLayer": ("dropout1", "dropout2"),
-    "ResBottleneckBlock": ("f",),
-}
-"""The modules that end a residual branch, by their owner's class: torchvision's ViT, torch's encoder, RegNet."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +59,14 @@ class StochasticDepth(Technique):
 
 
 def residual_branches(model: nn.Module) -> list[nn.Module]:
-    """The modules that end a residual branch, in the order of ``model.modules()``.
+    """The modules that end a residual branch; the model's own stochastic depth is switched off.
 
     Raises:
         ValueError: the model has none.
     """
-    found = {id(branch) for owner in model.modules() for branch in _branches_of(owner)}
-    branches = [module for module in model.modules() if id(module) in found]
+    branches = branch_ends(model)
+    for place in own_depths(model):
+        switch_off(place)
     if not branches:
         raise ValueError(
             f"technique=stochastic_depth leaves out residual branches, and {type(model).__name__} has none that it "
@@ -83,24 +74,6 @@ def residual_branches(model: nn.Module) -> list[nn.Module]:
             'submodules whose output is added to a shortcut: residual_branches = ("branch",).'
         )
     return branches
-
-
-def _branches_of(owner: nn.Module) -> Iterator[nn.Module]:
-    if not all(getattr(owner, flag, True) for flag in ("use_res_connect", "apply_residual", "has_skip")):
-        return
-    kind = type(owner).__name__
-    for name in getattr(owner, "residual_branches", BRANCHES.get(kind, ())):
-        yield owner.get_submodule(name)
-    places = [place for name in PLACES if isinstance(place := getattr(owner, name, None), nn.Module)]
-    for place in places:
-        switch_off(place)
-        yield place
-    if not places and kind in ("BasicBlock", "Bottleneck") and hasattr(owner, "bn2"):
-        ends = [getattr(owner, name, None) for name in ("se", "bn3", "bn2")]
-        yield next(end for end in ends if isinstance(end, nn.Module))
-    inverted = {"InvertedResidual": ("conv", "block"), "_InvertedResidual": ("layers",)}.get(kind, ())
-    if not places and (hasattr(owner, "use_res_connect") or hasattr(owner, "apply_residual")):
-        yield from (owner.get_submodule(name) for name in inverted if hasattr(owner, name))
 
 
 def switch_off(place: nn.Module) -> None:

@@ -21,10 +21,8 @@ from torch import Tensor, nn
 from mltricks.batch import Batch
 from mltricks.config.values import Count, Decay, Size
 from mltricks.functional import foreach
+from mltricks.functional.points import points_passed
 from mltricks.technique import Aux, Ctx, Own, Params, PredFn, Technique
-
-ROUNDING = 1e-3
-"""Share of the distance between two averages by which progress, in float32, may fall short of a point."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +50,12 @@ class Swa(Technique):
 
     def after(self, params: Params, ctx: Ctx, aux: Aux) -> tuple[Params, Own]:
         old, count = ctx.own["params"], ctx.own["count"]
-        taken = (self.points_passed(ctx) > count).long()
+        taken = (points_passed(ctx, self.start_frac, self.averages) > count).long()
         count = count + taken
         averaged = foreach.lerp(list(old.values()), [params[name] for name in old], taken / count.clamp_min(1))
         copied = count <= taken  # the first average is the weights, and until then it follows them
         new = {name: torch.where(copied, params[name], mean) for name, mean in zip(old, averaged, strict=True)}
         return params, {"params": new, "count": count}
-
-    def points_passed(self, ctx: Ctx) -> Tensor:
-        """The number of points at which the run has been by the end of this update, a 0-d float tensor."""
-        step = ctx.step.float()
-        done = ctx.progress * (step + 1) / step.clamp_min(1)  # of the run, with this update
-        return torch.floor((done - self.start_frac) / (1 - self.start_frac) * self.averages + ROUNDING)
 
     def evaluate(self, inner: PredFn) -> PredFn:
         def predict(params: Params, x: Tensor, ctx: Ctx) -> Tensor:
