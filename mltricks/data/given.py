@@ -22,8 +22,8 @@ from torch import Tensor
 
 from mltricks.data.base import pixel_statistics, pixel_sums
 from mltricks.data.custom import check_labels, class_names
-from mltricks.data.labels import is_set, label_names
 from mltricks.data.info import Info
+from mltricks.data.labels import is_set, label_names
 from mltricks.data.samples import named
 from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.inputs.array import Array

@@ -254,7 +254,8 @@ def not_stackable(sampler: Any, cfg: dict[str, Any]) -> str | None:
     if key := follows_score(cfg):
         return f"{key} follows the validation score, and the rounding of a stack could move its drops"
     if learns(sampler):
-        return f"sampler={type(sampler).__name__} learns from losses, and the rounding of a stack would change the order of its samples"
+        name = type(sampler).__name__
+        return f"sampler={name} learns from losses, and the rounding of a stack would change the order of its samples"
     return None
 
 
