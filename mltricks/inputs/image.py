@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mltricks.batch import as_stored
 from mltricks.inputs.base import Dtypes, Input, as_batch
 from mltricks.inputs.image_files import find_images, from_images, is_images, read_image
 from mltricks.inputs.resizing import resized
@@ -119,8 +120,3 @@ def as_row(v: Tensor, width: int) -> Tensor:
     the C channels of one pixel, which takes ten times as long on a CPU.
     """
     return v if v.shape[-1] == width else v.permute(1, 2, 0).repeat(1, width, 1).permute(2, 0, 1)
-
-
-def as_stored(x: Tensor) -> Tensor:
-    """Images (N, C, H, W) in channels-last storage, as splits have them: another layout would round differently."""
-    return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
