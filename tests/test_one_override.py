@@ -28,7 +28,7 @@ DATA = {
     "objective=regress": KINDS["values"],
     "objective=torch_regress": KINDS["values"],
     "objective=segment": KINDS["mask"],
-    "objective=contrastive": ["data=digit_pairs", "model=siamese"],
+    "objective=contrastive": KINDS["similarity"],
     "init=whitening": ["model=resnet9", "model.whiten=2"],
     "sampler=weighted": ["sampler.class_weights=[1,2,1,1,1,1,1,1,1,0]"],
 }
