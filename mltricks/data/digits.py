@@ -27,6 +27,8 @@ WHITE = 16
 class Digits(DataOption):
     """The digits, with a fixed stratified fifth of the samples as the test split."""
 
+    resizes = True
+
     def load(self) -> DataSplits:
         (x, y), test = read_digits()
         return image_splits(self, x, y, test, tuple("0123456789"), white=WHITE)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mltricks.batch import as_stored
 from mltricks.data.info import Info
-from mltricks.inputs.image import as_stored
 
 
 def on_pixels(x: Tensor, white: int, change: Callable[[Tensor], Tensor]) -> Tensor:
