@@ -22,8 +22,8 @@ from torch import Tensor
 
 from mltricks.data.base import pixel_statistics, pixel_sums
 from mltricks.data.custom import check_labels, class_names
-from mltricks.data.labels import is_set, label_names
 from mltricks.data.info import Info
+from mltricks.data.labels import is_set, label_names
 from mltricks.data.samples import named
 from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.inputs.array import Array
@@ -97,7 +97,7 @@ def splits_of(data: Any) -> DataSplits:
 
 
 def part_of(part: Any, name: str) -> tuple[Tensor, Tensor]:
-    """One part as tensors: ``x`` (N, ...), images with the channels first, and ``y`` (N,) int64, (N, ...) float32 or bool.
+    """One part as tensors: ``x`` (N, ...), images with the channels first, and ``y`` int64, float32 or bool.
 
     Raises:
         ValueError: it is empty or cannot be read.

@@ -225,12 +225,15 @@ def build_all(cfgs: Sequence[dict[str, Any]]) -> list[Run]:
 
 
 def check_stackable(runs: Sequence[Run]) -> None:
-    """Refuse runs that differ in more than floats and seeds, and optimisers that cannot be traced."""
+    """Refuse runs that differ in more than floats and seeds, and parts that cannot be traced."""
     if not getattr(runs[0].optim, "traceable", True):
         raise ValueError(
             f"optim={type(runs[0].optim).__name__.lower()} cannot be stacked: it cannot be traced. Type optim=adamw."
         )
     why = not_stackable(runs[0].source.sampler, runs[0].cfg)
+    untraced = [name for name, technique in runs[0].techniques.items() if not technique.traceable]
+    if untraced:
+        why = f"technique={untraced[0]} cannot be traced"
     if any(run.frozen != runs[0].frozen for run in runs):
         why = "they freeze different parameters"
     if len({run.shapes and run.shapes.table for run in runs}) > 1:
@@ -250,11 +253,11 @@ def check_stackable(runs: Sequence[Run]) -> None:
 
 
 def not_stackable(sampler: Any, cfg: dict[str, Any]) -> str | None:
-    """The reason why runs with this sampler (object or class) and schedules cannot be stacked; ``None`` if they can."""
+    """The reason why runs with this sampler and these schedules cannot be stacked; ``None`` if they can."""
     if key := follows_score(cfg):
         return f"{key} follows the validation score, and the rounding of a stack could move its drops"
     if learns(sampler):
-        name = sampler.__name__ if isinstance(sampler, type) else type(sampler).__name__
+        name = type(sampler).__name__
         return f"sampler={name} learns from losses, and the rounding of a stack would change the order of its samples"
     return None
 
