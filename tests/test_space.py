@@ -86,7 +86,7 @@ SYNTAX = [
     ("optim=adamw,sgd", ["adamw", "sgd"], ["adamw", "sgd"]),
     ("technique=glob(*mix*)", ["cutmix", "mixup"], ["cutmix", "mixup"]),
     (
-        "optim=glob(*,exclude=[m*,t*,c*,n*,r*,la*,adag*,*_*])",
+        "optim=glob(*,exclude=[m*,t*,c*,n*,r*,la*,adag*,sch*,*_decoupled])",
         ["adam", "adamw", "lion", "sgd"],
         ["adam", "adamw", "lion", "sgd"],
     ),
