@@ -340,3 +340,8 @@ def test_a_batch_that_ghosts_do_not_divide_is_refused() -> None:
         GhostBatchNorm(3, 4, "model.ghost_splits")(torch.randn(6, 3))
     with pytest.raises(ValueError, match=r"model\.ghost_splits=4 leaves one number .* Type model\.ghost_splits=2"):
         GhostBatchNorm(3, 4, "model.ghost_splits")(torch.randn(4, 3, 1, 1))
+
+
+def test_a_class_of_ones_own_in_the_place_of_a_built_in_one_is_told_its_option() -> None:
+    with pytest.raises(ValueError, match=r"type model=custom model\._target_=torch\.nn\.Linear"):
+        make("model._target_=torch.nn.Linear")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from mltricks.config.options import conf_dir
 from mltricks.config.values import UnknownName, check_value, suggest
 
 HOMES: dict[str, tuple[str, ...]] = {
@@ -179,7 +180,16 @@ def refuse_unknown(
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in arguments:
         if (name not in parameters and not takes_any) or SWITCH.fullmatch(name):
-            raise UnknownName(f"{key}.{name} is no setting of {target}. {suggest(name, parameters)}")
+            raise UnknownName(
+                f"{key}.{name} is no setting of {target}. {suggest(name, parameters)}{foreign(key, target)}"
+            )
+
+
+def foreign(key: str, target: str) -> str:
+    """What to type for a class of the user's, which has not got the settings of the option that it replaces."""
+    if target.startswith("mltricks.") or not (conf_dir() / key / "custom.yaml").is_file():
+        return ""
+    return f" For a class of your own, type {key}=custom {key}._target_={target}."
 
 
 def check_nested(value: Any, key: str, allow: Sequence[str]) -> None:
