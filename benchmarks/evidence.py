@@ -29,8 +29,7 @@ from mltricks.evidence.table import FOLDER, Row
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN = ("optim=adamw", "scheduler=cosine", "augment=none", "regularizer=none")
-SEEDS, TRIALS = 5, 7
-"""Paired seeds, and learning rates tried for each side besides the configured one."""
+SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,13 @@ class Task:
         title: in a few words.
         overrides: of the baseline, besides ``PLAIN``.
         layers: settings of the model whose values are compared, the baseline's first.
+        rates: learning rates tried for each side besides the configured one.
     """
 
     title: str
     overrides: tuple[str, ...]
-    layers: tuple[str, ...] = ()
+    layers: tuple[str, ...]
+    rates: int = 7
 
 
 ACTIVATIONS = "model.activation=relu,relu_shifted,gelu,swish,mish,celu,glu"
@@ -60,18 +61,21 @@ RESNET = (
     "model.head_pool=max,mean,both,flatten",
     "model.residual=true,false",
 )
+SMALL_VAL = "data.val_frac=0.02"
+"""As many validation samples as choose an epoch and a learning rate; more would take longer than the training."""
 TASKS = {
-    "digits_mlp": Task("digits, MLP", ("data=digits", "model=mlp", "epochs=15"), (ACTIVATIONS, NORMS)),
-    "digits_convnet": Task("digits, convnet", ("data=digits", "model=convnet", "model.width=16", "epochs=8"), CONVNET),
+    "digits_mlp": Task("digits, MLP", ("data=digits", "model=mlp", "epochs=20"), (ACTIVATIONS, NORMS)),
+    "digits_convnet": Task("digits, convnet", ("data=digits", "model=convnet", "model.width=16", "epochs=10"), CONVNET),
     "mnist_tenth": Task(
         "a tenth of MNIST, convnet",
-        ("data=mnist", "data.fraction=0.1", "model=convnet", "model.width=8", "epochs=4", "batch_size=64"),
+        ("data=mnist", "data.fraction=0.1", SMALL_VAL, "model=convnet", "model.width=8", "epochs=5", "batch_size=64"),
         CONVNET,
     ),
     "cifar_4000": Task(
         "4,000 images of CIFAR-10, resnet9",
-        ("data=cifar10", "data.limit=4000", "model=resnet9", "model.width=8", "epochs=6", "batch_size=64"),
+        ("data=cifar10", "data.limit=4000", SMALL_VAL, "model=resnet9", "model.width=8", "epochs=5", "batch_size=64"),
         RESNET,
+        rates=3,
     ),
 }
 FACTORS = ("optim", "scheduler", "sampler", "init", "objective")
@@ -199,7 +203,7 @@ def ablation(folder: Path, base: Sequence[str], task: Task, members: Sequence[st
     """The content of ``ablation.json``, measured unless the same command has already written it."""
     techniques = [option.partition("=")[2] for option in members if option.startswith("technique=")]
     command = ["-m", "hydra/sweeper=ablation", "mode=add", f"seeds={seeds}"]
-    command += ["retune=optim.lr", f"retune_trials={TRIALS}"]
+    command += ["retune=optim.lr", f"retune_trials={task.rates}"]
     command += [text for text in base if not is_replaced(text, members)]
     command += [f"technique={'+'.join(techniques)}"] if techniques else [factor(members, task)]
     command += ["objective_metric=val/accuracy", f"hydra.sweep.dir={folder}"]

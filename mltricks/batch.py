@@ -17,6 +17,8 @@ y             (B,)                   int64              class index
               (B,) or (B, D)         float32            regression target
 index         (B,)                   int64              position of each sample in its split; after mixup and cutmix,
                                                         of the first sample of a pair. Every training batch has it
+weight        (B,)                   float32            factor of the loss of each sample, where a sampler draws
+                                                        some more often than others and makes up for it
 x_unlabeled   (U, C, H, W)           as x               training samples without their labels
 x_aug1        (B, C, H, W)           as x               a second version of every sample of x, made by augmix
 x_aug2        (B, C, H, W)           as x               a third one
@@ -28,3 +30,8 @@ from torch import Tensor
 Batch = dict[str, Tensor]
 
 INPUTS = ("x", "x_unlabeled", "x_aug1", "x_aug2")
+
+
+def as_stored(x: Tensor) -> Tensor:
+    """Images (N, C, H, W) in channels-last storage, as splits have them: another layout would round differently."""
+    return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)

@@ -14,6 +14,7 @@ from mltricks.compatibility import (
     check_batches,
     check_engine,
     check_fit,
+    check_ghosts,
     check_losses,
     check_one_output,
     check_prediction,
@@ -137,6 +138,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     shapes = declared(techniques, data.info.in_shape)
     check_shapes(shapes, module, data.info, objective)
     model, state, frozen = set_up(module, techniques, optim, batch, device, cfg)
+    check_ghosts(source, module)
     check_losses(objective, techniques, model, state, batch, data.info.num_outputs)
     if source.untaught is not None:
         state["sampler"] = map_state(lambda t: t.to(device, copy=True), source.untaught)

@@ -15,6 +15,7 @@ from mltricks.data.info import Info
 from mltricks.data.order import learns
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
+from mltricks.functional.ghost_norm import GhostBatchNorm, check_splits
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import Hypers
 from mltricks.objectives.base import Objective
@@ -280,6 +281,14 @@ def check_one_output(techniques: Techniques, module: nn.Module, info: Info, obje
             f"technique={needing[0]} works on outputs that are one tensor, and model={type(module).__name__} gives "
             f"a {type(outputs).__name__} of them. Leave {needing[0]} out."
         )
+
+
+def check_ghosts(source: Source, module: nn.Module) -> None:
+    """Refuse batches, or a smaller last batch, that ghost batch norms of the model cannot split evenly."""
+    for norm in module.modules():
+        if isinstance(norm, GhostBatchNorm):
+            for size in (source.batch_size, source.smallest_batch):
+                check_splits(norm.key, norm.splits, size)
 
 
 def check_batches(source: Source, module: nn.Module, techniques: Techniques) -> None:

@@ -72,7 +72,7 @@ def depends_on_length(run: Any, before: int, step: int) -> str | None:
                 return f"{'.'.join(path)} is scheduled"
     if run.shapes is not None:
         return "samples change their shape with the progress"
-    if "progress" in run.source.asked:
+    if {"progress", "progress_after"} & set(run.source.asked):
         return "the sampler depends on the progress"
     if uses_progress(run):
         return "a technique or the objective depends on the progress"

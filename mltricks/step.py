@@ -120,12 +120,18 @@ def through_after(
 
 
 def with_sample_losses(objective: Any) -> LossFn:
-    """Wrap an objective so that ``Aux`` also holds the per-sample losses, computed from the same outputs."""
+    """Wrap an objective so that ``Aux`` also holds the per-sample losses, computed from the same outputs.
+
+    Where the batch has weights, the loss is the mean of the weighed losses.
+    """
 
     def loss(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
         model = Recorded(ctx.model)
         value, aux = objective(params, batch, replace(ctx, model=model))
         assert model.first is not None, "the objective runs the model"
+        if "weight" in batch:
+            value = weighed(objective.per_sample(model.first[1], batch["y"]), batch["weight"])
+            aux = {**aux, "metrics": {**aux["metrics"], "loss": value}}
         with torch.no_grad():
             return value, {
                 **aux,
@@ -133,6 +139,16 @@ def with_sample_losses(objective: Any) -> LossFn:
             }
 
     return loss
+
+
+def weighed(losses: Tensor, weight: Tensor) -> Tensor:
+    """The mean of the weighed losses of a batch, each (B,)."""
+    if losses.shape != weight.shape:
+        raise ValueError(
+            f"the sampler weighs {len(weight)} samples, and a technique makes a batch of {len(losses)} of them. Leave "
+            "it out, or type sampler=shuffle."
+        )
+    return (losses * weight).mean()
 
 
 def gradient(loss: LossFn, constants: Mapping[str, Tensor] = MappingProxyType({})) -> GradFn:

@@ -139,6 +139,19 @@ def test_batches_for_statistics_are_full_fixed_and_never_augmented() -> None:
     assert [len(x) for x in inputs_of(few, 200)] == [80]
 
 
+@pytest.mark.parametrize("weights", [["technique=lookahead", "technique.lookahead.k=4"], ["optim=schedule_free_sgd"]])
+def test_whoever_predicts_with_other_weights_gets_their_statistics(weights: list[str]) -> None:
+    setting = "optim" if weights[0].startswith("optim") else "technique.lookahead"
+    run = make(*NET, *weights, f"{setting}.statistics_batches=3")
+    advance(run, 6)
+    state = to_predict(run, run.state)
+    (params, buffers), *_ = sets_of_weights(run, state)
+    expected = re_estimated(run.model, params, run.state["buffers"], inputs_of(run, 3))
+    assert any(not torch.equal(params[name], p) for name, p in run.state["params"].items())
+    assert all(torch.equal(buffers[name], b) for name, b in batch_norms(expected).items())
+    assert any(not torch.equal(b, run.state["buffers"][name]) for name, b in batch_norms(buffers).items())
+
+
 def test_runs_that_need_no_statistics_keep_their_state() -> None:
     for overrides in (NET, [*SWA, "technique.swa.statistics_batches=0"], ["model=mlp", "technique=swa"]):
         run = make(*overrides)

@@ -294,7 +294,9 @@ def test_unknown_arguments_of_a_sampler_are_refused() -> None:
         def order(self, split: Any, seed: int, *rest: Any, **others: Any) -> Tensor:
             return torch.arange(len(split))
 
-    with pytest.raises(ValueError, match=r"names the unknown argument loss\. .* epoch, progress, batch_size, own"):
+    with pytest.raises(
+        ValueError, match=r"names the unknown argument loss\. .* epoch, progress, progress_after, batch_size, own"
+    ):
         Source(memory(), Asks(), 8, seed=0)
     with pytest.raises(ValueError, match=r"sampler=Half lacks setup, learn"):
         Source(memory(), Half(), 8, seed=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from mltricks.data.info import Info
 from mltricks.data.partition import folds_of, stratified
 from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.inputs.image import Image
+from mltricks.inputs.resizing import resized
 
 Share = Annotated[float, Range(0.0, 1.0, above=True, below=True)]
 """A proper fraction, in (0, 1)."""
@@ -30,6 +31,7 @@ class DataOption:
         fold: the part held out for validation, from 0; ``None`` without ``folds``.
         fraction: fraction of the rest used for training, in (0, 1], stratified.
         limit: maximum number of training samples, stratified; ``None`` for all.
+        resize: side in pixels, or height and width, to which images are brought once; ``None`` leaves them as they are.
         split_seed: seed of these choices; separate from the run's seed, so that all seeds share the same splits.
         unlabeled_ratio: unlabelled samples per labelled one in a batch, drawn from all training samples, including
             those that ``fraction`` and ``limit`` leave out.
@@ -44,13 +46,22 @@ class DataOption:
     fold: Size | None
     fraction: Fraction
     limit: Count | None
+    resize: Count | tuple[Count, Count] | None
     split_seed: Size
     unlabeled_ratio: Size
     drop_last: bool
     num_workers: Size
 
+    resizes: ClassVar[bool] = False
+    """Whether it can bring its images to another size."""
+
     def __post_init__(self) -> None:
         check_fields(self, "data.")
+        if self.resize is not None and not self.resizes:
+            raise ValueError(
+                f"data.resize={self.resize} is for images in memory with one target each, and these are none. "
+                "Type data.resize=null; the size of image_folder is data.size."
+            )
         if self.folds is None and self.fold is not None:
             raise ValueError(f"data.fold={self.fold} has no effect without data.folds. Type data.folds=5 with it.")
         if self.folds is not None and (self.fold is None or self.fold >= self.folds):
@@ -67,6 +78,12 @@ class DataOption:
             ValueError: a file is missing, damaged or of the wrong content.
         """
         raise AssertionError(f"{type(self).__name__} defines no load")
+
+    def brought(self, x: Tensor) -> Tensor:
+        """Images (N, H, W, C) uint8 in the size of ``resize``."""
+        assert self.resize is not None, "a size is wanted"
+        height, width = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        return resized(x, height, width)
 
     def divide(self, labels: Tensor | None, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """Positions of the training, validation and unused samples among ``size`` samples with the given labels.
@@ -85,9 +102,7 @@ class DataOption:
         if self.folds is None:
             return stratified(labels, size, min(max(1, round(self.val_frac * size)), size - 1), self.split_seed)
         if size < self.folds:
-            raise ValueError(
-                f"data.folds={self.folds} is more than the {size} samples. Type data.folds={size} or less."
-            )
+            raise ValueError(f"data.folds={self.folds} is more than the {size} samples. Type data.folds={size}.")
         assert self.fold is not None, "checked above"
         mine = folds_of(labels, size, self.folds, self.split_seed).eq(self.fold)
         return mine.nonzero().flatten(), (~mine).nonzero().flatten()
@@ -130,6 +145,7 @@ def image_splits(
     test: tuple[Tensor, Tensor],
     classes: tuple[str, ...],
     sums: Tensor | None = None,
+    white: int = 255,
 ) -> DataSplits:
     """Split labelled images held in memory.
 
@@ -140,13 +156,19 @@ def image_splits(
         test: images and classes of the test part.
         classes: the names of the classes.
         sums: ``pixel_sums(x)`` if already known.
+        white: value of a white pixel.
     """
     train, val, aside = option.divide(y, len(y))
+    original = (x.shape[3], *x.shape[1:3])
+    if option.resize is not None:
+        x, test, sums = option.brought(x), (option.brought(test[0]), test[1]), None
     whole = MemorySplit(x, y, image=True)
     height, width, channels = x.shape[1:]
     rest = torch.cat([train, aside])
     mean, std = pixel_statistics(pixel_sums(x[rest]) if sums is None else sums[rest], height * width)
-    info = Info(Image((channels, height, width), mean, std), "classes", len(classes), classes)
+    before = None if option.resize is None else original
+    kind = Image((channels, height, width), mean, std, white, before)
+    info = Info(kind, "classes", len(classes), classes)
     unlabeled = whole.select(rest) if option.unlabeled_ratio else None
     return DataSplits(whole.select(train), whole.select(val), MemorySplit(*test, image=True), info, unlabeled)
 

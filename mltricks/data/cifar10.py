@@ -24,6 +24,8 @@ FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"
 class Cifar10(DataOption):
     """CIFAR-10 with the published test split."""
 
+    resizes = True
+
     def load(self) -> DataSplits:
         return load_published(self, Published("CIFAR10", FOLDER, FILES, decode_cifar))
 

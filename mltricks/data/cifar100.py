@@ -20,5 +20,7 @@ FILES = ("train", "test", "meta")
 class Cifar100(DataOption):
     """CIFAR-100 with its 100 fine labels and the published test split."""
 
+    resizes = True
+
     def load(self) -> DataSplits:
         return load_published(self, Published("CIFAR100", FOLDER, FILES, decode_cifar))

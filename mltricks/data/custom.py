@@ -44,6 +44,8 @@ class Custom(DataOption):
 
     test_frac: Share
 
+    resizes = True
+
 
 def load_data(node: dict[str, Any], allow: Sequence[str]) -> DataSplits:
     """Load the data that a configuration node describes.
@@ -101,7 +103,14 @@ def check_idle(common: dict[str, Any]) -> None:
     Raises:
         ValueError: one has another value than the one that changes nothing.
     """
-    for name, idle in (("fraction", 1.0), ("limit", None), ("unlabeled_ratio", 0), ("folds", None), ("fold", None)):
+    for name, idle in (
+        ("fraction", 1.0),
+        ("limit", None),
+        ("unlabeled_ratio", 0),
+        ("folds", None),
+        ("fold", None),
+        ("resize", None),
+    ):
         if common.get(name, idle) != idle:
             raise ValueError(
                 f"data.{name}={common[name]} has no effect: data._target_ gives splits that are divided already."
@@ -148,14 +157,20 @@ def _splits(option: Custom, x: Tensor, y: Tensor, test: tuple[Tensor, Tensor], n
         names, y, test = label_names(names, y.shape[1]), y.float(), (test[0], test[1].float())
     train, val, aside = option.divide(y if is_class else None, len(y))
     rest = torch.cat([train, aside])
-    image = x.dtype == torch.uint8
+    image, original = x.dtype == torch.uint8, None
+    if option.resize is not None:
+        if not image:
+            raise ValueError(f"data.resize={option.resize} is for images, and these samples are vectors. Leave it out.")
+        original = (x.shape[3], *x.shape[1:3])
+        x, test = option.brought(x), (option.brought(test[0]), test[1])
     num_outputs = len(names) if is_class else (y.shape[1] if y.ndim == 2 else 1)
     sample = x[rest].permute(0, 3, 1, 2) if image else x[rest]
     dims = (0, 2, 3) if image else (0,)
     std, mean = torch.std_mean(sample.double(), dims, correction=0)
     shape = (-1, 1, 1) if image else (-1,)
     mean, std = mean.float().view(shape), torch.where(std > 0, std, 1.0).float().view(shape)
-    kind = (Image if image else Vector)(tuple(sample.shape[1:]), mean, std)
+    sizes = tuple(sample.shape[1:])
+    kind = Image(sizes, mean, std, original=original) if image else Vector(sizes, mean, std)
     info = Info(kind, target, num_outputs, () if target == "values" else names)
     whole = MemorySplit(x, y, image)
     unlabeled = whole.select(rest) if option.unlabeled_ratio else None

@@ -21,6 +21,8 @@ from mltricks.data.splits import DataSplits
 class FashionMnist(DataOption):
     """Fashion-MNIST with the published test split."""
 
+    resizes = True
+
     def load(self) -> DataSplits:
         return load_published(self, Published("FashionMNIST", "FashionMNIST/raw", FILES, decode_fashion))
 

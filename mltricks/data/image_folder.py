@@ -67,7 +67,7 @@ class ImageFolder(DataOption):
         if "val" in positions:
             if self.folds is not None:
                 raise ValueError(
-                    f"data.folds={self.folds} divides train/, and data.path={self.path} has a folder val/ too. Move its "
+                    f"data.folds={self.folds} divides train/, and data.path={self.path} has a val/ too. Move its "
                     "images to train/, or type data.folds=null data.fold=null."
                 )
             train, aside = self.keep(labels, rest)

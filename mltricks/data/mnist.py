@@ -31,6 +31,8 @@ FILES = (
 class Mnist(DataOption):
     """MNIST with the published test split."""
 
+    resizes = True
+
     def load(self) -> DataSplits:
         return load_published(self, Published("MNIST", "MNIST/raw", FILES, decode_mnist))
 

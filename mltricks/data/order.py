@@ -3,18 +3,24 @@
 A sampler has ``order(split, seed) -> (N,) int64``, the positions of one epoch; N is the same in every epoch. ``order``
 may name further arguments, and receives those that it names:
 
-==============  ================================================================================================
-``epoch``       number of the epoch, from 0
-``progress``    fraction of the run completed when the epoch begins, in [0, 1]
-``batch_size``  samples per batch
-``own``         its own tensors, on the CPU, as of the start of the epoch: only for a learning sampler
-==============  ================================================================================================
+==================  ============================================================================================
+``epoch``           number of the epoch, from 0
+``progress``        fraction of the run completed when the epoch begins, in [0, 1]
+``progress_after``  the same when the epoch has ended
+``batch_size``      samples per batch
+``own``             its own tensors, on the CPU, as of the start of the epoch: only for a learning sampler
+==================  ============================================================================================
 
 A learning sampler uses the losses of past batches. It has two more methods: ``setup(split) -> Own`` creates its own
 tensors, and every step calls ``learn(own, index, losses) -> Own``. The tensors are part of the state, and ``learn``
 obeys the rules of a verb: it is pure and never reads a tensor back to the host. ``index`` (B,) int64 may contain a
 sample twice, and CUDA does not define which of two writes to one place wins: reduce them (``scatter_reduce`` with
 ``amax``). ``losses`` (B,) float32 are the objective's, detached.
+
+A learning sampler may draw samples more or less often and make up for it: ``weights(own) -> (N,) float32`` are factors
+of the losses in an epoch that begins with ``own``. The batches then have the key ``weight``, and the loss is the mean
+of the weighed losses. A sampler that learns in some of its settings only sets ``learn`` and ``setup`` to ``None`` in
+the others, and gives ``own`` a default.
 """
 
 from __future__ import annotations
@@ -36,7 +42,7 @@ order of the current epoch, so that a resumed run continues it."""
 Learn = Callable[[Held, Tensor, Batch, dict[str, Any]], Held]
 """Maps the sampler's state, the number of updates so far, a batch and its loss's ``Aux`` to the new state."""
 
-OFFERED = ("epoch", "progress", "batch_size", "own")
+OFFERED = ("epoch", "progress", "progress_after", "batch_size", "own")
 PER_SAMPLE = "per_sample"
 """Key of ``Aux`` for the per-sample losses, (B,) float32, that a learning sampler needs."""
 
@@ -60,7 +66,8 @@ def arguments(sampler: Any) -> tuple[str, ...]:
             f"sampler={name}: its order names the unknown argument {unknown[0]}. It may name {', '.join(OFFERED)} "
             "after split and seed; give anything else a default."
         )
-    wanted = tuple(p.name for p in known if p.name in OFFERED)
+    idle_own = () if learns(sampler) else tuple(p.name for p in known if p.name == "own" and p.default is not p.empty)
+    wanted = tuple(p.name for p in known if p.name in OFFERED and p.name not in idle_own)
     parts = {"setup": callable(getattr(sampler, "setup", None)), "learn": learns(sampler), "own": "own" in wanted}
     if len(set(parts.values())) > 1:
         missing = ", ".join(part for part, there in parts.items() if not there)

@@ -57,7 +57,7 @@ class Source:
         self.unlabeled, self.num_unlabeled = unlabeled, unlabeled_ratio * batch_size
         self.asked = arguments(sampler)
         self.untaught = first_held(sampler, split) if learns(sampler) else None
-        num = self.num_samples = len(self._order(0, 0.0, None))
+        num = self.num_samples = len(self._order(0, (0.0, 1.0), None))
         self.steps_per_epoch = num // batch_size if drop_last else -(-num // batch_size)
         self.smallest_batch = batch_size if drop_last or num % batch_size == 0 else num % batch_size
         if self.steps_per_epoch == 0:
@@ -77,8 +77,8 @@ class Source:
         Raises:
             ValueError: the epoch differs in length from the first.
         """
-        progress = min(epoch * self.steps_per_epoch / self.total_steps, 1.0)
-        order = self._order(epoch, progress, own)
+        begin, end = (min(i * self.steps_per_epoch / self.total_steps, 1.0) for i in (epoch, epoch + 1))
+        order = self._order(epoch, (begin, end), own)
         if len(order) != self.num_samples:
             raise ValueError(
                 f"sampler={type(self.sampler).__name__} gives {len(order)} samples for epoch {epoch} and "
@@ -86,8 +86,9 @@ class Source:
             )
         return order
 
-    def _order(self, epoch: int, progress: float, own: Own | None) -> Tensor:
-        given = {"epoch": epoch, "progress": progress, "batch_size": self.batch_size}
+    def _order(self, epoch: int, progress: tuple[float, float], own: Own | None) -> Tensor:
+        given: dict[str, Any] = {"epoch": epoch, "batch_size": self.batch_size}
+        given["progress"], given["progress_after"] = progress
         if self.untaught is not None:
             given["own"] = map_state(lambda t: t.cpu(), self.untaught["start"] if own is None else own)
         return self.sampler.order(self.split, fold(self.seed, 1, epoch), **{name: given[name] for name in self.asked})
@@ -127,8 +128,9 @@ class Source:
             start: number of batches to skip.
             held: called when an epoch begins; returns a learning sampler's state. ``None`` for its initial state.
         """
-        if learns(self.sampler) and held is not None:
-            labelled = self._learned(start, held)
+        if self.untaught is not None:
+            first = self.untaught
+            labelled = self._learned(start, held or (lambda: first))
         else:
             labelled = self._labelled(self.indices(start))
         if self.unlabeled is None or self.num_unlabeled == 0:
@@ -146,8 +148,16 @@ class Source:
         first, skip = divmod(start, self.steps_per_epoch)
         for epoch in count(first):
             own = held()["start" if skip else "now"]
-            yield from self._labelled(self._cut(self.order(epoch, own), skip))
+            yield from self._weighed(self._labelled(self._cut(self.order(epoch, own), skip)), own)
             skip = 0
+
+    def _weighed(self, batches: Iterator[Batch], own: Own) -> Iterator[Batch]:
+        """Batches with the weights of a sampler that makes up for its draws."""
+        weights = getattr(self.sampler, "weights", None)
+        if not callable(weights):
+            return batches
+        table = weights(map_state(lambda t: t.cpu(), own))
+        return ({**batch, "weight": table.to(batch["y"].device)[batch["index"]]} for batch in batches)
 
     @staticmethod
     def _joined(labelled: Iterator[Batch], unlabeled: Iterator[Batch]) -> Iterator[Batch]:

@@ -150,7 +150,7 @@ class Input:
 
 
 def as_batch(x: Any, allowed: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> Tensor:
-    """Match inputs to one of several shapes, with or without N; return (N, *shape) if the axis order is the same.
+    """Match inputs to one of several shapes, with or without N; a shape with fewer axes than ``shape`` gets axes of 1.
 
     Raises:
         ValueError: the inputs are no numbers, or have none of the shapes.
@@ -163,7 +163,7 @@ def as_batch(x: Any, allowed: Sequence[tuple[int, ...]], shape: tuple[int, ...])
         if tuple(x.shape) == candidate:
             x = x[None]
         if tuple(x.shape[1:]) == candidate:
-            return x if len(candidate) == len(shape) else x.reshape(-1, *shape)
+            return x.reshape(len(x), *[1] * (len(shape) - len(candidate)), *candidate)
     listed = " or ".join(f"(N, {', '.join(map(str, candidate))})" for candidate in allowed)
     raise ValueError(f"inputs have shape {tuple(x.shape)}; this model takes {listed}.")
 

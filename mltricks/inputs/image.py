@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mltricks.batch import as_stored
 from mltricks.inputs.base import Dtypes, Input, as_batch
 from mltricks.inputs.image_files import find_images, from_images, is_images, read_image
+from mltricks.inputs.resizing import resized
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,16 @@ class Image(Input):
     Args:
         shape: (C, H, W).
         mean, std: training statistics in raw units, (C, 1, 1); ``None``: the images are used as they are.
+        white: value of a white pixel, which operations on 8-bit values need to know.
+        original: (C, H, W) of the data before they were resized; ``None`` if they were not. A user's inputs come in
+            this shape, or in that of the data.
     """
 
     shape: tuple[int, ...]
     mean: Tensor | None = None
     std: Tensor | None = None
+    white: int = 255
+    original: tuple[int, ...] | None = None
 
     suits: ClassVar[str] = "resnet9"
 
@@ -58,12 +65,14 @@ class Image(Input):
 
     def prepare(self, x: Any, dtype: Dtypes) -> Tensor:
         """Convert PIL images, resized, or arrays with the channels first or last to (N, C, H, W)."""
-        shape = self.shape
-        x = from_images(x, shape) if is_images(x) else x
-        channels, height, width = shape
-        last = (height, width, channels)
-        x = as_batch(x, [last, shape, *([(height, width)] if channels == 1 else [])], shape)
-        return self.laid_out(self.checked(x.permute(0, 3, 1, 2) if tuple(x.shape[1:]) == last else x, dtype))
+        x = from_images(x, self.original or self.shape) if is_images(x) else x
+        shapes = dict.fromkeys(shape for shape in (self.shape, self.original) if shape is not None)
+        x = as_batch(x, [form for shape in shapes for form in forms(shape)], self.shape)
+        lasts = [(height, width, channels) for channels, height, width in shapes]
+        x = self.checked(x.permute(0, 3, 1, 2) if tuple(x.shape[1:]) in lasts else x, dtype)
+        if self.original is not None and tuple(x.shape[1:]) != self.shape:
+            x = resized(x.permute(0, 2, 3, 1), *self.shape[1:]).permute(0, 3, 1, 2)
+        return self.laid_out(x)
 
     def checked(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         if len(x) and not dtype.is_floating_point and x.is_floating_point():
@@ -86,7 +95,7 @@ class Image(Input):
         files = find_images(path)
         for start in range(0, len(files), size):
             chunk = files[start : start + size]
-            images = torch.cat([read_image(file, self.shape) for file in chunk])
+            images = torch.cat([read_image(file, self.original or self.shape) for file in chunk])
             yield [str(file) for file in chunk], self.prepare(images, dtype)
 
     def pictures(self, x: Tensor) -> Tensor:
@@ -98,6 +107,12 @@ class Image(Input):
         return x.round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
+def forms(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The shapes in which images (C, H, W) may be given: channels last or first, or left out if there is one."""
+    channels, height, width = shape
+    return [(height, width, channels), shape, *([(height, width)] if channels == 1 else [])]
+
+
 def as_row(v: Tensor, width: int) -> Tensor:
     """(C, 1, 1) to (C, 1, width) in channels-last storage.
 
@@ -105,8 +120,3 @@ def as_row(v: Tensor, width: int) -> Tensor:
     the C channels of one pixel, which takes ten times as long on a CPU.
     """
     return v if v.shape[-1] == width else v.permute(1, 2, 0).repeat(1, width, 1).permute(2, 0, 1)
-
-
-def as_stored(x: Tensor) -> Tensor:
-    """Images (N, C, H, W) in channels-last storage, as splits have them: another layout would round differently."""
-    return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)

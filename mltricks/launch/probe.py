@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from mltricks.build import Run, build
-from mltricks.config.create import locate
+from mltricks.config.create import create, locate
 from mltricks.data.splits import MemorySplit
 from mltricks.stack.run import StackedRun, not_stackable, structure
 from mltricks.state import reseed_step
@@ -88,7 +88,7 @@ def fusable(cfgs: Sequence[dict[str, Any]]) -> str | None:
     for name, node in first["technique"].items():
         if not getattr(locate(node["_target_"], f"technique.{name}", first["allow_modules"]), "traceable", True):
             return f"technique={name} cannot be traced"
-    return not_stackable(locate(first["sampler"]["_target_"], "sampler", first["allow_modules"]), first)
+    return not_stackable(create(first["sampler"], "sampler", first["allow_modules"]), first)
 
 
 def probe(cfgs: Sequence[dict[str, Any]]) -> Probe:

@@ -253,11 +253,11 @@ def check_stackable(runs: Sequence[Run]) -> None:
 
 
 def not_stackable(sampler: Any, cfg: dict[str, Any]) -> str | None:
-    """The reason why runs with this sampler (object or class) and schedules cannot be stacked; ``None`` if they can."""
+    """The reason why runs with this sampler and these schedules cannot be stacked; ``None`` if they can."""
     if key := follows_score(cfg):
         return f"{key} follows the validation score, and the rounding of a stack could move its drops"
     if learns(sampler):
-        name = sampler.__name__ if isinstance(sampler, type) else type(sampler).__name__
+        name = type(sampler).__name__
         return f"sampler={name} learns from losses, and the rounding of a stack would change the order of its samples"
     return None
 
