@@ -25,6 +25,7 @@ x_aug2        (B, C, H, W)           as x               a third one
 ============  =====================  =================  ==========================================================
 """
 
+import torch
 from torch import Tensor
 
 Batch = dict[str, Tensor]
