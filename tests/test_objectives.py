@@ -30,6 +30,7 @@ from mltricks.objectives.contrastive import Contrastive
 from mltricks.objectives.focal import Focal
 from mltricks.objectives.mse import Mse
 from mltricks.objectives.soft_f1 import SoftF1
+from mltricks.stack.run import StackedRun
 
 K = 5
 HERE = Path(__file__).parent
@@ -177,6 +178,9 @@ def test_the_best_constant_of_soft_f1_predicts_every_label() -> None:
     losses = {c: float(soft_f1().mean(torch.full((40, K), c), sets)) for c in (-2.0, 0.0, 2.0)}
     best = soft_f1().constant(sets, K)
     assert float(soft_f1().mean(best.expand(40, K), sets)) < min(losses.values())
+    both = soft_f1(double=True)
+    of_both = float(both.mean(both.constant(sets, K).expand(40, K), sets))
+    assert all(of_both <= float(both.mean(torch.full((40, K), float(c)), sets)) for c in torch.linspace(-4, 4, 41))
 
 
 def test_mse_equals_torchs_on_one_hot_classes_and_its_rescaling_the_closed_form() -> None:
@@ -255,6 +259,15 @@ def test_batches_of_soft_f1_are_not_cut_when_memory_runs_out() -> None:
     run = make("objective=soft_f1")
     with pytest.raises(ValueError, match="objective=SoftF1 compares the samples of a batch"):
         with_smaller_micro_batches(run, RuntimeError("out of memory"))
+
+
+@pytest.mark.parametrize("name", ["classify", "bce"])
+def test_rows_of_a_stack_with_class_weights_are_the_runs_alone(name: str) -> None:
+    shared = [f"objective={name}", "objective.class_weights=balanced", "optim=sgd"]
+    stacked = StackedRun([make(*shared, f"optim.lr={lr}") for lr in (0.01, 0.03)])
+    losses = stacked.advance(3)["loss"]
+    for k, lr in enumerate((0.01, 0.03)):
+        assert losses[k].tolist() == pytest.approx(advance(make(*shared, f"optim.lr={lr}"), 3), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["bce", "focal", "soft_f1", "mse"])

@@ -79,7 +79,7 @@ class Classify(Objective):
     def per_sample(self, logits: Tensor, y: Tensor) -> Tensor:
         if self.weights is None or y.ndim == 2:
             return F.cross_entropy(logits, y, self.weights, reduction="none")
-        return F.cross_entropy(logits, y, reduction="none") * self.weights[y]
+        return F.cross_entropy(logits, y, reduction="none") * self.weights.index_select(0, y)
 
     def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Accuracy: the share of samples whose largest logit is at the (most probable) target class."""

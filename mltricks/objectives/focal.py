@@ -67,7 +67,7 @@ class Focal(Labels):
         if self.form == "softmax" and not y.is_floating_point():
             losses = F.cross_entropy(logits, y, reduction="none")
             losses = losses * focal_factor(losses, self.gamma)
-            return losses if self.weights is None else losses * self.weights[y]
+            return losses if self.weights is None else losses * self.weights.index_select(0, y)
         shares = self.shares_of(logits, y)
         if self.form == "softmax":
             losses = -logits.log_softmax(1)
