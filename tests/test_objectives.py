@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from contract import advance, make
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from mltricks.data.custom import adapt
+from mltricks.data.custom import Custom, adapt
 from mltricks.data.given import splits_of
 from mltricks.data.info import Info
 from mltricks.data.splits import DataSplits, MemorySplit
@@ -321,13 +321,14 @@ def test_sets_of_labels_come_as_bools_or_integers_with_names() -> None:
         assert (info.target, info.num_outputs, info.class_names) == ("labels", K, tuple("01234"))
     dataset = TensorDataset(x, sets.bool())
     dataset.classes = tuple("abcde")
-    option = {"test_frac": 0.2, "val_frac": 0.1, "fraction": 1.0, "limit": None, "split_seed": 0, "unlabeled_ratio": 0}
-    found = adapt(dataset, {**option, "root": "", "download": False, "drop_last": True, "num_workers": 0})
+    node = make(*SETS, "objective=bce").cfg["data"]
+    option = {field.name: node[field.name] for field in fields(Custom)}
+    found = adapt(dataset, option)
     assert (found.info.target, found.info.classes) == ("labels", tuple("abcde"))
     assert found.train.y.dtype == torch.float32
     dataset.classes = ("a",)
     with pytest.raises(ValueError, match="sets of 5 labels, and `classes` has 1 names"):
-        adapt(dataset, {**option, "root": "", "download": False, "drop_last": True, "num_workers": 0})
+        adapt(dataset, option)
 
 
 def test_an_objective_that_does_not_take_sets_names_those_that_do() -> None:
