@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 
 from mltricks.config.create import locate
+from mltricks.config.newer import nodes
 from mltricks.config.options import called, conf_dir
-from mltricks.config.settings import default_options, read
+from mltricks.config.settings import default_options
 from mltricks.data import given as given_data
 from mltricks.data.custom import check_idle
 from mltricks.data.splits import DataSplits
@@ -65,7 +66,7 @@ def check_model_idle(node: dict[str, Any]) -> None:
         ValueError: names the settings without effect.
     """
     name = default_options()["model"]
-    default, target = read(conf_dir() / "model" / f"{name}.yaml"), node.get("_target_")
+    default, target = next(nodes(conf_dir() / "model" / f"{name}.yaml")), node.get("_target_")
     if target in (None, f"{given_model.__name__}.{given_model.Given.__name__}"):
         return
     idle = [f"model.{key}={value}" for key, value in node.items() if default.get(key) != value]

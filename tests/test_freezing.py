@@ -45,7 +45,7 @@ def split(run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return {n: params[n] for n in params if n in run.frozen}, {n: params[n] for n in params if n not in run.frozen}
 
 
-OPTIMS = ["sgd", "adam", "adamw", "lion", "muon", "torch optim.name=RMSprop"]
+OPTIMS = ["sgd", "adam", "adamw", "lion", "muon", "nadam", "lars", "schedule_free", "torch optim.name=RMSprop"]
 LISTS = ["[ema]", "[clip_norm,sam]", "[accumulate]", "[layerwise_lr]", "[l2]"]
 
 

@@ -243,7 +243,7 @@ def at_most(more: int) -> Iterator[None]:
 def test_a_stack_that_does_not_fit_is_halved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a real memory limit: a run needs 45 MB two or three times for a moment, and 320 MB are available."""
     shared = [
-        *("model=mlp", "~model.width", "~model.depth", "model._target_=test_fused.Wide", "+model.width=700000"),
+        *("model=custom", "model._target_=test_fused.Wide", "+model.width=700000"),
         *("allow_modules=[test_fused]", "data.limit=64", "batch_size=16", "max_steps=1", "optim=sgd"),
     ]
     fuse(tmp_path / "warm", [*MLP, "max_steps=1"], [["seed=0"], ["seed=1"]])  # imports need memory too
@@ -261,7 +261,7 @@ def test_a_stack_that_does_not_fit_is_halved(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_running_out_of_memory_is_recorded_in_the_summary(tmp_path: Path) -> None:
-    shared = ["model=mlp", "~model.width", "~model.depth", "model._target_=greedy.Greedy", "allow_modules=[greedy]"]
+    shared = ["model=custom", "model._target_=greedy.Greedy", "allow_modules=[greedy]"]
     options = [*shared, "+model.limit=0", "data.limit=64", "batch_size=16", "max_steps=2"]
     told = fuse(tmp_path, options, [["seed=0"], ["seed=1"]])
     assert [(num, summary.status, summary.out_of_memory) for num, summary in told] == [

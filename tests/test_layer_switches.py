@@ -338,3 +338,5 @@ def test_a_switch_that_a_model_has_not_got_is_refused_with_the_nearest() -> None
 def test_a_batch_that_ghosts_do_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match=r"ghost_splits=4 does not divide a batch of 6 .* Type .*=3"):
         GhostBatchNorm(3, 4, "model.ghost_splits")(torch.randn(6, 3))
+    with pytest.raises(ValueError, match=r"model\.ghost_splits=4 leaves one number .* Type model\.ghost_splits=2"):
+        GhostBatchNorm(3, 4, "model.ghost_splits")(torch.randn(4, 3, 1, 1))

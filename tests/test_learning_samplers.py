@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY, Outcome
+from conftest import TINY, Outcome, fitting
 from contract import advance, assert_same, largest_difference, make
 from torch import Tensor
 
@@ -81,8 +81,9 @@ def test_a_command_stopped_in_mid_epoch_equals_the_uninterrupted_one(
     run_cli: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     """By the real command, with a sampler that learns, and images that grow."""
-    grow = ["+technique.grow._target_=test_shapes.Grow", "+technique.grow.until=0.7", "model=convnet"]
-    own = [*BY_LOSS, *grow, "model._target_=test_shapes.AnySize", *TINY, "batch_size=16", "data.limit=96", "epochs=3"]
+    grow = ["+technique.grow._target_=test_shapes.Grow", "+technique.grow.until=0.7"]
+    net = ["model=custom", "model._target_=test_shapes.AnySize", "+model.width=4"]
+    own = [*BY_LOSS, *grow, *net, *fitting(TINY, net), "batch_size=16", "data.limit=96", "epochs=3"]
     allowed = f"allow_modules=[{__name__},test_shapes,stopper]"
     stopper = ["tracker=custom", "tracker._target_=stopper.Stopper", "+tracker.moment=step", "+tracker.at=9"]
     for name, more in {"whole": [], "part": [*stopper, f"+tracker.number={signal.SIGTERM.value}"]}.items():

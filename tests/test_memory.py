@@ -22,9 +22,7 @@ from mltricks.technique import Params
 from mltricks.train import advance
 
 SMALL = [
-    "model=mlp",
-    "~model.width",
-    "~model.depth",
+    "model=custom",
     "model._target_=greedy.Greedy",
     "allow_modules=[greedy,test_memory]",
     "data.limit=128",

@@ -24,6 +24,7 @@ import mltricks
 from mltricks.config.compose import plain
 from mltricks.launch.check import check_parts
 from mltricks.optim.matching import matching
+from mltricks.probes.bare import bare_config
 from mltricks.stack.run import build_all, structure, train_stacked
 from mltricks.technique import bind
 
@@ -195,7 +196,7 @@ WITHOUT_EFFECT: dict[str, tuple[str, dict[str, Any], str]] = {
     "spared": (
         "sgd",
         {"no_decay": ["bias"], "groups": {"bias": {"weight_decay": 1.0}}},
-        r"weight_decay has no effect .*optim\.no_decay spares them",
+        r"weight_decay has no effect .*they are without decay",
     ),
 }
 
@@ -205,6 +206,12 @@ def test_a_group_without_effect_is_refused(case: str) -> None:
     option, changes, said = WITHOUT_EFFECT[case]
     with pytest.raises(ValueError, match=said):
         make(option, **changes).init(PARAMS)
+
+
+def test_a_bare_run_has_no_decay_in_groups_either() -> None:
+    groups = "optim.groups={bias: {weight_decay: 0.5, lr: x2}, head: {weight_decay: x3}}"
+    cfg = bare_config(plain(mltricks.compose([groups])))
+    assert cfg["optim"]["groups"] == {"bias": {"weight_decay": 0.0, "lr": "x2"}, "head": {"weight_decay": 0.0}}
 
 
 # Whole runs

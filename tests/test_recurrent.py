@@ -66,7 +66,7 @@ class Rows:
 def make(folder: Path, *overrides: str) -> Run:
     (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 20)
     own = [f"model._target_={__name__}.Recurrent", f"sampler._target_={__name__}.Rows", f"allow_modules=[{__name__}]"]
-    own += [f"+technique.stateful._target_={__name__}.Stateful", "model=convnet", f"model.width={WIDTH}", "optim=sgd"]
+    own += [f"+technique.stateful._target_={__name__}.Stateful", "model=custom", f"+model.width={WIDTH}", "optim=sgd"]
     data = ["data=text", f"data.path={folder / 'text.txt'}", "data.length=8", "batch_size=4", "epochs=2"]
     return build(plain(mltricks.compose([*EXACT, *data, *own, *overrides])))
 

@@ -58,7 +58,7 @@ class AnySize(torch.nn.Module):
         return self.head(self.conv(x).relu().mean((2, 3)))
 
 
-NET = ["model=convnet", f"model._target_={__name__}.AnySize"]
+NET = ["model=custom", f"model._target_={__name__}.AnySize", "+model.width=4"]
 
 
 def growing(*overrides: str, until: float = 0.5, net: Sequence[str] = NET) -> Run:

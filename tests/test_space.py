@@ -85,7 +85,11 @@ SYNTAX = [
     ("objective_metric='val/loss',\"val/accuracy\"", ["'val/loss'", '"val/accuracy"'], ["val/loss", "val/accuracy"]),
     ("optim=adamw,sgd", ["adamw", "sgd"], ["adamw", "sgd"]),
     ("technique=glob(*mix*)", ["cutmix", "mixup"], ["cutmix", "mixup"]),
-    ("optim=glob(*,exclude=[m*,t*,c*])", ["adam", "adamw", "lion", "sgd"], ["adam", "adamw", "lion", "sgd"]),
+    (
+        "optim=glob(*,exclude=[m*,t*,c*,n*,r*,la*,adag*,sch*,*_decoupled])",
+        ["adam", "adamw", "lion", "sgd"],
+        ["adam", "adamw", "lion", "sgd"],
+    ),
 ]
 
 

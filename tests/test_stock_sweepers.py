@@ -73,7 +73,7 @@ def test_a_trial_that_diverges_ends_a_sweep_of_the_optuna_sweeper(
 
 
 def test_glob_matches_options_and_not_their_shared_parts(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
-    done = run_cli("-m", *SHORT, "optim=glob(*,exclude=[torch,muon,lion,custom])")
+    done = run_cli("-m", *SHORT, "optim=glob(*,exclude=[t*,muon,l*,custom,n*,r*,adag*,sch*,*_decoupled])")
     assert done.status == 0, done.err
     chosen = [next(o for o in run["overrides"] if o.startswith("optim=")) for run in summaries(tmp_path)]
     assert chosen == ["optim=adam", "optim=adamw", "optim=sgd"]

@@ -57,7 +57,7 @@ class GhostBatchNorm(_BatchNorm):
         key: the configuration key of ``splits``, for messages.
 
     Raises:
-        ValueError: in training, a batch that is no multiple of ``splits``.
+        ValueError: in training, a batch that is no multiple of ``splits``, or splits of one number for a channel.
     """
 
     splits: int
@@ -78,6 +78,11 @@ class GhostBatchNorm(_BatchNorm):
         if not self.training:
             return _BatchNorm.forward(self, x)
         check_splits(self.key, self.splits, len(x))
+        if x.numel() == self.splits * x.shape[1] and self.splits > 1:
+            raise ValueError(
+                f"{self.key}={self.splits} leaves one number for a variance: the splits have one sample each, and the "
+                f"maps of a layer one pixel. Type {self.key}={self.splits // 2}, or a larger batch_size."
+            )
         assert self.momentum is not None, "refused when the layer was made"
         if self.splits == 1:  # the same, and bit for bit batch norm
             return _BatchNorm.forward(self, x)

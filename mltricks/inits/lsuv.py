@@ -46,13 +46,13 @@ class Lsuv(Initializer):
         kinds = (nn.Linear, *CONVOLUTIONS)
         layers: dict[nn.Module, str] = {m: name for name, m in model.named_modules() if isinstance(m, kinds)}
         shared = Counter(id(p) for m in model.modules() for p in m.parameters(recurse=False))
-        done: dict[nn.Module, float] = {}
+        done: set[nn.Module] = set()
 
         def correct(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
             if layer in done or shared[id(layer.weight)] > 1:
                 return None
             output = self.scaled(layers[layer], layer, inputs, output)
-            done[layer] = float(output.std())
+            done.add(layer)
             return output
 
         hooks = [layer.register_forward_hook(correct) for layer in layers]

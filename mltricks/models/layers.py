@@ -181,7 +181,7 @@ class Layers:
 
     @property
     def has_bias(self) -> bool:
-        """Whether a layer before the norm has a bias: a norm right behind it takes the mean away again."""
+        """Whether a layer has a bias: none with a norm between it and the activation, whose shift takes its place."""
         parts = self.order.split("-")
         return self.norm == "none" or ("act" in parts and parts.index("act") < parts.index("norm"))
 

@@ -21,7 +21,7 @@ Slots = dict[str, list[Tensor]]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """The base class. It converts the dicts of the state to lists, and separates parameters without weight decay.
+    """The base class. It converts the dicts of the state to lists, and divides the parameters by rule, group and decay.
 
     A subclass defines ``slots``, the names of its tensors per parameter, and ``rule``, its arithmetic on lists. A
     subclass with a fused kernel derives from ``mltricks.optim.kernels.WithKernel``.
@@ -56,6 +56,10 @@ class Optimizer:
     """Whether the decay takes lr * weight_decay of a weight, whatever its gradient; or the setting that decides."""
     settings: ClassVar[dict[str, Any]] = SETTINGS
     """Settings of its option that are read before it is created, with their types."""
+    _changes: ClassVar[tuple[Change, ...]] = ()
+    """Of an object: what its groups change."""
+    _names: ClassVar[dict[tuple[str, ...], Any]] = {}
+    """Of an object, and shared with the objects bound from it: how parameters are divided, by their names."""
 
     def __post_init__(self) -> None:
         check_fields(self, "optim.")
@@ -67,7 +71,7 @@ class Optimizer:
     @property
     def group_rates(self) -> dict[str, float]:
         """The learning rates that groups give as numbers, by the name under which the step feeds them."""
-        rates = [(change.fed, change.value) for change in self._changes if change.name in self.learning_rates]  # type: ignore[attr-defined]
+        rates = [(change.fed, change.value) for change in self._changes if change.name in self.learning_rates]
         return {fed: value for fed, value in rates if value is not None}
 
     def group_fields(self) -> dict[str, Any]:
@@ -84,9 +88,9 @@ class Optimizer:
         Raises:
             ValueError: a pattern matches no parameter, or a group has no effect.
         """
-        self._names.clear()  # type: ignore[attr-defined]
+        self._names.clear()
         check_patterns("optim.no_decay", self.no_decay, params)
-        check_effects(self._changes, self._read_by(params))  # type: ignore[attr-defined]
+        check_effects(self._changes, self._read_by(params))
         opt: Opt = {}
         for names, rule in self.parts(params):
             for slot in rule.slots:
@@ -147,7 +151,7 @@ class Optimizer:
 
     def parts(self, params: Params) -> list[tuple[list[str], Optimizer]]:
         """The parameters by the rule that updates them: lists of names, each with its optimiser."""
-        names, cache = tuple(params), self._names  # type: ignore[attr-defined]
+        names, cache = tuple(params), self._names
         if names not in cache:
             cache[names] = self._divide(params)
         found: list[tuple[list[str], Optimizer]] = []
@@ -161,7 +165,7 @@ class Optimizer:
 
     def _divide(self, params: Params) -> list[tuple[tuple[int, tuple[str, ...], bool], list[str]]]:
         """The names by index of the rule, patterns of the groups, and whether they are spared the decay."""
-        spared, patterns = matching(self.no_decay, params), patterns_of(self._changes, params)  # type: ignore[attr-defined]
+        spared, patterns = matching(self.no_decay, params), patterns_of(self._changes, params)
         parts: dict[tuple[int, tuple[str, ...], bool], list[str]] = {}
         for index, chosen in enumerate(self.choose(params)):
             for name in sorted(chosen, key=lambda name: name in spared):  # decayed ones first
@@ -170,16 +174,15 @@ class Optimizer:
 
     def _changed(self, patterns: tuple[str, ...]) -> Any:
         """This optimiser with the floats of the groups with these patterns."""
-        changes: Sequence[Change] = self._changes  # type: ignore[attr-defined]
-        return bind(self, {change.name: change.of(self) for change in changes if change.pattern in patterns})
+        return bind(self, {c.name: c.of(self) for c in self._changes if c.pattern in patterns})
 
     def _read_by(self, params: Params) -> dict[str, dict[str, Collection[str]]]:
         """The floats that have an effect on each parameter, by pattern of a group and name."""
         spared, found = matching(self.no_decay, params), {}
-        patterns, every = patterns_of(self._changes, params), set(self.group_fields())  # type: ignore[attr-defined]
+        patterns, every = patterns_of(self._changes, params), set(self.group_fields())
         for index, chosen in enumerate(self.choose(params)):
             read = set(self.reads[index]) if self.reads else every
             for name in chosen:
                 found[name] = read - {"weight_decay"} if name in spared else read
-        words = {change.pattern for change in self._changes}  # type: ignore[attr-defined]
+        words = {change.pattern for change in self._changes}
         return {w: {name: found[name] for name in found if w in patterns.get(name, ())} for w in words}

@@ -150,7 +150,7 @@ def check_effects(changes: Sequence[Change], read: Mapping[str, Mapping[str, Col
             near = f" {suggest(change.pattern, WORDS)}" if change.pattern not in WORDS else ""
             raise ValueError(f"optim.groups has {change.pattern}, which matches no parameter of this model.{near}")
         if all(change.name not in floats for floats in names.values()):
-            other = " (optim.no_decay spares them the decay)" if change.name == "weight_decay" else ""
+            other = " (they are without decay)" if change.name == "weight_decay" else ""
             known = sorted(set().union(*names.values()))
             raise ValueError(
                 f"{change.key} has no effect on {next(iter(names))} and the other parameters of this group{other}. "

@@ -48,6 +48,8 @@ class Named(Optimizer):
     traceable = False
     option: ClassVar[str] = ""
     """The name of the option."""
+    _live: ClassVar[dict[str, Any]] = {}
+    """Of an object, and shared with those bound from it: the wrapped object, and the tensors that it holds."""
 
     def constructor(self) -> Callable[..., Any]:
         """The class, or the function that makes its object: it takes parameter groups and keyword arguments.
@@ -76,7 +78,7 @@ class Named(Optimizer):
         elif self.weight_decay is None:
             object.__setattr__(self, "weight_decay", float(known["weight_decay"].default))
         super().__post_init__()
-        for patterns in [(), *((change.pattern,) for change in self._changes)]:  # type: ignore[attr-defined]
+        for patterns in [(), *((change.pattern,) for change in self._changes)]:
             self._make([{"params": [torch.zeros(1, 1)]}], self._arguments(patterns))
         object.__setattr__(self, "_live", {})
 
@@ -99,7 +101,7 @@ class Named(Optimizer):
             ValueError: the class refuses these parameters, or has state that is neither tensor nor number.
         """
         check_patterns("optim.no_decay", self.no_decay, params)
-        check_effects(self._changes, self._read_by(params))  # type: ignore[attr-defined]
+        check_effects(self._changes, self._read_by(params))
         opt: Opt = map_state(torch.zeros_like, state_of(*self._discover(params)))
         device = next(iter(params.values())).device
         return {**opt, "count": torch.zeros((), dtype=torch.int64, device=device)}
@@ -115,13 +117,13 @@ class Named(Optimizer):
             )
         live = self._resume(opt, params)
         self._step(live, grads, params)
-        opt = {**state_of(live, params, self._live["groups"]), "count": opt["count"] + 1}  # type: ignore[attr-defined]
-        self._live.update(opt=opt, params=list(params.values()), optimizer=live)  # type: ignore[attr-defined]
+        opt = {**state_of(live, params, self._live["groups"]), "count": opt["count"] + 1}
+        self._live.update(opt=opt, params=list(params.values()), optimizer=live)
         return params, opt
 
     def _resume(self, opt: Opt, params: Params) -> Any:
         """The object of the last update if it holds these tensors, else a new one with their values."""
-        held = self._live  # type: ignore[attr-defined]
+        held = self._live
         if held.get("opt") is opt and [id(p) for p in params.values()] == [id(p) for p in held["params"]]:
             return held["optimizer"]
         like, copies, held["groups"] = self._discover(params)
@@ -146,26 +148,20 @@ class Named(Optimizer):
 
     def _split(self, params: Params) -> Any:
         """An object of the class, with a parameter group for every combination of groups and ``no_decay``."""
-        spared, patterns = matching(self.no_decay, params), patterns_of(self._changes, params)  # type: ignore[attr-defined]
+        spared, patterns = matching(self.no_decay, params), patterns_of(self._changes, params)
         parts: dict[tuple[tuple[str, ...], bool], list[Tensor]] = {}
         for name in sorted(params, key=lambda name: name in spared):  # decayed ones first
             parts.setdefault((patterns.get(name, ()), name in spared), []).append(params[name])
-        groups = [
-            {
-                "params": p,
-                "spared": no,
-                "patterns": of,
-                **self._arguments(of, {}),
-                **({"weight_decay": 0.0} if no else {}),
-            }
-            for (of, no), p in parts.items()
-        ]
+        groups: list[dict[str, Any]] = []
+        for (of, no), tensors in parts.items():
+            groups.append({"params": tensors, "spared": no, "patterns": of, **self._arguments(of, {})})
+            groups[-1].update({"weight_decay": 0.0} if no else {})
         return self._make(groups, self.arguments or {})
 
     def _arguments(self, patterns: Collection[str], rest: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The class's arguments in a group, besides lr and weight_decay; with those that it leaves as they are."""
         own, found = self.own_values(), dict((self.arguments or {}) if rest is None else rest)
-        for change in self._changes:  # type: ignore[attr-defined]
+        for change in self._changes:
             if change.pattern in patterns and change.name not in OWN:
                 found[change.name] = change.value if change.value is not None else own[change.name] * change.factor
         return found
@@ -182,7 +178,7 @@ class Named(Optimizer):
     def _step(self, live: Any, grads: Params, params: Params) -> None:
         """Run one update of an object on its parameters, with the present floats."""
         for group in live.param_groups:
-            now = {change.name: change for change in self._changes if change.pattern in group["patterns"]}  # type: ignore[attr-defined]
+            now = {change.name: change for change in self._changes if change.pattern in group["patterns"]}
             group["lr"] = now["lr"].of(self) if "lr" in now else self.lr
             if self.weight_decay is not None and not group["spared"]:
                 group["weight_decay"] = now["weight_decay"].of(self) if "weight_decay" in now else self.weight_decay

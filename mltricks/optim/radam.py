@@ -67,7 +67,7 @@ def rectification(beta2: float | Tensor, count: Tensor) -> tuple[Tensor, Tensor]
 
     >>> factor, ready = rectification(0.999, torch.tensor(6.0))
     >>> bool(ready), bool(rectification(0.999, torch.tensor(5.0))[1]), round(factor.item() / (1 - 0.999**6) ** 0.5, 6)
-    (True, False, 0.025831)
+    (True, False, 0.025821)
     """
     t = count if count.device.type == "mps" else count.double()
     beta2 = beta2.to(t.dtype) if isinstance(beta2, Tensor) else beta2

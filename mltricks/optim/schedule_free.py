@@ -12,7 +12,7 @@ forward passes before every evaluation of a model with batch norm.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -75,9 +75,9 @@ class ScheduleFreeSGD(InPlace):
         """The average x, with which to predict; parameters that the optimiser does not train stay as they are."""
         moving, found = {name: p for name, p in params.items() if name in opt["z"]}, dict(params)
         with foreach.unrolled():  # the members of a stack are evaluated under vmap
-            for names, rule in self.parts(moving):
+            for names, rule in cast(list[tuple[list[str], ScheduleFreeSGD]], self.parts(moving)):
                 y, z = [params[name] for name in names], [opt["z"][name] for name in names]
-                found.update(zip(names, foreach.lerp(y, z, 1 - 1 / rule.beta), strict=True))  # type: ignore[attr-defined]
+                found.update(zip(names, foreach.lerp(y, z, 1 - 1 / rule.beta), strict=True))
         return found
 
 

@@ -22,8 +22,15 @@ def bare_config(cfg: dict[str, Any]) -> dict[str, Any]:
     optim = dict(cfg["optim"])
     if optim.get("weight_decay"):  # null means the class's default, which is unknown here
         optim["weight_decay"] = 0.0
+    if optim.get("groups"):
+        optim["groups"] = {pattern: without_decay(floats) for pattern, floats in optim["groups"].items()}
     data = {**cfg["data"], "unlabeled_ratio": 0} if cfg["data"].get("unlabeled_ratio") else cfg["data"]
     return {**constant_rate(cfg), "technique": techniques, "optim": optim, "data": data}
+
+
+def without_decay(floats: Any) -> Any:
+    """The floats of a parameter group with a weight decay of 0, if they name one; anything else as it is."""
+    return {**floats, "weight_decay": 0.0} if isinstance(floats, dict) and "weight_decay" in floats else floats
 
 
 def constant_rate(cfg: dict[str, Any]) -> dict[str, Any]:
