@@ -11,7 +11,8 @@ x             (B, C, H, W)           uint8 -> float32   images in raw units unti
               (B, D)                 float32            features
               dict of these                             multi-part inputs, as the input kind defines them
 y             (B,)                   int64              class index
-              (B, K)                 float32            class probabilities (after mixup, cutmix, label smoothing)
+              (B, K)                 float32            class probabilities (after mixup, cutmix, label smoothing), or a
+                                                        set of labels, 0 or 1 for each
               (B, L)                 int64              next token at every position
               (B, H, W)              int64              class of every pixel
               (B,) or (B, D)         float32            regression target

@@ -65,6 +65,11 @@ def statement(name: str) -> Statement:
     return read_statement(conf_dir() / "technique" / f"{name}.yaml")
 
 
+def needed_model(name: str) -> str:
+    """The model that the card of a technique needs; empty for any."""
+    return next((override for override in statement(name).needs if override.startswith("model=")), "")
+
+
 def place(*names: str) -> float:
     """A number in [0, 1) computed from the names alone, so that it does not change when options are added."""
     return zlib.crc32("+".join(sorted(names)).encode()) / 2**32
@@ -73,9 +78,10 @@ def place(*names: str) -> float:
 def pairs() -> list[tuple[str, str]]:
     """All pairs of techniques; a hash of the two names decides which of them comes first in a pair.
 
-    Only those that need raw pixels always stand in front of those that work on normalised images.
+    Only those that need raw pixels always stand in front of those that work on normalised images. Left out are pairs
+    whose cards need different models: no run has both.
     """
-    every = list(combinations(techniques(), 2))
+    every = [pair for pair in combinations(techniques(), 2) if len({needed_model(name) for name in pair} - {""}) < 2]
     hashed = [pair if zlib.crc32("".join(pair).encode()) % 2 else pair[::-1] for pair in every]
     return [
         (b, a) if technique_class(b).needs_raw and not works_on_raw(technique_class(a)) else (a, b) for a, b in hashed

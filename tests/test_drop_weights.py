@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from bare import context, images, params_of, small_net
 from contract import make
-from torch import nn
+from torch import Tensor, nn
 
+from mltricks.batch import Batch
 from mltricks.functional.drop import drop
 from mltricks.objectives.classify import Classify
 from mltricks.step import gradient
+from mltricks.technique import Aux, Ctx, Params
 from mltricks.techniques.dropconnect import Dropconnect, dropped_names
 
 
@@ -58,6 +60,19 @@ def test_patterns_biases_and_refusals() -> None:
     tied[1].weight = tied[0].weight
     with pytest.raises(ValueError, match=r"drops 1\.weight, which is tied"):
         Dropconnect(p=0.5, layers=None, biases=True).setup(tied, {"0.weight": tied[0].weight}, images(2), 0)
+    wider = nn.Sequential(tied[0], nn.Linear(3, 3), tied[1])
+    some = Dropconnect(p=0.5, layers=None, biases=True)
+    own = {name: p.detach() for name, p in wider.named_parameters()}
+    some.setup(wider, own, images(2), 0)
+    seen: list[set[str]] = []
+
+    def inner(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
+        seen.append({name for name in own if not torch.equal(params[name], own[name])})
+        return torch.zeros(()), {}
+
+    some.loss(inner)(own, images(2), context(wider))
+    assert seen[0] <= {"1.weight", "1.bias"}
+    assert "1.weight" in seen[0]
 
 
 @pytest.mark.parametrize("engine", ["eager", "traced"])

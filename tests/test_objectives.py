@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from contract import advance, make
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from mltricks.data.custom import adapt
+from mltricks.data.custom import Custom, adapt
 from mltricks.data.given import splits_of
 from mltricks.data.info import Info
 from mltricks.data.splits import DataSplits, MemorySplit
@@ -30,6 +30,7 @@ from mltricks.objectives.contrastive import Contrastive
 from mltricks.objectives.focal import Focal
 from mltricks.objectives.mse import Mse
 from mltricks.objectives.soft_f1 import SoftF1
+from mltricks.stack.run import StackedRun
 
 K = 5
 HERE = Path(__file__).parent
@@ -177,6 +178,9 @@ def test_the_best_constant_of_soft_f1_predicts_every_label() -> None:
     losses = {c: float(soft_f1().mean(torch.full((40, K), c), sets)) for c in (-2.0, 0.0, 2.0)}
     best = soft_f1().constant(sets, K)
     assert float(soft_f1().mean(best.expand(40, K), sets)) < min(losses.values())
+    both = soft_f1(double=True)
+    of_both = float(both.mean(both.constant(sets, K).expand(40, K), sets))
+    assert all(of_both <= float(both.mean(torch.full((40, K), float(c)), sets)) for c in torch.linspace(-4, 4, 41))
 
 
 def test_mse_equals_torchs_on_one_hot_classes_and_its_rescaling_the_closed_form() -> None:
@@ -257,6 +261,15 @@ def test_batches_of_soft_f1_are_not_cut_when_memory_runs_out() -> None:
         with_smaller_micro_batches(run, RuntimeError("out of memory"))
 
 
+@pytest.mark.parametrize("name", ["classify", "bce"])
+def test_rows_of_a_stack_with_class_weights_are_the_runs_alone(name: str) -> None:
+    shared = [f"objective={name}", "objective.class_weights=balanced", "optim=sgd"]
+    stacked = StackedRun([make(*shared, f"optim.lr={lr}") for lr in (0.01, 0.03)])
+    losses = stacked.advance(3)["loss"]
+    for k, lr in enumerate((0.01, 0.03)):
+        assert losses[k].tolist() == pytest.approx(advance(make(*shared, f"optim.lr={lr}"), 3), rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["bce", "focal", "soft_f1", "mse"])
 def test_an_objective_on_classes_learns(name: str) -> None:
     run = make(f"objective={name}", "optim.lr=0.01", "batch_size=64")
@@ -308,13 +321,14 @@ def test_sets_of_labels_come_as_bools_or_integers_with_names() -> None:
         assert (info.target, info.num_outputs, info.class_names) == ("labels", K, tuple("01234"))
     dataset = TensorDataset(x, sets.bool())
     dataset.classes = tuple("abcde")
-    option = {"test_frac": 0.2, "val_frac": 0.1, "fraction": 1.0, "limit": None, "split_seed": 0, "unlabeled_ratio": 0}
-    found = adapt(dataset, {**option, "root": "", "download": False, "drop_last": True, "num_workers": 0})
+    node = make(*SETS, "objective=bce").cfg["data"]
+    option = {field.name: node[field.name] for field in fields(Custom)}
+    found = adapt(dataset, option)
     assert (found.info.target, found.info.classes) == ("labels", tuple("abcde"))
     assert found.train.y.dtype == torch.float32
     dataset.classes = ("a",)
     with pytest.raises(ValueError, match="sets of 5 labels, and `classes` has 1 names"):
-        adapt(dataset, {**option, "root": "", "download": False, "drop_last": True, "num_workers": 0})
+        adapt(dataset, option)
 
 
 def test_an_objective_that_does_not_take_sets_names_those_that_do() -> None:

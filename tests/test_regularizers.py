@@ -312,3 +312,10 @@ def test_a_users_own_recurrent_layer_is_traced() -> None:
     overrides = ["model=lstm", "model.width=8", "model.depth=2", "optim=sgd", "optim.lr=0.1"]
     eager, traced = make(*overrides), make(*overrides, "engine=traced")
     assert advance(eager, 4) == pytest.approx(advance(traced, 4), rel=1e-5)
+
+
+def test_early_stopping_is_an_option_whose_settings_can_be_typed() -> None:
+    for typed, patience in (([], 3), (["early_stopping.patience=5"], 5)):
+        cfg = make("regularizer=early_stopping", *typed).cfg
+        assert cfg["early_stopping"] == {"patience": patience, "min_delta": 0.0}
+    assert make().cfg["early_stopping"]["patience"] == 0

@@ -37,7 +37,8 @@ def with_dropped(inner: LossFn, names: Callable[[nn.Module], Sequence[str]], p: 
     """
 
     def loss(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
-        dropped = {name: drop(params[name], p) for name in names(ctx.model.module)}
+        # a weight that is tied to an embedding counts as the embedding's, and is none of these
+        dropped = {name: drop(params[name], p) for name in names(ctx.model.module) if name in params}
         return inner({**params, **dropped}, batch, ctx)
 
     return loss

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from mltricks.batch import Batch
 from mltricks.graph.randomness import check_draws, remember_draws
@@ -79,14 +80,21 @@ def _without_fused_recurrence(fn: Callable[[], fx.GraphModule]) -> fx.GraphModul
     """Call a function while recurrent layers are made of basic operations.
 
     The gradient of the CPU's fused kernel needs a workspace that only a forward pass with gradient fills, which a
-    replay is not; and the kernel has no batching rule.
+    replay is not; and the kernel has no batching rule. Convolutions keep theirs: other kernels give other layouts.
     """
     kept = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags also sets, and warns of, another switch
+
+    def switch(on: bool) -> Callable[..., None]:
+        # torch.backends.mkldnn.flags also sets, and warns of, another switch
+        return lambda module, *_: torch._C._set_mkldnn_enabled(on) if isinstance(module, nn.RNNBase) else None
+
+    hooks = [register_module_forward_pre_hook(switch(False)), register_module_forward_hook(switch(kept))]
     try:
         return fn()
     finally:
         torch._C._set_mkldnn_enabled(kept)
+        for hook in hooks:
+            hook.remove()
 
 
 def _decompositions() -> dict[Any, Any]:

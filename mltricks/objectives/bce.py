@@ -33,7 +33,9 @@ class Bce(Labels):
         shares = self.shares_of(logits, y)
         if self.target_threshold is not None:
             shares = (shares > self.target_threshold).to(logits.dtype)
-        return F.binary_cross_entropy_with_logits(logits, shares, pos_weight=self.weights, reduction="none").mean(1)
+        return F.binary_cross_entropy_with_logits(
+            logits, shares, pos_weight=self.weights_beside(logits), reduction="none"
+        ).mean(1)
 
     def ignorant(self, logits: Tensor, y: Tensor) -> tuple[Tensor, str]:
         zeros, _ = super().ignorant(logits, y)

@@ -55,7 +55,7 @@ def weights_of(given: ClassWeights, data: DataSplits, one_against_rest: bool = F
         raise ValueError(
             f"{KEY} has {len(weights)} numbers, and there are {info.num_outputs} classes. Give one for each."
         )
-    return weights.float().to(data.train.y.device if isinstance(data.train, MemorySplit) else "cpu")
+    return weights.float().to(data.train.y.device if isinstance(data.train, MemorySplit) else data.train.device)
 
 
 def class_counts_of(split: Split, num_classes: int) -> Tensor:

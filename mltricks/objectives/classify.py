@@ -77,9 +77,14 @@ class Classify(Objective):
         return F.cross_entropy(logits, y) if y.ndim == 1 else soft_cross_entropy(logits, y)
 
     def per_sample(self, logits: Tensor, y: Tensor) -> Tensor:
-        if self.weights is None or y.ndim == 2:
-            return F.cross_entropy(logits, y, self.weights, reduction="none")
-        return F.cross_entropy(logits, y, reduction="none") * self.weights[y]
+        weights = self.weights_beside(logits)
+        if weights is None or y.ndim == 2:
+            return F.cross_entropy(logits, y, weights, reduction="none")
+        return F.cross_entropy(logits, y, reduction="none") * weights.index_select(0, y)
+
+    def weights_beside(self, logits: Tensor) -> Tensor | None:
+        """The class weights on the device of the logits; trivial predictors are measured on the CPU."""
+        return None if self.weights is None else self.weights.to(logits.device)
 
     def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Accuracy: the share of samples whose largest logit is at the (most probable) target class."""

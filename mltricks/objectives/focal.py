@@ -64,25 +64,26 @@ class Focal(Labels):
         return mean_as_nll(self.per_sample(logits, y))
 
     def per_sample(self, logits: Tensor, y: Tensor) -> Tensor:
+        weights = self.weights_beside(logits)
         if self.form == "softmax" and not y.is_floating_point():
             losses = F.cross_entropy(logits, y, reduction="none")
             losses = losses * focal_factor(losses, self.gamma)
-            return losses if self.weights is None else losses * self.weights[y]
+            return losses if weights is None else losses * weights.index_select(0, y)
         shares = self.shares_of(logits, y)
         if self.form == "softmax":
             losses = -logits.log_softmax(1)
-            weighted = shares if self.weights is None else shares * self.weights
+            weighted = shares if weights is None else shares * weights
             return (weighted * losses * focal_factor(losses, self.gamma)).sum(1)
-        positive, negative = self.side_weights()
+        positive, negative = self.side_weights(weights)
         yes, no = F.softplus(-logits), F.softplus(logits)
         gains = positive * shares * yes * focal_factor(yes, self.gamma)
         return (gains + negative * (1 - shares) * no * focal_factor(no, self.gamma)).mean(1)
 
-    def side_weights(self) -> tuple[float | Tensor, float]:
+    def side_weights(self, weights: Tensor | None) -> tuple[float | Tensor, float]:
         """The weights of positives and of negatives in the sigmoid form."""
         if self.alpha is not None:
             return self.alpha, 1 - self.alpha
-        return (1.0 if self.weights is None else self.weights), 1.0
+        return (1.0 if weights is None else weights), 1.0
 
     def predict(self, logits: Tensor) -> Tensor:
         return Classify.predict(self, logits) if self.form == "softmax" else super().predict(logits)

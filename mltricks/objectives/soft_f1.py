@@ -42,18 +42,18 @@ class SoftF1(Labels):
     takes_weights: ClassVar[bool] = False
 
     def mean(self, logits: Tensor, y: Tensor) -> Tensor:
-        return 1 - self.f1_of(soft_counts(logits.sigmoid(), self.shares_of(logits, y)))
+        return 1 - self.f1_of(soft_counts(logits.sigmoid(), self.shares_of(logits, y))).mean()
 
     per_sample = Objective.per_sample  # type: ignore[assignment]
 
     def f1_of(self, counts: Tensor) -> Tensor:
-        """The mean F1 of the counts (..., 4, K) that ``soft_counts`` gives."""
+        """The F1 of every label (..., K) from the counts (..., 4, K) that ``soft_counts`` gives."""
         hits, predicted, there, size = counts.unbind(-2)
         f1 = 2 * hits / (predicted + there + EPSILON)
         if self.double:
             misses = size - predicted - there + hits
             f1 = (f1 + 2 * misses / (2 * size - predicted - there + EPSILON)) / 2
-        return f1.mean(-1)
+        return f1
 
     def counts(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         soft = soft_counts(logits.double().sigmoid(), self.shares_of(logits, y).double())
@@ -61,10 +61,10 @@ class SoftF1(Labels):
 
     def from_counts(self, counts: dict[str, Tensor]) -> dict[str, Tensor]:
         hard = super().from_counts({key: value for key, value in counts.items() if key != "soft"})
-        return {**hard, "loss": 1 - self.f1_of(counts["soft"].cpu())}
+        return {**hard, "loss": 1 - self.f1_of(counts["soft"].cpu()).mean(-1)}
 
     def constant(self, y: Tensor, num_outputs: int) -> Tensor:
-        """The constant logits (K,) of the best F1, among those of probabilities from 0.01 to 0.99."""
+        """The constant logits (K,) of the best F1 of every label, among those of probabilities from 0.01 to 0.99."""
         shares = soft_targets(y, num_outputs).reshape(len(y), num_outputs).cpu()
         there, size = shares.sum(0), torch.full((num_outputs,), float(len(y)))
         f1 = [self.f1_of(torch.stack([p * there, p * size, there, size])) for p in GRID]

@@ -4,7 +4,10 @@ Source: Chen, Xu, Zhang, Guestrin, "Training Deep Nets with Sublinear Memory Cos
 ``torch.utils.checkpoint`` without re-entrance.
 Gradients are equal bit for bit: the second pass draws the same random numbers, and leaves the statistics of batch norm
 alone. Only the inputs of blocks stay in memory from the forward to the backward pass.
-Cost: one more forward pass of the blocks; a copy of their buffers.
+Cost: one more forward pass of the blocks; a copy of their buffers; 2 s and 150 MiB for what torch imports with it.
+Result: a transformer of 12 blocks of width 64, 96 sequences of 128 tokens: updates raise the peak memory of the process
+by 358 MiB instead of 701, and take 1.26 times as long (one CPU core, one run each). Where the first block has most of
+the activations, as in ResNet-9, the peak is that block's and hardly falls, though the forward pass leaves a quarter.
 """
 
 from __future__ import annotations

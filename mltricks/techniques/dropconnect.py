@@ -29,7 +29,8 @@ class Dropconnect(Technique):
 
     Args:
         p: probability of zeroing a weight, in [0, 1).
-        layers: patterns of the names of linear layers and convolutions; ``None`` for all linear layers.
+        layers: patterns of the names of linear layers and convolutions; ``None`` for all linear layers, except those
+            whose weights are tied to an embedding.
         biases: whether the layers' biases are dropped too.
     """
 
@@ -38,7 +39,10 @@ class Dropconnect(Technique):
     biases: bool
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        check_droppable(dropped_names(model, self.layers, self.biases), params, "dropconnect")
+        names = dropped_names(model, self.layers, self.biases)
+        if self.layers is None and any(name in params for name in names):  # tied weights are left out
+            return params, {}
+        check_droppable(names, params, "dropconnect")
         return params, {}
 
     def loss(self, inner: LossFn) -> LossFn:
