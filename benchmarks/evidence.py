@@ -29,8 +29,7 @@ from mltricks.evidence.table import FOLDER, Row
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN = ("optim=adamw", "scheduler=cosine", "augment=none", "regularizer=none")
-SEEDS, TRIALS = 5, 7
-"""Paired seeds, and learning rates tried for each side besides the configured one."""
+SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -41,28 +40,42 @@ class Task:
         title: in a few words.
         overrides: of the baseline, besides ``PLAIN``.
         layers: settings of the model whose values are compared, the baseline's first.
+        rates: learning rates tried for each side besides the configured one.
     """
 
     title: str
     overrides: tuple[str, ...]
-    layers: tuple[str, ...] = ()
+    layers: tuple[str, ...]
+    rates: int = 7
 
 
 ACTIVATIONS = "model.activation=relu,relu_shifted,gelu,swish,mish,celu,glu"
+NORMS = "model.norm=none,batch,layer,group,ghost_batch"
+POOLS = ("model.pool=max,mean,fractional", "model.squeeze_excite=null,4", "model.coord_conv=none,first")
+CONVNET = (ACTIVATIONS, NORMS, *POOLS, "model.head_pool=flatten,max,mean,both")
+RESNET = (
+    ACTIVATIONS,
+    "model.norm=batch,none,layer,group,ghost_batch",
+    "model.order=conv-norm-act-pool,conv-pool-norm-act,conv-act-norm-pool",
+    *POOLS,
+    "model.head_pool=max,mean,both,flatten",
+    "model.residual=true,false",
+)
+SMALL_VAL = "data.val_frac=0.02"
+"""As many validation samples as choose an epoch and a learning rate; more would take longer than the training."""
 TASKS = {
-    "digits_mlp": Task("digits, MLP", ("data=digits", "model=mlp", "epochs=15"), (ACTIVATIONS,)),
-    "digits_convnet": Task(
-        "digits, convnet", ("data=digits", "model=convnet", "model.width=16", "epochs=8"), (ACTIVATIONS,)
-    ),
+    "digits_mlp": Task("digits, MLP", ("data=digits", "model=mlp", "epochs=20"), (ACTIVATIONS, NORMS)),
+    "digits_convnet": Task("digits, convnet", ("data=digits", "model=convnet", "model.width=16", "epochs=10"), CONVNET),
     "mnist_tenth": Task(
         "a tenth of MNIST, convnet",
-        ("data=mnist", "data.fraction=0.1", "model=convnet", "model.width=8", "epochs=4", "batch_size=64"),
-        (ACTIVATIONS,),
+        ("data=mnist", "data.fraction=0.1", SMALL_VAL, "model=convnet", "model.width=8", "epochs=5", "batch_size=64"),
+        CONVNET,
     ),
     "cifar_4000": Task(
         "4,000 images of CIFAR-10, resnet9",
-        ("data=cifar10", "data.limit=4000", "model=resnet9", "model.width=8", "epochs=6", "batch_size=64"),
-        (ACTIVATIONS,),
+        ("data=cifar10", "data.limit=4000", SMALL_VAL, "model=resnet9", "model.width=8", "epochs=5", "batch_size=64"),
+        RESNET,
+        rates=3,
     ),
 }
 FACTORS = ("optim", "scheduler", "sampler", "init", "objective")
@@ -106,9 +119,9 @@ def measure(name: str, task: Task, options: argparse.Namespace) -> None:
     plain = []
     for (family, needs), members in families.items():
         folder = options.out / name / re.sub(r"[^\w.]+", "_", " ".join([family, *needs]))
-        found = ablation(folder, [*base, *needs], members, options.seeds)
+        found = ablation(folder, [*base, *needs], task, members, options.seeds)
         arms = {arm["part"]: arm for arm in found["arms"]}
-        new = [row_of(m, arms[m.removeprefix("technique=")], found, [*base, *needs], list(needs)) for m in members]
+        new = [row_of(m, task, arms[m.removeprefix("technique=")], found, base, list(needs)) for m in members]
         plain += (
             []
             if needs
@@ -161,12 +174,11 @@ def options_of(task: Task) -> Iterator[tuple[str, str]]:
         yield from ((key, f"{key}={value}") for value in values.split(",")[1:])
 
 
-def control_of(option: str, task_layers: Sequence[str] = ()) -> str:
+def control_of(option: str, task: Task) -> str:
     """The value that the baseline has instead of an option; empty for a technique."""
     key = option.partition("=")[0]
-    return CONTROLS.get(key) or next(
-        (layer.partition("=")[2].partition(",")[0] for layer in task_layers if layer.startswith(f"{key}=")), ""
-    )
+    values = next((layer.partition("=")[2] for layer in task.layers if layer.startswith(f"{key}=")), "")
+    return CONTROLS.get(key) or values.partition(",")[0]
 
 
 def needs_of_any(option: str) -> list[str]:
@@ -187,19 +199,13 @@ def refusal(base: Sequence[str], option: str) -> str:
     return ""
 
 
-def ablation(folder: Path, base: Sequence[str], members: Sequence[str], seeds: int) -> dict[str, Any]:
+def ablation(folder: Path, base: Sequence[str], task: Task, members: Sequence[str], seeds: int) -> dict[str, Any]:
     """The content of ``ablation.json``, measured unless the same command has already written it."""
     techniques = [option.partition("=")[2] for option in members if option.startswith("technique=")]
-    command = [
-        "-m",
-        "hydra/sweeper=ablation",
-        "mode=add",
-        f"seeds={seeds}",
-        "retune=optim.lr",
-        f"retune_trials={TRIALS}",
-    ]
+    command = ["-m", "hydra/sweeper=ablation", "mode=add", f"seeds={seeds}"]
+    command += ["retune=optim.lr", f"retune_trials={task.rates}"]
     command += [text for text in base if not is_replaced(text, members)]
-    command += [f"technique={'+'.join(techniques)}"] if techniques else [factor(members)]
+    command += [f"technique={'+'.join(techniques)}"] if techniques else [factor(members, task)]
     command += ["objective_metric=val/accuracy", f"hydra.sweep.dir={folder}"]
     wanted = folder / "command.json"
     if not (wanted.exists() and json.loads(wanted.read_text()) == command and (folder / "ablation.json").exists()):
@@ -211,11 +217,10 @@ def ablation(folder: Path, base: Sequence[str], members: Sequence[str], seeds: i
     return found
 
 
-def factor(members: Sequence[str]) -> str:
+def factor(members: Sequence[str], task: Task) -> str:
     """The override that gives a key its control and the values to compare with it."""
     key = members[0].partition("=")[0]
-    layers = [layer for task in TASKS.values() for layer in task.layers]
-    return f"{key}={','.join([control_of(members[0], layers), *(m.partition('=')[2] for m in members)])}"
+    return f"{key}={','.join([control_of(members[0], task), *(m.partition('=')[2] for m in members)])}"
 
 
 def is_replaced(text: str, members: Sequence[str]) -> bool:
@@ -223,16 +228,15 @@ def is_replaced(text: str, members: Sequence[str]) -> bool:
     return text.partition("=")[0] == members[0].partition("=")[0]
 
 
-def row_of(option: str, arm: dict[str, Any], found: dict[str, Any], base: Sequence[str], needs: list[str]) -> Row:
+def row_of(
+    option: str, task: Task, arm: dict[str, Any], found: dict[str, Any], base: Sequence[str], needs: list[str]
+) -> Row:
     """The row of a comparison, with the cost of its step."""
-    cost = median(ratios(base, [option]))
-    layers = [layer for task in TASKS.values() for layer in task.layers]
+    cost = round(median(ratios([*base, *needs], [option])), 2)
     verdict = "no evidence" if arm["verdict"].startswith("no evidence") else arm["verdict"]
     tuned = found["retuned"].get(arm["treated"], [])
-    numbers = (arm["mean"], arm["difference"], arm["difference_interval"])
-    return Row(
-        option, control_of(option, layers), needs, arm["n"], arm["lost"], *numbers, verdict, round(cost, 2), tuned
-    )
+    numbers = (arm["n"], arm["lost"], arm["mean"], arm["difference"], arm["difference_interval"])
+    return Row(option, control_of(option, task), needs, *numbers, verdict, cost, tuned)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,14 @@ x_aug2        (B, C, H, W)           as x               a third one
 ============  =====================  =================  ==========================================================
 """
 
+import torch
 from torch import Tensor
 
 Batch = dict[str, Tensor]
 
 INPUTS = ("x", "x_unlabeled", "x_aug1", "x_aug2")
+
+
+def as_stored(x: Tensor) -> Tensor:
+    """Images (N, C, H, W) in channels-last storage, as splits have them: another layout would round differently."""
+    return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)

@@ -14,9 +14,11 @@ from mltricks.compatibility import (
     check_batches,
     check_engine,
     check_fit,
+    check_ghosts,
     check_losses,
     check_one_output,
     check_prediction,
+    check_random_passes,
     check_restarts,
     check_shaped_losses,
     check_shapes,
@@ -45,7 +47,7 @@ from mltricks.step import (
     normalized,
     on_host,
 )
-from mltricks.technique import floats_of
+from mltricks.technique import bind, floats_of
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -121,7 +123,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     optim, optim_drives, notes = create_optim(cfg, allow)
     messages += notes
     engine = create(cfg["engine"], "engine", allow)
-    check_engine(engine, optim)
+    check_engine(engine, optim, techniques)
     objective = create(cfg["objective"], "objective", allow)
     data = load_data(cfg, allow).to(device) if data is None else data
     check_fit(objective, techniques, data, cfg)
@@ -138,6 +140,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     shapes = declared(techniques, data.info.in_shape)
     check_shapes(shapes, module, data.info, objective)
     model, state, frozen = set_up(module, techniques, optim, batch, device, cfg)
+    check_ghosts(source, module)
     check_losses(objective, techniques, model, state, batch, data.info.num_outputs)
     check_shaped_losses(shapes, objective, techniques, model, state, raw, data.info)
     if source.untaught is not None:
@@ -146,6 +149,8 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     own = floats_of(optim) | getattr(optim, "group_rates", {})
     constants = {"optim": own} | {name: floats_of(t) for name, t in techniques.items()}
     hypers = Hypers(constants, drives, total_steps, device if engine.tensors else None)
+    in_the_middle = bound(techniques, hypers.values(total_steps // 2))
+    check_random_passes(objective, in_the_middle, model, state, batch, data.info.num_outputs)
     check_restarts(techniques, optim, hypers)
     predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs, optim=optim)
     run = Run(
@@ -155,6 +160,14 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     run.metrics = create_metrics(cfg["metric"], data.info, objective)
     run.step = compose_step(run)
     return run
+
+
+def bound(techniques: Techniques, values: dict[tuple[str, str], float]) -> Techniques:
+    """The techniques with scheduled floats at these values, by the names of technique and float."""
+    floats: dict[str, dict[str, float]] = {name: {} for name in techniques}
+    for (owner, name), value in values.items():
+        floats.setdefault(owner, {})[name] = value
+    return {name: bind(technique, floats[name]) for name, technique in techniques.items()}
 
 
 def idle_on(device: torch.device, cfg: dict[str, Any]) -> list[str]:

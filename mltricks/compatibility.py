@@ -15,6 +15,7 @@ from mltricks.data.info import Info
 from mltricks.data.order import learns
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
+from mltricks.functional.ghost_norm import GhostBatchNorm, check_splits
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import Hypers
 from mltricks.objectives.base import Objective
@@ -22,7 +23,7 @@ from mltricks.process.atomic import first_line
 from mltricks.shapes import Shapes
 from mltricks.state import State
 from mltricks.step import Techniques, normalized, onion, split_at_normalize, through
-from mltricks.technique import Ctx, defines
+from mltricks.technique import Ctx, LossFn, defines
 
 
 def check_optim(node: dict[str, Any], allow: Sequence[str]) -> None:
@@ -38,8 +39,14 @@ def check_optim(node: dict[str, Any], allow: Sequence[str]) -> None:
         )
 
 
-def check_engine(engine: Any, optim: Any) -> None:
-    """Refuse an engine that traces the step if the optimiser cannot be traced."""
+def check_engine(engine: Any, optim: Any, techniques: Techniques) -> None:
+    """Refuse an engine that traces the step if the optimiser or a technique cannot be traced."""
+    untraced = [name for name, technique in techniques.items() if not technique.traceable]
+    if engine.tensors and untraced:
+        raise ValueError(
+            f"engine={type(engine).__name__.lower()} records the step as a graph, which technique={untraced[0]} cannot "
+            f"be part of. Type engine=eager, or leave {untraced[0]} out."
+        )
     if engine.tensors and not getattr(optim, "traceable", True):
         names = f"engine={type(engine).__name__.lower()} traces the step, and optim={type(optim).__name__.lower()}"
         raise ValueError(
@@ -116,6 +123,33 @@ def check_losses(
             raise ValueError(
                 f"{what}: the loss of {cls.__module__}.{cls.__qualname__} returns a {type(found).__name__}. It returns "
                 'a pair: the loss, and a dict with the entry "metrics", such as {"metrics": {"loss": loss}}.'
+            )
+
+
+def check_random_passes(
+    loss: LossFn, techniques: Techniques, model: FunctionalModel, state: State, batch: Batch, num_outputs: int
+) -> None:
+    """Refuse a technique that compares two passes if nothing behind it draws random numbers.
+
+    Args:
+        loss: the innermost.
+        techniques: of the run, with their floats as in the middle of it.
+        model, state, batch, num_outputs: as for ``check_losses``.
+    """
+    for i, (name, technique) in enumerate(techniques.items()):
+        if not technique.needs_random_passes:
+            continue
+        inner = onion(dict(list(techniques.items())[i + 1 :]), "loss", loss)
+        ctx = Ctx(model, dict(state["buffers"]), state["own"], state["step"], 0.5, num_outputs)
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.no_grad():
+            try:
+                first, second = (inner(state["params"], batch, ctx.fork())[0] for _ in range(2))
+            except Exception:  # it may need what another technique puts into the batch; the step then tells the error
+                continue
+        if bool(first == second):
+            raise ValueError(
+                f"technique={name} compares two passes, which are equal here: nothing behind it draws random numbers. "
+                f"Type technique={name}+dropout, in this order, or take a model with dropout."
             )
 
 
@@ -283,6 +317,14 @@ def check_one_output(techniques: Techniques, module: nn.Module, info: Info, obje
             f"technique={needing[0]} works on outputs that are one tensor, and model={type(module).__name__} gives "
             f"a {type(outputs).__name__} of them. Leave {needing[0]} out."
         )
+
+
+def check_ghosts(source: Source, module: nn.Module) -> None:
+    """Refuse batches, or a smaller last batch, that ghost batch norms of the model cannot split evenly."""
+    for norm in module.modules():
+        if isinstance(norm, GhostBatchNorm):
+            for size in (source.batch_size, source.smallest_batch):
+                check_splits(norm.key, norm.splits, size)
 
 
 def check_batches(source: Source, module: nn.Module, techniques: Techniques) -> None:

@@ -97,7 +97,8 @@ def ensemble(members: dict[str, Predictor]) -> Ensemble:
         outputs = [member.forward(x) for member in members.values()]
         if not inverse:
             inverse.append(inverse_of(first.objective, outputs[0]))
-        return inverse[0](torch.stack([first.objective.predict(one) for one in outputs]).mean(0))
+        predictions = [member.objective.predict(one) for member, one in zip(members.values(), outputs, strict=True)]
+        return inverse[0](torch.stack(predictions).mean(0))
 
     return Ensemble(**{**vars(first), "forward": forward, "members": members})
 

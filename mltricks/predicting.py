@@ -66,8 +66,9 @@ def batches_asked(run: Run) -> int | None:
 
 def norms_with_statistics(model: FunctionalModel) -> list[Any]:
     """The normalisation layers that evaluate with running statistics and are not frozen."""
-    norms = [m for m in model.module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    return [norm for norm in norms if norm.running_mean is not None and not any(norm is part for part in model.still)]
+    still = {id(part) for part in model.still}
+    norms = [m for m in model.module.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and id(m) not in still]
+    return [norm for norm in norms if norm.running_mean is not None]
 
 
 @torch.no_grad()
@@ -79,7 +80,8 @@ def re_estimated(model: FunctionalModel, params: Params, buffers: Buffers, input
         inputs: normalised inputs (B, ...), one batch after the other.
     """
     norms = norms_with_statistics(model)
-    others = [m for m in model.module.modules() if not any(m is norm for norm in norms)]
+    known = {id(norm) for norm in norms}
+    others = [part for part in model.module.modules() if id(part) not in known]
     estimating = FunctionalModel(model.module, model.dtype, model.device_type, others)
     momenta = [norm.momentum for norm in norms]
     try:

@@ -132,6 +132,10 @@ class Technique:
     """Whether it compares several versions of each sample, which mixing would make versions of different ones."""
     needs_whole_batch: ClassVar[bool] = False
     """Whether its loss compares the samples of a batch, so that micro-batches would change the loss."""
+    traceable: ClassVar[bool] = True
+    """Whether engines and stacks may record the step as a graph with it."""
+    needs_random_passes: ClassVar[bool] = False
+    """Whether its loss compares two passes of the rest of the techniques, which must differ in what they draw."""
     needs_previous: ClassVar[bool] = False
     """Whether ``after`` reads ``aux["previous"]``, the parameters before the update."""
     after_changes: ClassVar[Literal["update", "weights", "own"]] = "weights"

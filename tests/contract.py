@@ -113,6 +113,11 @@ def stacked_as(names: Iterable[str]) -> str:
     return f"technique=[{','.join(names)}]"
 
 
+def untraced(*names: str) -> bool:
+    """Whether the card of one of these techniques says that no engine can trace it."""
+    return any("engine=traced" in statement(name).not_with for name in names)
+
+
 def make(*overrides: str) -> Run:
     """Build a run on a part of the digits."""
     return build(deepcopy(composed(*fitting(SMALL, overrides), *overrides)))

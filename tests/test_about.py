@@ -158,7 +158,7 @@ def shell_environment(tmp_path: Path) -> dict[str, str]:
     ("typed", "wanted"),
     [
         ("mltricks techn", "technique="),
-        ("mltricks model=resn", "model=resnet9"),
+        ("mltricks model=two_t", "model=two_towers"),
         ("mltricks technique=mixup+em", "mixup+ema"),
     ],
 )
@@ -173,11 +173,11 @@ def test_tab_completes_in_a_real_shell(
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
 def test_fish_completes(shell_environment: dict[str, str]) -> None:
-    asked = ("mltricks techn", "mltricks model=resn", "mltricks technique=mixup+em")
+    asked = ("mltricks techn", "mltricks model=two_t", "mltricks technique=mixup+em")
     script = "mltricks -sc install=fish | source; " + "; ".join(f"complete -C '{line}'" for line in asked)
     command = ["fish", "--no-config", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=shell_environment)
-    assert done.stdout.split() == ["technique=", "model=resnet9", "technique=mixup+ema"]
+    assert done.stdout.split() == ["technique=", "model=two_towers", "technique=mixup+ema"]
 
 
 def test_an_unknown_shell_is_refused(run_cli: Callable[..., Outcome]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from bare import context, images, small_net
 from conftest import TINY
-from contract import advance, make
+from contract import advance, largest_difference, make
 from test_fused import assert_equal, fuse, records, summary_of
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
@@ -139,6 +139,29 @@ def test_batches_for_statistics_are_full_fixed_and_never_augmented() -> None:
     assert [len(x) for x in inputs_of(few, 200)] == [80]
 
 
+@pytest.mark.parametrize("engine", ["eager", "traced"])
+def test_an_estimate_between_two_updates_does_not_change_training(engine: str) -> None:
+    runs = [make(*SWA, "regularizer=dropout", f"engine={engine}") for _ in range(2)]
+    losses = [advance(runs[0], 8), advance(runs[1], 3)]
+    first, again = (to_predict(runs[1], runs[1].state)["buffers"] for _ in range(2))
+    assert all(torch.equal(b, again[name]) for name, b in first.items())
+    assert losses[0] == losses[1] + advance(runs[1], 5, 3)
+    assert largest_difference(runs[0].state, runs[1].state) == 0.0
+
+
+@pytest.mark.parametrize("weights", [["technique=lookahead", "technique.lookahead.k=4"], ["optim=schedule_free_sgd"]])
+def test_whoever_predicts_with_other_weights_gets_their_statistics(weights: list[str]) -> None:
+    setting = "optim" if weights[0].startswith("optim") else "technique.lookahead"
+    run = make(*NET, *weights, f"{setting}.statistics_batches=3")
+    advance(run, 6)
+    state = to_predict(run, run.state)
+    (params, buffers), *_ = sets_of_weights(run, state)
+    expected = re_estimated(run.model, params, run.state["buffers"], inputs_of(run, 3))
+    assert any(not torch.equal(params[name], p) for name, p in run.state["params"].items())
+    assert all(torch.equal(buffers[name], b) for name, b in batch_norms(expected).items())
+    assert any(not torch.equal(b, run.state["buffers"][name]) for name, b in batch_norms(buffers).items())
+
+
 def test_runs_that_need_no_statistics_keep_their_state() -> None:
     for overrides in (NET, [*SWA, "technique.swa.statistics_batches=0"], ["model=mlp", "technique=swa"]):
         run = make(*overrides)
@@ -148,7 +171,6 @@ def test_runs_that_need_no_statistics_keep_their_state() -> None:
 def test_the_whole_run_measures_keeps_and_tests_the_same_statistics(tmp_path: Path) -> None:
     cfg = mltricks.compose([*TINY, *SWA, "epochs=2"])
     mltricks.train(cfg, tmp_path / "whole")
-    mltricks.train(mltricks.compose([*TINY, *SWA, "epochs=2", "max_steps=13"]), tmp_path / "other")
     weights, _ = load_weights(tmp_path / "whole")
     val = [line for line in records(tmp_path / "whole") if line["split"] == "val"]
     best = max(val, key=lambda line: (line["accuracy"], -line["loss"]))

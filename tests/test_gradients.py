@@ -132,7 +132,7 @@ def test_lookahead_equals_pytorch_optimizers(momentum: float) -> None:
     from pytorch_optimizer.optimizer.lookahead import Lookahead as Reference
 
     batches = [images(16, seed) for seed in range(7)]
-    history = train(small_net(), batches, sgd(0.1, momentum), lookahead=Lookahead(k=3, alpha=0.6))
+    history = train(small_net(), batches, sgd(0.1, momentum), lookahead=Lookahead(k=3, alpha=0.6, statistics_batches=0))
     module = small_net()
     optimizer = Reference(torch.optim.SGD(module.parameters(), 0.1, momentum), k=3, alpha=0.6, pullback_momentum="none")
     for (state, _), batch in zip(history, batches, strict=True):
@@ -160,6 +160,6 @@ def test_lookahead_predicts_with_the_slow_weights() -> None:
 
 
 def test_two_that_predict_with_weights_of_their_own_are_refused() -> None:
-    techniques = {"ema": Ema(decay=0.9, warmup=False), "lookahead": Lookahead(k=5, alpha=0.8)}
+    techniques = {"ema": Ema(decay=0.9, warmup=False), "lookahead": Lookahead(k=5, alpha=0.8, statistics_batches=0)}
     with pytest.raises(ValueError, match="technique=ema and technique=lookahead both predict"):
         check_prediction(sgd(0.1), techniques)

@@ -19,6 +19,7 @@ from contract import (
     stacked_as,
     statement,
     techniques,
+    untraced,
 )
 from statements import Statement
 
@@ -55,10 +56,10 @@ def test_a_technique_keeps_the_contract_or_is_refused(
         assert f"technique={name}" in refused or f"technique.{name}" in refused
         record_property("refused", refused)
         return
-    traced = make(*overrides, "engine=traced")
     losses = assert_resumes_exactly(overrides, 2, 4, tmp_path / "last.pt")
-    assert losses == pytest.approx(advance(traced, 4), rel=1e-4)
-    assert_rows_are_alone([[*shared, f"seed={seed}", f"optim.lr={lr}"] for seed, lr in ((0, 0.01), (7, 0.003))])
+    if not untraced(name):
+        assert losses == pytest.approx(advance(make(*overrides, "engine=traced"), 4), rel=1e-4)
+        assert_rows_are_alone([[*shared, f"seed={seed}", f"optim.lr={lr}"] for seed, lr in ((0, 0.01), (7, 0.003))])
     if crossed[0] not in DRAWING:  # the draws of a technique change the draws of the model
         assert_switched_off(statement(name), kind, overrides)
 

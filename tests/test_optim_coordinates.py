@@ -15,7 +15,9 @@ from test_optim import SMALL, advance, build_small, make
 import mltricks
 from mltricks import show
 from mltricks.config.compose import plain
+from mltricks.config.newer import with_newer
 from mltricks.launch.check import check_parts
+from mltricks.optim.coordinates import SETTINGS
 from mltricks.probes.lr_find import lr_find
 from mltricks.stack.run import train_stacked
 from mltricks.technique import floats_of
@@ -119,6 +121,13 @@ def test_a_decoupled_run_equals_its_plain_equivalent_bit_for_bit(option: str) ->
     assert_same(one.state, other.state)
 
 
+@pytest.mark.parametrize("option", ["sgd", "adamw"])
+def test_the_options_with_decoupled_ranges_have_the_same_defaults(option: str) -> None:
+    """To the last digits, as 1 - 0.9 is not 0.1."""
+    decoupled, plainly = floats(f"optim={option}_decoupled", "batch_size=32"), floats(f"optim={option}")
+    assert decoupled == {name: pytest.approx(value, rel=1e-15) for name, value in plainly.items()}
+
+
 def test_the_decay_may_be_scheduled() -> None:
     decay = "optim.weight_decay={schedule: linear, start: 0.125, end: 0.0}"
     run = build_small("optim=adamw", "optim.lr=0.25", "optim.coordinates=decoupled", decay)
@@ -193,6 +202,13 @@ def test_the_rates_of_lr_find_are_those_to_type(tmp_path: Path) -> None:
     assert found[0]["losses"] == pytest.approx(found[1]["losses"], rel=1e-5)
     assert found[0]["rates"] == pytest.approx([0.5 * rate for rate in found[1]["rates"]])
     assert found[0]["suggestion"] == pytest.approx(0.5 * found[1]["suggestion"])
+
+
+@pytest.mark.parametrize("option", ["sgd", "adamw", "muon", "torch"])
+def test_a_configuration_saved_before_these_settings_is_completed(option: str) -> None:
+    cfg = plain(mltricks.compose([*SMALL, f"optim={option}"]))
+    before = {name: value for name, value in cfg["optim"].items() if name not in ("groups", *SETTINGS)}
+    assert with_newer({**cfg, "optim": before})["optim"] == cfg["optim"]
 
 
 def test_the_identity_without_settings() -> None:

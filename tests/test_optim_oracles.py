@@ -9,17 +9,23 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import TINY
+from contract import advance
 from test_optim import Params, make, model, random_gradients
 from torch import Tensor
 
 import mltricks
+from mltricks.build import build
 from mltricks.config.compose import plain
 from mltricks.functional import foreach
 from mltricks.launch.check import check_parts
+from mltricks.predicting import batches_asked, norms_with_statistics, to_predict
 from mltricks.state import leaves, map_state
 from mltricks.technique import bind, floats_of
 
 STEPS = 200
+WAYS = {"pure": STEPS, "in place": STEPS, "tensors": 30, "unrolled": 30}
+"""How an optimiser is called, and the number of updates that are compared."""
 SMALL = {"conv.weight", "conv.bias", "norm.weight", "norm.bias", "head.weight"}
 """A part of the model's parameters: a tensor of every shape."""
 
@@ -29,12 +35,12 @@ def start() -> Params:
 
 
 @functools.cache
-def gradients(steps: int = STEPS) -> list[Params]:
-    return [{name: g.double() for name, g in grads.items()} for grads in random_gradients(start(), steps)]
+def gradients() -> list[Params]:
+    return [{name: g.double() for name, g in grads.items()} for grads in random_gradients(start(), STEPS)]
 
 
 def updated(optim: Any, way: str = "pure", rate: Callable[[int], float] | None = None) -> tuple[Params, Any]:
-    """The weights after 200 updates in float64, and the optimiser's tensors.
+    """The weights after the updates of WAYS in float64, and the optimiser's tensors.
 
     Args:
         optim: the optimiser.
@@ -46,7 +52,7 @@ def updated(optim: Any, way: str = "pure", rate: Callable[[int], float] | None =
         exact = {name: torch.tensor(value, dtype=torch.float64) for name, value in floats_of(optim).items()}
         optim = bind(optim, exact)
     update = optim.update_in_place if way == "in place" else optim.update
-    for step, grads in enumerate(gradients()):
+    for step, grads in enumerate(gradients()[: WAYS[way]]):
         if rate is not None:
             update = bind(optim, {"lr": rate(step)}).update
         with foreach.unrolled() if way == "unrolled" else nullcontext():
@@ -54,11 +60,11 @@ def updated(optim: Any, way: str = "pure", rate: Callable[[int], float] | None =
     return params, opt
 
 
-def updated_by(make_optimizer: Callable[[list[Tensor]], torch.optim.Optimizer]) -> Params:
+def updated_by(make_optimizer: Callable[[list[Tensor]], torch.optim.Optimizer], way: str = "pure") -> Params:
     """The weights after the same updates by an optimiser with torch's interface."""
     params = start()
     optimizer = make_optimizer(list(params.values()))
-    for grads in gradients():
+    for grads in gradients()[: WAYS[way]]:
         for name, p in params.items():
             p.grad = grads[name].clone()
         optimizer.step()
@@ -98,7 +104,6 @@ OF_TORCH: dict[str, tuple[dict[str, Any], Callable[[list[Tensor]], torch.optim.O
         lambda ps: torch.optim.NAdam(ps, lr=1e-3, weight_decay=0.1, decoupled_weight_decay=True, momentum_decay=0.1),
     ),
 }
-WAYS = ["pure", "in place", "tensors", "unrolled"]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -106,7 +111,7 @@ WAYS = ["pure", "in place", "tensors", "unrolled"]
 def test_200_updates_equal_those_of_torch(case: str, way: str) -> None:
     """To 1e-10, as torch keeps NAdam's product of momenta in float32."""
     changes, theirs = OF_TORCH[case]
-    assert farthest(updated(make(case.partition(" ")[0], **changes), way)[0], updated_by(theirs)) < 1e-10
+    assert farthest(updated(make(case.partition(" ")[0], **changes), way)[0], updated_by(theirs, way)) < 1e-10
 
 
 def test_centered_rmsprop_of_a_constant_gradient_has_no_nan() -> None:
@@ -146,7 +151,7 @@ def timm_lamb(ps: list[Tensor], **settings: Any) -> torch.optim.Optimizer:
 @pytest.mark.parametrize("way", WAYS)
 def test_lamb_equals_that_of_timm(way: str, decay: float) -> None:
     ours, _ = updated(make("lamb", lr=1e-2, weight_decay=decay), way)
-    assert farthest(ours, updated_by(lambda ps: timm_lamb(ps, lr=1e-2, weight_decay=decay))) < 1e-9
+    assert farthest(ours, updated_by(lambda ps: timm_lamb(ps, lr=1e-2, weight_decay=decay), way)) < 1e-9
 
 
 def lars_of_package(ps: list[Tensor], **settings: Any) -> torch.optim.Optimizer:
@@ -160,7 +165,7 @@ def lars_of_package(ps: list[Tensor], **settings: Any) -> torch.optim.Optimizer:
 @pytest.mark.parametrize("way", WAYS)
 def test_lars_equals_that_of_pytorch_optimizer_at_a_constant_rate(way: str, decay: float) -> None:
     ours, _ = updated(make("lars", lr=0.5, weight_decay=decay, trust=0.01), way)
-    theirs = updated_by(lambda ps: lars_of_package(ps, lr=0.5, weight_decay=decay, trust_coefficient=0.01))
+    theirs = updated_by(lambda ps: lars_of_package(ps, lr=0.5, weight_decay=decay, trust_coefficient=0.01), way)
     assert farthest(ours, theirs) < 1e-9
 
 
@@ -254,7 +259,7 @@ def test_the_three_sequences_of_schedule_free_are_those_of_the_paper(name: str, 
     ours, opt = updated(optim, way)
     x, z, v = (start() for _ in range(3))
     v, y = map_state(torch.zeros_like, v), start()
-    for t, grads in enumerate(gradients(), 1):
+    for t, grads in enumerate(gradients()[: WAYS[way]], 1):
         for key, g in grads.items():
             y[key] = 0.1 * z[key] + 0.9 * x[key]
             v[key] = 0.999 * v[key] + 0.001 * g**2
@@ -277,6 +282,14 @@ def test_every_group_of_schedule_free_has_its_own_average() -> None:
         alone = make("schedule_free_sgd", lr=0.02, beta=beta)
         expected, theirs = updated(alone)
         assert torch.equal(found[pattern], alone.evaluate(expected, theirs)[pattern])
+
+
+def test_schedule_free_has_batch_norm_statistics_of_its_average() -> None:
+    run = build(plain(mltricks.compose([*TINY, "model=resnet9", "optim=schedule_free", "max_steps=5"])))
+    assert (batches_asked(run), len(norms_with_statistics(run.model)) > 0) == (50, True)
+    advance(run, 5)
+    found, trained = (state["buffers"] for state in (to_predict(run, run.state), run.state))
+    assert any(not torch.equal(found[name], trained[name]) for name in found)
 
 
 CONTRADICTIONS = {

@@ -17,6 +17,7 @@ import yaml
 
 from mltricks.config.cards import read_card, read_cards, read_values
 from mltricks.config.create import locate
+from mltricks.config.known import target_of
 from mltricks.config.options import conf_dir
 from mltricks.config.settings import HINTS
 from mltricks.config.values import check_value, field_hints, kinds_and_range
@@ -295,21 +296,18 @@ def hint_of(group: str, option: str, key: str) -> Any:
     if group == "model":
         return None
     path = conf_dir() / ("technique" if key.startswith("technique.") else group) / f"{option}.yaml"
-    target = re.search(r"_target_: (\S+)", path.read_text())
-    assert target is not None
-    return field_hints(locate(target.group(1), key, ()))[key.rpartition(".")[2]]
+    return field_hints(locate(target_of(path), key, ()))[key.rpartition(".")[2]]
 
 
 def build_model(option: str, key: str, value: Any) -> None:
     """Create a model with one setting changed."""
     card = read_card(conf_dir() / "model" / f"{option}.yaml", [conf_dir()])
     node = {k.removeprefix("model."): yaml_value(text) for k, text, _ in card.values}
-    target = re.search(r"_target_: (\S+)", (conf_dir() / "model" / f"{option}.yaml").read_text())
-    assert target is not None
-    names = inspect.signature(locate(target.group(1), "model", ())).parameters
-    assert key.removeprefix("model.") in names
+    target = target_of(conf_dir() / "model" / f"{option}.yaml")
+    names = inspect.signature(locate(target, "model", ())).parameters
+    assert key.removeprefix("model.") in names or "switches" in names
     info, objective = TAKEN.get(option, (Info(Image((1, 16, 16)), "classes", 10), Classify()))
-    settings = {"_target_": target.group(1), **node, key.removeprefix("model."): value}
+    settings = {"_target_": target, **node, key.removeprefix("model."): value}
     model = make_model(settings, info, [], objective)
     assert any(torch.numel(p) for p in model.parameters())
 

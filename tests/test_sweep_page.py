@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import doctest
+import itertools
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import sys
 import time
 from html import unescape
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ import pytest
 from conftest import command_environment
 from sweep_folders import EVIL, SHORT, change, command, like_a_study, report
 
+from mltricks.figures.base import Figure
 from mltricks.figures.page import plotly_js
+from mltricks.report.charts.contour import contour
 from mltricks.report.collect import collect
 from mltricks.report.importance import LARGEST, SAMPLES, Importance, importance
 from mltricks.report.leaderboard import groups
@@ -474,3 +478,54 @@ def test_a_folder_of_sweeps_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds 2 sweeps.*python -m mltricks\.report .*/day/new$"):
         collect(tmp_path)
     assert not (tmp_path / "sweep.html").exists()
+
+
+PLANE = {
+    "batch_size": ([8, 32, 128, 512], lambda lr, b: lr / b),
+    "optim.momentum": ([0.0, 0.5, 0.8, 0.9], lambda lr, m: lr / (1 - m)),
+    "optim.weight_decay": ([1e-5, 1e-4, 1e-3, 1e-2], lambda lr, d: lr * d),
+}
+
+
+def plane(root: Path, key: str, more: tuple[str, ...] = (), optim: dict[str, Any] | None = None) -> Figure | None:
+    """The contour over the learning rate and another key."""
+    values, constant = PLANE[key]
+    points = [(lr, v) for lr in (0.001, 0.004, 0.02, 0.1, 0.3, 1.0) for v in values]
+    jobs = [([f"optim.lr={lr}", f"{key}={v}", *more], abs(math.log(constant(lr, v) * 100))) for lr, v in points]
+    folder = fake(root, jobs)
+    for i in range(len(jobs)):
+        (folder / str(i) / "config.yaml").write_text(json.dumps({"optim": {"lr": 0.1, **(optim or {})}}))
+    sweep = collect(folder)
+    found = importance(sweep, axes(sweep))
+    assert isinstance(found, Importance)
+    return contour(sweep, axes(sweep), found)
+
+
+def flat(figure: Figure | None) -> list[dict[str, Any]]:
+    assert figure is not None
+    return [trace for trace in figure["data"] if trace.get("mode") == "lines"]
+
+
+@pytest.mark.parametrize("key", PLANE)
+def test_flat_directions_are_drawn_where_the_invariant_is_constant(tmp_path: Path, key: str) -> None:
+    figure = plane(tmp_path / "s", key)
+    (lines,) = flat(figure)
+    assert figure is not None
+    x_is_rate = figure["layout"]["xaxis"]["title"]["text"] == "optim.lr"
+    constant, drawn, found = PLANE[key][1], list(zip(lines["x"], lines["y"], strict=True)), []
+    pieces = [list(piece) for gap, piece in groupby(drawn, key=lambda point: point == (None, None)) if not gap]
+    for piece in pieces:
+        values = [constant(*(point if x_is_rate else point[::-1])) for point in piece]
+        assert values == pytest.approx([values[0]] * len(values))
+        found.append(math.log(values[0]))
+        rates = [point[0 if x_is_rate else 1] for point in piece]
+        assert 0.001 <= min(rates) <= max(rates) <= 1.0 + 1e-9
+    steps = [b - a for a, b in itertools.pairwise(found)]
+    assert len(found) == 7
+    assert steps == pytest.approx([steps[0]] * len(steps)), "the lines are equally far apart"
+
+
+def test_no_flat_direction_is_drawn_where_the_rate_is_scaled_by_it(tmp_path: Path) -> None:
+    assert flat(plane(tmp_path / "a", "batch_size", optim={"scale_lr": "linear"})) == []
+    assert flat(plane(tmp_path / "b", "optim.momentum", optim={"coordinates": "decoupled"})) == []
+    assert len(flat(plane(tmp_path / "c", "optim.momentum", optim={"scale_lr": "linear"}))) == 1

@@ -36,6 +36,7 @@ STUDY = ("hydra/sweeper=study", "tune=optim.lr+optim.weight_decay", "n_trials=20
 ABLATION = ("hydra/sweeper=ablation", "technique=mixup+label_smoothing+ema", "mode=drop", "seeds=5", "epochs=4")
 RECIPE = ("hydra/sweeper=recipe", "budget_epochs=30")
 RUN = ("technique=mixup+ema", "scheduler=cosine", "epochs=8")
+PLANE = ("experiment=batch_size", "batch_size=8,32,128,512", "optim.lr=0.002,0.006,0.02,0.06,0.2,0.6")
 COMPARED = ("technique=none,mixup", "seed=0,1,2", "epochs=8", "fuse=false")
 
 
@@ -48,12 +49,14 @@ class Picture:
         page: the page's path below the temporary folder.
         width: of the window, in pixels.
         scheme: ``light`` or ``dark``.
+        section: id of the section that is shown; the head of the page, if empty.
     """
 
     name: str
     page: str
     width: int = WIDE
     scheme: str = "light"
+    section: str = ""
 
     @property
     def kind(self) -> str:
@@ -79,6 +82,7 @@ PICTURES = (
     Picture("compare", "compare/compare.html"),
     Picture("compare_phone", "compare/compare.html", PHONE),
     Picture("effects", "effects/effects.html"),
+    Picture("flat_direction", "plane/sweep.html", section="contour"),
 )
 
 
@@ -143,7 +147,13 @@ def make_effects(work: Path) -> None:
     (work / "effects" / "effects.html").write_bytes(render("compare.html", folder=TEMPLATES, **head, body=body))
 
 
+def make_plane(work: Path) -> None:
+    """A grid over batch size and learning rate."""
+    command(work, "-m", *PLANE, "hydra.sweep.dir=plane")
+
+
 MAKERS = {
+    "plane": make_plane,
     "run": make_run,
     "sweep": make_sweep,
     "study": make_study,
@@ -188,7 +198,7 @@ def screenshot(browser: Any, url: str, picture: Picture) -> bytes:
     height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST[picture.width])
     page.set_viewport_size({"width": picture.width, "height": height})
     page.wait_for_timeout(300)  # figures are drawn again for the new size
-    taken: bytes = page.screenshot()
+    taken: bytes = page.locator(f"#{picture.section}").screenshot() if picture.section else page.screenshot()
     page.close()
     return taken
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mltricks.config.cards import read_card, read_values
+from mltricks.config.cards import named_in_defaults, read_card, read_values
 from mltricks.config.options import GROUPS, SWEEPS, conf_dir
 from mltricks.config.overrides import choices
 from mltricks.config.settings import default_options
@@ -70,9 +70,13 @@ def name_of(group: str, name: str, key: str) -> tuple[str, str]:
 
 
 def target_of(path: Path) -> str:
-    """The class that an option's file names first."""
-    found = re.search(r"^ *_target_: ([\w.]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return found[1] if found else ""
+    """The class that an option's file names first, or that of the option of its group that it includes."""
+    text = path.read_text(encoding="utf-8")
+    found = re.search(r"^ *_target_: ([\w.]+)", text, re.MULTILINE)
+    if found:
+        return found[1]
+    beside = (path.with_name(f"{part}.yaml") for part in named_in_defaults(text) if not part.startswith("_"))
+    return next((target_of(family) for family in beside if family.is_file()), "")
 
 
 def is_default(option: str) -> bool:

@@ -145,6 +145,7 @@ def image_splits(
     test: tuple[Tensor, Tensor],
     classes: tuple[str, ...],
     sums: Tensor | None = None,
+    white: int = 255,
 ) -> DataSplits:
     """Split labelled images held in memory.
 
@@ -155,6 +156,7 @@ def image_splits(
         test: images and classes of the test part.
         classes: the names of the classes.
         sums: ``pixel_sums(x)`` if already known.
+        white: value of a white pixel.
     """
     train, val, aside = option.divide(y, len(y))
     original = (x.shape[3], *x.shape[1:3])
@@ -164,7 +166,8 @@ def image_splits(
     height, width, channels = x.shape[1:]
     rest = torch.cat([train, aside])
     mean, std = pixel_statistics(pixel_sums(x[rest]) if sums is None else sums[rest], height * width)
-    kind = Image((channels, height, width), mean, std, None if option.resize is None else original)
+    before = None if option.resize is None else original
+    kind = Image((channels, height, width), mean, std, white, before)
     info = Info(kind, "classes", len(classes), classes)
     unlabeled = whole.select(rest) if option.unlabeled_ratio else None
     return DataSplits(whole.select(train), whole.select(val), MemorySplit(*test, image=True), info, unlabeled)

@@ -170,7 +170,7 @@ def _splits(option: Custom, x: Tensor, y: Tensor, test: tuple[Tensor, Tensor], n
     shape = (-1, 1, 1) if image else (-1,)
     mean, std = mean.float().view(shape), torch.where(std > 0, std, 1.0).float().view(shape)
     sizes = tuple(sample.shape[1:])
-    kind = Image(sizes, mean, std, original) if image else Vector(sizes, mean, std)
+    kind = Image(sizes, mean, std, original=original) if image else Vector(sizes, mean, std)
     info = Info(kind, target, num_outputs, () if target == "values" else names)
     whole = MemorySplit(x, y, image)
     unlabeled = whole.select(rest) if option.unlabeled_ratio else None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mltricks.data.base import DataOption, pixel_statistics, pixel_sums
-from mltricks.data.digits import read_digits
+from mltricks.data.digits import WHITE, read_digits
 from mltricks.data.info import Info
 from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.inputs.image import Image
@@ -25,7 +25,7 @@ class DigitMasks(DataOption):
         (x, y), test = read_digits()
         train, val, aside = self.divide(y, len(y))
         rest = torch.cat([train, aside])
-        kind = Image((1, 8, 8), *pixel_statistics(pixel_sums(x[rest]), 64))
+        kind = Image((1, 8, 8), *pixel_statistics(pixel_sums(x[rest]), 64), white=WHITE)
         whole = MemorySplit(x, masks(x, y), image=True)
         info = Info(kind, "mask", 11, ("background", *"0123456789"))
         unlabeled = whole.select(rest) if self.unlabeled_ratio else None

@@ -19,6 +19,8 @@ from mltricks.data.partition import stratified
 from mltricks.data.splits import DataSplits
 
 NUM_TEST = 360
+WHITE = 16
+"""The largest value of a pixel."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Digits(DataOption):
 
     def load(self) -> DataSplits:
         (x, y), test = read_digits()
-        return image_splits(self, x, y, test, tuple("0123456789"))
+        return image_splits(self, x, y, test, tuple("0123456789"), white=WHITE)
 
 
 def read_digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

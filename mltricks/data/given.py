@@ -97,7 +97,7 @@ def splits_of(data: Any) -> DataSplits:
 
 
 def part_of(part: Any, name: str) -> tuple[Tensor, Tensor]:
-    """One part as tensors: ``x`` (N, ...), images with the channels first, and ``y`` (N,) int64, (N, ...) float32 or bool.
+    """One part as tensors: ``x`` (N, ...), images with the channels first, and ``y`` int64, float32 or bool.
 
     Raises:
         ValueError: it is empty or cannot be read.

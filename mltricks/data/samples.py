@@ -146,6 +146,6 @@ def as_target(y: Any, where: str) -> Tensor:
     if is_set(y, 0):
         return y.bool()
     raise ValueError(
-        f"y of {where} is {tuple(y.shape)} {y.dtype}. Allowed: an int (a class), a float or a float vector (values), or "
-        "a vector of bools (a set of labels)."
+        f"y of {where} is {tuple(y.shape)} {y.dtype}. Allowed: an int (a class), a float or a float vector (values), "
+        "or a vector of bools (a set of labels)."
     )

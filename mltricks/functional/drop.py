@@ -21,6 +21,12 @@ def drop(x: Tensor, p: float | Tensor) -> Tensor:
     return x * (torch.rand(x.shape, device=x.device) < keep) / keep
 
 
+def set_rate(ctx: Ctx, buffer: str, rate: float | Tensor) -> None:
+    """Set all buffers of this name in the model, which hooks of layers read, to a rate."""
+    names = [name for name in ctx.buffers if name.rpartition(".")[2] == buffer]
+    ctx.buffers.update({name: torch.ones_like(ctx.buffers[name]) * rate for name in names})
+
+
 def with_dropped(inner: LossFn, names: Callable[[nn.Module], Sequence[str]], p: float | Tensor) -> LossFn:
     """A loss whose model sees some parameters with random elements set to zero; one mask for the whole batch.
 
@@ -35,3 +41,22 @@ def with_dropped(inner: LossFn, names: Callable[[nn.Module], Sequence[str]], p: 
         return inner({**params, **dropped}, batch, ctx)
 
     return loss
+
+
+def check_droppable(names: Sequence[str], params: Params, technique: str) -> None:
+    """Refuse weights that are no parameters of their own.
+
+    Args:
+        names: of the weights.
+        params: of the model.
+        technique: that drops them, for the message.
+
+    Raises:
+        ValueError: one is tied to another or computed from others.
+    """
+    for name in names:
+        if name not in params:
+            raise ValueError(
+                f"technique={technique} drops {name}, which is tied to another parameter or computed from others. "
+                f"Name layers without it in technique.{technique}.layers."
+            )

@@ -43,10 +43,15 @@ def trace(step: Step, state: State, batch: Batch, hyper: Hyper, functional: bool
         result[:] = [{"state": new_state, "metrics": metrics}]
         return list(leaves(result[0]))
 
-    graph = record(flat, [leaf.clone() for leaf in leaves(example)], _decompositions() if functional else {})
+    def recorded() -> fx.GraphModule:
+        return record(flat, [leaf.clone() for leaf in leaves(example)], _decompositions() if functional else {})
+
+    graph = recorded()
+    if any(_is_fused_recurrence(node) for node in graph.graph.nodes):
+        graph = _without_fused_recurrence(recorded)
     if functional and any(_is_fused_attention(node) for node in graph.graph.nodes):
         check_draws(graph)
-        graph = _without_fused_attention(lambda: record(flat, [x.clone() for x in leaves(example)], _decompositions()))
+        graph = _without_fused_attention(recorded)
     if functional:  # in a second pass: functorch transforms refuse requires_grad_ inside
         eager, graph = graph, record(torch.func.functionalize(graph), [leaf.clone() for leaf in leaves(example)])
         remember_draws(eager, graph)
@@ -64,6 +69,24 @@ def _without_fused_attention(fn: Callable[[], fx.GraphModule]) -> fx.GraphModule
 
     with sdpa_kernel(SDPBackend.MATH):
         return fn()
+
+
+def _is_fused_recurrence(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and "mkldnn_rnn" in node.target.name()
+
+
+def _without_fused_recurrence(fn: Callable[[], fx.GraphModule]) -> fx.GraphModule:
+    """Call a function while recurrent layers are made of basic operations.
+
+    The gradient of the CPU's fused kernel needs a workspace that only a forward pass with gradient fills, which a
+    replay is not; and the kernel has no batching rule.
+    """
+    kept = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags also sets, and warns of, another switch
+    try:
+        return fn()
+    finally:
+        torch._C._set_mkldnn_enabled(kept)
 
 
 def _decompositions() -> dict[Any, Any]:

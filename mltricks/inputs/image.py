@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mltricks.batch import as_stored
 from mltricks.inputs.base import Dtypes, Input, as_batch
 from mltricks.inputs.image_files import find_images, from_images, is_images, read_image
 from mltricks.inputs.resizing import resized
@@ -23,6 +24,7 @@ class Image(Input):
     Args:
         shape: (C, H, W).
         mean, std: training statistics in raw units, (C, 1, 1); ``None``: the images are used as they are.
+        white: value of a white pixel, which operations on 8-bit values need to know.
         original: (C, H, W) of the data before they were resized; ``None`` if they were not. A user's inputs come in
             this shape, or in that of the data.
     """
@@ -30,6 +32,7 @@ class Image(Input):
     shape: tuple[int, ...]
     mean: Tensor | None = None
     std: Tensor | None = None
+    white: int = 255
     original: tuple[int, ...] | None = None
 
     suits: ClassVar[str] = "resnet9"
@@ -117,8 +120,3 @@ def as_row(v: Tensor, width: int) -> Tensor:
     the C channels of one pixel, which takes ten times as long on a CPU.
     """
     return v if v.shape[-1] == width else v.permute(1, 2, 0).repeat(1, width, 1).permute(2, 0, 1)
-
-
-def as_stored(x: Tensor) -> Tensor:
-    """Images (N, C, H, W) in channels-last storage, as splits have them: another layout would round differently."""
-    return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)

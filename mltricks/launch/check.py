@@ -93,7 +93,7 @@ def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
     techniques, _ = create_techniques(cfg, allow)
     optim, drives, _ = create_optim(cfg, allow)
     learning_rate_drives(cfg, optim, drives, allow)
-    check_engine(create(cfg["engine"], "engine", allow), optim)
+    check_engine(create(cfg["engine"], "engine", allow), optim, techniques)
     objective = create(cfg["objective"], "objective", allow)
     check_sampler(create(cfg["sampler"], "sampler", allow), objective)
     check_prediction(optim, techniques)

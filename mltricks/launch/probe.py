@@ -85,6 +85,9 @@ def fusable(cfgs: Sequence[dict[str, Any]]) -> str | None:
     optim = locate(first["optim"]["_target_"], "optim", first["allow_modules"])
     if not getattr(optim, "traceable", True):
         return f"optim={optim.__name__.lower()} cannot be traced"
+    for name, node in first["technique"].items():
+        if not getattr(locate(node["_target_"], f"technique.{name}", first["allow_modules"]), "traceable", True):
+            return f"technique={name} cannot be traced"
     return not_stackable(create(first["sampler"], "sampler", first["allow_modules"]), first)
 
 

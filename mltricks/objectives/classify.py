@@ -77,7 +77,9 @@ class Classify(Objective):
         return F.cross_entropy(logits, y) if y.ndim == 1 else soft_cross_entropy(logits, y)
 
     def per_sample(self, logits: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(logits, y, self.weights, reduction="none")
+        if self.weights is None or y.ndim == 2:
+            return F.cross_entropy(logits, y, self.weights, reduction="none")
+        return F.cross_entropy(logits, y, reduction="none") * self.weights[y]
 
     def metrics(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Accuracy: the share of samples whose largest logit is at the (most probable) target class."""

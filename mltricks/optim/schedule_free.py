@@ -27,10 +27,9 @@ from mltricks.technique import Params
 
 @dataclass(frozen=True)
 class ScheduleFreeSGD(InPlace):
-    """z = z - lr u(y);  x = (1 - c) x + c z;  y = beta x + (1 - beta) z.
+    """z = z - lr (g + weight_decay y);  x = (1 - c) x + c z;  y = beta x + (1 - beta) z; predictions use x.
 
-    The parameters are y, where the gradient is taken, and predictions use the average x. u(y) is g + weight_decay y,
-    and c is the weight of this update over the sum of all weights.
+    The parameters are y, where the gradient g is taken, and c is the weight of this update over the sum of all weights.
 
     Args:
         beta: share of the average x in the point of the gradient, in (0, 1).
@@ -56,7 +55,7 @@ class ScheduleFreeSGD(InPlace):
     def directions(
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
     ) -> tuple[list[Tensor], Slots]:
-        """u(y), and the new tensors of the optimiser that it comes from."""
+        """What lr multiplies in the step of z, and the new tensors of the optimiser that it comes from."""
         return foreach.axpy(self.weight_decay, params, grads), {}
 
     def rule(
@@ -84,7 +83,9 @@ class ScheduleFreeSGD(InPlace):
 
 @dataclass(frozen=True)
 class ScheduleFree(ScheduleFreeSGD):
-    """The same with u(y) = g / (sqrt(v_hat) + eps) + weight_decay y; v is the average of g^2.
+    """z = z - lr (g / (sqrt(v_hat) + eps) + weight_decay y), with x, y and predictions as in ``ScheduleFreeSGD``.
+
+    v is the average of g^2.
 
     Args:
         beta2: decay rate of the average squared gradient, in [0, 1).

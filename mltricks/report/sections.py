@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mltricks.figures.base import Trace
 from mltricks.figures.parts import Chart, Code, Part, Section, Text
 from mltricks.report.charts.contour import contour
 from mltricks.report.charts.curves import COLORED, curves
@@ -87,10 +88,17 @@ def importance_sections(sweep: Collected, axes: Sequence[Axis]) -> list[Section]
     )
     if surface is None:
         return [bars]
+    flat = [f" Dashed: {t['name']}, where training stays nearly the same." for t in surface["data"] if is_line(t)]
     note = Text(
         f"{sweep.objective} over the two most important numbers: means of the jobs near each point. Dots are jobs."
+        + "".join(flat)
     )
     return [bars, Section("Contour", [Chart("contour", surface), note], name="contour", half=True)]
+
+
+def is_line(trace: Trace) -> bool:
+    """Whether a trace of the contour is its lines of a constant."""
+    return trace.get("mode") == "lines"
 
 
 def slices_section(

@@ -225,12 +225,15 @@ def build_all(cfgs: Sequence[dict[str, Any]]) -> list[Run]:
 
 
 def check_stackable(runs: Sequence[Run]) -> None:
-    """Refuse runs that differ in more than floats and seeds, and optimisers that cannot be traced."""
+    """Refuse runs that differ in more than floats and seeds, and parts that cannot be traced."""
     if not getattr(runs[0].optim, "traceable", True):
         raise ValueError(
             f"optim={type(runs[0].optim).__name__.lower()} cannot be stacked: it cannot be traced. Type optim=adamw."
         )
     why = not_stackable(runs[0].source.sampler, runs[0].cfg)
+    untraced = [name for name, technique in runs[0].techniques.items() if not technique.traceable]
+    if untraced:
+        why = f"technique={untraced[0]} cannot be traced"
     if any(run.frozen != runs[0].frozen for run in runs):
         why = "they freeze different parameters"
     if len({run.shapes and run.shapes.table for run in runs}) > 1:

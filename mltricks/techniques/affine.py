@@ -20,8 +20,7 @@ from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import Positive, Probability, Range
 from mltricks.data.info import Info
 from mltricks.functional.images import warps
-from mltricks.functional.images.checks import check_bytes
-from mltricks.inputs.image import as_stored
+from mltricks.functional.images.pixels import check_bytes, on_pixels
 from mltricks.technique import Ctx, Technique
 
 
@@ -50,8 +49,12 @@ class Affine(Technique):
     kinds = ("image",)
     needs_one_target = True
 
+    white = 255
+    """The value of a white pixel in these data."""
+
     def check(self, info: Info) -> None:
         check_bytes("affine", info)
+        object.__setattr__(self, "white", getattr(info.input, "white", 255))
         if self.min_scale > self.max_scale:
             raise ValueError(
                 f"technique.affine.min_scale={self.min_scale} is above max_scale={self.max_scale}. Type "
@@ -59,7 +62,7 @@ class Affine(Technique):
             )
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
-        return {**batch, **{key: as_stored(self._warped(batch[key].contiguous())) for key in INPUTS if key in batch}}
+        return {**batch, **{key: on_pixels(batch[key], self.white, self._warped) for key in INPUTS if key in batch}}
 
     def _warped(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]

@@ -24,12 +24,11 @@ from torch import Tensor
 from mltricks.batch import Batch
 from mltricks.config.values import NonNegative, Range, Size
 from mltricks.data.info import Info
-from mltricks.functional.images.checks import check_colors
 from mltricks.functional.images.operations import choose, perform
+from mltricks.functional.images.pixels import check_colors, on_pixels
 from mltricks.functional.images.policies import through_policies
 from mltricks.functional.images.spaces import augmix_space
 from mltricks.functional.wrapped_model import Recorded, WithExtraRows
-from mltricks.inputs.image import as_stored
 from mltricks.technique import Aux, Ctx, LossFn, Params, Technique
 
 LARGEST_DEPTH = 3
@@ -63,15 +62,19 @@ class Augmix(Technique):
     needs_one_output = True
     needs_unmixed = True
 
+    white = 255
+    """The value of a white pixel in these data."""
+
     def check(self, info: Info) -> None:
         check_colors("augmix", info)
+        object.__setattr__(self, "white", getattr(info.input, "white", 255))
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         if self.width == 0:
             return batch
-        x = batch["x"].contiguous()
-        first, second = self.mixtures(torch.cat([x, x])).chunk(2)
-        return {**batch, "x_aug1": as_stored(first), "x_aug2": as_stored(second)}
+        both = on_pixels(torch.cat([batch["x"]] * 2), self.white, self.mixtures)
+        first, second = both.chunk(2)
+        return {**batch, "x_aug1": first, "x_aug2": second}
 
     def mixtures(self, x: Tensor) -> Tensor:
         """One mixture of every image."""
@@ -93,10 +96,10 @@ class Augmix(Technique):
             level = (0.1 + torch.rand(len(rows), device=x.device) * (self.severity - 0.1)) / 10
             return perform(rows, [names[i] for i in order], space, level, 0, "bilinear")
 
-        depth = torch.randint(1, LARGEST_DEPTH + 1, (len(x),), device=x.device)
-        for place in range(self.depth or LARGEST_DEPTH):
-            new = through_policies(x, [[name] for name in names], apply)
-            x = new if self.depth or place == 0 else choose(depth > place, new, x)
+        longest = self.depth or LARGEST_DEPTH
+        depth = torch.randint(self.depth or 1, longest + 1, (len(x),), device=x.device)
+        for place in range(longest):
+            x = choose(depth > place, through_policies(x, [[name] for name in names], apply), x)
         return x
 
     def loss(self, inner: LossFn) -> LossFn:
@@ -109,7 +112,8 @@ class Augmix(Technique):
             loss, aux = inner(params, batch, replace(ctx, model=model))
             assert model.first is not None, "the rest of the techniques runs the model"
             assert wide.extra_output is not None, "the first call has the mixtures beside it"
-            divergence = jensen_shannon([model.first[1], *wide.extra_output.chunk(2)])
+            clean = model.first[1][: len(batch["x"])]  # others may have added rows of theirs behind them
+            divergence = jensen_shannon([clean, *wide.extra_output.chunk(2)])
             total = loss + self.weight * divergence
             return total, {**aux, "metrics": {**aux["metrics"], "loss": total, "divergence": divergence}}
 

@@ -22,11 +22,10 @@ from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import Probability, Range
 from mltricks.data.info import Info
 from mltricks.functional.images.autoaugment_policies import POLICIES
-from mltricks.functional.images.checks import check_colors
 from mltricks.functional.images.operations import choose, perform
+from mltricks.functional.images.pixels import check_colors, on_pixels
 from mltricks.functional.images.policies import through_policies
 from mltricks.functional.images.spaces import autoaugment_space
-from mltricks.inputs.image import as_stored
 from mltricks.technique import Ctx, Technique
 
 LARGEST = 9
@@ -51,11 +50,15 @@ class Autoaugment(Technique):
     kinds = ("image",)
     needs_one_target = True
 
+    white = 255
+    """The value of a white pixel in these data."""
+
     def check(self, info: Info) -> None:
         check_colors("autoaugment", info)
+        object.__setattr__(self, "white", getattr(info.input, "white", 255))
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
-        return {**batch, **{key: as_stored(self._augmented(batch[key])) for key in INPUTS if key in batch}}
+        return {**batch, **{key: on_pixels(batch[key], self.white, self._augmented) for key in INPUTS if key in batch}}
 
     def _augmented(self, x: Tensor) -> Tensor:
         space, policies = autoaugment_space(*x.shape[2:]), POLICIES[self.policy]
@@ -66,7 +69,7 @@ class Autoaugment(Technique):
             new = perform(rows, names, space, level, self.fill)
             return choose(torch.rand_like(level) < in_parts(probabilities, rows) * self.p, new, rows)
 
-        return through_policies(x.contiguous(), [[name for name, _, _ in policy] for policy in policies], apply)
+        return through_policies(x, [[name for name, _, _ in policy] for policy in policies], apply)
 
 
 def in_parts(values: tuple[float, ...] | list[float], rows: Tensor) -> Tensor:

@@ -23,11 +23,10 @@ from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import NonNegative, Probability, Range
 from mltricks.data.info import Info
 from mltricks.functional.images import levels
-from mltricks.functional.images.checks import check_colors
 from mltricks.functional.images.hue import shift_hue
 from mltricks.functional.images.operations import choose, runs
+from mltricks.functional.images.pixels import check_colors, on_pixels
 from mltricks.functional.images.policies import through_policies
-from mltricks.inputs.image import as_stored
 from mltricks.technique import Ctx, Technique
 
 
@@ -52,8 +51,12 @@ class ColorJitter(Technique):
     needs_raw = True
     kinds = ("image",)
 
+    white = 255
+    """The value of a white pixel in these data."""
+
     def check(self, info: Info) -> None:
         check_colors("color_jitter", info)
+        object.__setattr__(self, "white", getattr(info.input, "white", 255))
         grey_only = self.brightness == 0 == self.contrast
         if info.in_shape[0] == 1 and grey_only and (self.saturation or self.hue or self.p_grey):
             raise ValueError(
@@ -62,7 +65,7 @@ class ColorJitter(Technique):
             )
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
-        return {**batch, **{key: as_stored(self._jittered(batch[key].contiguous())) for key in INPUTS if key in batch}}
+        return {**batch, **{key: on_pixels(batch[key], self.white, self._jittered) for key in INPUTS if key in batch}}
 
     def _jittered(self, x: Tensor) -> Tensor:
         names = ("brightness", "contrast") if x.shape[1] == 1 else ("brightness", "contrast", "saturation", "hue")

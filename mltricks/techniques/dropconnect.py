@@ -18,7 +18,7 @@ from torch import nn
 
 from mltricks.batch import Batch
 from mltricks.config.values import Decay
-from mltricks.functional.drop import with_dropped
+from mltricks.functional.drop import check_droppable, with_dropped
 from mltricks.functional.layers import linear_layers, matching_layers, weighted_layers
 from mltricks.technique import LossFn, Own, Params, Technique
 
@@ -38,7 +38,7 @@ class Dropconnect(Technique):
     biases: bool
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        check_own(dropped_names(model, self.layers, self.biases), params)
+        check_droppable(dropped_names(model, self.layers, self.biases), params, "dropconnect")
         return params, {}
 
     def loss(self, inner: LossFn) -> LossFn:
@@ -61,17 +61,3 @@ def dropped_names(model: nn.Module, patterns: Sequence[str] | None, biases: bool
         )
     owners = {name: ["weight", *(["bias"] if biases and m.bias is not None else [])] for name, m in layers.items()}
     return [f"{name}.{key}" if name else key for name, keys in owners.items() for key in keys]
-
-
-def check_own(names: Sequence[str], params: Params) -> None:
-    """Refuse weights that are no parameters of their own.
-
-    Raises:
-        ValueError: one is tied to another or computed from others.
-    """
-    for name in names:
-        if name not in params:
-            raise ValueError(
-                f"technique=dropconnect drops {name}, which is tied to another parameter or computed from others. "
-                "Name layers without it in technique.dropconnect.layers."
-            )

@@ -11,20 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
 from mltricks.config.values import Decay
-from mltricks.functional.drop import drop
+from mltricks.functional.drop import drop, set_rate
 from mltricks.functional.layers import linear_layers, matching_layers, weighted_layers
 from mltricks.state import leaves
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
-
-RATE = "dropout_p"
-"""Name of the layer's buffer for the rate: a schedule can set it, and a copy of the model keeps it."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +37,33 @@ class Dropout(Technique):
     p: Decay
     layers: Sequence[str] | None
 
+    name: ClassVar[str] = "dropout"
+
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        for layer in chosen_layers(model, self.layers):
-            layer.register_buffer(RATE, torch.full((), float(self.p), device=next(leaves(batch)).device))
-            layer.register_forward_pre_hook(drop_inputs)
+        for layer in chosen_layers(model, self.layers, self.name):
+            layer.register_buffer(self.buffer, torch.full((), float(self.p), device=next(leaves(batch)).device))
+            layer.register_forward_pre_hook(partial(drop_inputs, buffer=self.buffer))
         return params, {}
+
+    @property
+    def buffer(self) -> str:
+        """Name of a layer's buffer for the rate: a schedule can set it, and a copy of the model keeps it."""
+        return f"{self.name}_p"
+
+    def rate(self, ctx: Ctx) -> float | Tensor:
+        """The probability of zeroing an element at this step."""
+        return self.p
 
     def loss(self, inner: LossFn) -> LossFn:
         def dropped(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
-            rates = [name for name in ctx.buffers if name.rpartition(".")[2] == RATE]
-            ctx.buffers.update({name: torch.ones_like(ctx.buffers[name]) * self.p for name in rates})
+            set_rate(ctx, self.buffer, self.rate(ctx))
             return inner(params, batch, ctx)
 
         return dropped
 
 
-def chosen_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[nn.Module]:
-    """The layers whose inputs get dropout.
+def chosen_layers(model: nn.Module, patterns: Sequence[str] | None, technique: str) -> list[nn.Module]:
+    """The layers whose inputs get dropout; the name of the technique is for messages.
 
     Raises:
         ValueError: the model has no linear layer, or a pattern matches no layer.
@@ -65,16 +73,16 @@ def chosen_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[nn.M
         linear = list(linear_layers(model).values())
         if not linear:
             raise ValueError(
-                "technique=dropout stands before the last linear layer, and the model has none. "
-                f"Type technique.dropout.layers=NAME; layers: {', '.join(layers) or 'none'}."
+                f"technique={technique} stands before the last linear layer, and the model has none. "
+                f"Type technique.{technique}.layers=NAME; layers: {', '.join(layers) or 'none'}."
             )
         return linear[-1:]
-    chosen = matching_layers(layers, patterns, "technique.dropout.layers", "Linear layers and convolutions")
+    chosen = matching_layers(layers, patterns, f"technique.{technique}.layers", "Linear layers and convolutions")
     return list(chosen.values())
 
 
-def drop_inputs(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Forward pre-hook: apply dropout to the layer's input in training mode."""
+def drop_inputs(layer: nn.Module, inputs: tuple[Any, ...], buffer: str) -> tuple[Any, ...] | None:
+    """Forward pre-hook: apply dropout to the layer's input in training mode, at the rate in a buffer."""
     if not layer.training:
         return None
-    return drop(inputs[0], layer.get_buffer(RATE)), *inputs[1:]
+    return drop(inputs[0], layer.get_buffer(buffer)), *inputs[1:]

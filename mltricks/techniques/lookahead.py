@@ -4,7 +4,7 @@ Source: Zhang, Lucas, Hinton, Ba, "Lookahead Optimizer: k steps forward, 1 step 
 algorithm 1; https://github.com/michaelrzhang/lookahead.
 Deviation: none from the authors' default; their other treatments of momentum (reset, pullback) are left out. The slow
 weights start as the initial ones, so that the first synchronisation counts (timm's does not). Prediction uses the slow
-weights with the statistics of batch norm that the fast ones left.
+weights, by default with the statistics of batch norm that the fast ones left.
 Cost: one more copy of the weights, and one interpolation per update.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
-from mltricks.config.values import Count, Fraction
+from mltricks.config.values import Count, Fraction, Size
 from mltricks.technique import Aux, Ctx, Own, Params, PredFn, Technique
 
 
@@ -27,10 +27,13 @@ class Lookahead(Technique):
     Args:
         k: updates of the fast weights per update of the slow ones, >= 1.
         alpha: step size of the slow weights, in (0, 1].
+        statistics_batches: training batches from which batch-norm statistics are re-estimated for the slow weights
+            before an evaluation; ``None``: all; 0: those of the fast weights stay.
     """
 
     k: Count
     alpha: Fraction
+    statistics_batches: Size | None
 
     after_changes = "weights"
     replaces_weights = True

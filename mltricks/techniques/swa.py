@@ -34,7 +34,7 @@ class Swa(Technique):
         averages: number of weights in the final average, >= 1; fewer if the run has fewer updates after
             ``start_frac``.
         statistics_batches: training batches from which batch-norm statistics are re-estimated before an evaluation;
-            ``None``: all; 0: those of the weights that were trained stay, which destroys the accuracy.
+            ``None``: all; 0: those of the weights that were trained stay, which may cost much accuracy.
     """
 
     start_frac: Decay

@@ -21,11 +21,10 @@ from torch import Tensor
 from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import Probability, Range
 from mltricks.data.info import Info
-from mltricks.functional.images.checks import check_colors
 from mltricks.functional.images.operations import choose, perform
+from mltricks.functional.images.pixels import check_colors, on_pixels
 from mltricks.functional.images.policies import through_policies
 from mltricks.functional.images.spaces import trivialaugment_space
-from mltricks.inputs.image import as_stored
 from mltricks.technique import Ctx, Technique
 
 NUM_LEVELS = 31
@@ -49,11 +48,15 @@ class Trivialaugment(Technique):
     kinds = ("image",)
     needs_one_target = True
 
+    white = 255
+    """The value of a white pixel in these data."""
+
     def check(self, info: Info) -> None:
         check_colors("trivialaugment", info)
+        object.__setattr__(self, "white", getattr(info.input, "white", 255))
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
-        return {**batch, **{key: as_stored(self._augmented(batch[key])) for key in INPUTS if key in batch}}
+        return {**batch, **{key: on_pixels(batch[key], self.white, self._augmented) for key in INPUTS if key in batch}}
 
     def _augmented(self, x: Tensor) -> Tensor:
         space = trivialaugment_space(self.space == "wide")
@@ -64,4 +67,4 @@ class Trivialaugment(Technique):
             new = perform(rows, [names[i] for i in order], space, level, self.fill)
             return choose(torch.rand(len(rows), device=x.device) < self.p, new, rows)
 
-        return through_policies(x.contiguous(), [[name] for name in names], apply)
+        return through_policies(x, [[name] for name in names], apply)

@@ -1,4 +1,4 @@
-"""Shift the hue of images in the HSV space. Legend: B batch, H height, W width."""
+"""Shift the hue of images. Legend: B batch, H height, W width."""
 
 from __future__ import annotations
 
@@ -7,40 +7,32 @@ from torch import Tensor
 
 
 def shift_hue(x: Tensor, shift_B: Tensor) -> Tensor:
-    """Add ``shift`` to the hue of every pixel, as ``torchvision.transforms.v2.functional.adjust_hue`` does.
+    """Add ``shift`` to the hue of every pixel in the HSV space, as torchvision's ``adjust_hue`` does.
+
+    With the hue in sixths of the circle, a channel is value - spread * d, where d rises from 0 to 1 with the distance
+    of the hue from the channel's own colour, and spread is saturation * value.
 
     Args:
         x: RGB images, uint8 (B, 3, H, W).
         shift_B: in turns of the circle of colours, from -0.5 to 0.5.
     """
-    hue, saturation, value = to_hsv(x / 255)
-    shifted = to_rgb(hue + shift_B[:, None, None], saturation, value)
-    return (shifted * 255.999).to(torch.uint8)  # torchvision's conversion: every value of a pixel gets an equal share
+    hue, spread, value = hue_spread_value(x)
+    hue = hue.add_(6 * shift_B[:, None, None]).remainder_(6)
+    depths = (2 - (hue - 3).abs_(), (hue - 2).abs_() - 1, (hue - 4).abs_() - 1)
+    shifted = torch.stack([value - depth.clamp_(0, 1).mul_(spread) for depth in depths], 1)
+    return shifted.mul_(255.999 / 255).to(torch.uint8)  # torchvision's conversion: each value gets an equal share
 
 
-def to_hsv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Hue in turns, not reduced to [0, 1), saturation and value of RGB in [0, 1]: three of (B, H, W)."""
-    red, green, blue = x.unbind(1)
-    low, high = x.aminmax(dim=1)
-    spread = high - low
-    safe = torch.where(spread == 0, 1.0, spread)  # grey: every difference below is 0
-    sixths = torch.where(
-        high == red,
-        (green - blue) / safe,
-        torch.where(high == green, (blue - red) / safe + 2, (red - green) / safe + 4),
-    )
-    return sixths / 6, spread / torch.where(high == 0, 1.0, high), high
+def hue_spread_value(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue in sixths of the circle from -1 to 5, largest less smallest channel, and largest channel: three of (B, H, W).
 
-
-def to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """RGB in [0, 1], (B, 3, H, W); the hue may be any number of turns.
-
-    A channel is value * (1 - saturation * d), where d falls from 1 to 0 and rises again with the hue's distance from
-    the channel's own colour.
+    Args:
+        x: RGB images, uint8 (B, 3, H, W).
     """
-    depth = value * saturation
-    channels = []
-    for start in (5, 3, 1):
-        sixth = (hue * 6 + start).remainder(6)
-        channels.append(value - depth * torch.minimum(sixth, 4 - sixth).clamp(0, 1))
-    return torch.stack(channels, 1)
+    red, green, blue = x.float().unbind(1)
+    high = torch.maximum(torch.maximum(red, green), blue)
+    spread = high - torch.minimum(torch.minimum(red, green), blue)
+    is_red, is_green = high == red, high == green
+    difference = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
+    start = torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0))
+    return start.addcdiv_(difference, spread.clamp(min=1)), spread, high  # where the spread is 0, so is the difference

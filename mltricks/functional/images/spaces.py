@@ -10,6 +10,20 @@ def randaugment_space(height: int, width: int) -> Space:
     return paper_space(0.3, 150 / 331 * width, 150 / 331 * height, 30.0, 0.9, 4.0)
 
 
+def timm_space(height: int, width: int) -> Space:
+    """The 15 operations of timm's ``rand_augment_ops`` that grow stronger with the level (``inc1``), 10 of 10 at 1."""
+    space = {name: span for name, span in randaugment_space(height, width).items() if name != "identity"}
+    return {
+        **space,
+        "translate_x": Span(0.0, 0.45 * width, signed=True),
+        "translate_y": Span(0.0, 0.45 * height, signed=True),
+        "posterize": Span(4.0, 0.0, whole="cut"),
+        "solarize": Span(256.0, 0.0, whole="cut"),
+        "solarize_add": Span(0.0, 110.0, whole="cut"),
+        "invert": None,
+    }
+
+
 def autoaugment_space(height: int, width: int) -> Space:
     """The operations of ``torchvision.transforms.v2.AutoAugment``, whose bins 0 to 9 are the levels 0 to 1."""
     return {**randaugment_space(height, width), "invert": None}

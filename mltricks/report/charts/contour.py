@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mltricks.figures.base import Figure, axis, figure, log_axis, points
+from mltricks.report.charts.invariants import RATE, flat_lines, known_invariant
 from mltricks.report.charts.usual import usual
 from mltricks.report.charts.words import of_job
 from mltricks.report.collect import Collected
@@ -53,8 +54,13 @@ def contour(sweep: Collected, axes: Sequence[Axis], found: Importance) -> Figure
     told = [of_job(sweep, sweep.rows[i]) for i in jobs]
     dot = {"size": 5, "color": "white", "opacity": 0.8, "line": {"width": 1, "color": "#333333"}}
     dots = points(x, y, "", texts=told, marker=dot, hovertemplate="%{text}<extra></extra>")
+    rule = known_invariant(sweep, (across.key, up.key))
+    upright = up.key == RATE
+    rates, others = (grid_y, grid_x) if upright else (grid_x, grid_y)
+    lines = [flat_lines(rule, rates, others, upright)] if rule is not None and rates[0] > 0 else []
     return figure(
         trace,
+        *lines,
         dots,
         title=sweep.objective,
         x=scaled(across, x),

@@ -1,8 +1,31 @@
-"""Images that operations on pixels can work on."""
+"""Images as bytes from 0 to 255, the only ones that operations on pixels can work on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mltricks.batch import as_stored
 from mltricks.data.info import Info
+
+
+def on_pixels(x: Tensor, white: int, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Change images as bytes whose white is 255, and return them in their own range.
+
+    Args:
+        x: images, uint8 (B, C, H, W).
+        white: their value of white, 1 to 255.
+        change: takes and returns contiguous images.
+
+    Returns:
+        The images in the memory layout of the splits.
+    """
+    if white == 255:
+        return as_stored(change(x.contiguous()))
+    stretched = (x.contiguous() * (255 / white)).round().to(torch.uint8)
+    return as_stored((change(stretched) * (white / 255)).round().to(torch.uint8))
 
 
 def check_bytes(name: str, info: Info) -> None:
