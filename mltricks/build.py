@@ -20,6 +20,7 @@ from mltricks.compatibility import (
     check_prediction,
     check_random_passes,
     check_restarts,
+    check_shaped_losses,
     check_shapes,
 )
 from mltricks.config.create import create
@@ -131,7 +132,8 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
 
     source = make_source(cfg, data, objective)
     total_steps = source.total_steps
-    batch = normalized(next(source.stream(0)), data.info.normalize)
+    raw = next(source.stream(0))
+    batch = normalized(raw, data.info.normalize)
     module = create_model(cfg, data, seed, allow, objective, batch, messages, given)
     check_batches(source, module, techniques)
     check_one_output(techniques, module, data.info, objective)
@@ -140,6 +142,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     model, state, frozen = set_up(module, techniques, optim, batch, device, cfg)
     check_ghosts(source, module)
     check_losses(objective, techniques, model, state, batch, data.info.num_outputs)
+    check_shaped_losses(shapes, objective, techniques, model, state, raw, data.info)
     if source.untaught is not None:
         state["sampler"] = map_state(lambda t: t.to(device, copy=True), source.untaught)
     drives |= optim_drives | learning_rate_drives(cfg, optim, optim_drives, allow, total_steps, source.steps_per_epoch)

@@ -22,7 +22,7 @@ from mltricks.objectives.base import Objective
 from mltricks.process.atomic import first_line
 from mltricks.shapes import Shapes
 from mltricks.state import State
-from mltricks.step import Techniques, onion, split_at_normalize
+from mltricks.step import Techniques, normalized, onion, split_at_normalize, through
 from mltricks.technique import Ctx, LossFn, defines
 
 
@@ -266,6 +266,42 @@ def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info, objective
                 f"take them: {problem}. Type a model for any size, such as model=resnet9 for images, or leave "
                 f"{shapes.name} out."
             )
+
+
+def check_shaped_losses(
+    shapes: Shapes | None,
+    objective: Any,
+    techniques: Techniques,
+    model: FunctionalModel,
+    state: State,
+    batch: Batch,
+    info: Info,
+) -> None:
+    """Refuse a technique whose loss cannot take the samples of another shape, such as a teacher of fixed input size.
+
+    Args:
+        shapes: that a technique declares.
+        objective, techniques, model: of the run.
+        state: before the first step.
+        batch: a raw training batch of full size.
+        info: describes the data.
+    """
+    if shapes is None:
+        return
+    loss, (raw, ready) = onion(techniques, "loss", objective), split_at_normalize(techniques)
+    for start, shape in shapes.table:
+        ctx = Ctx(
+            model, dict(state["buffers"]), state["own"], state["step"], start, info.num_outputs, steps_per_epoch=1
+        )
+        with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            try:
+                small = normalized(through(techniques, raw, shapes.bring(batch, start), ctx), info.normalize)
+                loss(state["params"], through(techniques, ready, small, ctx), ctx)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"technique={shapes.name} trains on samples of shape {shape}, and the loss of another technique "
+                    f"cannot take them: {first_line(error)}. Leave {shapes.name} or that technique out."
+                ) from error
 
 
 def check_one_output(techniques: Techniques, module: nn.Module, info: Info, objective: Any) -> None:

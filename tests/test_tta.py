@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from bare import context, images, params_of, small_net
 from contract import advance, assert_same, make
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as tv
 
 from mltricks.techniques.tta import Tta, copies
 
 
 def predicted(x: Tensor, module: nn.Module, **settings: Any) -> Tensor:
-    technique = Tta(**{"flip": True, "shift": 0, "average": "logits", **settings})
+    technique = Tta(**{"flip": True, "shift": 0, "crop": None, "average": "logits", **settings})
     predict = technique.evaluate(lambda params, x, ctx: ctx.apply(params, x, train=False))
     with torch.no_grad():
         return predict(params_of(module), x, context(module))
@@ -109,5 +110,19 @@ def test_probabilities_of_values_are_refused() -> None:
     module = small_net()
     batch = {"x": images(4)["x"], "y": torch.randn(4)}
     with pytest.raises(ValueError, match="average=probabilities is for classes"):
-        Tta(flip=True, shift=0, average="probabilities").setup(module, params_of(module), batch, 0)
-    Tta(flip=True, shift=0, average="logits").setup(module, params_of(module), batch, 0)
+        Tta(flip=True, shift=0, crop=None, average="probabilities").setup(module, params_of(module), batch, 0)
+    Tta(flip=True, shift=0, crop=None, average="logits").setup(module, params_of(module), batch, 0)
+
+
+def test_crops_are_those_of_torchvision_resized_to_the_image() -> None:
+    module, x = small_net(), images(5)["x"]
+    for flip, theirs in ((False, tv.five_crop), (True, tv.ten_crop)):
+        crops = theirs(x, [6, 6])
+        outputs = [module(F.interpolate(crop, (8, 8), mode="bilinear", align_corners=False)) for crop in crops]
+        torch.testing.assert_close(predicted(x, module, flip=flip, crop=6), torch.stack(outputs).mean(0).detach())
+
+
+@pytest.mark.parametrize(("crop", "shift"), [(8, 0), (6, 1)])
+def test_crops_that_do_not_fit_are_refused(crop: int, shift: int) -> None:
+    with pytest.raises(ValueError, match=rf"technique\.tta\.crop={crop}.*Type technique\.tta\.crop=7"):
+        make("technique=tta", f"technique.tta.crop={crop}", f"technique.tta.shift={shift}")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import Fraction, Probability
+from mltricks.functional.boxes import first_fit, places
 from mltricks.technique import Ctx, Technique
 
 CANDIDATES = 10
@@ -82,15 +83,14 @@ def rectangles(x: Tensor, area_BT: Tensor, aspect_BT: Tensor, place_2B: Tensor) 
     area_BT = area_BT * (height * width)
     rows_BT, columns_BT = (area_BT * aspect_BT).sqrt().round(), (area_BT / aspect_BT).sqrt().round()
     fits_BT = (rows_BT < height) & (columns_BT < width)
-    first = fits_BT.int().argmax(1, keepdim=True)
-    rows, columns = rows_BT.gather(1, first).squeeze(1), columns_BT.gather(1, first).squeeze(1)
+    rows, columns = first_fit(fits_BT, rows_BT, columns_BT)
     down, across = _span(rows, height, place_2B[0]), _span(columns, width, place_2B[1])
     mask = down[:, :, None] & across[:, None, :] & fits_BT.any(1)[:, None, None]
     return mask.unsqueeze(1)
 
 
-def _span(length: Tensor, side: int, place: Tensor) -> Tensor:
-    """(B, side) bool: ``length`` positions, from one of the ``side - length + 1`` possible firsts on."""
-    first = (place * (side - length + 1)).floor()[:, None]
+def _span(length: Tensor, side: int, share: Tensor) -> Tensor:
+    """(B, side) bool: ``length`` positions, from a random one on."""
+    first = places(length, side, share)[:, None]
     position = torch.arange(side, device=length.device)
     return (position >= first) & (position < first + length[:, None])
