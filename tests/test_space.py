@@ -28,6 +28,7 @@ from mltricks.inputs.pair import Pair
 from mltricks.inputs.tokens import Tokens
 from mltricks.objectives.base import Objective
 from mltricks.objectives.classify import Classify
+from mltricks.objectives.contrastive import Contrastive
 from mltricks.objectives.next_token import NextToken
 from mltricks.objectives.segment import Segment
 from mltricks.sweep.ranges import Choices, Span, ends, parse_comment
@@ -84,7 +85,7 @@ SYNTAX = [
     ("technique=choice([],[cutmix],sam)", ["[]", "[cutmix]", "sam"], ["[]", "[cutmix]", "sam"]),
     ("objective_metric='val/loss',\"val/accuracy\"", ["'val/loss'", '"val/accuracy"'], ["val/loss", "val/accuracy"]),
     ("optim=adamw,sgd", ["adamw", "sgd"], ["adamw", "sgd"]),
-    ("technique=glob(*mix*)", ["cutmix", "mixup"], ["cutmix", "mixup"]),
+    ("technique=glob(*mix*)", ["augmix", "cutmix", "mixup"], ["augmix", "cutmix", "mixup"]),
     (
         "optim=glob(*,exclude=[m*,t*,c*,n*,r*,la*,adag*,sch*,*_decoupled])",
         ["adam", "adamw", "lion", "sgd"],
@@ -295,7 +296,7 @@ def test_search_ranges_are_allowed_and_include_the_default(
 
 def hint_of(group: str, option: str, key: str) -> Any:
     """The type of a setting in its class; ``None`` for models, which check their settings when they are created."""
-    if group == "config":
+    if key in HINTS:
         return HINTS[key]
     if group == "model":
         return None
@@ -319,6 +320,7 @@ def build_model(option: str, key: str, value: Any) -> None:
 PICTURE = Image((1, 16, 16))
 TAKEN: dict[str, tuple[Info, Objective]] = {
     "transformer": (Info(Tokens((16,), 10), "tokens", 10), NextToken()),
+    "siamese": (Info(Pair(PICTURE, PICTURE), "similarity", 1), Contrastive(1.0, None)),
     "two_towers": (Info(Pair(PICTURE, PICTURE), "classes", 10), Classify()),
     "fcn": (Info(PICTURE, "mask", 10), Segment()),
 }
