@@ -131,10 +131,7 @@ def check_random_passes(
 ) -> None:
     """Refuse a technique that compares two passes if nothing behind it draws random numbers.
 
-    Args:
-        loss: the innermost.
-        techniques: of the run, with their floats as in the middle of it.
-        model, state, batch, num_outputs: as for ``check_losses``.
+    The techniques have their floats as in the middle of the run; ``loss`` is the innermost one.
     """
     for i, (name, technique) in enumerate(techniques.items()):
         if not technique.needs_random_passes:
