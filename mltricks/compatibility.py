@@ -129,10 +129,7 @@ def check_losses(
 def check_random_passes(
     loss: LossFn, techniques: Techniques, model: FunctionalModel, state: State, batch: Batch, num_outputs: int
 ) -> None:
-    """Refuse a technique that compares two passes if nothing behind it draws random numbers.
-
-    The techniques have their floats as in the middle of the run; ``loss`` is the innermost one.
-    """
+    """Refuse a technique that compares two passes if nothing behind it draws; floats are as in mid-run."""
     for i, (name, technique) in enumerate(techniques.items()):
         if not technique.needs_random_passes:
             continue
