@@ -129,13 +129,7 @@ def check_losses(
 def check_random_passes(
     loss: LossFn, techniques: Techniques, model: FunctionalModel, state: State, batch: Batch, num_outputs: int
 ) -> None:
-    """Refuse a technique that compares two passes if nothing behind it draws random numbers.
-
-    Args:
-        loss: the innermost.
-        techniques: of the run, with their floats as in the middle of it.
-        model, state, batch, num_outputs: as for ``check_losses``.
-    """
+    """Refuse a technique that compares two passes if nothing behind it draws; floats are as in mid-run."""
     for i, (name, technique) in enumerate(techniques.items()):
         if not technique.needs_random_passes:
             continue
