@@ -10,19 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
-from mltricks.compatibility import (
-    check_batches,
-    check_engine,
-    check_fit,
-    check_ghosts,
-    check_losses,
-    check_one_output,
-    check_prediction,
-    check_random_passes,
-    check_restarts,
-    check_shaped_losses,
-    check_shapes,
-)
+from mltricks.compatibility.built import check_built
+from mltricks.compatibility.module import check_batches, check_one_output, check_shapes
+from mltricks.compatibility.options import check_engine, check_fit, check_prediction
 from mltricks.config.create import create
 from mltricks.config.settings import check_settings
 from mltricks.construct import create_model, create_optim, create_techniques, load_data, make_source
@@ -47,7 +37,7 @@ from mltricks.step import (
     normalized,
     on_host,
 )
-from mltricks.technique import bind, floats_of
+from mltricks.technique import floats_of
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -117,11 +107,9 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     allow, seed = cfg["allow_modules"], cfg["seed"]
     set_arithmetic(cfg["deterministic"], cfg["precision"]["tf32"])
     device = choose_device(cfg["device"])
-    messages = set_threads(cfg["threads"]) if device.type == "cpu" else []
-    messages += idle_on(device, cfg)
+    messages = [*(set_threads(cfg["threads"]) if device.type == "cpu" else []), *idle_on(device, cfg)]
     techniques, drives = create_techniques(cfg, allow)
     optim, optim_drives, notes = create_optim(cfg, allow)
-    messages += notes
     engine = create(cfg["engine"], "engine", allow)
     check_engine(engine, optim, techniques)
     objective = create(cfg["objective"], "objective", allow)
@@ -140,34 +128,25 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     shapes = declared(techniques, data.info.in_shape)
     check_shapes(shapes, module, data.info, objective)
     model, state, frozen = set_up(module, techniques, optim, batch, device, cfg)
-    check_ghosts(source, module)
-    check_losses(objective, techniques, model, state, batch, data.info.num_outputs)
-    check_shaped_losses(shapes, objective, techniques, model, state, raw, data.info)
     if source.untaught is not None:
         state["sampler"] = map_state(lambda t: t.to(device, copy=True), source.untaught)
     drives |= optim_drives | learning_rate_drives(cfg, optim, optim_drives, allow, total_steps, source.steps_per_epoch)
-    own = floats_of(optim) | getattr(optim, "group_rates", {})
-    constants = {"optim": own} | {name: floats_of(t) for name, t in techniques.items()}
-    hypers = Hypers(constants, drives, total_steps, device if engine.tensors else None)
-    in_the_middle = bound(techniques, hypers.values(total_steps // 2))
-    check_random_passes(objective, in_the_middle, model, state, batch, data.info.num_outputs)
-    check_restarts(techniques, optim, hypers)
+    hypers = Hypers(floats_in(optim, techniques), drives, total_steps, device if engine.tensors else None)
     predict = build_predict(model, techniques, data.info.normalize, data.info.num_outputs, optim=optim)
     run = Run(
         cfg, device, data, model, objective, techniques, optim, engine, hypers, source, predict, state, total_steps
     )
-    run.frozen, run.shapes, run.messages = frozen, shapes, messages
+    run.frozen, run.shapes, run.messages = frozen, shapes, [*messages, *notes]
+    check_built(run, raw)
     run.metrics = create_metrics(cfg["metric"], data.info, objective)
     run.step = compose_step(run)
     return run
 
 
-def bound(techniques: Techniques, values: dict[tuple[str, str], float]) -> Techniques:
-    """The techniques with scheduled floats at these values, by the names of technique and float."""
-    floats: dict[str, dict[str, float]] = {name: {} for name in techniques}
-    for (owner, name), value in values.items():
-        floats.setdefault(owner, {})[name] = value
-    return {name: bind(technique, floats[name]) for name, technique in techniques.items()}
+def floats_in(optim: Any, techniques: Techniques) -> dict[str, dict[str, float]]:
+    """The float hyperparameters of the optimiser, its groups' included, and of every technique."""
+    own = floats_of(optim) | getattr(optim, "group_rates", {})
+    return {"optim": own} | {name: floats_of(t) for name, t in techniques.items()}
 
 
 def idle_on(device: torch.device, cfg: dict[str, Any]) -> list[str]:

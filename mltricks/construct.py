@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
-from mltricks.compatibility import check_optim, check_sampler
+from mltricks.compatibility.options import check_optim, check_sampler
 from mltricks.config.create import create, locate
 from mltricks.data import custom
 from mltricks.data.info import Info

@@ -72,7 +72,6 @@ def build_step(
         bound = {name: bind(t, hyper.get(name, {})) for name, t in techniques.items()}
         parts = dict(state["buffers"]), state["own"], state["step"]
         ctx = Ctx(model, *parts, hyper["progress"], num_outputs, steps_per_epoch=steps_per_epoch)
-
         batch = normalized(through(bound, raw, batch, ctx), normalize)
         batch = through(bound, ready, batch, ctx)
         before, opt = state["params"], state["opt"]
@@ -86,8 +85,8 @@ def build_step(
         aux["grads"] = grads
         params, own = through_after(bound, afters, params, ctx, aux)
 
-        new = {"params": params, "buffers": ctx.buffers, "opt": opt, "own": own, "step": state["step"] + 1}
-        return {**new, **taught}, aux["metrics"]
+        new = {"params": params, "buffers": ctx.buffers, "opt": opt, "own": own, "step": state["step"] + 1, **taught}
+        return new, aux["metrics"]
 
     return step
 

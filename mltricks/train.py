@@ -294,8 +294,7 @@ def validate(session: Session, step: int) -> bool:
 def test(session: Session) -> dict[str, float]:
     """The metrics of the best weights on the test split; observers receive the outputs."""
     run = session.run
-    weights, about = load_weights(session.folder / BEST)
-    watch = [observer.tested for observer in session.observers]
+    (weights, about), watch = load_weights(session.folder / BEST), [observer.tested for observer in session.observers]
     session.reseed(session.step, AFTER + 1)
     predict, batch_size = predict_with(run, weights, about["own"]), run.cfg["eval_batch_size"]
     return evaluate(predict, run.objective, run.state, run.data.test, batch_size, watch, run.metrics)

@@ -16,7 +16,8 @@ from mltricks.build import compose_step
 from mltricks.engine import Graph
 from mltricks.optim.base import matching
 from mltricks.resume import saved_config, trust
-from mltricks.stack.run import StackedRun, structure
+from mltricks.stack.run import StackedRun
+from mltricks.stack.structure import structure
 from mltricks.technique import Ctx, Technique
 
 

@@ -14,7 +14,8 @@ from mltricks.build import build
 from mltricks.config.compose import plain
 from mltricks.graph.randomness import cut
 from mltricks.graph.tracing import trace
-from mltricks.stack.run import StackedRun, structure, train_stacked
+from mltricks.stack.run import StackedRun, train_stacked
+from mltricks.stack.structure import structure
 
 
 @pytest.mark.parametrize("optim", ["sgd", "adamw"])

@@ -10,7 +10,7 @@ from bare import context, images, params_of, sgd, small_net, train
 from contract import make
 from torch import Tensor, nn
 
-from mltricks.compatibility import check_prediction
+from mltricks.compatibility.options import check_prediction
 from mltricks.objectives.classify import Classify
 from mltricks.step import gradient
 from mltricks.technique import Params, Technique

@@ -25,7 +25,8 @@ from mltricks.config.compose import plain
 from mltricks.launch.check import check_parts
 from mltricks.optim.matching import matching
 from mltricks.probes.bare import bare_config
-from mltricks.stack.run import build_all, structure, train_stacked
+from mltricks.stack.run import build_all, train_stacked
+from mltricks.stack.structure import structure
 from mltricks.technique import bind
 
 RECORD = {"bias": {"lr": "x64", "weight_decay": "x0.015625"}}

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import mltricks
 from mltricks.build import Run, build
 from mltricks.checkpoint import load, restore, save
-from mltricks.compatibility import check_fit
+from mltricks.compatibility.options import check_fit
 from mltricks.config.compose import plain
 from mltricks.data.info import Info
 from mltricks.evaluate import Tally, measure_batch

@@ -81,7 +81,7 @@ def shape_of(cfg: dict[str, Any]) -> str:
 
 def check_parts(cfg: dict[str, Any]) -> tuple[Any, Any]:
     """Create every object that needs no data, so that its class checks its values; return objective and techniques."""
-    from mltricks.compatibility import check_engine, check_prediction, check_sampler
+    from mltricks.compatibility.options import check_engine, check_prediction, check_sampler
     from mltricks.config.create import create, given_target, locate
     from mltricks.config.settings import check_settings
     from mltricks.construct import create_optim, create_techniques
@@ -122,7 +122,8 @@ def check_whole(cfg: dict[str, Any], parts: tuple[Any, Any], loaded: dict[str, A
         parts: its objective and its techniques.
         loaded: cache of data splits by their settings; this function updates it.
     """
-    from mltricks.compatibility import check_fit, check_one_output, check_shapes
+    from mltricks.compatibility.module import check_one_output, check_shapes
+    from mltricks.compatibility.options import check_fit
     from mltricks.construct import create_model, load_data
     from mltricks.metrics import create_metrics
     from mltricks.shapes import declared

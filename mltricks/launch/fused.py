@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from mltricks.launch.job import Job
-from mltricks.launch.member import TESTED, Member, enlist, write_unless_full
+from mltricks.launch.member import TESTED, Member, enlist, failure, write_unless_full
 from mltricks.launch.panel import Panel, rows_of
 from mltricks.memory import is_out_of_memory
 from mltricks.observers.base import Observer
@@ -20,7 +20,7 @@ from mltricks.observers.create import InSweep
 from mltricks.predicting import to_predict
 from mltricks.process.atomic import first_line
 from mltricks.process.interrupt import EXIT_STATUS, Interrupt, stopped_by
-from mltricks.session import AFTER, Session, new_summary, note_failure
+from mltricks.session import AFTER, Session
 from mltricks.stack.run import StackedRun, stack
 from mltricks.state import State, leaves, map_state
 from mltricks.summary import Summary, read_summary
@@ -62,13 +62,6 @@ def train_alone(job: Job, tell: Tell) -> None:
     tell(job, summary)
     if summary.signal is not None:
         sys.exit(EXIT_STATUS[summary.signal])
-
-
-def failure(job: Job, error: BaseException) -> Summary:
-    """Make the summary of a job that failed before it wrote one."""
-    summary = new_summary(job.folder, job.overrides, job.cfg)
-    note_failure(summary, error)
-    return summary
 
 
 def train_together(jobs: Sequence[Job], tell: Tell) -> list[list[Job]]:

@@ -117,3 +117,10 @@ def write_unless_full(summary: Summary, job: Job) -> None:
         summary.write(job.folder / "summary.json")
     except NotWritten:
         summary.error = f"{summary.error} (and {job.folder / 'summary.json'} could not be written)"
+
+
+def failure(job: Job, error: BaseException) -> Summary:
+    """Make the summary of a job that failed before it wrote one."""
+    summary = new_summary(job.folder, job.overrides, job.cfg)
+    note_failure(summary, error)
+    return summary

@@ -97,7 +97,7 @@ def alike(jobs: Sequence[Job]) -> list[list[Job]]:
 
 def kind(job: Job) -> Any:
     """A key that is equal for jobs that can be stacked, and unique for a job that cannot."""
-    from mltricks.stack.run import structure
+    from mltricks.stack.structure import structure
 
     cfg = job.cfg
     stacks = cfg["job"]["_target_"] == TRAINING and not cfg["show"] and cfg["resume"] is None

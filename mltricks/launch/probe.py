@@ -19,7 +19,8 @@ import torch
 from mltricks.build import Run, build
 from mltricks.config.create import create, locate
 from mltricks.data.splits import MemorySplit
-from mltricks.stack.run import StackedRun, not_stackable, structure
+from mltricks.stack.run import StackedRun, not_stackable
+from mltricks.stack.structure import structure
 from mltricks.state import reseed_step
 
 SLOW_S = {"cpu": 0.02}

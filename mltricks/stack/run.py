@@ -5,7 +5,6 @@ Each trial gets the same batches, hyperparameters and random draws as it would a
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,8 +13,6 @@ import torch
 from torch import Tensor
 
 from mltricks.build import Run, build, pure_step
-from mltricks.config.create import locate
-from mltricks.config.values import float_fields
 from mltricks.data.order import learns
 from mltricks.evaluate import evaluate
 from mltricks.inputs.base import saved
@@ -23,11 +20,12 @@ from mltricks.predicting import to_predict
 from mltricks.schedules.drives import follows_score
 from mltricks.stack.feed import Feed, stack
 from mltricks.stack.step import StackedStep
+from mltricks.stack.structure import own_floats, structure
 from mltricks.state import State, leaves, map_state
 from mltricks.step import Metrics
 from mltricks.technique import floats_of
 
-__all__ = ["StackedResult", "StackedRun", "StackedStep", "build_all", "stack", "structure", "train_stacked"]
+__all__ = ["StackedResult", "StackedRun", "StackedStep", "build_all", "stack", "train_stacked"]
 
 IDLE = 0.25
 """Shrink a stack when at least this share of its rows is idle."""
@@ -159,18 +157,6 @@ def code_of(run: Run) -> list[Any]:
     return [*(id(type(part)) for part in parts), *made]
 
 
-def flattened(cfg: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten a configuration to dotted keys.
-
-    >>> flattened({"optim": {"lr": 0.1}})
-    {'optim.lr': 0.1}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in cfg.items():
-        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
 def _as_it_is(x: Tensor) -> Tensor:
     return x
 
@@ -260,46 +246,3 @@ def not_stackable(sampler: Any, cfg: dict[str, Any]) -> str | None:
         name = type(sampler).__name__
         return f"sampler={name} learns from losses, and the rounding of a stack would change the order of its samples"
     return None
-
-
-def structure(cfg: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the trials of a stack must share, by dotted key.
-
-    >>> structure({"seed": 1, "epochs": 2, "scheduler": {"final_factor": 0.1}})
-    {'epochs': 2}
-    """
-    free = own_floats(cfg)
-    return {key: value for key, value in flattened(cfg).items() if key != "seed" and key not in free}
-
-
-def own_floats(cfg: dict[str, Any]) -> dict[str, float]:
-    """The floats that may differ between the trials of a stack, by dotted key; includes integers typed as float.
-
-    They are the floats of the initialisation and the schedules, and the inputs of the step: the fields of optimiser and
-    techniques typed ``float``. Everything else is built once for the whole stack.
-
-    >>> own_floats({"scheduler": {"final_factor": 0.1}, "model": {"scale": 0.5}})
-    {'scheduler.final_factor': 0.1}
-    """
-    allow = tuple(cfg.get("allow_modules", ()))
-    owners: dict[str, Any] = {name: cfg.get(name) for name in ("scheduler", "init", "optim")}
-    owners |= {f"technique.{name}": node for name, node in cfg.get("technique", {}).items()}
-    found: dict[str, float] = {}
-    for owner, node in owners.items():
-        for name, value in flattened(node).items() if isinstance(node, dict) else ():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                field, _, point = name.partition(".")
-                fed = field in _names_of_floats(str(node.get("_target_", "")), owner, allow)
-                free = fed and (point in ("", "start", "end") or isinstance(value, float))
-                if free or (owner in ("scheduler", "init") and isinstance(value, float)):
-                    found[f"{owner}.{name}"] = float(value)
-    return found
-
-
-@functools.cache
-def _names_of_floats(target: str, key: str, allow: tuple[str, ...]) -> frozenset[str]:
-    """The float settings of the class at a key; none if the class is not found, an error that ``build`` reports."""
-    try:
-        return frozenset(float_fields(locate(target, key, allow)))
-    except ValueError:
-        return frozenset()

@@ -39,18 +39,7 @@ def contour(sweep: Collected, axes: Sequence[Axis], found: Importance) -> Figure
         return None
     z = [min(max(float(sweep.rows[i].value or 0.0), ends[0]), ends[1]) for i in jobs]
     grid_x, grid_y, surface = smoothed(x, y, z, across.log, up.log)
-    look = {"contours": {"coloring": "fill"}, "line": {"width": 0.5, "color": "rgba(125,133,144,0.6)"}, "ncontours": 12}
-    trace: dict[str, Any] = {
-        "type": "contour",
-        "x": grid_x,
-        "y": grid_y,
-        "z": surface,
-        "colorscale": "Viridis",
-        "reversescale": not sweep.maximize,
-        "showlegend": False,
-        **look,
-    }
-    trace |= {"colorbar": {"thickness": 12, "outlinewidth": 0}, "hoverinfo": "skip", "name": ""}
+    trace = surface_of(grid_x, grid_y, surface, not sweep.maximize)
     told = [of_job(sweep, sweep.rows[i]) for i in jobs]
     dot = {"size": 5, "color": "white", "opacity": 0.8, "line": {"width": 1, "color": "#333333"}}
     dots = points(x, y, "", texts=told, marker=dot, hovertemplate="%{text}<extra></extra>")
@@ -58,15 +47,15 @@ def contour(sweep: Collected, axes: Sequence[Axis], found: Importance) -> Figure
     upright = up.key == RATE
     rates, others = (grid_y, grid_x) if upright else (grid_x, grid_y)
     lines = [flat_lines(rule, rates, others, upright)] if rule is not None and rates[0] > 0 else []
-    return figure(
-        trace,
-        *lines,
-        dots,
-        title=sweep.objective,
-        x=scaled(across, x),
-        y=scaled(up, y),
-        height=380,
-    )
+    return figure(trace, *lines, dots, title=sweep.objective, x=scaled(across, x), y=scaled(up, y), height=380)
+
+
+def surface_of(x: list[float], y: list[float], z: list[list[float]], reversed_colours: bool) -> dict[str, Any]:
+    """The trace of the surface."""
+    look = {"contours": {"coloring": "fill"}, "line": {"width": 0.5, "color": "rgba(125,133,144,0.6)"}, "ncontours": 12}
+    colours = {"colorscale": "Viridis", "reversescale": reversed_colours, "showlegend": False}
+    bar = {"colorbar": {"thickness": 12, "outlinewidth": 0}, "hoverinfo": "skip", "name": ""}
+    return {"type": "contour", "x": x, "y": y, "z": z, **colours, **look, **bar}
 
 
 def scaled(one: Axis, values: Sequence[float]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Combinations that cannot be right, and settings without effect, are refused here."""
