@@ -25,6 +25,7 @@ import torch
 from costs import Steps, names_of, needs_of, ratios
 from harness import origin
 
+from mltricks.config.options import TECHNIQUE_GROUPS
 from mltricks.evidence.table import FOLDER, Row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,6 +89,7 @@ LEFT_OUT = {
     **{f"objective={name}": BY_NAME for name in ("torch_classify", "torch_regress")},
     **{f"optim={name}": BY_NAME for name in ("timm",)},
     "technique=torchvision": BY_NAME,
+    "regularizer=early_stopping": "it ends a run early, and the best weights are kept either way",
     "technique=loss_scale": "it only matters in half precision",
     "technique=simclr": "it learns without labels",
     "technique=fixmatch": "it learns from unlabelled samples",
@@ -119,9 +121,9 @@ def measure(name: str, task: Task, options: argparse.Namespace) -> None:
     plain = []
     for (family, needs), members in families.items():
         folder = options.out / name / re.sub(r"[^\w.]+", "_", " ".join([family, *needs]))
-        found = ablation(folder, [*base, *needs], task, members, options.seeds)
+        found = ablation(folder, base, needs, comparison(members, needs, task), task, options.seeds)
         arms = {arm["part"]: arm for arm in found["arms"]}
-        new = [row_of(m, task, arms[m.removeprefix("technique=")], found, base, list(needs)) for m in members]
+        new = [row_of(m, task, arms[part_of(m, needs)], found, base, list(needs)) for m in members]
         plain += (
             []
             if needs
@@ -157,7 +159,8 @@ def sorted_out(task: Task, base: Sequence[str], only: Sequence[str]) -> tuple[Fa
         if reason := LEFT_OUT.get(option) or refusal(base, option):
             unmeasured[option] = reason
         else:
-            families.setdefault((family, tuple(needs_of_any(option))), []).append(option)
+            needs = tuple(need for need in needs_of_any(option) if need not in base)
+            families.setdefault((family, needs), []).append(option)
     return families, unmeasured
 
 
@@ -167,6 +170,7 @@ def options_of(task: Task) -> Iterator[tuple[str, str]]:
     for name in names_of("technique"):
         family = "augment" if name in augmenting else "regularizer" if name in regularizing else "technique"
         yield family, f"technique={name}"
+    yield from (("regularizer", f"regularizer={name}") for name in regularizing - {"none", *names_of("technique")})
     for group in FACTORS:
         yield from ((group, f"{group}={name}") for name in names_of(group) if name != CONTROLS[group])
     for layer in task.layers:
@@ -199,14 +203,15 @@ def refusal(base: Sequence[str], option: str) -> str:
     return ""
 
 
-def ablation(folder: Path, base: Sequence[str], task: Task, members: Sequence[str], seeds: int) -> dict[str, Any]:
+def ablation(
+    folder: Path, base: Sequence[str], needs: Sequence[str], compared: str, task: Task, seeds: int
+) -> dict[str, Any]:
     """The content of ``ablation.json``, measured unless the same command has already written it."""
-    techniques = [option.partition("=")[2] for option in members if option.startswith("technique=")]
     command = ["-m", "hydra/sweeper=ablation", "mode=add", f"seeds={seeds}"]
     command += ["retune=optim.lr", f"retune_trials={task.rates}"]
-    command += [text for text in base if not is_replaced(text, members)]
-    command += [f"technique={'+'.join(techniques)}"] if techniques else [factor(members, task)]
-    command += ["objective_metric=val/accuracy", f"hydra.sweep.dir={folder}"]
+    replaced = compared.partition("=")[0]
+    command += [text for text in (*base, *needs) if text.partition("=")[0] != replaced and not is_technique(text)]
+    command += [compared, "objective_metric=val/accuracy", f"hydra.sweep.dir={folder}"]
     wanted = folder / "command.json"
     if not (wanted.exists() and json.loads(wanted.read_text()) == command and (folder / "ablation.json").exists()):
         folder.mkdir(parents=True, exist_ok=True)
@@ -217,15 +222,31 @@ def ablation(folder: Path, base: Sequence[str], task: Task, members: Sequence[st
     return found
 
 
-def factor(members: Sequence[str], task: Task) -> str:
-    """The override that gives a key its control and the values to compare with it."""
+def is_technique(text: str) -> bool:
+    """Whether an override brings a technique, which ``compared`` has on both sides."""
+    group, _, name = text.partition("=")
+    return group in TECHNIQUE_GROUPS and name != "none"
+
+
+def comparison(members: Sequence[str], needs: Sequence[str], task: Task) -> str:
+    """The override that compares these options: techniques that are added, or a key with its control in front."""
     key = members[0].partition("=")[0]
-    return f"{key}={','.join([control_of(members[0], task), *(m.partition('=')[2] for m in members)])}"
+    names = [option.partition("=")[2] for option in members]
+    if key != "technique":
+        return f"{key}={','.join([control_of(members[0], task), *names])}"
+    beside = "+".join(text.partition("=")[2] for text in needs if is_technique(text))
+    return (
+        f"technique={','.join([beside, *(f'{name}+{beside}' for name in names)])}"
+        if beside
+        else f"technique={'+'.join(names)}"
+    )
 
 
-def is_replaced(text: str, members: Sequence[str]) -> bool:
-    """Whether the compared key is one of the baseline's own overrides."""
-    return text.partition("=")[0] == members[0].partition("=")[0]
+def part_of(option: str, needs: Sequence[str]) -> str:
+    """The name by which ``ablation.json`` knows an option."""
+    beside = [text.partition("=")[2] for text in needs if is_technique(text)]
+    name = option.removeprefix("technique=")
+    return f"technique={'+'.join([name, *beside])}" if beside else name
 
 
 def row_of(
