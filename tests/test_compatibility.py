@@ -112,3 +112,11 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "other" / last, tmp_path / "mine" / last)
     with pytest.raises(ValueError, match=r"another run: optim\.lr is 0\.02"):
         saved_config(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("objective", ["bce", "mse", "focal objective.form=sigmoid"])
+def test_a_mean_of_softmax_probabilities_is_refused_where_an_objective_predicts_others(objective: str) -> None:
+    given = [*f"objective={objective}".split(), "technique=tta"]
+    with pytest.raises(ValueError, match=r"technique\.tta\.average=probabilities is for classes.*average=logits"):
+        make(*given, "technique.tta.average=probabilities")
+    make(*given)

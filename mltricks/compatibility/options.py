@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from mltricks.config.create import given_target, locate
 from mltricks.config.values import float_fields
+from mltricks.data.info import Info
 from mltricks.data.order import learns
 from mltricks.data.splits import DataSplits
 from mltricks.objectives.base import Objective
@@ -78,6 +81,7 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
             )
     check_mixing(techniques)
     check_raw(techniques)
+    check_averages(objective, techniques, data.info)
     if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):
         raise ValueError(
             f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: "
@@ -105,6 +109,17 @@ def check_raw(techniques: Techniques) -> None:
                 f"technique={name} works on raw pixels, and technique={ready[0]} in front of it on normalised images. "
                 f"Put {name} before {ready[0]}."
             )
+
+
+def check_averages(objective: Objective, techniques: Techniques, info: Info) -> None:
+    """Refuse a mean of softmax probabilities if the objective reads other predictions from the outputs."""
+    averaging = [name for name, t in techniques.items() if getattr(t, "average", None) == "probabilities"]
+    outputs = torch.linspace(-1, 1, info.num_outputs)[None]
+    if averaging and not torch.allclose(objective.predict(outputs), outputs.softmax(-1)):
+        raise ValueError(
+            f"technique.{averaging[0]}.average=probabilities is for classes predicted by a softmax, and "
+            f"objective={type(objective).__name__} predicts otherwise. Type technique.{averaging[0]}.average=logits."
+        )
 
 
 def objectives_for(target: str) -> list[str]:
