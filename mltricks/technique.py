@@ -128,6 +128,8 @@ class Technique:
     """Whether it requires a model with a single output tensor."""
     mixes: ClassVar[bool] = False
     """Whether ``batch`` mixes each sample with others (mixup, cutmix)."""
+    mirrors: ClassVar[bool] = False
+    """Whether ``batch`` mirrors some images. One technique of a run may: a second one would undo what it chose."""
     needs_unmixed: ClassVar[bool] = False
     """Whether it compares several versions of each sample, which mixing would make versions of different ones."""
     needs_whole_batch: ClassVar[bool] = False

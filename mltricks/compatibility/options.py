@@ -80,6 +80,7 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
                 "Type data.unlabeled_ratio=7 data.fraction=0.1."
             )
     check_mixing(techniques)
+    check_mirrors(techniques)
     check_raw(techniques)
     check_averages(objective, techniques, data.info)
     if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):
@@ -97,6 +98,16 @@ def check_mixing(techniques: Techniques) -> None:
         raise ValueError(
             f"technique={comparing[0]} compares several versions of each sample, and technique={mixing[0]} mixes "
             f"samples in one of them. Leave {mixing[0]} out, or {comparing[0]}."
+        )
+
+
+def check_mirrors(techniques: Techniques) -> None:
+    """Refuse two techniques that mirror images: an image that one of them chose is as often mirrored back."""
+    mirroring = [name for name, technique in techniques.items() if technique.mirrors]
+    if len(mirroring) > 1:
+        raise ValueError(
+            f"technique={mirroring[0]} and technique={mirroring[1]} both mirror images, so each undoes what the other "
+            "chose. Leave one out, or the option of augment that brings it, such as augment=crop for augment=standard."
         )
 
 
