@@ -82,7 +82,7 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
     check_mixing(techniques)
     check_mirrors(techniques)
     check_raw(techniques)
-    check_averages(objective, techniques, data.info)
+    check_softmax(objective, techniques, data.info)
     if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):
         raise ValueError(
             f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: "
@@ -122,15 +122,18 @@ def check_raw(techniques: Techniques) -> None:
             )
 
 
-def check_averages(objective: Objective, techniques: Techniques, info: Info) -> None:
-    """Refuse a mean of softmax probabilities if the objective reads other predictions from the outputs."""
+def check_softmax(objective: Objective, techniques: Techniques, info: Info) -> None:
+    """Refuse a technique that takes the softmax of the outputs if the objective reads other predictions from them."""
     averaging = [name for name, t in techniques.items() if getattr(t, "average", None) == "probabilities"]
+    needing = [*averaging, *(name for name, t in techniques.items() if t.needs_softmax)]
     outputs = torch.linspace(-1, 1, info.num_outputs)[None]
-    if averaging and not torch.allclose(objective.predict(outputs), outputs.softmax(-1)):
-        raise ValueError(
-            f"technique.{averaging[0]}.average=probabilities is for classes predicted by a softmax, and "
-            f"objective={type(objective).__name__} predicts otherwise. Type technique.{averaging[0]}.average=logits."
-        )
+    if not needing or torch.allclose(objective.predict(outputs), outputs.softmax(-1)):
+        return
+    predicts = f"classes predicted by a softmax, and objective={type(objective).__name__} predicts otherwise"
+    if averaging:
+        key = f"technique.{averaging[0]}.average"
+        raise ValueError(f"{key}=probabilities is for {predicts}. Type {key}=logits.")
+    raise ValueError(f"technique={needing[0]} is for {predicts}. Type objective=classify, or leave {needing[0]} out.")
 
 
 def objectives_for(target: str) -> list[str]:

@@ -61,6 +61,7 @@ class Augmix(Technique):
     needs_one_target = True
     needs_one_output = True
     needs_unmixed = True
+    needs_softmax = True
 
     white = 255
     """The value of a white pixel in these data."""
