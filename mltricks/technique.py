@@ -128,6 +128,10 @@ class Technique:
     """Whether it requires a model with a single output tensor."""
     mixes: ClassVar[bool] = False
     """Whether ``batch`` mixes each sample with others (mixup, cutmix)."""
+    needs_softmax: ClassVar[bool] = False
+    """Whether it takes the softmax of the outputs for the predictions, which is wrong with objectives such as bce."""
+    mirrors: ClassVar[bool] = False
+    """Whether ``batch`` mirrors some images. One technique of a run may: a second one would undo what it chose."""
     needs_unmixed: ClassVar[bool] = False
     """Whether it compares several versions of each sample, which mixing would make versions of different ones."""
     needs_whole_batch: ClassVar[bool] = False

@@ -12,10 +12,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from mltricks.config.compose import compose, plain
-from mltricks.functional.images.squares import cut_out, square
 from mltricks.step import split_at_normalize
 from mltricks.techniques.crop import Crop, crop
-from mltricks.techniques.cutout import Cutout
+from mltricks.techniques.cutout import Cutout, square
 from mltricks.techniques.flip import Flip, flip
 
 CTX: Any = None
@@ -111,13 +110,6 @@ def test_cutout_blanks_a_square_that_the_border_may_cut(size: int) -> None:
         assert torch.equal(mask, expected)
     inside = found[(4 * width) + 5]
     assert int(inside.sum()) == size * size
-
-
-def test_every_image_may_have_a_square_of_its_own_size() -> None:
-    x, place = torch.full((3, 1, 5, 5), 9, dtype=torch.uint8), torch.tensor([2, 2, 0])
-    found = cut_out(x, place, place, torch.tensor([1, 3, 3]), 7)
-    assert (found == 7).flatten(1).sum(1).tolist() == [1, 9, 4]
-    assert found.dtype == torch.uint8
 
 
 def test_cutout_changes_only_the_square_and_centres_it_anywhere() -> None:

@@ -112,3 +112,21 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "other" / last, tmp_path / "mine" / last)
     with pytest.raises(ValueError, match=r"another run: optim\.lr is 0\.02"):
         saved_config(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("objective", ["bce", "mse", "focal objective.form=sigmoid"])
+def test_a_mean_of_softmax_probabilities_is_refused_where_an_objective_predicts_others(objective: str) -> None:
+    given = [*f"objective={objective}".split(), "technique=tta"]
+    with pytest.raises(ValueError, match=r"technique\.tta\.average=probabilities is for classes.*average=logits"):
+        make(*given, "technique.tta.average=probabilities")
+    make(*given)
+
+
+@pytest.mark.parametrize(
+    "technique", ["augmix", "r_drop regularizer=dropout", "fixmatch data.unlabeled_ratio=2 data.fraction=0.5"]
+)
+def test_a_technique_that_takes_a_softmax_is_refused_where_an_objective_takes_none(technique: str) -> None:
+    given = f"technique={technique}".split()
+    with pytest.raises(ValueError, match=r"is for classes predicted by a softmax, and objective=Mse"):
+        make(*given, "objective=mse")
+    make(*given, "objective=focal")

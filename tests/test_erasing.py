@@ -108,6 +108,11 @@ def test_two_epochs_in_a_row_show_both_versions_of_every_image() -> None:
     assert any(other[i] != epochs[0][i] for i in other)
 
 
+def test_a_second_flip_would_undo_the_alternation_and_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"technique=flip and technique=alternating_flip both mirror.*augment=crop"):
+        make("augment=standard", "technique=alternating_flip")
+
+
 def test_the_coins_are_fair_and_independent_of_each_other() -> None:
     keys = torch.randint(1 << 62, (50,), generator=torch.Generator().manual_seed(0))
     coins = torch.stack([coin(torch.arange(2000), key) for key in keys]).float()

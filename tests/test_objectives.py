@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -212,6 +213,23 @@ def test_contrastive_has_hadsells_closed_form() -> None:
     assert bool(torch.autograd.grad(loss, same)[0].isfinite().all())
 
 
+def test_pairs_of_which_none_is_similar_have_no_curve_of_recall() -> None:
+    objective = Contrastive(margin=1.0, threshold=None)
+    outcome = objective.digest(torch.randn(3, 2, 4), torch.tensor([0, 0, 0]))
+    sheet = SimpleNamespace(info=Info(Vector((2,)), "similarity", 2, ("different", "similar")))
+    assert [make_section().title for make_section in objective.sections(outcome, sheet)] == [
+        "Distances of the test pairs"
+    ]
+
+
+def test_the_loss_of_an_ignorant_model_is_as_it_is_described() -> None:
+    logits, y, _ = drawn()
+    outputs, said = focal().ignorant(logits.detach(), y)
+    assert said == "(1 - 1/5)^2 ln 5"
+    assert float(focal().mean(outputs, y)) == pytest.approx(0.8**2 * math.log(5))
+    assert focal(form="sigmoid", alpha=0.25).ignorant(logits, y)[1] == "(1 - 1/2)^2 ln 2, times the weights"
+
+
 def test_class_weights_equal_torchs_and_scikit_learns_balance() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
@@ -241,6 +259,8 @@ def test_class_weights_equal_torchs_and_scikit_learns_balance() -> None:
         (lambda y, sets: focal(alpha=0.25), "objective.form=sigmoid"),
         (lambda y, sets: focal(form="sigmoid", alpha=0.2, class_weights="balanced"), "Leave one out"),
         (lambda y, sets: focal().fitted(splits(sets, "labels")), "for one class a sample, and the targets are labels"),
+        (lambda y, sets: bce(threshold=0.3).fitted(splits(y, "classes")), "threshold=0.3 is for sets of labels"),
+        (lambda y, sets: focal(threshold=0.3).fitted(splits(y, "classes")), "threshold=0.3 is for sets of labels"),
         (lambda y, sets: bce().fitted(splits(3 * sets, "values")), "go from 0 to 3. Type objective=regress"),
         (
             lambda y, sets: Classify(class_weights="balanced").fitted(splits(y.clamp(max=3), "classes")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import permutations
 from typing import Any
 
@@ -313,6 +314,13 @@ def test_augmix_has_the_consistency_loss_of_timm() -> None:
     expected = JsdCrossEntropy(num_splits=3, alpha=12, smoothing=0)(logits, y)
     found = torch.nn.functional.cross_entropy(logits[:4], y) + 12 * jensen_shannon(list(logits.chunk(3)))
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_the_consistency_loss_has_a_gradient_where_probabilities_are_0() -> None:
+    logits = torch.tensor([[200.0, 0.0, -200.0], [0.0, 200.0, 0.0], [0.0, 1.0, 200.0]], requires_grad=True)
+    loss = jensen_shannon([logits[:1], logits[1:2], logits[2:]])
+    assert float(loss.detach()) == pytest.approx(math.log(3), rel=1e-6)
+    assert bool(torch.autograd.grad(loss, logits)[0].isfinite().all())
 
 
 def test_a_mixture_lies_between_its_chains_and_the_clean_image() -> None:

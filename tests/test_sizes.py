@@ -138,6 +138,12 @@ def test_a_run_sees_the_sizes_and_ends_with_whole_images() -> None:
     assert len(advance(run, 12)) == 12
 
 
+def test_a_step_that_leaves_no_smaller_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"step=28 leaves no size below that of the images, 28x28.*step=3\."):
+        ProgressiveResizing(0.5, 0.5, 0.2, 28).shapes((1, 28, 28))
+    assert ProgressiveResizing(0.5, 0.5, 0.2, 27).shapes((1, 28, 28))[0] == (0.0, (1, 27, 27))
+
+
 def test_more_than_the_run_is_refused() -> None:
     with pytest.raises(ValueError, match=r"delay_frac=0\.9 and full_frac=0\.2 are more than the run"):
         ProgressiveResizing(0.5, 0.9, 0.2, 4)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from mltricks.config.create import given_target, locate
 from mltricks.config.values import float_fields
+from mltricks.data.info import Info
 from mltricks.data.order import learns
 from mltricks.data.splits import DataSplits
 from mltricks.objectives.base import Objective
@@ -77,7 +80,9 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
                 "Type data.unlabeled_ratio=7 data.fraction=0.1."
             )
     check_mixing(techniques)
+    check_mirrors(techniques)
     check_raw(techniques)
+    check_softmax(objective, techniques, data.info)
     if data.unlabeled is not None and not any("x_unlabeled" in t.needs for t in techniques.values()):
         raise ValueError(
             f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: "
@@ -96,6 +101,16 @@ def check_mixing(techniques: Techniques) -> None:
         )
 
 
+def check_mirrors(techniques: Techniques) -> None:
+    """Refuse two techniques that mirror images: an image that one of them chose is as often mirrored back."""
+    mirroring = [name for name, technique in techniques.items() if technique.mirrors]
+    if len(mirroring) > 1:
+        raise ValueError(
+            f"technique={mirroring[0]} and technique={mirroring[1]} both mirror images, so each undoes what the other "
+            "chose. Leave one out, or the option of augment that brings it, such as augment=crop for augment=standard."
+        )
+
+
 def check_raw(techniques: Techniques) -> None:
     """Refuse a technique that needs raw pixels after one that needs normalised images."""
     _, ready = split_at_normalize(techniques)
@@ -105,6 +120,20 @@ def check_raw(techniques: Techniques) -> None:
                 f"technique={name} works on raw pixels, and technique={ready[0]} in front of it on normalised images. "
                 f"Put {name} before {ready[0]}."
             )
+
+
+def check_softmax(objective: Objective, techniques: Techniques, info: Info) -> None:
+    """Refuse a technique that takes the softmax of the outputs if the objective reads other predictions from them."""
+    averaging = [name for name, t in techniques.items() if getattr(t, "average", None) == "probabilities"]
+    needing = [*averaging, *(name for name, t in techniques.items() if t.needs_softmax)]
+    outputs = torch.linspace(-1, 1, info.num_outputs)[None]
+    if not needing or torch.allclose(objective.predict(outputs), outputs.softmax(-1)):
+        return
+    predicts = f"classes predicted by a softmax, and objective={type(objective).__name__} predicts otherwise"
+    if averaging:
+        key = f"technique.{averaging[0]}.average"
+        raise ValueError(f"{key}=probabilities is for {predicts}. Type {key}=logits.")
+    raise ValueError(f"technique={needing[0]} is for {predicts}. Type objective=classify, or leave {needing[0]} out.")
 
 
 def objectives_for(target: str) -> list[str]:

@@ -8,11 +8,12 @@ Shapes: logits (B, K) float; ``y`` (B, K) float, or (B,) int64, which counts as 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from mltricks.config.values import Probability
+from mltricks.config.values import Range
 from mltricks.objectives.labels import Labels
 
 
@@ -21,10 +22,10 @@ class Bce(Labels):
     """The mean over labels of -(w y log p + (1 - y) log(1 - p)), with p = sigmoid(logit) and w the class weight.
 
     Args:
-        target_threshold: makes mixed targets 1 above it and 0 elsewhere, in [0, 1]; ``None`` leaves them.
+        target_threshold: makes mixed targets 1 above it and 0 elsewhere, in [0, 1); ``None`` leaves them.
     """
 
-    target_threshold: Probability | None
+    target_threshold: Annotated[float, Range(0.0, 1.0, below=True)] | None
 
     def mean(self, logits: Tensor, y: Tensor) -> Tensor:
         return self.per_sample(logits, y).mean()

@@ -67,5 +67,5 @@ def class_counts_of(split: Split, num_classes: int) -> Tensor:
     if split.labels is not None:
         return torch.bincount(split.labels, minlength=num_classes).double()
     if isinstance(split, MemorySplit):
-        return split.y.reshape(len(split), -1).double().sum(0).cpu()
+        return split.y.reshape(len(split), -1).cpu().double().sum(0)
     raise ValueError(f"{KEY}=balanced counts the training samples of every class, and these data do not list them.")

@@ -107,7 +107,9 @@ class Contrastive(Objective):
         return order, {"true": true, "distance": distances[order].tolist(), "test sample": order.tolist()}
 
     def sections(self, outcome: Outcome, sheet: Sheet) -> Sequence[Callable[[], Section]]:
-        return [partial(part, outcome, sheet) for part in (distances_section, ranking_section)]
+        found = bool((outcome["y"] == 1).any())  # without similar pairs there is no recall
+        parts = (distances_section, ranking_section) if found else (distances_section,)
+        return [partial(part, outcome, sheet) for part in parts]
 
 
 def distances_section(outcome: Outcome, sheet: Sheet) -> Section:

@@ -56,6 +56,7 @@ class Focal(Labels):
                 "Type objective.form=sigmoid."
             )
         if self.form == "softmax":
+            self.check_idle()
             return self.told(weights=weights_of(self.class_weights, data), sets=False)
         return super().fitted(data)  # type: ignore[return-value]
 
@@ -97,4 +98,5 @@ class Focal(Labels):
 
     def ignorant(self, logits: Tensor, y: Tensor) -> tuple[Tensor, str]:
         classes = logits.shape[1] if self.form == "softmax" else 2
-        return torch.zeros_like(logits), f"(1 - 1/{classes})^{self.gamma:g} ln {classes}, times the weights"
+        weighted = "" if self.alpha is None and self.weights is None else ", times the weights"
+        return torch.zeros_like(logits), f"(1 - 1/{classes})^{self.gamma:g} ln {classes}{weighted}"

@@ -52,7 +52,21 @@ class Labels(Classify):
         sets = are_sets(data.info)
         if sets:
             check_shares(data, type(self).__name__)
+        else:
+            self.check_idle()
         return self.told(weights=weights_of(self.class_weights, data, one_against_rest=True), sets=sets)
+
+    def check_idle(self) -> None:
+        """Refuse a threshold on classes, of which the most probable one is predicted.
+
+        Raises:
+            ValueError: it is not 0.5, its default.
+        """
+        if self.threshold != TRUE:
+            raise ValueError(
+                f"objective.threshold={self.threshold} is for sets of labels, and these targets are classes, of which "
+                f"the most probable one is predicted. Leave it at {TRUE}."
+            )
 
     def family(self, info: Info) -> str:
         return "multilabel" if are_sets(info) else self.further
@@ -124,7 +138,7 @@ class Labels(Classify):
     def shares(self, split: Split) -> Tensor | None:
         """The share of samples that have the label, for every label; the shares of sets do not add up to 1."""
         if split.labels is None and isinstance(split, MemorySplit):
-            return split.y.reshape(len(split), -1).double().mean(0).cpu()
+            return split.y.reshape(len(split), -1).cpu().double().mean(0)
         return super().shares(split)
 
     def digest(self, logits: Tensor, y: Tensor) -> Outcome:

@@ -56,7 +56,8 @@ class SoftF1(Labels):
         return f1
 
     def counts(self, logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-        soft = soft_counts(logits.double().sigmoid(), self.shares_of(logits, y).double())
+        wide = torch.float32 if logits.device.type == "mps" else torch.float64  # which MPS lacks
+        soft = soft_counts(logits.to(wide).sigmoid(), self.shares_of(logits, y).to(wide))
         return {**super().counts(logits, y), "soft": soft}
 
     def from_counts(self, counts: dict[str, Tensor]) -> dict[str, Tensor]:

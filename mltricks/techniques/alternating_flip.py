@@ -29,6 +29,7 @@ class AlternatingFlip(Technique):
     """Mirror every image in every second epoch, half of the images in the even ones."""
 
     on_raw = True
+    mirrors = True
     kinds = ("image",)
     needs_one_target = True
 

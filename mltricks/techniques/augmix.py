@@ -61,6 +61,7 @@ class Augmix(Technique):
     needs_one_target = True
     needs_one_output = True
     needs_unmixed = True
+    needs_softmax = True
 
     white = 255
     """The value of a white pixel in these data."""
@@ -131,6 +132,7 @@ def jensen_shannon(logits: list[Tensor]) -> Tensor:
     >>> jensen_shannon([torch.tensor([[9.0, 0.0]]), torch.tensor([[9.0, 0.0]])]).item()
     0.0
     """
-    predictions = [one.float().softmax(1) for one in logits]
+    tiny = torch.finfo(torch.float32).tiny  # at a probability of 0 the divergence has no gradient
+    predictions = [one.float().softmax(1).clamp(min=tiny) for one in logits]
     middle = torch.stack(predictions).mean(0).clamp(1e-7, 1).log()
     return torch.stack([F.kl_div(middle, p, reduction="batchmean") for p in predictions]).mean()

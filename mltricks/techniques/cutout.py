@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import Count
-from mltricks.functional.images.squares import cut_out
 from mltricks.technique import Ctx, Own, Params, Technique
 
 
@@ -47,4 +46,24 @@ class Cutout(Technique):
     def _blanked(self, x: Tensor) -> Tensor:
         rows, columns = (torch.randint(0, side, (len(x),), device=x.device) for side in x.shape[2:])
         size = max(1, min(x.shape[2:]) // 4) if self.size is None else self.size
-        return cut_out(x, rows, columns, size, 0.0)
+        return torch.where(square(x, rows, columns, size), 0.0, x)
+
+
+def square(x: Tensor, rows: Tensor, columns: Tensor, size: int) -> Tensor:
+    """The masks of the squares with side ``size`` around the centres: (B, 1, H, W) bool.
+
+    Args:
+        x: images (B, C, H, W).
+        rows, columns: (B,) int64, the centres.
+        size: side of the square; an even size extends one pixel further up and left.
+    """
+    down = _near(rows, x.shape[2], size)
+    across = _near(columns, x.shape[3], size)
+    return (down[:, :, None] & across[:, None, :]).unsqueeze(1)
+
+
+def _near(centres: Tensor, length: int, size: int) -> Tensor:
+    """(B, length) bool: the ``size`` positions around every centre."""
+    first = (centres - size // 2)[:, None]
+    position = torch.arange(length, device=centres.device)
+    return (position >= first) & (position < first + size)

@@ -52,6 +52,7 @@ class Fixmatch(Technique):
     kinds = ("image",)
     needs_one_target = True
     needs_one_output = True
+    needs_softmax = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         if batch["y"].is_floating_point():

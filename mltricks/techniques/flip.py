@@ -29,6 +29,7 @@ class Flip(Technique):
     p: Probability
 
     on_raw = True
+    mirrors = True
     kinds = ("image",)
     needs_one_target = True
 

@@ -58,6 +58,11 @@ class ProgressiveResizing(Technique):
         channels, *sides = in_shape
         if self.start == 1 or len(sides) != 2:
             return ()
+        if self.step >= max(sides):
+            raise ValueError(
+                f"technique.progressive_resizing.step={self.step} leaves no size below that of the images, "
+                f"{sides[0]}x{sides[1]} pixels. Type technique.progressive_resizing.step={max(1, min(sides) // 8)}."
+            )
         growth = 1.0 - self.delay_frac - self.full_frac
         sizes = {side: [n for n in range(self.step, side, self.step) if n > self.start * side] for side in sides}
         shares = {n / side for side, found in sizes.items() for n in found}

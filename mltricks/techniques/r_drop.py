@@ -38,6 +38,7 @@ class RDrop(Technique):
     targets: ClassVar[tuple[str, ...]] = ("classes", "tokens")
     needs_one_output: ClassVar[bool] = True
     needs_random_passes: ClassVar[bool] = True
+    needs_softmax: ClassVar[bool] = True
 
     def loss(self, inner: LossFn) -> LossFn:
         def twice(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
