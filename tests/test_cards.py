@@ -24,6 +24,11 @@ def test_a_technique_states_how_it_is_switched_off(path: Path) -> None:
     assert "Off" in read_card(path).fields, f"{path}: write # Off: SETTING=VALUE, always (reason), or none (reason)"
 
 
+def test_lists_of_techniques_leave_no_key_of_their_own_in_the_configuration() -> None:
+    paths = [path for group in ("augment", "regularizer") for path in (conf_dir() / group).glob("*.yaml")]
+    assert not [str(path) for path in paths if not path.read_text().startswith("# @package _global_\n")]
+
+
 def write(folder: Path, *lines: str) -> Path:
     path = folder / "technique" / "mine.yaml"
     path.parent.mkdir()

@@ -98,8 +98,12 @@ def test_whitened_patches_are_uncorrelated_with_unit_variance(side: int) -> None
     torch.testing.assert_close(y @ y.T / y.shape[1], torch.eye(len(y)).double(), rtol=0, atol=1e-4)
 
 
-def test_whitening_equals_the_authors_code_up_to_signs() -> None:
-    model, x = model_of("airbench width=4", CIFAR), F.avg_pool2d(torch.randn(16, 3, 34, 34), 3, 1)
+@pytest.mark.parametrize("activation", ["gelu", "glu"])
+def test_whitening_equals_the_authors_code_up_to_signs(activation: str) -> None:
+    model, x = (
+        model_of(f"airbench width=4 activation={activation}", CIFAR),
+        F.avg_pool2d(torch.randn(16, 3, 34, 34), 3, 1),
+    )
     initialiser("whitening")(model, {"x": x})
     patches = x.unfold(2, 2, 1).unfold(3, 2, 1).transpose(1, 3).reshape(-1, 3, 2, 2)
     flat = patches.reshape(len(patches), -1).double()
@@ -109,6 +113,7 @@ def test_whitening_equals_the_authors_code_up_to_signs() -> None:
     torch.testing.assert_close(weight[:12].abs(), expected.abs().float(), rtol=1e-4, atol=1e-5)
     assert torch.equal(weight[12:], -weight[:12])
     assert not model.whiten.bias.detach().any()
+    assert model(x).shape == (16, 7)
 
 
 def test_the_whitening_layer_is_frozen_and_its_bias_is_trained() -> None:

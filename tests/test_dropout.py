@@ -56,6 +56,25 @@ def test_patterns_select_layers_and_a_wrong_one_is_refused_with_their_names() ->
         Dropout(p=0.5, layers=None).setup(nn.Sequential(nn.Conv2d(1, 1, 1)), {}, images(2), 0)
 
 
+class Attends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(8, 4)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.flatten(1, 2)
+        return self.head(self.attention(rows, rows, rows)[0].mean(1))
+
+
+def test_layers_that_the_model_does_not_call_are_not_taken() -> None:
+    module, batch = Attends(), images(2)
+    Dropout(p=0.5, layers=None).setup(module, params_of(module), batch, 0)
+    assert [name for name, _ in module.named_buffers()] == ["head.dropout_p"]
+    with pytest.raises(ValueError, match=r"no layer is called attention.*convolutions: head\."):
+        Dropout(p=0.5, layers=["attention.*"]).setup(module, params_of(module), batch, 0)
+
+
 def test_a_schedule_drives_the_rate_under_every_engine() -> None:
     for engine in ("eager", "traced"):
         schedule = "technique.dropout.p={schedule: cosine, start: 0.0, end: 0.6}"

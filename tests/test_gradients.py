@@ -92,10 +92,19 @@ def test_centralize_equals_pytorch_optimizers(layers: str) -> None:
     assert float(centred["0.weight"].mean((1, 2, 3)).abs().max()) < 1e-7
 
 
+def test_centralize_spares_units_of_one_weight() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Linear(1, 4))
+    plain, centred = both(Centralize(1.0, "all"), module)
+    assert torch.equal(centred["2.weight"], plain["2.weight"])
+    assert not torch.equal(centred["1.weight"], plain["1.weight"])
+
+
 def test_centralize_refuses_a_model_without_such_weights() -> None:
     for layers, module, said in (
         ("conv", nn.Linear(2, 2), "no convolution"),
         ("all", nn.BatchNorm1d(2), "two or more"),
+        ("all", nn.Linear(1, 2), "several numbers a unit"),
     ):
         with pytest.raises(ValueError, match=said):
             Centralize(1.0, layers).setup(module, params_of(module), images(2), 0)  # type: ignore[arg-type]

@@ -304,9 +304,14 @@ def test_engines_stacks_and_resumed_runs_agree(case: str, tmp_path: Path) -> Non
 
 REFUSED = {
     "mlp activation=selu": r"model\.activation=selu is not an option. Allowed: relu \| relu_shifted",
-    "mlp celu_alpha=0.3": r"model\.celu_alpha=0\.3 has no effect with model\.activation=relu\. Type .*=celu",
+    "mlp celu_alpha=0.3": r"celu_alpha=0\.3 has no effect with model\.activation=relu\. Type .*=null, or .*=celu",
     "mlp frozen_scale=true": r"model\.frozen_scale=true has no effect with model\.norm=none",
-    "mlp norm=layer norm_groups=4": r"norm_groups=4 has no effect with .*=layer\. Type .*=group, or .*=null",
+    "mlp norm=layer norm_groups=4": r"norm_groups=4 has no effect with .*=layer\. Type .*=null, or .*=group",
+    "airbench norm=none": (
+        r"model\.norm_momentum=0\.6 and model\.norm_eps=1e-12 and model\.frozen_scale=true have no effect with "
+        r"model\.norm=none\. Type model\.norm_momentum=null model\.norm_eps=null model\.frozen_scale=false, or .*=batch"
+    ),
+    "transformer norm=none frozen_scale=true": r"Type model\.frozen_scale=false, or model\.norm=layer\.",
     "mlp norm=group norm_groups=128": r"model\.norm_groups=128 does not divide 128 channels into groups of several",
     "convnet norm=group norm_groups=6": r"norm_groups=6 does not divide 16 channels into groups\. Type .*=4",
     "convnet order=conv-act-pool": r"model\.order=conv-act-pool is not an option. Allowed: conv-norm-act-pool",
@@ -316,7 +321,7 @@ REFUSED = {
     "convnet depth=5": r"at least 32x32 pixels",
     "convnet squeeze_excite=0": r"model\.squeeze_excite=0 is out of range",
     "transformer norm=batch": r"model\.norm=batch does not suit model=transformer\. Allowed: layer \| none",
-    "transformer positions=sinusoidal width=15 heads=3": r"needs an even model\.width\. Type model\.width=16",
+    "transformer positions=sinusoidal width=15 heads=3": r"needs an even model\.width\. Type model\.width=18\.",
 }
 
 

@@ -6,16 +6,21 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from conftest import Outcome
 
 import mltricks
-from mltricks.config.names import OF_SWEEPS_AND_JOBS, command, with_brackets, without_brackets
+from mltricks.config.create import locate
+from mltricks.config.names import OF_SWEEPS_AND_JOBS, command, takes_names, with_brackets, without_brackets
 from mltricks.config.options import conf_dir
 from mltricks.config.overrides import parse
+from mltricks.config.values import field_hints, kinds_and_range
 
 
 @pytest.mark.parametrize(
@@ -35,6 +40,11 @@ from mltricks.config.overrides import parse
         ("optim.no_decay=norm_and_bias+head", "optim.no_decay=[norm_and_bias,head]"),
         ("optim.no_decay=none", "optim.no_decay=[]"),
         ("allow_modules=a.b+c", "allow_modules=[a.b,c]"),
+        ("technique.dropout.layers=head", "technique.dropout.layers=[head]"),
+        ("technique.dropout.layers=head+features.*,none", "technique.dropout.layers=[head,features.*],[]"),
+        ("technique.adaptive_clip.exclude=none", "technique.adaptive_clip.exclude=[]"),
+        ("optim.no_decay=*norm?.bias", "optim.no_decay=[*norm?.bias]"),
+        ("init.include=*", "init.include=[*]"),
     ],
 )
 def test_names_joined_by_plus_are_a_list(typed: str, meant: str) -> None:
@@ -45,7 +55,10 @@ def test_names_joined_by_plus_are_a_list(typed: str, meant: str) -> None:
 
 @pytest.mark.parametrize(
     "typed",
-    ["optim.lr=1e+3", "data.path=a+b", "tune=null", "technique=${x}", "technique='a+b'", "~technique", "+model.k=a+b"],
+    [
+        *("optim.lr=1e+3", "data.path=a+b", "tune=null", "technique=${x}", "technique='a+b'", "~technique"),
+        *("+model.k=a+b", "technique.dropout.layers=null", "technique.centralize.layers=conv", "technique=glob(*mix*)"),
+    ],
 )
 def test_everything_else_stays_as_it_is(typed: str) -> None:
     assert with_brackets(typed) == typed
@@ -70,6 +83,24 @@ def test_settings_of_sweepers_and_jobs_that_hold_lists_of_names_are_known() -> N
         key for file in files for key, value in yaml.safe_load(file.read_text()).items() if isinstance(value, list)
     }
     assert lists - {"factors"} <= set(OF_SWEEPS_AND_JOBS), "factors are numbers"
+
+
+@pytest.mark.parametrize("path", sorted((conf_dir() / "technique").glob("*.yaml")), ids=lambda path: path.stem)
+def test_settings_of_techniques_that_hold_names_are_known_by_their_yaml_files(path: Path) -> None:
+    settings = yaml.safe_load(path.read_text())["technique"][path.stem]
+    hints = field_hints(locate(settings.pop("_target_"), "technique", []))
+    for name in [name for name, value in settings.items() if "${" not in str(value)]:
+        holds = any(str in typing.get_args(kind) for kind in kinds_and_range(hints[name])[0] if is_sequence(kind))
+        assert takes_names(f"technique.{path.stem}.{name}") == holds, name
+
+
+def is_sequence(kind: Any) -> bool:
+    return typing.get_origin(kind) is Sequence
+
+
+def test_a_pattern_of_layers_is_typed_as_its_card_says(run_cli: Callable[..., Outcome]) -> None:
+    done = run_cli("technique=dropout", "technique.dropout.layers=head+features.*", "max_steps=1")
+    assert done.status == 0, done.err
 
 
 def test_python_takes_the_same_form() -> None:

@@ -190,7 +190,6 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "airbench": ((1, 8, 8), r"at least 9x9 pixels"),
     "airbench96 depth=1": (CIFAR, r"Type model\.depth=2"),
     "airbench96 activation=glu": (CIFAR, r"Type model\.residual=false"),
-    "airbench norm=none": (CIFAR, r"model\.norm_momentum=0\.6 has no effect with model\.norm=none"),
     "airbench ratios=[4,4]": (CIFAR, r"model\.ratios=\[4, 4\] must have 3 members"),
     "inception width=20": (CIFAR, r"model\.width=20 is no multiple of 16\. Type model\.width=16"),
     "inception": ((5,), r"model=inception needs images"),
@@ -198,6 +197,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "vit head_pool=max": (CIFAR, r"model\.head_pool=max is not an option. Allowed: cls \| mean"),
     "vit": ((6,), r"model=vit reads images"),
     "vit width=30": (CIFAR, r"Type model\.width=28"),
+    "vit positions=sinusoidal width=42 heads=3": (CIFAR, r"Type model\.width=36"),
     "vit norm=group": (CIFAR, r"model\.norm=group does not suit model=vit"),
 }
 

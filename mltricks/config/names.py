@@ -1,7 +1,8 @@
 """Lists of names without brackets: ``technique=mixup+ema`` means ``technique=[mixup,ema]``.
 
 zsh, the default shell of a Mac, expands brackets. The form with ``+`` needs no quotes in any shell. It is read wherever
-a setting takes a list of names, and shown in every message and page; the form with brackets works as well.
+a setting takes a list of names, and shown in every message and page; the form with brackets works as well. Patterns of
+names (``*``, ``?``) are typed the same way, in quotes where the shell would expand them.
 ``none`` is the empty list.
 """
 
@@ -16,8 +17,9 @@ from typing import Any
 from mltricks.config.options import TECHNIQUE_GROUPS, conf_dir
 from mltricks.config.settings import top_level
 
-NAME = r"[\w./:-]+"
-JOINED = re.compile(rf"(?<![\w./:+\[-]){NAME}(?:\+{NAME})*(?![\w./:+\](-])")
+NAME = r"[\w./:*?-]+"
+"""Of an option, a setting or a package, or a pattern of names."""
+JOINED = re.compile(rf"(?<![\w./:*?+\[-]){NAME}(?:\+{NAME})*(?![\w./:*?+\](-])")
 BRACKETS = re.compile(rf"\[({NAME}(?:,{NAME})*)?\]")
 PART = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\[\]]*\]|\{[^{}]*\}""")
 """Parts of a value that are taken as they are: quoted text, lists and dicts."""
@@ -108,12 +110,20 @@ def takes_names(key: str) -> bool:
         return key in (*TECHNIQUE_GROUPS, *OF_SWEEPS_AND_JOBS) or isinstance(top_level().get(key), list)
     if first in ("hydra", "study", "recipe", "ablation", "job"):
         return last in OF_SWEEPS_AND_JOBS
-    return last in lists_of(first)
+    return last in lists_of(first, rest.partition(".")[0] if first == "technique" else "")
 
 
 @functools.cache
-def lists_of(group: str) -> frozenset[str]:
-    """The settings of a group's options whose value is a list of names or empty, by their last name."""
-    found = re.compile(r"^ *(\w+): \[(?:[A-Za-z][^\]]*)?\]", re.MULTILINE)
-    files = (conf_dir() / group).glob("*.yaml")
+def lists_of(group: str, option: str) -> frozenset[str]:
+    """The settings of a group's options that take a list of names, by their last name.
+
+    Their value is such a list, or empty, or ``null`` with a comment that begins with "patterns".
+
+    Args:
+        group: as ``optim``.
+        option: whose settings alone count, unless it is not one of ours.
+    """
+    found = re.compile(r'^ *(\w+): (?:\[(?:["A-Za-z][^\]]*)?\]|null +# patterns )', re.MULTILINE)
+    folder = conf_dir() / group
+    files = [own] if (own := folder / f"{option}.yaml").is_file() else folder.glob("*.yaml")
     return frozenset(name for path in files for name in found.findall(path.read_text(encoding="utf-8")))

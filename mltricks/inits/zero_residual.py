@@ -42,8 +42,8 @@ class ZeroResidual:
         if not count:
             raise ValueError(
                 f"init=zero_residual sets the ends of residual branches, and {type(model).__name__} has none that it "
-                "knows. Type model=resnet9 model.activation=celu; in a model of your own, use "
-                "mltricks.models.residual.Residual."
+                "knows. Type model=resnet9 model.activation=celu, or model.residual=true for a model with this switch; "
+                "in a model of your own, use mltricks.models.residual.Residual."
             )
         return f"init: zero_residual silenced {count} branches"
 
@@ -64,7 +64,7 @@ def silence(model: str, branch: nn.Module) -> None:
             raise ValueError(
                 f"init=zero_residual: a residual branch of {model} ends in {type(after).__name__}, which is flat or "
                 "not zero at zero, so the branch could not learn or not be silent. Type model.activation=celu, gelu, "
-                "swish or mish, or model.order=conv-act-norm-pool."
+                "swish or mish, or a model.order with the norm last."
             )
     last = parts[places[-1]]
     for parameter in (last.weight, *([last.bias] if isinstance(last, LAYERS) and last.bias is not None else [])):

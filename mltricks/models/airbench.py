@@ -34,7 +34,8 @@ class Airbench(nn.Module):
         logit_scale: factor of the output, > 0.
         switches: see ``mltricks.models.layers``. ``depth`` counts the convolutions of a group; with ``residual``, those
             behind the first are added to its output, before the group's last activation. ``whiten`` is the side of the
-            kernels of the first convolution, which has twice as many channels as a patch has numbers.
+            kernels of the first convolution, which has twice as many channels as a patch has numbers; ``glu`` leaves
+            half of them.
 
     Raises:
         ValueError: the input is no image or is too small, or a setting is out of range.
@@ -64,9 +65,9 @@ class Airbench(nn.Module):
         check_residual(layers)
         channels = 2 * side**2 * in_shape[0]
         self.logit_scale = logit_scale
-        self.whiten = nn.Conv2d(in_shape[0], layers.fan * channels, side)
+        self.whiten = nn.Conv2d(in_shape[0], channels, side)
         self.act = layers.act()
-        sizes = [channels, *(width * ratio for ratio in ratios)]
+        sizes = [channels // layers.fan, *(width * ratio for ratio in ratios)]
         self.groups = nn.Sequential(*(group(layers, sizes[i], sizes[i + 1], first=i == 0) for i in range(3)))
         self.head = nn.Linear(num_features(self, self.features, in_shape, layers), num_outputs, bias=False)
 

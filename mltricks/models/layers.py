@@ -92,13 +92,22 @@ class Layers:
 
     def __post_init__(self) -> None:
         check_fields(self, "model.")
-        for name, (other, values) in BESIDE.items():
-            if getattr(self, name) not in (None, False) and getattr(self, other) not in values:
-                typed = str(getattr(self, name)).replace("True", "true")
-                raise ValueError(
-                    f"model.{name}={typed} has no effect with model.{other}={getattr(self, other)}. "
-                    f"Type model.{other}={values[0]}, or model.{name}={'false' if typed == 'true' else 'null'}."
-                )
+        for other in dict.fromkeys(other for other, _ in BESIDE.values()):
+            idle = [n for n, (o, values) in BESIDE.items() if o == other and getattr(self, other) not in values]
+            self.refuse_idle([n for n in idle if getattr(self, n) not in (None, False)], other)
+
+    def refuse_idle(self, idle: Sequence[str], other: str) -> None:
+        """Refuse switches that have no effect beside the value of another one, all at once."""
+        if not idle:
+            return
+        typed = [f"model.{name}={str(getattr(self, name)).replace('True', 'true')}" for name in idle]
+        off = [f"model.{name}={'false' if getattr(self, name) is True else 'null'}" for name in idle]
+        usual, fitting = settings_of(self.model).get(other), BESIDE[idle[0]][1]
+        raise ValueError(
+            f"{' and '.join(typed)} {'has' if len(idle) == 1 else 'have'} no effect with "
+            f"model.{other}={getattr(self, other)}. Type {' '.join(off)}, or "
+            f"model.{other}={usual if usual in fitting else fitting[0]}."
+        )
 
     @classmethod
     def of(cls, model: str, names: Sequence[str], switches: dict[str, Any]) -> Layers:

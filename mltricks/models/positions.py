@@ -57,8 +57,15 @@ def sinusoidal_2d(height: int, width: int, features: int) -> Tensor:
     return torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], 1)
 
 
-def add_positions(model: nn.Module, kind: Positions, length: int, features: int) -> None:
+def add_positions(model: nn.Module, kind: Positions, length: int, features: int, heads: int) -> None:
     """Give a model of tokens what ``with_positions`` adds: an embedding, a buffer, or nothing.
+
+    Args:
+        model: of tokens.
+        kind: of positions.
+        length: L, of the longest sequence.
+        features: D, a multiple of ``heads``.
+        heads: of attention.
 
     Raises:
         ValueError: a sinusoidal encoding of an odd number of features.
@@ -67,7 +74,8 @@ def add_positions(model: nn.Module, kind: Positions, length: int, features: int)
         model.position_embedding = nn.Embedding(length, features)
     if kind == "sinusoidal":
         if features % 2:
-            raise ValueError(f"model.positions=sinusoidal needs an even model.width. Type model.width={features + 1}.")
+            fix = features + heads  # both are odd
+            raise ValueError(f"model.positions=sinusoidal needs an even model.width. Type model.width={fix}.")
         model.register_buffer("positions", sinusoidal(length, features))
 
 

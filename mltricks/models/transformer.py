@@ -58,7 +58,7 @@ class Transformer(nn.Module):
         layers.only("norm", "layer", "none")
         self.length = in_shape[0]
         self.token_embedding = nn.Embedding(num_outputs, width)
-        add_positions(self, layers.positions, in_shape[0], width)
+        add_positions(self, layers.positions, in_shape[0], width, heads)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.Sequential(*[Block(width, heads, dropout, layers, causal=True) for _ in range(depth)])
         self.norm = nn.Sequential() if layers.norm == "none" else layers.normalisation(width, maps=False)[0]

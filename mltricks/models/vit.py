@@ -10,6 +10,7 @@ Shapes: (B, C, H, W) -> (B, K). Legend: B batch, N patches, D width.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -61,7 +62,7 @@ class ViT(nn.Module):
         rows, columns = (side // patch for side in in_shape[1:])
         self.patches = nn.Conv2d(in_shape[0], width, patch, patch)
         self.cls = nn.Parameter(torch.zeros(1, 1, width)) if head_pool == "cls" else None
-        self.add_positions(layers.positions, rows, columns, width)
+        self.add_positions(layers.positions, rows, columns, width, heads)
         self.dropout = nn.Dropout(dropout)
         made = [Block(width, heads, dropout, layers, causal=False, bias=True) for _ in range(depth)]
         self.blocks = nn.Sequential(*made)
@@ -69,15 +70,16 @@ class ViT(nn.Module):
         self.head = nn.Linear(width, num_outputs)
         self.reset()
 
-    def add_positions(self, kind: str, rows: int, columns: int, width: int) -> None:
+    def add_positions(self, kind: str, rows: int, columns: int, width: int, heads: int) -> None:
         """A parameter or a buffer of shape (N + 1, D), or (N, D) without a class token; nothing for ``none``."""
         extra = int(self.cls is not None)
         if kind == "learned":
             self.position_embedding = nn.Parameter(torch.zeros(rows * columns + extra, width))
         if kind == "sinusoidal":
             if width % 4:
-                fix = max(width // 4, 1) * 4
-                raise ValueError(f"model.positions=sinusoidal needs a multiple of 4. Type model.width={fix}.")
+                unit = math.lcm(4, heads)
+                fix = max(width // unit, 1) * unit
+                raise ValueError(f"model.positions=sinusoidal needs a width that 4 divides. Type model.width={fix}.")
             grid = sinusoidal_2d(rows, columns, width)
             self.register_buffer("positions", torch.cat([torch.zeros(extra, width), grid]))
 

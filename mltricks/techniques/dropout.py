@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mltricks.batch import Batch
 from mltricks.config.values import Decay
 from mltricks.functional.drop import drop, set_rate
+from mltricks.functional.feature_maps import Seen
 from mltricks.functional.layers import linear_layers, matching_layers, weighted_layers
 from mltricks.state import leaves
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
@@ -40,7 +41,7 @@ class Dropout(Technique):
     name: ClassVar[str] = "dropout"
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        for layer in chosen_layers(model, self.layers, self.name):
+        for layer in chosen_layers(model, batch["x"], self.layers, self.name):
             layer.register_buffer(self.buffer, torch.full((), float(self.p), device=next(leaves(batch)).device))
             layer.register_forward_pre_hook(partial(drop_inputs, buffer=self.buffer))
         return params, {}
@@ -62,15 +63,25 @@ class Dropout(Technique):
         return dropped
 
 
-def chosen_layers(model: nn.Module, patterns: Sequence[str] | None, technique: str) -> list[nn.Module]:
-    """The layers whose inputs get dropout; the name of the technique is for messages.
+def chosen_layers(model: nn.Module, x: Any, patterns: Sequence[str] | None, technique: str) -> list[nn.Module]:
+    """The layers whose inputs get dropout.
+
+    Layers that the model does not call are none of them, such as the output layer of ``nn.MultiheadAttention``, whose
+    weight a function reads.
+
+    Args:
+        model: any model.
+        x: a batch of inputs.
+        patterns: of names; ``None`` for the last linear layer.
+        technique: its name, for messages.
 
     Raises:
         ValueError: the model has no linear layer, or a pattern matches no layer.
     """
-    layers = weighted_layers(model)
+    called = {id(module) for _, module, _, _ in Seen(model, x).calls}
+    layers = {name: m for name, m in weighted_layers(model).items() if id(m) in called}
     if patterns is None:
-        linear = list(linear_layers(model).values())
+        linear = [m for m in linear_layers(model).values() if id(m) in called]
         if not linear:
             raise ValueError(
                 f"technique={technique} stands before the last linear layer, and the model has none. "

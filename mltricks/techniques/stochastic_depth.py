@@ -70,8 +70,9 @@ def residual_branches(model: nn.Module) -> list[nn.Module]:
     if not branches:
         raise ValueError(
             f"technique=stochastic_depth leaves out residual branches, and {type(model).__name__} has none that it "
-            "knows. Type model=resnet9; in a model of your own, use mltricks.models.residual.Residual or name the "
-            'submodules whose output is added to a shortcut: residual_branches = ("branch",).'
+            "knows. Type model=resnet9, or model.residual=true for a model with this switch; in a model of your own, "
+            "use mltricks.models.residual.Residual or name the submodules whose output is added to a shortcut: "
+            'residual_branches = ("branch",).'
         )
     return branches
 
