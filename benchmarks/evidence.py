@@ -3,8 +3,8 @@
 Every supervised technique, sampler, schedule, optimiser, initialisation, objective and layer is added to one plain
 baseline and compared with it by ``hydra/sweeper=ablation``: five paired seeds, the learning rate tuned for both sides,
 differences on the test split. The result is ``mltricks/evidence/tasks/TASK.json``, which ``job=explain``, the pages of
-the options and docs/evidence.md show. It takes hours on two cores. A stopped call goes on where it was; what is in the
-folder of the results is not trained again.
+the options and the page effects.md of the documentation show. It takes hours on two cores. A stopped call goes on where
+it was; what is in the folder of the results is not trained again.
 """
 
 from __future__ import annotations

@@ -122,8 +122,14 @@ def log(p: Tensor) -> Tensor:
     return p.clamp_min(torch.finfo(p.dtype).tiny).log()
 
 
+def log_odds(p: Tensor) -> Tensor:
+    """Finite also where p was rounded to 0 or 1: a loss of infinite logits would not be a number."""
+    limits = torch.finfo(p.dtype)
+    return p.clamp(limits.tiny, 1 - limits.eps).logit()
+
+
 Inverse = Callable[[Tensor], Tensor]
-INVERSES: tuple[Inverse, ...] = (lambda values: values, log, torch.logit)
+INVERSES: tuple[Inverse, ...] = (lambda values: values, log, log_odds)
 """From predictions back to outputs, for objectives that predict values, by a softmax, and by a sigmoid."""
 
 

@@ -62,7 +62,7 @@ def cook(cfg: Any, folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     check_alike(members)
     splits = load_splits(predictor, cfg)
     further = create_metrics(cfg["metric"], predictor.info, predictor.objective)
-    pot = Pot(splits, cfg, settings["statistics_batches"], further, predictor.objective)
+    pot = Pot(splits, cfg, settings["statistics_batches"], further, predictor.objective.fitted(splits))
     names = greedy(members, pot) if settings["kind"] == "greedy" else list(members)
     soup = pot.mean([members[name] for name in names])
     mine, *theirs = (measured(one, splits, cfg["eval_batch_size"], further) for one in (soup, *members.values()))
@@ -131,7 +131,7 @@ class Pot:
         cfg: configuration of the first run.
         num: training batches for batch-norm statistics; ``None`` for all, 0 for the mean of the runs' statistics.
         further: metrics besides those of the objective.
-        objective: of the runs.
+        objective: of the first run, with what it takes from the data.
 
     Attributes:
         score: the metric by which soups are compared, the one that chose the runs' best weights.
@@ -139,7 +139,7 @@ class Pot:
     """
 
     def __init__(self, splits: DataSplits, cfg: dict[str, Any], num: int | None, further: Metrics, objective: Any):
-        self.splits, self.cfg, self.num, self.further = splits, cfg, num, further
+        self.splits, self.cfg, self.num, self.further, self.objective = splits, cfg, num, further, objective
         self.score = str(cfg["objective_metric"] or objective.score).rpartition("/")[2]
         self.higher_is_better = direction(self.score, objective, further)
 
@@ -168,7 +168,7 @@ class Pot:
     def rank(self, model: Predictor) -> tuple[float, float]:
         """The validation score of a model, higher being better, and the loss that decides between equal ones."""
         size = self.cfg["eval_batch_size"]
-        found = evaluate(lambda _, x: model.forward(x), model.objective, {}, self.splits.val, size, (), self.further)
+        found = evaluate(lambda _, x: model.forward(x), self.objective, {}, self.splits.val, size, (), self.further)
         return (1 if self.higher_is_better else -1) * found[self.score], -found["loss"]
 
 

@@ -131,6 +131,14 @@ def test_predictions_of_any_invertible_kind_are_averaged() -> None:
         inverse_of(Classify(), {"a": outputs})
 
 
+def test_members_that_are_certain_have_a_finite_loss() -> None:
+    objective = make(*SHORT, "objective=bce").objective
+    outputs = torch.tensor([[40.0, -200.0, 0.0], [20.0, -120.0, 1.0]])
+    joined = inverse_of(objective, outputs)(objective.predict(outputs))
+    y = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    torch.testing.assert_close(objective.mean(joined, y), objective.mean(outputs, y))
+
+
 def test_members_that_predict_values_are_averaged(tmp_path: Path) -> None:
     x, y = torch.randn(96, 3), torch.randn(96)
     parts = [(x[i : i + 32], y[i : i + 32]) for i in (0, 32, 64)]

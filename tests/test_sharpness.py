@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,20 @@ def test_norms_and_attention_are_measured_in_evaluation_mode(tmp_path: Path) -> 
     given = [*text, "objective=next_token", "batch_size=8", "max_steps=3", "plots=false", "progress=none"]
     mltricks.train(mltricks.compose(given), tmp_path / "text")
     assert run(tmp_path / "third", f"checkpoint={tmp_path / 'text'}", *settings[1:])["top_eigenvalue"] > 0
+
+
+def test_the_loss_has_the_class_weights_of_the_run(tmp_path: Path) -> None:
+    weights = "objective.class_weights=[9,1,0,0,0,0,0,0,0,0.5]"
+    mltricks.train(mltricks.compose([*TINY, "model=mlp", "model.width=2", "epochs=1", weights]), tmp_path / "run")
+    settings = ["job.num_samples=50", "job.iterations=2", "job.steps=2"]
+    found = run(tmp_path / "job", f"checkpoint={tmp_path / 'run'}", *settings)
+    model = mltricks.load(tmp_path / "run")
+    data = mltricks.build.build({**model.cfg}).data  # type: ignore[attr-defined]
+    params, terms = loss_of(replace(model, objective=model.objective.fitted(data)), data.train, 50, 512)
+    assert found["loss"] == pytest.approx(value_of(terms, params), rel=1e-5)
+    assert found["loss"] != pytest.approx(value_of(loss_of(model, data.train, 50, 512)[1], params), rel=0.1)
+    assert found["settings"]["num_samples"] == 50
+    assert found["settings"]["steps"] == 2
 
 
 def test_what_cannot_be_measured_is_refused(trained: Path, tmp_path: Path) -> None:

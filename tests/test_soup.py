@@ -15,6 +15,7 @@ from test_ensemble import evaluated, plus
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 import mltricks
+from mltricks.metrics import create_metrics
 from mltricks.predicting import inputs_for_statistics
 from mltricks.soup import Pot, cook, greedy
 from mltricks.weights import load_weights
@@ -97,6 +98,23 @@ def test_without_batches_the_statistics_are_averaged(runs: list[Path], tmp_path:
     mine, first, second = (load_weights(path)[0] for path in (tmp_path, *runs[:2]))
     for name in (name for name in mine if name.endswith(("running_var", "weight"))):
         torch.testing.assert_close(mine[name], (first[name] + second[name]) / 2)
+
+
+def test_runs_are_ranked_by_the_loss_that_chose_their_weights(tmp_path: Path) -> None:
+    """With its class weights, which are facts of the data and not in the saved weights."""
+    weighted = [*TINY, "model=mlp", "model.width=8", "epochs=1", "objective_metric=val/loss"]
+    weighted += ["objective.class_weights=[9,1,0,0,0,0,0,0,0,0.5]"]
+    paths = [tmp_path / str(seed) for seed in (0, 1)]
+    losses = {}
+    for seed, path in enumerate(paths):
+        result = mltricks.train(mltricks.compose([*weighted, f"seed={seed}"]), path)
+        losses[str(path)] = result.val["loss"]
+    found = cooked(paths, tmp_path / "soup")
+    assert {name: one["val"]["loss"] for name, one in found["members"].items()} == pytest.approx(losses)
+    model = mltricks.load(paths[0])
+    data = make(*weighted).data
+    pot = Pot(data, model.cfg, 0, create_metrics([], model.info, model.objective), model.objective.fitted(data))
+    assert pot.rank(model)[0] == pytest.approx(-losses[str(paths[0])])
 
 
 def test_what_cannot_be_averaged_is_refused(runs: list[Path], tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from sweep_folders import EVIL, SHORT, change, command, like_a_study, report
 from mltricks.figures.base import Figure
 from mltricks.figures.page import plotly_js
 from mltricks.report.charts.contour import contour
+from mltricks.report.charts.invariants import rule_of
 from mltricks.report.collect import collect
 from mltricks.report.importance import LARGEST, SAMPLES, Importance, importance
 from mltricks.report.leaderboard import groups
@@ -494,7 +495,8 @@ def plane(root: Path, key: str, more: tuple[str, ...] = (), optim: dict[str, Any
     jobs = [([f"optim.lr={lr}", f"{key}={v}", *more], abs(math.log(constant(lr, v) * 100))) for lr, v in points]
     folder = fake(root, jobs)
     for i in range(len(jobs)):
-        (folder / str(i) / "config.yaml").write_text(json.dumps({"optim": {"lr": 0.1, **(optim or {})}}))
+        node = {"_target_": "mltricks.optim.sgd.SGD", "lr": 0.1, **(optim or {})}
+        (folder / str(i) / "config.yaml").write_text(json.dumps({"optim": node}))
     sweep = collect(folder)
     found = importance(sweep, axes(sweep))
     assert isinstance(found, Importance)
@@ -523,6 +525,23 @@ def test_flat_directions_are_drawn_where_the_invariant_is_constant(tmp_path: Pat
     steps = [b - a for a, b in itertools.pairwise(found)]
     assert len(found) == 7
     assert steps == pytest.approx([steps[0]] * len(steps)), "the lines are equally far apart"
+
+
+def test_flat_directions_are_those_of_the_optimiser(tmp_path: Path) -> None:
+    def rule(key: str, name: str, **settings: Any) -> tuple[str, float] | None:
+        found = rule_of(key, {"_target_": f"mltricks.optim.{name}", **settings})
+        return None if found is None else (found[0], found[1](4.0))
+
+    assert rule("batch_size", "sgd.SGD") == ("optim.lr / batch_size", 4.0)
+    assert rule("batch_size", "adamw.AdamW") == ("optim.lr / sqrt(batch_size)", 2.0)
+    assert rule("batch_size", "lamb.LAMB") is None
+    assert rule("optim.weight_decay", "adamw.AdamW") == ("optim.lr weight_decay", 0.25)
+    assert rule("optim.weight_decay", "adam.Adam") is None, "its decay is a part of the gradient"
+    assert rule("optim.weight_decay", "radam.RAdam", decoupled_decay=False) is None
+    assert rule("optim.weight_decay", "radam.RAdam", decoupled_decay=True) is not None
+    assert rule("optim.momentum", "lion.Lion") is None
+    assert rule_of("batch_size", {"_target_": "mine.SGD"}) is None, "a page imports no foreign class"
+    assert flat(plane(tmp_path / "a", "optim.weight_decay", optim={"_target_": "mltricks.optim.adam.Adam"})) == []
 
 
 def test_no_flat_direction_is_drawn_where_the_rate_is_scaled_by_it(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,14 @@ def sharpness(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
             f"checkpoint={cfg['checkpoint']} predicts with several sets of weights, and sharpness is that of one. "
             "Give the folder of one run without technique=snapshot."
         )
-    train = load_splits(predictor, cfg).train
-    params, loss = loss_of(predictor, train, settings["num_samples"], cfg["eval_batch_size"])
+    splits = load_splits(predictor, cfg)
+    predictor = replace(predictor, objective=predictor.objective.fitted(splits))
+    params, loss = loss_of(predictor, splits.train, settings["num_samples"], cfg["eval_batch_size"])
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # the others have no second derivative
         found = measure(loss, params, settings)
     content = {
         **found,
-        **{name: settings[name] for name in SETTINGS},
+        "settings": {name: settings[name] for name in SETTINGS},
         "verdict": "measured",
         "reason": words(found, settings),
         "advice": advice(found, settings),
