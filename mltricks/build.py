@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
-from mltricks.compatibility.built import check_built
+from mltricks.compatibility.built import check_built, without_effect
 from mltricks.compatibility.module import check_batches, check_one_output, check_shapes
 from mltricks.compatibility.options import check_engine, check_fit, check_prediction
 from mltricks.config.create import create
@@ -138,6 +138,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     )
     run.frozen, run.shapes, run.messages = frozen, shapes, [*messages, *notes]
     check_built(run, raw)
+    run.messages += without_effect(run)
     run.metrics = create_metrics(cfg["metric"], data.info, objective)
     run.step = compose_step(run)
     return run

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from mltricks.build import Run
-from mltricks.optim import coordinates
 from mltricks.step import acting_on_host, in_order_of_change, split_at_normalize
 from mltricks.technique import defines, floats_of
 
@@ -26,6 +25,7 @@ def describe(run: Run) -> Iterator[str]:
     )
     yield from section("model", model(run))
     yield from section("data", data(run))
+    yield from run.messages
 
 
 def section(title: str, rows: dict[str, Any]) -> Iterator[str]:
@@ -77,8 +77,6 @@ def settings(run: Run) -> dict[str, str]:
     texts = {
         key: "  ".join(f"{k}={shown(v)}" for k, v in node.items() if k != "_target_") for key, node in nodes.items()
     }
-    for line in coordinates.said(run.cfg["optim"], floats_of(run.optim), run.cfg["batch_size"]):
-        texts["note"] = line.removeprefix("note: ")
     return {key: text for key, text in texts.items() if text}
 
 
@@ -86,6 +84,10 @@ def shown(value: Any) -> str:
     """A value as typed on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {shown(v)}" for name, v in value.items()) + "}"
+    if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+        return "+".join(value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

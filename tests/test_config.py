@@ -28,6 +28,7 @@ PACKAGE = Path(mltricks.__file__).parent
         (["optim.lrr=1"], ["optim.lrr", "Did you mean optim.lr (default 0.003)?"]),
         (["optim=sgd", "optim.momentm=0.5"], ["Did you mean optim.momentum (default 0.9)?"]),
         (["+foo=1"], ["foo is no setting"]),
+        (["optim.groups.bias.lr=x64"], ["optim.groups is null", "+optim.groups.bias.lr=x64"]),
         (["epoch=3"], ["Did you mean epochs (default 10)?"]),
         (["early_stopping.pacience=1"], ["Did you mean early_stopping.patience (default 0)?"]),
         (["technique.mixup.alpha=1"], ["no effect", "Type technique=mixup"]),

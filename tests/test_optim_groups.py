@@ -21,6 +21,7 @@ from test_optim import (
 from torch import nn
 
 import mltricks
+from mltricks import show
 from mltricks.config.compose import plain
 from mltricks.launch.check import check_parts
 from mltricks.optim.matching import matching
@@ -166,7 +167,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "range": ({"bias": {"lr": -1.0}}, r"optim\.groups\.bias\.lr=-1\.0 is out of range"),
     "multiple out of range": ({"bias": {"lr": "x0"}}, r"groups\.bias\.lr=x0.*out of range"),
     "multiple of a bounded float": ({"bias": {"momentum": "x1.01"}}, r"could leave the range .* Type a number"),
-    "text": ({"bias": {"lr": "64x"}}, r"groups\.bias\.lr=64x must be a number, or a text as x2"),
+    "text": ({"bias": {"lr": "64x"}}, r"groups\.bias\.lr=64x must be .*optim\.groups={bias: {lr: x2}}"),
     "schedule": ({"bias": {"lr": {"schedule": "cosine"}}}, "must be a number, or a text as x2"),
     "bool": ({"bias": {"lr": True}}, "must be a number"),
     "no floats": ({"bias": 3.0}, r"groups\.bias=3\.0 names no floats"),
@@ -259,3 +260,6 @@ def test_a_sweep_over_groups_is_checked_before_its_first_job() -> None:
 def test_patterns_are_typed_on_the_command_line() -> None:
     cfg = plain(mltricks.compose(["optim.groups={*.weight: {lr: x2}, norm?0: {lr: 1e-3, weight_decay: 0}}"]))
     assert cfg["optim"]["groups"] == {"*.weight": {"lr": "x2"}, "norm?0": {"lr": 1e-3, "weight_decay": 0}}
+    assert "groups={*.weight: {lr: x2}}  scale_lr=none" in "\n".join(
+        show.describe(build_small("optim=sgd", "optim.groups={*.weight: {lr: x2}}"))
+    )

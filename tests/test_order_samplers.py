@@ -36,6 +36,14 @@ def split(count: int, classes: int = 3) -> MemorySplit:
     return MemorySplit(torch.zeros(count, 1), torch.arange(count) % classes)
 
 
+@pytest.mark.parametrize("name", ["curriculum", "self_paced", "importance"])
+def test_a_sampler_that_knows_no_losses_says_so(name: str) -> None:
+    (line,) = make(*SMALL, f"sampler={name}", "epochs=1").messages
+    assert line.startswith(f"note: sampler={name} knows no losses in the first epoch, and this run has no other.")
+    assert not make(*SMALL, f"sampler={name}").messages
+    assert not make(*SMALL, "sampler=curriculum", "sampler.ranking=random", "epochs=1").messages
+
+
 # Repeated
 
 

@@ -59,6 +59,16 @@ def test_the_factor_multiplies_the_warmup_and_drives_any_float() -> None:
         plateau(gamma=1.0)
 
 
+def test_a_run_that_validates_too_seldom_for_a_drop_says_so() -> None:
+    """SMALL has 4 epochs, so 3 validations before the last update; the first one always improves."""
+    decay = "optim.weight_decay={schedule: plateau, start: 0.5, end: 0.1, patience: 1}"
+    assert not any("drop" in line for line in make("scheduler=plateau", "scheduler.patience=1", decay).messages)
+    (line,) = make("scheduler=plateau", "scheduler.patience=2", decay).messages
+    assert line.startswith("note: optim.lr cannot drop: that takes 4 validations, and this run makes 3 before")
+    (line,) = make("scheduler=plateau", "scheduler.patience=1", decay, "eval_every_epochs=2").messages
+    assert line.startswith("note: optim.weight_decay and optim.lr cannot drop: that takes 3 validations, and")
+
+
 def test_tables_of_the_tracing_engines_are_made_again_after_a_validation() -> None:
     hypers = Hypers({"optim": {"lr": 1.0}}, {("optim", "lr"): plateau(patience=0).between(1.0, 0.0)}, 600)
     tables = Hypers(hypers.constants, hypers.drives, 600, torch.device("cpu"))

@@ -285,6 +285,7 @@ REFUSED = {
     "scheduler=onecycle scheduler.anneal=cosine": r"scheduler\.anneal=cosine is not an option.*cos",
     "scheduler=step scheduler.every_frac=0": r"scheduler\.every_frac=0 is out of range",
     "scheduler=multistep scheduler.milestones=[0.5,1.5]": r"scheduler\.milestones\[1\]=1\.5 is out of range",
+    "scheduler=multistep scheduler.milestones=[]": r"scheduler\.milestones is empty.*or scheduler=constant",
     "scheduler=exponential scheduler.final=0": r"scheduler\.final=0 is out of range",
     "scheduler=cyclic scheduler.mode=exp_range": r"scheduler\.decay=1\.0 with scheduler\.mode=exp_range.*decay=0\.1",
     "scheduler=cyclic scheduler.decay=0.5": r"peaks decay in mode exp_range only",

@@ -70,7 +70,8 @@ def why_not(key: str) -> str:
         return "every arm is trained with the same seeds: seed, seed + 1, ... Type seed=0 and seeds=3."
     if key == FOLD:
         return (
-            "every arm is trained with the same seeds on one fold. Type data.fold=0, or cross-validate each arm by -m."
+            "every arm is trained with the same seeds on one fold. Type data.fold=0, or cross-validate the arms as a "
+            "grid: -m technique=none,A,B data.fold=0,1,2."
         )
     if key.partition(".")[0] in LENGTHS:
         return f"all arms have the same budget. Type one value of {key}, or compare lengths with hydra/sweeper=grid."

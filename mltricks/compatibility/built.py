@@ -8,11 +8,13 @@ import torch
 
 from mltricks.batch import Batch
 from mltricks.compatibility.module import check_ghosts
+from mltricks.config.options import called
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
 from mltricks.functional_model import FunctionalModel
 from mltricks.hyper import Hypers
 from mltricks.process.atomic import first_line
+from mltricks.schedules.base import Following
 from mltricks.shapes import Shapes
 from mltricks.state import State
 from mltricks.step import Techniques, normalized, onion, split_at_normalize, through
@@ -22,6 +24,7 @@ from mltricks.technique import Ctx, bind, defines
 class Built(Protocol):
     """The parts of a run before its first step."""
 
+    cfg: dict[str, Any]
     data: DataSplits
     model: FunctionalModel
     objective: Any
@@ -50,6 +53,31 @@ def check_built(run: Built, raw: Batch) -> None:
     check_shaped_losses(run, raw)
     check_random_passes(run, batch)
     check_restarts(run)
+
+
+def without_effect(run: Built) -> list[str]:
+    """A line for every part that waits for more validations or epochs than the run has: one that goes on may have them.
+
+    Args:
+        run: the run.
+    """
+    every, found = run.source.steps_per_epoch * run.cfg["eval_every_epochs"], []
+    validations = (run.total_steps - 1) // every
+    drives: dict[str, Any] = {
+        f"{o if o == 'optim' else f'technique.{o}'}.{n}": d for (o, n), d in run.hypers.drives.items()
+    }
+    least = {key: getattr(d.schedule, "least_scores", 1) for key, d in drives.items() if isinstance(d, Following)}
+    if waiting := [key for key, number in least.items() if number > validations]:
+        found.append(
+            f"note: {' and '.join(waiting)} cannot drop: that takes {least[waiting[0]]} validations, and this run "
+            f"makes {validations} before its last update. Type a smaller patience, or more epochs."
+        )
+    if run.source.untaught is not None and run.total_steps <= run.source.steps_per_epoch:
+        found.append(
+            f"note: sampler={called(run.cfg['sampler'])} knows no losses in the first epoch, and this run has no "
+            "other. Type more epochs."
+        )
+    return found
 
 
 def context(run: Built, progress: float) -> Ctx:

@@ -107,13 +107,30 @@ def explain(error: Exception, overrides: Sequence[str], config_dir: str | None) 
     from omegaconf import DictConfig, OmegaConf
 
     chosen = [f"{o.key_or_group}={name}" for o in _groups_of(overrides) for name in list(choices(o.value()))[:1]]
-    node = OmegaConf.select(compose(chosen, config_dir), outer) if outer else None
+    composed = compose(chosen, config_dir)
+    if empty := _null_above(composed, key):
+        return UnknownName(f"{typed}: {empty} is null. To add to it, type +{typed.lstrip('+~')}.")
+    node = OmegaConf.select(composed, outer) if outer else None
     node = node if isinstance(node, DictConfig) else OmegaConf.create({})
     known = {str(k): v for k, v in node.items_ex(resolve=False) if str(k)[0] != "_"}
     near = suggest_settings(last, outer, known)
     own = outer in GROUPS and (conf_dir() / outer / "custom.yaml").is_file() and not near.startswith("Did")
     more = f" With {outer}=custom, a setting of your own class is added: +{typed.lstrip('+~')}." if own else ""
     return UnknownName(f"{typed}: {key} is no setting. {near}{more}")
+
+
+def _null_above(cfg: DictConfig, key: str) -> str:
+    """The setting above a dotted key that is null, such as optim.groups, which may hold others; empty without one."""
+    from omegaconf import OmegaConf
+
+    outer = key.rpartition(".")[0]
+    while outer:
+        above, _, name = outer.rpartition(".")
+        node = OmegaConf.select(cfg, above) if above else cfg
+        if OmegaConf.is_dict(node) and name in node:
+            return outer if not OmegaConf.is_missing(node, name) and node[name] is None else ""
+        outer = above
+    return ""
 
 
 def suggest_settings(word: str, outer: str, known: Mapping[str, Any]) -> str:

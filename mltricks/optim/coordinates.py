@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from mltricks.config.values import Count, check_value
+from mltricks.config.values import Count, check_value, float_fields
 
 SETTINGS: dict[str, Any] = {
     "scale_lr": Literal["none", "linear", "sqrt"],
@@ -59,6 +59,9 @@ def plain(node: dict[str, Any], cls: Any, batch_size: int) -> dict[str, Any]:
         return rest
     for name, hint in SETTINGS.items():
         check_value(f"optim.{name}", node[name], hint)
+    for name, hint in float_fields(cls).items():  # as typed: the class itself sees the plain values
+        if is_number(node.get(name)):
+            check_value(f"optim.{name}", node[name], hint)
     factor = rate_factor(node, cls, batch_size)
     if node["coordinates"] == "decoupled":
         check_decoupled(node, cls)
@@ -116,7 +119,7 @@ def check_decoupled(node: dict[str, Any], cls: Any) -> None:
     if not shrinks and node["weight_decay"] not in (0, None):
         raise ValueError(
             f"optim.weight_decay={node['weight_decay']} has no decoupled coordinate with optim={name}, whose decay "
-            f"takes no fixed share of a weight. Type optim.weight_decay=0, optim.coordinates=plain{fix}."
+            f"takes no fixed share of a weight. Type optim.weight_decay=0 or optim.coordinates=plain{fix}."
         )
     if node["weight_decay"] and not is_number(node["lr"]):
         raise ValueError(

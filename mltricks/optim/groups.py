@@ -94,7 +94,7 @@ def change_of(pattern: str, name: str, value: Any, hint: Any, own: Any) -> Chang
         if isinstance(value, str | dict | list) or value is None:
             raise ValueError(
                 f"{key}={value} must be a number, or a text as x2 for twice the value of optim.{name}. "
-                f"Type {key}=x2 or a number."
+                f"Type optim.groups={{{pattern}: {{{name}: x2}}}} or a number."
             )
         check_value(key, value, hint)
         return Change(pattern, name, float(value))

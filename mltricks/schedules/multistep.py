@@ -21,10 +21,21 @@ class Multistep(Schedule):
     Args:
         milestones: shares of the run after the warm-up, in [0, 1].
         gamma: multiplier at each milestone, > 0.
+
+    Raises:
+        ValueError: there is no milestone.
     """
 
     milestones: Sequence[Probability]
     gamma: Positive
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.milestones:
+            raise ValueError(
+                "scheduler.milestones is empty, so the factor is constant. Type scheduler.milestones=[0.5,0.75], or "
+                "scheduler=constant."
+            )
 
     def factor(self, progress: float) -> float:
         return self.gamma ** sum(progress >= milestone - ROUNDING for milestone in self.milestones)

@@ -43,6 +43,11 @@ class Plateau(Schedule):
 
     follows_score: ClassVar[bool] = True
 
+    @property
+    def least_scores(self) -> int:
+        """The number of validations before the first drop can come; the first one always improves."""
+        return self.patience + 2
+
     def factor(self, progress: float) -> float:
         return 1.0
 
