@@ -22,6 +22,7 @@ from torch.utils.data import TensorDataset
 from mltricks.data.custom import Custom, adapt
 from mltricks.data.given import splits_of
 from mltricks.data.info import Info
+from mltricks.data.samples import as_target
 from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.evaluate import Tally, measure_batch
 from mltricks.inputs.vector import Vector
@@ -351,9 +352,17 @@ def test_sets_of_labels_come_as_bools_or_integers_with_names() -> None:
         adapt(dataset, option)
 
 
+def test_a_vector_of_one_is_no_set_of_labels() -> None:
+    with pytest.raises(ValueError, match=r"y of sample 0 is \(1,\) torch\.int64.*vector of 2 bools or more"):
+        as_target([1], "sample 0")
+    assert torch.equal(as_target([1, 0], "sample 0"), torch.tensor([True, False]))
+
+
 def test_an_objective_that_does_not_take_sets_names_those_that_do() -> None:
     with pytest.raises(
-        ValueError, match=r"targets are labels\. Type objective=bce or objective=focal or objective=soft_f1"
+        ValueError,
+        match=r"targets are labels\. Type objective=bce or objective=focal or objective=soft_f1\. If they are one-hot "
+        r"classes, give y\.argmax\(-1\)",
     ):
         make(*SETS)
 
