@@ -274,6 +274,11 @@ def test_settings_that_cannot_be_are_refused(make_objective: Callable[[Tensor, T
         make_objective(*drawn()[1:])
 
 
+def test_class_weights_of_another_type_are_told_what_is_allowed() -> None:
+    with pytest.raises(ValueError, match=r"class_weights=2 is not an option\. Allowed: balanced \| null \| a list\."):
+        make("objective.class_weights=2")
+
+
 def test_batches_of_soft_f1_are_not_cut_when_memory_runs_out() -> None:
     from mltricks.memory import with_smaller_micro_batches
 
