@@ -194,6 +194,7 @@ def test_every_form_of_the_same_data_gives_the_same_splits(form: str) -> None:
         (((torch.zeros(3, 8), torch.zeros(3, dtype=torch.bool)),) * 3, "which are sets of labels. Give y.long()."),
         ((points(9, 0), (torch.zeros(9, 7), points(9, 0)[1]), points(9, 0)), "x of the validation data is (9, 7)"),
         (((torch.zeros(9, 8), torch.arange(9)[:, None] % 3),) * 3, "Give y.squeeze(1)"),
+        (((torch.zeros(9, 8), torch.ones(9, 1, dtype=torch.bool)),) * 3, "Give y.squeeze(1).long()."),
         ((DataLoader(TensorDataset(*points(9, 0))),) * 3, "Give a pair (x, y), or a dataset with len. A DataLoader"),
         ((points(9, 0), (torch.zeros(2, 8), torch.tensor([0, 7])), points(9, 0)), "label 7 of validation sample 1"),
         (([1, 2, 3],) * 3, "reading (x, y) of sample 0 of the training data failed in builtins.list"),

@@ -22,6 +22,7 @@ from torch.utils.data import TensorDataset
 from mltricks.data.custom import Custom, adapt
 from mltricks.data.given import splits_of
 from mltricks.data.info import Info
+from mltricks.data.samples import as_target
 from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.evaluate import Tally, measure_batch
 from mltricks.inputs.vector import Vector
@@ -273,6 +274,11 @@ def test_settings_that_cannot_be_are_refused(make_objective: Callable[[Tensor, T
         make_objective(*drawn()[1:])
 
 
+def test_class_weights_of_another_type_are_told_what_is_allowed() -> None:
+    with pytest.raises(ValueError, match=r"class_weights=2 is not an option\. Allowed: balanced \| null \| a list\."):
+        make("objective.class_weights=2")
+
+
 def test_batches_of_soft_f1_are_not_cut_when_memory_runs_out() -> None:
     from mltricks.memory import with_smaller_micro_batches
 
@@ -351,9 +357,17 @@ def test_sets_of_labels_come_as_bools_or_integers_with_names() -> None:
         adapt(dataset, option)
 
 
+def test_a_vector_of_one_is_no_set_of_labels() -> None:
+    with pytest.raises(ValueError, match=r"y of sample 0 is \(1,\) torch\.int64.*vector of 2 bools or more"):
+        as_target([1], "sample 0")
+    assert torch.equal(as_target([1, 0], "sample 0"), torch.tensor([True, False]))
+
+
 def test_an_objective_that_does_not_take_sets_names_those_that_do() -> None:
     with pytest.raises(
-        ValueError, match=r"targets are labels\. Type objective=bce or objective=focal or objective=soft_f1"
+        ValueError,
+        match=r"targets are labels\. Type objective=bce or objective=focal or objective=soft_f1\. If they are one-hot "
+        r"classes, give y\.argmax\(-1\)",
     ):
         make(*SETS)
 

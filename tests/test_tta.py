@@ -12,7 +12,7 @@ from contract import advance, assert_same, make
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
-from mltricks.techniques.tta import Tta, copies
+from mltricks.techniques.tta import Tta, copies, five_crops
 
 
 def predicted(x: Tensor, module: nn.Module, **settings: Any) -> Tensor:
@@ -120,6 +120,13 @@ def test_crops_are_those_of_torchvision_resized_to_the_image() -> None:
         crops = theirs(x, [6, 6])
         outputs = [module(F.interpolate(crop, (8, 8), mode="bilinear", align_corners=False)) for crop in crops]
         torch.testing.assert_close(predicted(x, module, flip=flip, crop=6), torch.stack(outputs).mean(0).detach())
+
+
+def test_crops_of_a_wide_image_are_as_wide() -> None:
+    x = torch.rand(2, 3, 8, 12)
+    expected = [F.interpolate(crop, (8, 12), mode="bilinear", align_corners=False) for crop in tv.five_crop(x, [6, 9])]
+    for found, one in zip(five_crops(x, 6), expected, strict=True):
+        torch.testing.assert_close(found, one)
 
 
 @pytest.mark.parametrize(("crop", "shift"), [(8, 0), (6, 1)])

@@ -138,6 +138,7 @@ def _refuse_type(key: str, value: Any, parts: list[tuple[Any, Range | None]]) ->
     ]
     if options:
         others = [name for kind, name in PLAIN.items() if any(part is kind for part, _ in parts)]
+        others += ["a list"] if any(typing.get_origin(kind) in SEQUENCES for kind, _ in parts) else []
         near = suggest(str(value), options) if isinstance(value, str) else ""
         near = f" {near}" if near.startswith("Did") else ""
         raise ValueError(f"{key}={value} is not an option. Allowed: {' | '.join([*options, *others])}.{near}")

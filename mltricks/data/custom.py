@@ -9,7 +9,7 @@ x             uint8 image (H, W), (H, W, C) or (C, H, W); PIL image; float image
               float vector (D,)                                                        float32, standardised
 y             int                                                                      a class, 0 to K - 1
               float, or float vector (D,)                                              a value, unchanged
-              vector (K,) of bools, or of ints 0 and 1                                 a set of labels
+              vector (K,) of bools, or of ints 0 and 1, with K of 2 or more            a set of labels
 ============  =======================================================================  ==========================
 """
 

@@ -166,7 +166,7 @@ def targets(y: Any, name: str) -> Tensor:
         return y.float()
     if y.ndim == 1 and not y.is_complex() and y.dtype != torch.bool:
         return y.long()
-    if y.ndim == 2 and y.shape[1] > 1 and is_set(y, 1):
+    if is_set(y, 1):
         return y.bool()
     raise ValueError(
         f"y of the {name} data is {tuple(y.shape)} {y.dtype}. Allowed: whole numbers (N,), which are classes, floats "
@@ -176,9 +176,9 @@ def targets(y: Any, name: str) -> Tensor:
 
 def as_classes(y: Tensor) -> str:
     """How to make classes of targets that are nearly such."""
-    if y.dtype == torch.bool and y.ndim == 1:
-        return " Give y.long()."
-    return " Give y.squeeze(1)." if y.ndim == 2 and y.shape[1] == 1 else ""
+    squeeze = ".squeeze(1)" if y.ndim == 2 and y.shape[1] == 1 else ""
+    long = ".long()" if y.dtype == torch.bool and (squeeze or y.ndim == 1) else ""
+    return f" Give y{squeeze}{long}." if squeeze or long else ""
 
 
 def numbers(values: Any, what: str) -> Tensor:

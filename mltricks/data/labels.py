@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 def is_set(y: Tensor, ndim: int) -> bool:
-    """Whether targets of ``ndim`` axes besides K hold sets of labels: bool, or integers 0 and 1."""
-    if y.ndim != ndim + 1 or y.is_floating_point() or y.is_complex():
+    """Whether targets of ``ndim`` axes besides K >= 2 hold sets of labels: bool, or integers 0 and 1."""
+    if y.ndim != ndim + 1 or y.shape[-1] < 2 or y.is_floating_point() or y.is_complex():
         return False
     return y.dtype == torch.bool or bool(((y == 0) | (y == 1)).all())
 

@@ -147,5 +147,5 @@ def as_target(y: Any, where: str) -> Tensor:
         return y.bool()
     raise ValueError(
         f"y of {where} is {tuple(y.shape)} {y.dtype}. Allowed: an int (a class), a float or a float vector (values), "
-        "or a vector of bools (a set of labels)."
+        "or a vector of 2 bools or more (a set of labels)."
     )

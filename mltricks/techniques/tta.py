@@ -4,8 +4,8 @@ Source: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convol
 4.1; with the copies and weights of Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024, arXiv:2404.00498,
 section 3.2: the mirror image has the weight of the image; the two shifts together have the weight of no shift.
 The crops are those of ``torchvision.transforms.FiveCrop``, with the mirror images those of ``TenCrop``, all alike.
-Deviation: a crop is resized to the size of the image, so that any model can take it; the sources crop an image that is
-larger than those of the training, which comes to the same.
+Deviation: a crop has the aspect of the image and is resized to its size, so that any model can take it; the sources
+crop an image that is larger than those of the training, which comes to the same.
 Shapes: normalised images (B, C, H, W) -> outputs (B, K).
 Cost: none in training; 2 (flip), 3 (shift), 6 (both), 5 (crop) or 10 (crop and flip) forward passes in evaluation.
 """
@@ -32,8 +32,8 @@ class Tta(Technique):
     Args:
         flip: add the mirror image.
         shift: pixels by which two more copies are moved, one up and left, one down and right; 0 for none.
-        crop: side in pixels of five crops that take the place of the image, the corners and the centre; ``None`` for
-            none.
+        crop: shorter side in pixels of five crops that take the place of the image, the corners and the centre;
+            ``None`` for none.
         average: whether to average ``logits`` or ``probabilities``.
     """
 
@@ -103,12 +103,13 @@ def five_crops(x: Tensor, side: int) -> list[Tensor]:
 
     Args:
         x: images.
-        side: of the crops, in pixels, at most the shorter side.
+        side: shorter side of the crops, in pixels, at most that of the images; the other follows their aspect.
     """
     height, width = x.shape[2:]
-    down, right = height - side, width - side
+    rows, columns = (round(side * length / min(height, width)) for length in (height, width))
+    down, right = height - rows, width - columns
     corners = [(0, 0), (0, right), (down, 0), (down, right), (round(down / 2), round(right / 2))]
-    crops = [x[:, :, i : i + side, j : j + side] for i, j in corners]
+    crops = [x[:, :, i : i + rows, j : j + columns] for i, j in corners]
     return [F.interpolate(crop, (height, width), mode="bilinear", align_corners=False) for crop in crops]
 
 
