@@ -99,6 +99,20 @@ def test_models_without_switches_are_those_of_before_bit_for_bit(command: str) -
     assert torch.equal(new(same_x), old(x))
 
 
+def test_a_siamese_network_has_the_switches_and_is_without_them_that_of_before() -> None:
+    pair = {"left": (1, 8, 8), "right": (1, 8, 8)}
+    torch.manual_seed(0)
+    old = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16))
+    new = model_of("siamese", pair)
+    assert list(new.state_dict()) == [f"tower.{name}" for name in old.state_dict()]
+    x = {side: torch.randn(5, 1, 8, 8) for side in pair}
+    assert torch.equal(new(x)[:, 1], old(x["right"]))
+    deep = model_of("siamese depth=2 residual=true activation=gelu norm=layer", pair).get_submodule("tower")
+    assert isinstance(deep, nn.Sequential)
+    assert [type(m) for m in deep] == [nn.Flatten, nn.Linear, nn.LayerNorm, nn.GELU, Residual, nn.Linear]
+    assert deep(x["left"]).shape == (5, 16)
+
+
 NAMES = {
     "mlp": ["hidden.0.weight", "hidden.0.bias", "head.weight", "head.bias"],
     "convnet": [f"{name}.{kind}" for name in ("features.0", "features.3", "head") for kind in ("weight", "bias")],
