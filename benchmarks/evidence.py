@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -108,6 +109,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("more", nargs="*", default=[], help="overrides of every run, as workers=2")
     options = parser.parse_args()
+    if options.only and options.tables == FOLDER / "tasks":
+        parser.error(
+            "--only writes tables without the other rows. Name a folder for them, as --tables multirun/tables."
+        )
     torch.set_num_threads(1)
     for name in options.tasks:
         measure(name, TASKS[name], options)
@@ -138,11 +143,18 @@ def measure(name: str, task: Task, options: argparse.Namespace) -> None:
         "baseline_mean": median(plain) if plain else None,
         "rows": [asdict(row) for row in rows],
         "unmeasured": unmeasured,
-        "command": f"python benchmarks/evidence.py --tasks {name}",
+        "command": command_of(name, options),
         "about": origin() | {"seeds": options.seeds, "retuned": "optim.lr", "level": 0.95},
     }
     options.tables.mkdir(parents=True, exist_ok=True)
     (options.tables / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def command_of(name: str, options: argparse.Namespace) -> str:
+    """The command that measures a task again, with every option that changes the numbers."""
+    words = ["--tasks", name, *(["--only", *options.only] if options.only else [])]
+    words += ["--seeds", str(options.seeds)] if options.seeds != SEEDS else []
+    return f"python benchmarks/evidence.py {shlex.join([*words, *(['--', *options.more] if options.more else [])])}"
 
 
 Families = dict[tuple[str, tuple[str, ...]], list[str]]

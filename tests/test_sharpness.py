@@ -196,7 +196,13 @@ def test_the_job_measures_the_weights_that_predict(trained: Path, tmp_path: Path
     assert found["ball_rise"] > 0
     assert found["box_sharpness"] > 0
     assert (tmp_path / "sharpness.png").stat().st_size > 1000
-    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "completed"
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["status"] == "completed"
+    assert summary["objective"] == {
+        "name": "top_eigenvalue",
+        "value": found["top_eigenvalue"],
+        "direction": "minimize",
+    }
 
 
 def test_norms_and_attention_are_measured_in_evaluation_mode(tmp_path: Path) -> None:

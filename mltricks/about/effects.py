@@ -15,14 +15,15 @@ from mltricks.figures.effects import Mark, effects
 
 MEASURED = ("technique", "optim", "scheduler", "sampler", "init", "objective")
 """The groups whose options are measured, or are named with the reason why not."""
-HEAD = """# What each option is worth
+TITLE = "# What each option is worth"
+HEAD = """
+Every option that a labelled run can use was added to a plain baseline and compared with it on small tasks, with the
+learning rate tuned for both sides: the difference over paired seeds on the test split, and its 95 % interval. What
+could not be measured is listed with the reason. **Bold** intervals exclude zero. Whatever the sign, it is here. Read it
+with care:
 
-Every option that a labelled run can use was added to one plain baseline, on four small tasks, and compared with it:
-five paired seeds, the learning rate tuned for both sides, the difference on the test split, and its 95 % interval.
-**Bold** intervals exclude zero. Whatever the sign, it is here. Read it with care:
-
-- The runs are short and the data small. At such a scale augmentation and regularisation often hurt, as the network has
-  not yet learned what they keep it from overfitting; what pays at this scale is what learns faster.
+- The runs are short and the data small. Augmentation and regularisation prevent overfitting, which such runs hardly
+  reach, and make learning slower, which they show.
 - Options have their default settings; only the learning rate is tuned.
 - Each interval is for one comparison: of a hundred without any effect, five exclude zero by chance.
 
@@ -39,8 +40,8 @@ def effects_page() -> str:
     """The page ``effects.md``: a table for each group, what was not measured and why, and the costs."""
     found = tasks()
     if not found:
-        return page(HEAD, "Nothing has been measured yet.", "")
-    parts = [HEAD, FIGURE, *(about(task) for task in found), ""]
+        return page(TITLE, "", "Nothing has been measured yet. `make evidence` does it.", "")
+    parts = [TITLE, HEAD, FIGURE, *(about(task) for task in found), ""]
     options = list(dict.fromkeys(row.option for task in found for row in task.rows))
     for group, members in groupby(sorted(options, key=rank), key=group_of):
         parts += [f"## {group}", "", *table(list(members), found), ""]
@@ -77,7 +78,7 @@ def table(options: Sequence[str], found: Sequence[Task]) -> Iterator[str]:
         rows = [next((row for row in task.rows if row.option == option), None) for task in found]
         known = [row for row in rows if row is not None]
         steps = [row.cost for row in known if row.cost is not None]
-        step = f"{min(steps):.2f} to {max(steps):.2f}" if steps else ""
+        step = " to ".join(dict.fromkeys(f"{end(steps):.2f}" for end in (min, max))) if steps else ""
         cells = [cell(row, task) for row, task in zip(rows, found, strict=True)]
         beside = next((f", both with {' '.join(row.beside)}" for row in known if row.beside), "")
         yield f"| `{option}`{escaped(beside)} | {' | '.join(cells)} | {step} |"
@@ -93,13 +94,14 @@ def cell(row: Row | None, task: Task) -> str:
 
 
 def unmeasured(found: Sequence[Task]) -> Iterator[str]:
-    """The options without a row, with the reasons."""
+    """The options without a row, with the reasons; those of the baseline are what the others are compared with."""
     yield from ("## Not measured", "")
     reasons: dict[str, dict[str, list[str]]] = {}
     for task in found:
         for option, reason in task.unmeasured.items():
             reasons.setdefault(option, {}).setdefault(reason, []).append(task.title)
     measured = {row.option for task in found for row in task.rows}
+    measured |= {f"{group_of(row.option)}={row.control}" for task in found for row in task.rows if row.control}
     for option in options_of(MEASURED):
         if option not in measured and option not in reasons:
             reasons[option] = {"not yet": [task.title for task in found]}

@@ -102,13 +102,13 @@ def effect_words(row: Row, metric: str) -> str:
 
     >>> row = Row("technique=a", "", [], 5, 0, 0.9, 0.012, [0.004, 0.02], "helps", 1.5, [])
     >>> effect_words(row, "test/accuracy")
-    'helps, accuracy +1.20 points (+0.40 to +2.00), n=5, step 1.5 times as long'
+    'helps, accuracy +1.20 points (+0.40 to +2.00), n=5, step 1.50 times as long'
     """
     if row.difference is None:
         return f"no pair of runs finished ({row.lost} lost)"
     parts = [row.verdict, f"{name_of(metric)} {difference_words(row, metric)}", f"n={row.n}"]
     parts += [f"{row.lost} lost"] if row.lost else []
-    parts += [f"step {row.cost:.2g} times as long"] if row.cost is not None else []
+    parts += [f"step {row.cost:.2f} times as long"] if row.cost is not None else []
     parts += [f"instead of {row.control}"] if row.control else []
     parts += [f"both with {' '.join(row.beside)}"] if row.beside else []
     return ", ".join(parts)

@@ -1,6 +1,7 @@
 """The output of a probe: ``<name>.json``, a picture, and ``summary.json``, which marks it as finished for a sweep.
 
-The summary names no objective, because a probe's measurements are not comparable with training scores.
+The summary names no objective, because a probe's measurements are not comparable with training scores; that of
+``sharpness``, which compares finished runs, names the measure that a sweep shows.
 """
 
 from __future__ import annotations
@@ -51,8 +52,14 @@ def write(
     folder: Path,
     overrides: Sequence[str],
     quiet: bool = False,
+    objective: dict[str, Any] | None = None,
 ) -> None:
-    """The same for a probe that builds no run; ``device`` is that of the measurements."""
+    """The same for a probe that builds no run.
+
+    Args:
+        device: that of the measurements.
+        objective: of the summary, as ``{"name", "value", "direction"}``.
+    """
     content = {"job": name, **content, "overrides": list(overrides)}
     text = json.dumps(json_safe(content), indent=2) + "\n"
     write_atomically(folder / f"{name}.json", lambda partial: partial.write_text(text))
@@ -66,6 +73,7 @@ def write(
         device=device,
         git=git_state(),
         folder=str(folder),
+        objective=objective or {},
     )
     summary.write(folder / "summary.json")
     if not quiet:

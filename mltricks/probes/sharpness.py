@@ -87,8 +87,10 @@ def sharpness(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
         "batch_size": cfg["batch_size"],
         "seconds": round(time.perf_counter() - start, 3),
     }
-    write("sharpness", content, str(predictor.device), slices, folder, overrides, mode == "MULTIRUN")
-    return float(found["top_eigenvalue"])
+    value = float(found["top_eigenvalue"])
+    objective = {"name": "top_eigenvalue", "value": value, "direction": "minimize"}
+    write("sharpness", content, str(predictor.device), slices, folder, overrides, mode == "MULTIRUN", objective)
+    return value
 
 
 def loss_of(predictor: Predictor, split: Split, num: int, batch_size: int) -> tuple[Params, Terms]:
