@@ -27,6 +27,7 @@ from sweep_folders import EVIL, SHORT, change, command, like_a_study, report
 from mltricks.figures.base import Figure
 from mltricks.figures.page import plotly_js
 from mltricks.report.charts.contour import contour
+from mltricks.report.charts.invariants import rule_of
 from mltricks.report.collect import collect
 from mltricks.report.importance import LARGEST, SAMPLES, Importance, importance
 from mltricks.report.leaderboard import groups
@@ -486,6 +487,8 @@ PLANE = {
     "optim.weight_decay": ([1e-5, 1e-4, 1e-3, 1e-2], lambda lr, d: lr * d),
 }
 
+SGD = {"_target_": "mltricks.optim.sgd.SGD", "lr": 0.1}
+
 
 def plane(root: Path, key: str, more: tuple[str, ...] = (), optim: dict[str, Any] | None = None) -> Figure | None:
     """The contour over the learning rate and another key."""
@@ -494,7 +497,7 @@ def plane(root: Path, key: str, more: tuple[str, ...] = (), optim: dict[str, Any
     jobs = [([f"optim.lr={lr}", f"{key}={v}", *more], abs(math.log(constant(lr, v) * 100))) for lr, v in points]
     folder = fake(root, jobs)
     for i in range(len(jobs)):
-        (folder / str(i) / "config.yaml").write_text(json.dumps({"optim": {"lr": 0.1, **(optim or {})}}))
+        (folder / str(i) / "config.yaml").write_text(json.dumps({"optim": {**SGD, **(optim or {})}}))
     sweep = collect(folder)
     found = importance(sweep, axes(sweep))
     assert isinstance(found, Importance)
@@ -529,3 +532,20 @@ def test_no_flat_direction_is_drawn_where_the_rate_is_scaled_by_it(tmp_path: Pat
     assert flat(plane(tmp_path / "a", "batch_size", optim={"scale_lr": "linear"})) == []
     assert flat(plane(tmp_path / "b", "optim.momentum", optim={"coordinates": "decoupled"})) == []
     assert len(flat(plane(tmp_path / "c", "optim.momentum", optim={"scale_lr": "linear"}))) == 1
+
+
+def test_a_flat_direction_is_one_of_the_optimiser(tmp_path: Path) -> None:
+    """Adam's rate goes with the root of the batch size, and its L2 decay is divided by the root as the gradient is."""
+    adam, adamw = ({"_target_": f"mltricks.optim.{cls.lower()}.{cls}"} for cls in ("Adam", "AdamW"))
+    (lines,) = flat(plane(tmp_path / "a", "batch_size", optim=adamw))
+    assert lines["name"] == "optim.lr / sqrt(batch_size) constant"
+    radam = {"_target_": "mltricks.optim.radam.RAdam"}
+    assert [rule_of("optim.weight_decay", one) is None for one in (adam, adamw, radam)] == [True, False, True]
+    assert rule_of("optim.weight_decay", {**radam, "decoupled_decay": True}) is not None
+    assert rule_of("optim.momentum", {"_target_": "mltricks.optim.muon.Muon"}) is None
+    assert rule_of("batch_size", {"_target_": "mine.Optim"}) is None
+
+
+def test_the_examples_of_the_flat_directions() -> None:
+    found = doctest.testmod(import_module("mltricks.report.charts.invariants"))
+    assert (found.attempted, found.failed) == (2, 0)
