@@ -191,7 +191,7 @@ class Technique:
         optimiser never sees them. A normalisation layer whose parameters are all frozen also keeps its statistics.
 
         Args:
-            params: all parameters, by name; ``mltricks.optim.base.matching`` selects names by patterns.
+            params: all parameters, by name; ``mltricks.optim.matching.matching`` selects names by patterns.
         """
         return ()
 

@@ -170,6 +170,7 @@ REFUSED = {
     "sampler.scores=a.txt sampler.teacher=b": r"sampler\.scores and sampler\.teacher are two rankings",
     "sampler.scores=a.txt sampler.ranking=random": r"sampler\.scores and sampler\.ranking=random are two rankings",
     "sampler.scores=a.txt": r"sampler\.scores=a\.txt cannot be read: .*one number a line",
+    "sampler.teacher=nowhere": r"sampler\.teacher=nowhere: there are no weights at nowhere",
     "sampler.start=0": r"sampler\.start=0 is out of range",
     "sampler.pacing=slow": r"sampler\.pacing=slow is not an option",
 }
@@ -186,7 +187,7 @@ def test_scores_of_another_number_and_targets_without_classes_are_refused(tmp_pa
     with pytest.raises(ValueError, match=r"holds \(2,\) numbers; one finite number for each of the 96"):
         make(*SMALL, "sampler=curriculum", f"sampler.scores={tmp_path / 's.txt'}")
     values = MemorySplit(torch.zeros(8, 2), torch.rand(8))
-    with pytest.raises(ValueError, match=r"sampler=self_paced sampler\.balanced=true draws by class"):
+    with pytest.raises(ValueError, match=r"sampler=self_paced draws by class.*Type sampler\.balanced=false\."):
         SelfPaced(0.5, 1.3, True).order(values, 0, 1, 2, {"loss": torch.zeros(8)})
 
 

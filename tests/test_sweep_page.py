@@ -487,6 +487,8 @@ PLANE = {
     "optim.weight_decay": ([1e-5, 1e-4, 1e-3, 1e-2], lambda lr, d: lr * d),
 }
 
+SGD = {"_target_": "mltricks.optim.sgd.SGD", "lr": 0.1}
+
 
 def plane(root: Path, key: str, more: tuple[str, ...] = (), optim: dict[str, Any] | None = None) -> Figure | None:
     """The contour over the learning rate and another key."""
@@ -495,8 +497,7 @@ def plane(root: Path, key: str, more: tuple[str, ...] = (), optim: dict[str, Any
     jobs = [([f"optim.lr={lr}", f"{key}={v}", *more], abs(math.log(constant(lr, v) * 100))) for lr, v in points]
     folder = fake(root, jobs)
     for i in range(len(jobs)):
-        node = {"_target_": "mltricks.optim.sgd.SGD", "lr": 0.1, **(optim or {})}
-        (folder / str(i) / "config.yaml").write_text(json.dumps({"optim": node}))
+        (folder / str(i) / "config.yaml").write_text(json.dumps({"optim": {**SGD, **(optim or {})}}))
     sweep = collect(folder)
     found = importance(sweep, axes(sweep))
     assert isinstance(found, Importance)
@@ -527,24 +528,24 @@ def test_flat_directions_are_drawn_where_the_invariant_is_constant(tmp_path: Pat
     assert steps == pytest.approx([steps[0]] * len(steps)), "the lines are equally far apart"
 
 
-def test_flat_directions_are_those_of_the_optimiser(tmp_path: Path) -> None:
-    def rule(key: str, name: str, **settings: Any) -> tuple[str, float] | None:
-        found = rule_of(key, {"_target_": f"mltricks.optim.{name}", **settings})
-        return None if found is None else (found[0], found[1](4.0))
-
-    assert rule("batch_size", "sgd.SGD") == ("optim.lr / batch_size", 4.0)
-    assert rule("batch_size", "adamw.AdamW") == ("optim.lr / sqrt(batch_size)", 2.0)
-    assert rule("batch_size", "lamb.LAMB") is None
-    assert rule("optim.weight_decay", "adamw.AdamW") == ("optim.lr weight_decay", 0.25)
-    assert rule("optim.weight_decay", "adam.Adam") is None, "its decay is a part of the gradient"
-    assert rule("optim.weight_decay", "radam.RAdam", decoupled_decay=False) is None
-    assert rule("optim.weight_decay", "radam.RAdam", decoupled_decay=True) is not None
-    assert rule("optim.momentum", "lion.Lion") is None
-    assert rule_of("batch_size", {"_target_": "mine.SGD"}) is None, "a page imports no foreign class"
-    assert flat(plane(tmp_path / "a", "optim.weight_decay", optim={"_target_": "mltricks.optim.adam.Adam"})) == []
-
-
 def test_no_flat_direction_is_drawn_where_the_rate_is_scaled_by_it(tmp_path: Path) -> None:
     assert flat(plane(tmp_path / "a", "batch_size", optim={"scale_lr": "linear"})) == []
     assert flat(plane(tmp_path / "b", "optim.momentum", optim={"coordinates": "decoupled"})) == []
     assert len(flat(plane(tmp_path / "c", "optim.momentum", optim={"scale_lr": "linear"}))) == 1
+
+
+def test_a_flat_direction_is_one_of_the_optimiser(tmp_path: Path) -> None:
+    """Adam's rate goes with the root of the batch size, and its L2 decay is divided by the root as the gradient is."""
+    adam, adamw = ({"_target_": f"mltricks.optim.{cls.lower()}.{cls}"} for cls in ("Adam", "AdamW"))
+    (lines,) = flat(plane(tmp_path / "a", "batch_size", optim=adamw))
+    assert lines["name"] == "optim.lr / sqrt(batch_size) constant"
+    radam = {"_target_": "mltricks.optim.radam.RAdam"}
+    assert [rule_of("optim.weight_decay", one) is None for one in (adam, adamw, radam)] == [True, False, True]
+    assert rule_of("optim.weight_decay", {**radam, "decoupled_decay": True}) is not None
+    assert rule_of("optim.momentum", {"_target_": "mltricks.optim.muon.Muon"}) is None
+    assert rule_of("batch_size", {"_target_": "mine.Optim"}) is None
+
+
+def test_the_examples_of_the_flat_directions() -> None:
+    found = doctest.testmod(import_module("mltricks.report.charts.invariants"))
+    assert (found.attempted, found.failed) == (2, 0)

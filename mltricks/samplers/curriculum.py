@@ -117,7 +117,7 @@ class Curriculum:
             if "difficulty" not in self.fixed:
                 self.fixed["difficulty"] = self.read(split)
             difficulty = self.fixed["difficulty"]
-        labels = class_labels(split, "curriculum sampler.balanced=true") if self.balanced else None
+        labels = class_labels(split, "curriculum", "sampler.balanced=false") if self.balanced else None
         return ranked(-difficulty if self.ranking == "hard" else difficulty, 0, labels)
 
     def read(self, split: Split) -> Tensor:

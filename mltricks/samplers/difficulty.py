@@ -56,12 +56,13 @@ def teacher_losses(teacher: str, split: Split, allow_modules: Sequence[str]) -> 
     """
     from mltricks.predictor import load_run
 
-    batches = in_order(split, BATCH)
-    found = []
-    model = None
-    for batch in batches:
+    found, model = [], None
+    for batch in in_order(split, BATCH):
         if model is None:
-            model = load_run(Path(teacher), list(allow_modules), str(batch["y"].device))
+            try:
+                model = load_run(Path(teacher), list(allow_modules), str(batch["y"].device))
+            except ValueError as error:
+                raise ValueError(f"sampler.teacher={teacher}: {error}") from error
         try:
             found.append(model.objective.per_sample(model.forward(batch["x"]), batch["y"]).cpu())
         except (RuntimeError, IndexError) as error:  # a model may raise anything for inputs of another shape

@@ -49,7 +49,7 @@ class SelfPaced:
         """The positions of one epoch, (N,) int64."""
         count = len(split)
         size = min(count, max(batch_size, math.ceil(self.share(epoch) * count - 1e-9)))
-        labels = class_labels(split, "self_paced sampler.balanced=true") if self.balanced else None
+        labels = class_labels(split, "self_paced", "sampler.balanced=false") if self.balanced else None
         return drawn_from(ranked(own["loss"], 0, labels), [size] * -(-count // batch_size), batch_size, seed)
 
     def share(self, epoch: int) -> float:

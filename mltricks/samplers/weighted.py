@@ -51,14 +51,19 @@ class Weighted:
         return draw(labels, torch.tensor(self.class_weights, dtype=torch.float64), seed)
 
 
-def class_labels(split: Split, sampler: str) -> Tensor:
+def class_labels(split: Split, sampler: str, instead: str = "sampler=shuffle") -> Tensor:
     """The class of every sample.
+
+    Args:
+        split: the samples.
+        sampler: what needs the classes, for the message.
+        instead: what to type where there are none.
 
     Raises:
         ValueError: the data have no classes.
     """
     if split.labels is None:
-        raise ValueError(f"sampler={sampler} draws by class, and these data have no classes. Type sampler=shuffle.")
+        raise ValueError(f"sampler={sampler} draws by class, and these data have no classes. Type {instead}.")
     return split.labels
 
 
