@@ -102,11 +102,12 @@ class Layers:
             return
         typed = [f"model.{name}={str(getattr(self, name)).replace('True', 'true')}" for name in idle]
         off = [f"model.{name}={'false' if getattr(self, name) is True else 'null'}" for name in idle]
-        usual, fitting = settings_of(self.model).get(other), BESIDE[idle[0]][1]
+        usual, first = settings_of(self.model).get(other), BESIDE[idle[0]][1]
+        fitting = sorted((v for v in first if all(v in BESIDE[n][1] for n in idle)), key=lambda v: v != usual)
         raise ValueError(
             f"{' and '.join(typed)} {'has' if len(idle) == 1 else 'have'} no effect with "
-            f"model.{other}={getattr(self, other)}. Type {' '.join(off)}, or "
-            f"model.{other}={usual if usual in fitting else fitting[0]}."
+            f"model.{other}={getattr(self, other)}. Type {' '.join(off)}"
+            f"{f', or model.{other}={fitting[0]}' if fitting else ''}."
         )
 
     @classmethod
