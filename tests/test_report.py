@@ -18,7 +18,7 @@ import mltricks
 from mltricks.build import build
 from mltricks.config.compose import plain
 from mltricks.inputs import image as images
-from mltricks.objectives import classify as outcome
+from mltricks.objectives import class_sections as outcome
 from mltricks.objectives import regress, segment
 from mltricks.observers.report import Report
 from mltricks.observers.run_page.about import command
