@@ -243,7 +243,7 @@ def test_jitter_follows_torchvision_step_by_step_and_in_every_order() -> None:
     x = images(240, side=6).contiguous()
     jitter = ColorJitter(0.5, 0.5, 0.5, 0.2, 1.0, 0.0)
     torch.manual_seed(0)
-    found, drawn = jitter._jittered(x), set()
+    found, drawn = jitter.changed(x), set()
     torch.manual_seed(0)
     source, slot = policies.assign(240, 24, x.device)
     assert len(source) == 240

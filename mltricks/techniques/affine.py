@@ -16,16 +16,14 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import Positive, Probability, Range
 from mltricks.data.info import Info
 from mltricks.functional.images import warps
-from mltricks.functional.images.pixels import check_bytes, on_pixels
-from mltricks.technique import Ctx, Technique
+from mltricks.functional.images.pixels import OnPixels
 
 
 @dataclass(frozen=True)
-class Affine(Technique):
+class Affine(OnPixels):
     """One affine map for every image, each amount uniform.
 
     Args:
@@ -45,26 +43,18 @@ class Affine(Technique):
     interpolation: Literal["bilinear", "nearest"]
     fill: Annotated[int, Range(0, 255)]
 
-    needs_raw = True
-    kinds = ("image",)
+    colors = False
     needs_one_target = True
 
-    white = 255
-    """The value of a white pixel in these data."""
-
     def check(self, info: Info) -> None:
-        check_bytes("affine", info)
-        object.__setattr__(self, "white", getattr(info.input, "white", 255))
+        super().check(info)
         if self.min_scale > self.max_scale:
             raise ValueError(
                 f"technique.affine.min_scale={self.min_scale} is above max_scale={self.max_scale}. Type "
                 f"technique.affine.min_scale={self.max_scale} or less."
             )
 
-    def batch(self, batch: Batch, ctx: Ctx) -> Batch:
-        return {**batch, **{key: on_pixels(batch[key], self.white, self._warped) for key in INPUTS if key in batch}}
-
-    def _warped(self, x: Tensor) -> Tensor:
+    def changed(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         size, *draws = torch.rand(5, len(x), device=x.device).unbind()
         turn, right, down, slant = (2 * draw - 1 for draw in draws)

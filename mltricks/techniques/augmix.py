@@ -23,20 +23,19 @@ from torch import Tensor
 
 from mltricks.batch import Batch
 from mltricks.config.values import NonNegative, Range, Size
-from mltricks.data.info import Info
 from mltricks.functional.images.operations import choose, perform
-from mltricks.functional.images.pixels import check_colors, on_pixels
+from mltricks.functional.images.pixels import OnPixels, on_pixels
 from mltricks.functional.images.policies import through_policies
 from mltricks.functional.images.spaces import augmix_space
 from mltricks.functional.wrapped_model import Recorded, WithExtraRows
-from mltricks.technique import Aux, Ctx, LossFn, Params, Technique
+from mltricks.technique import Aux, Ctx, LossFn, Params
 
 LARGEST_DEPTH = 3
 """Operations of the longest chain, if their number is drawn."""
 
 
 @dataclass(frozen=True)
-class Augmix(Technique):
+class Augmix(OnPixels):
     """loss(clean) + weight JS(clean, mixture 1, mixture 2), with JS the Jensen-Shannon divergence of the predictions.
 
     A mixture is (1 - m) clean + m sum over chains of w chain(clean), with w ~ Dirichlet(1) and m uniform.
@@ -55,20 +54,11 @@ class Augmix(Technique):
     depth: Size
     all_ops: bool
 
-    needs_raw = True
-    kinds = ("image",)
     targets = ("classes",)
     needs_one_target = True
     needs_one_output = True
     needs_unmixed = True
     needs_softmax = True
-
-    white = 255
-    """The value of a white pixel in these data."""
-
-    def check(self, info: Info) -> None:
-        check_colors("augmix", info)
-        object.__setattr__(self, "white", getattr(info.input, "white", 255))
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         if self.width == 0:

@@ -18,22 +18,19 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import Probability, Range
-from mltricks.data.info import Info
 from mltricks.functional.images.autoaugment_policies import POLICIES
 from mltricks.functional.images.operations import choose, perform
-from mltricks.functional.images.pixels import check_colors, on_pixels
+from mltricks.functional.images.pixels import OnPixels
 from mltricks.functional.images.policies import through_policies
 from mltricks.functional.images.spaces import autoaugment_space
-from mltricks.technique import Ctx, Technique
 
 LARGEST = 9
 """The level at which every operation is strongest."""
 
 
 @dataclass(frozen=True)
-class Autoaugment(Technique):
+class Autoaugment(OnPixels):
     """Two operations, each applied with the probability of the policy times ``p``.
 
     Args:
@@ -46,21 +43,9 @@ class Autoaugment(Technique):
     p: Probability
     fill: Annotated[int, Range(0, 255)]
 
-    needs_raw = True
-    kinds = ("image",)
     needs_one_target = True
 
-    white = 255
-    """The value of a white pixel in these data."""
-
-    def check(self, info: Info) -> None:
-        check_colors("autoaugment", info)
-        object.__setattr__(self, "white", getattr(info.input, "white", 255))
-
-    def batch(self, batch: Batch, ctx: Ctx) -> Batch:
-        return {**batch, **{key: on_pixels(batch[key], self.white, self._augmented) for key in INPUTS if key in batch}}
-
-    def _augmented(self, x: Tensor) -> Tensor:
+    def changed(self, x: Tensor) -> Tensor:
         space, policies = autoaugment_space(*x.shape[2:]), POLICIES[self.policy]
 
         def apply(rows: Tensor, place: int, order: list[int]) -> Tensor:

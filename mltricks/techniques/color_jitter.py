@@ -19,19 +19,17 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import NonNegative, Probability, Range
 from mltricks.data.info import Info
 from mltricks.functional.images import levels
 from mltricks.functional.images.hue import shift_hue
 from mltricks.functional.images.operations import choose, runs
-from mltricks.functional.images.pixels import check_colors, on_pixels
+from mltricks.functional.images.pixels import OnPixels
 from mltricks.functional.images.policies import through_policies
-from mltricks.technique import Ctx, Technique
 
 
 @dataclass(frozen=True)
-class ColorJitter(Technique):
+class ColorJitter(OnPixels):
     """Factors uniform in [max(0, 1 - s), 1 + s) for strengths s, and a shift of the hue uniform in [-hue, hue).
 
     Args:
@@ -48,15 +46,8 @@ class ColorJitter(Technique):
     p: Probability
     p_grey: Probability
 
-    needs_raw = True
-    kinds = ("image",)
-
-    white = 255
-    """The value of a white pixel in these data."""
-
     def check(self, info: Info) -> None:
-        check_colors("color_jitter", info)
-        object.__setattr__(self, "white", getattr(info.input, "white", 255))
+        super().check(info)
         grey_only = self.brightness == 0 == self.contrast
         if info.in_shape[0] == 1 and grey_only and (self.saturation or self.hue or self.p_grey):
             raise ValueError(
@@ -64,10 +55,7 @@ class ColorJitter(Technique):
                 "technique.color_jitter.brightness=0.4, or leave color_jitter out."
             )
 
-    def batch(self, batch: Batch, ctx: Ctx) -> Batch:
-        return {**batch, **{key: on_pixels(batch[key], self.white, self._jittered) for key in INPUTS if key in batch}}
-
-    def _jittered(self, x: Tensor) -> Tensor:
+    def changed(self, x: Tensor) -> Tensor:
         names = ("brightness", "contrast") if x.shape[1] == 1 else ("brightness", "contrast", "saturation", "hue")
         orders = list(permutations(names))
 

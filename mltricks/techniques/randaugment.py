@@ -19,21 +19,20 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from mltricks.batch import INPUTS, Batch
+from mltricks.batch import Batch
 from mltricks.config.values import Probability, Range, Size
-from mltricks.data.info import Info
 from mltricks.functional.images.operations import choose, perform
-from mltricks.functional.images.pixels import check_colors, on_pixels
+from mltricks.functional.images.pixels import OnPixels
 from mltricks.functional.images.policies import through_policies
 from mltricks.functional.images.spaces import randaugment_space, timm_space
-from mltricks.technique import Ctx, Technique
+from mltricks.technique import Ctx
 
 LARGEST = 30
 """The magnitude at which every operation is strongest: torchvision's last bin."""
 
 
 @dataclass(frozen=True)
-class Randaugment(Technique):
+class Randaugment(OnPixels):
     """``num_ops`` operations, each drawn from a space and applied with probability ``p``, at one magnitude.
 
     Args:
@@ -50,23 +49,14 @@ class Randaugment(Technique):
     p: Probability
     fill: Annotated[int, Range(0, 255)]
 
-    needs_raw = True
-    kinds = ("image",)
     needs_one_target = True
-
-    white = 255
-    """The value of a white pixel in these data."""
-
-    def check(self, info: Info) -> None:
-        check_colors("randaugment", info)
-        object.__setattr__(self, "white", getattr(info.input, "white", 255))
 
     def batch(self, batch: Batch, ctx: Ctx) -> Batch:
         if self.num_ops == 0:
             return batch
-        return {**batch, **{key: on_pixels(batch[key], self.white, self._augmented) for key in INPUTS if key in batch}}
+        return super().batch(batch, ctx)
 
-    def _augmented(self, x: Tensor) -> Tensor:
+    def changed(self, x: Tensor) -> Tensor:
         space = (timm_space if self.space == "timm" else randaugment_space)(*x.shape[2:])
         names = sorted(space)
 

@@ -18,20 +18,17 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from mltricks.batch import INPUTS, Batch
 from mltricks.config.values import Probability, Range
-from mltricks.data.info import Info
 from mltricks.functional.images.operations import choose, perform
-from mltricks.functional.images.pixels import check_colors, on_pixels
+from mltricks.functional.images.pixels import OnPixels
 from mltricks.functional.images.policies import through_policies
 from mltricks.functional.images.spaces import trivialaugment_space
-from mltricks.technique import Ctx, Technique
 
 NUM_LEVELS = 31
 
 
 @dataclass(frozen=True)
-class Trivialaugment(Technique):
+class Trivialaugment(OnPixels):
     """One operation of 14, at one of 31 strengths from none to the full range.
 
     Args:
@@ -44,21 +41,9 @@ class Trivialaugment(Technique):
     p: Probability
     fill: Annotated[int, Range(0, 255)]
 
-    needs_raw = True
-    kinds = ("image",)
     needs_one_target = True
 
-    white = 255
-    """The value of a white pixel in these data."""
-
-    def check(self, info: Info) -> None:
-        check_colors("trivialaugment", info)
-        object.__setattr__(self, "white", getattr(info.input, "white", 255))
-
-    def batch(self, batch: Batch, ctx: Ctx) -> Batch:
-        return {**batch, **{key: on_pixels(batch[key], self.white, self._augmented) for key in INPUTS if key in batch}}
-
-    def _augmented(self, x: Tensor) -> Tensor:
+    def changed(self, x: Tensor) -> Tensor:
         space = trivialaugment_space(self.space == "wide")
         names = sorted(space)
 

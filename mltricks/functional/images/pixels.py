@@ -1,14 +1,40 @@
-"""Images as bytes from 0 to 255, the only ones that operations on pixels can work on."""
+"""Techniques that change images as bytes from 0 to 255, the only ones that operations on pixels can work on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from mltricks.batch import as_stored
+from mltricks.batch import INPUTS, Batch, as_stored
 from mltricks.data.info import Info
+from mltricks.technique import Ctx, Technique
+
+
+@dataclass(frozen=True)
+class OnPixels(Technique):
+    """The base of these techniques: a subclass defines ``changed``."""
+
+    needs_raw = True
+    kinds = ("image",)
+    colors: ClassVar[bool] = True
+    """Whether it works on grey and RGB images only."""
+    white: ClassVar[int] = 255
+    """The value of a white pixel in these data, which ``check`` sets."""
+
+    def check(self, info: Info) -> None:
+        (check_colors if self.colors else check_bytes)(type(self).__module__.rpartition(".")[2], info)
+        object.__setattr__(self, "white", getattr(info.input, "white", 255))
+
+    def batch(self, batch: Batch, ctx: Ctx) -> Batch:
+        return {**batch, **{key: on_pixels(batch[key], self.white, self.changed) for key in INPUTS if key in batch}}
+
+    def changed(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) uint8, contiguous and with white at 255, after the change."""
+        raise AssertionError(f"{type(self).__name__} defines no change")
 
 
 def on_pixels(x: Tensor, white: int, change: Callable[[Tensor], Tensor]) -> Tensor:
