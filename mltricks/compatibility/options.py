@@ -54,11 +54,10 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
             "objective=torch_classify or objective=torch_regress."
         )
     if data.info.target not in objective.targets:
-        one_hot = data.info.target == "labels" and "classes" in objective.targets
         raise ValueError(
             f"objective={type(objective).__name__} does not fit these data, whose targets are {data.info.target}. "
             f"Type objective={' or objective='.join(objectives_for(data.info.target)) or 'one that takes these'}."
-            f"{' If they are one-hot classes, give y.argmax(-1).' if one_hot else ''}"
+            f"{objective.advice(data.info)}"
         )
     if cfg["precision"]["dtype"] == "fp16" and "loss_scale" not in techniques:
         raise ValueError("precision.dtype=fp16 without loss scaling loses small gradients. Type precision=fp16.")

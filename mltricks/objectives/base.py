@@ -71,6 +71,11 @@ class Objective:
         """
         return self
 
+    def advice(self, info: Info) -> str:
+        """What may be meant by data whose targets do not fit; empty if nothing is known."""
+        is_one_hot = info.target == "labels" and "classes" in self.targets
+        return " If they are one-hot classes, give y.argmax(-1)." if is_one_hot else ""
+
     def told(self, **facts: Any) -> Any:
         """A copy with some attributes set that are no settings."""
         other = copy.copy(self)
