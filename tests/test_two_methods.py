@@ -16,8 +16,7 @@ from mltricks.config.compose import plain
 from mltricks.stack.run import train_stacked
 
 MLP = ["model=mlp", "model.width=16", "data.limit=320", "batch_size=32", "plots=false", "progress=none", *EXACT]
-OWN = ["optim=sgd", "optim._target_=two_methods.HeavyBall", "allow_modules=[two_methods]"]
-OWN += ["~optim.weight_decay", "~optim.nesterov", "~optim.no_decay"]
+OWN = ["optim=custom", "optim._target_=two_methods.HeavyBall", "+optim.momentum=0.9", "allow_modules=[two_methods]"]
 SGD = ["optim=sgd", "optim.weight_decay=0", "optim.nesterov=false"]
 RATE = ["optim.lr=0.1", "optim.momentum=0.9"]
 
