@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mltricks.batch import Batch
 from mltricks.compatibility.built import check_built, without_effect
-from mltricks.compatibility.module import check_batches, check_one_output, check_shapes
+from mltricks.compatibility.module import check_module
 from mltricks.compatibility.options import check_engine, check_fit, check_prediction
 from mltricks.config.create import create
 from mltricks.config.settings import check_settings
@@ -104,7 +104,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
         ValueError: a value is wrong, options do not fit together, or a setting would have no effect.
     """
     check_settings(cfg)
-    allow, seed = cfg["allow_modules"], cfg["seed"]
+    allow = cfg["allow_modules"]
     set_arithmetic(cfg["deterministic"], cfg["precision"]["tf32"])
     device = choose_device(cfg["device"])
     messages = [*(set_threads(cfg["threads"]) if device.type == "cpu" else []), *idle_on(device, cfg)]
@@ -122,11 +122,9 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     total_steps = source.total_steps
     raw = next(source.stream(0))
     batch = normalized(raw, data.info.normalize)
-    module = create_model(cfg, data, seed, allow, objective, batch, messages, given)
-    check_batches(source, module, techniques)
-    check_one_output(techniques, module, data.info, objective)
+    module = create_model(cfg, data, cfg["seed"], allow, objective, batch, messages, given)
     shapes = declared(techniques, data.info.in_shape)
-    check_shapes(shapes, module, data.info, objective)
+    check_module(module, source, data.info, objective, techniques, shapes)
     model, state, frozen = set_up(module, techniques, optim, batch, device, cfg)
     if source.untaught is not None:
         state["sampler"] = map_state(lambda t: t.to(device, copy=True), source.untaught)

@@ -10,7 +10,7 @@ import torch
 from bare import context, images, small_net
 from conftest import TINY
 from contract import advance, largest_difference, make
-from test_fused import assert_equal, fuse, records, summary_of
+from test_fused import assert_members_end_as_alone, records
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
@@ -190,15 +190,7 @@ def test_the_whole_run_measures_keeps_and_tests_the_same_statistics(tmp_path: Pa
 def test_the_members_of_a_stack_have_statistics_of_their_own(tmp_path: Path) -> None:
     shared = [*TINY, *SWA, "epochs=2"]
     varied = [["seed=0"], ["seed=1", "optim.lr=0.02", "technique.swa.start_frac=0.25"]]
-    told = fuse(tmp_path / "fused", shared, varied)
-    assert [summary.fused for _, summary in told] == [{"trials": 2}] * 2
-    for num, own in enumerate(varied):
-        mltricks.train(mltricks.compose([*shared, *own]), tmp_path / "alone" / str(num))
-        mine, theirs = tmp_path / "fused" / str(num), tmp_path / "alone" / str(num)
-        assert_equal(records(mine), records(theirs), "records", 1e-3)
-        assert_equal(summary_of(mine)["test"], summary_of(theirs)["test"], "test", 1e-3)
-        ours, others = load_weights(mine)[0], load_weights(theirs)[0]
-        assert all(torch.allclose(ours[name], others[name], rtol=1e-3, atol=1e-4) for name in others)
+    assert_members_end_as_alone(tmp_path, shared, varied, 1e-3, rtol=1e-3, atol=1e-4)
 
 
 def test_two_averages_are_refused() -> None:

@@ -26,6 +26,7 @@ from mltricks.launch.fused import train_fused
 from mltricks.launch.job import Job
 from mltricks.observers.files import read_records, yaml_text
 from mltricks.summary import Summary
+from mltricks.weights import load_weights
 
 CLOCK = ("seconds", "samples_per_s")
 MLP = ("model=mlp", "model.width=16", "data.limit=320", "batch_size=32", "plots=auto", *EXACT)
@@ -115,6 +116,21 @@ def test_a_member_equals_the_run_alone(case: str, tmp_path: Path) -> None:
         assert one["status"] == "completed"
         assert one["test"]
         assert_equal_weights(mine, theirs)
+
+
+def assert_members_end_as_alone(
+    folder: Path, shared: Sequence[str], varied: Varied, within: float, rtol: float, atol: float
+) -> None:
+    """Check that a stack's members have the records, test scores and best weights of the same runs alone."""
+    told = fuse(folder / "fused", shared, varied)
+    assert [summary.fused for _, summary in told] == [{"trials": len(varied)}] * len(varied)
+    for num, own in enumerate(varied):
+        mltricks.train(mltricks.compose([*shared, *own]), folder / "alone" / str(num))
+        mine, theirs = folder / "fused" / str(num), folder / "alone" / str(num)
+        assert_equal(records(mine), records(theirs), "records", within)
+        assert_equal(summary_of(mine)["test"], summary_of(theirs)["test"], "test", within)
+        ours, others = load_weights(mine)[0], load_weights(theirs)[0]
+        assert all(torch.allclose(ours[name], others[name], rtol=rtol, atol=atol) for name in others)
 
 
 def assert_equal_weights(mine: Path, theirs: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import TINY
 from contract import advance, largest_difference, make
-from test_fused import assert_equal, fuse, records, summary_of
+from test_fused import assert_members_end_as_alone
 from torch import Tensor
 
 import mltricks
@@ -94,15 +94,7 @@ def test_a_resumed_run_continues_its_mean(tmp_path: Path) -> None:
 def test_the_members_of_a_stack_are_evaluated_with_their_means(tmp_path: Path) -> None:
     shared = [*TINY, *POLYAK, "model=mlp", "model.width=16", "epochs=2", "plots=false"]
     varied = [["seed=0"], ["seed=1", "optim.lr=0.02"]]
-    told = fuse(tmp_path / "fused", shared, varied)
-    assert [summary.fused for _, summary in told] == [{"trials": 2}] * 2
-    for num, own in enumerate(varied):
-        mltricks.train(mltricks.compose([*shared, *own]), tmp_path / "alone" / str(num))
-        mine, theirs = tmp_path / "fused" / str(num), tmp_path / "alone" / str(num)
-        assert_equal(records(mine), records(theirs), "records", 1e-4)
-        assert_equal(summary_of(mine)["test"], summary_of(theirs)["test"], "test", 1e-4)
-        ours, others = load_weights(mine)[0], load_weights(theirs)[0]
-        assert all(torch.allclose(ours[name], others[name], atol=1e-5) for name in others)
+    assert_members_end_as_alone(tmp_path, shared, varied, 1e-4, rtol=1e-5, atol=1e-5)
 
 
 def test_techniques_that_change_weights_after_the_update_are_refused() -> None:

@@ -15,6 +15,26 @@ from mltricks.shapes import Shapes
 from mltricks.step import Techniques
 
 
+def check_module(
+    module: nn.Module, source: Source, info: Info, objective: Any, techniques: Techniques, shapes: Shapes | None
+) -> None:
+    """Refuse a model that does not fit the batches, the objective or the techniques.
+
+    Args:
+        module: the model.
+        source: of the batches.
+        info: describes the data.
+        objective, techniques: of the run.
+        shapes: of samples that change their shape; ``None`` if they do not.
+
+    Raises:
+        ValueError: names what does not fit, and what to type instead.
+    """
+    check_batches(source, module, techniques)
+    check_one_output(techniques, module, info, objective)
+    check_shapes(shapes, module, info, objective)
+
+
 def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info, objective: Any) -> None:
     """Refuse a model of fixed input size if a technique changes the shape of samples."""
     if shapes is None:

@@ -13,37 +13,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mltricks.config.values import Decay, NonNegative, Positive
+from mltricks.config.values import NonNegative
 from mltricks.functional import foreach
 from mltricks.optim.adam import missing_share
 from mltricks.optim.base import Slots
-from mltricks.optim.kernels import InPlace
+from mltricks.optim.either_decay import EitherDecay
 
 RISE = math.log(0.96)
 
 
 @dataclass(frozen=True)
-class NAdam(InPlace):
+class NAdam(EitherDecay):
     """p = p - lr (mu_next m / (1 - M mu_next) + (1 - mu) g / (1 - M)) / (sqrt(v_hat) + eps).
 
     Args:
-        beta1: decay rate of the average gradient m, in [0, 1).
-        beta2: decay rate of the average squared gradient v, in [0, 1).
         momentum_decay: how fast the momentum mu rises from about beta1 / 2 to beta1, >= 0; M is the product of all mu.
-        eps: added to the root, > 0.
-        decoupled_decay: whether the decay multiplies the weights by 1 - lr weight_decay, instead of adding
-            weight_decay p to the gradient.
     """
 
-    beta1: Decay
-    beta2: Decay
     momentum_decay: NonNegative
-    eps: Positive
-    decoupled_decay: bool
 
     slots = ("mean", "square", "product")
     shared = ("product",)
-    shrinks = "decoupled_decay"
 
     def first(self, slot: str, param: Tensor) -> Tensor:
         return torch.ones((), device=param.device) if slot == "product" else torch.zeros_like(param)
@@ -51,10 +41,7 @@ class NAdam(InPlace):
     def rule(
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
     ) -> tuple[list[Tensor], Slots]:
-        if self.decoupled_decay:
-            params = foreach.mul_(1 - self.lr * self.weight_decay, params)
-        else:
-            grads = foreach.axpy(self.weight_decay, params, grads)
+        grads, params = self.decayed(grads, params)
         now, then = self._momentum(count), self._momentum(count + 1)
         product = foreach.mul_(now, slots["product"])
         mean = foreach.lerp_(grads, 1 - self.beta1, slots["mean"])

@@ -17,43 +17,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mltricks.config.values import Decay, Positive
 from mltricks.functional import foreach
 from mltricks.optim.adam import missing_share
 from mltricks.optim.base import Slots
-from mltricks.optim.kernels import InPlace
+from mltricks.optim.either_decay import EitherDecay
 
 SHORTEST = 5.0
 """The length of the average from which on the root divides."""
 
 
 @dataclass(frozen=True)
-class RAdam(InPlace):
+class RAdam(EitherDecay):
     """p = p - lr r m_hat / (sqrt(v_hat) + eps') once rho > 5, and p - lr m_hat before.
 
-    Args:
-        beta1: decay rate of the average gradient m, in [0, 1).
-        beta2: decay rate of the average squared gradient v, in [0, 1).
-        eps: added to the root of v, > 0; eps' is eps / sqrt(1 - beta2^t).
-        decoupled_decay: whether the decay multiplies the weights by 1 - lr weight_decay, instead of adding
-            weight_decay p to the gradient.
+    Here eps' is eps / sqrt(1 - beta2^t).
     """
 
-    beta1: Decay
-    beta2: Decay
-    eps: Positive
-    decoupled_decay: bool
-
     slots = ("mean", "square")
-    shrinks = "decoupled_decay"
 
     def rule(
         self, grads: list[Tensor], slots: Slots, params: list[Tensor], count: Tensor
     ) -> tuple[list[Tensor], Slots]:
-        if self.decoupled_decay:
-            params = foreach.mul_(1 - self.lr * self.weight_decay, params)
-        else:
-            grads = foreach.axpy(self.weight_decay, params, grads)
+        grads, params = self.decayed(grads, params)
         mean = foreach.lerp_(grads, 1 - self.beta1, slots["mean"])
         square = foreach.addcmul_(grads, grads, 1 - self.beta2, foreach.mul_(self.beta2, slots["square"]))
         rectified, ready = rectification(self.beta2, count)

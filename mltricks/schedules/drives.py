@@ -131,13 +131,7 @@ def learning_rate_drives(
             )
         drives["optim", name] = schedule.drive(rate, total_steps, steps_per_epoch)
     if schedule.momentum(0.0) is not None:
-        name = _momentum_of(optim, scheduled)
-        if cfg["optim"].get("coordinates") == "decoupled" and name == getattr(type(optim), "accumulates", ""):
-            raise ValueError(
-                f"scheduler drives optim.{name}, and with optim.coordinates=decoupled the learning rate follows from "
-                "its one value. Type scheduler.cycle_momentum=false."
-            )
-        drives["optim", name] = schedule.momentum  # type: ignore[assignment]
+        drives["optim", _momentum_of(optim, scheduled, cfg["optim"])] = schedule.momentum  # type: ignore[assignment]
     return drives
 
 
@@ -159,8 +153,8 @@ def check_undriven(optim: Any, schedule: Schedule, scheduled: Drives) -> None:
         )
 
 
-def _momentum_of(optim: Any, scheduled: Drives) -> str:
-    """The field of an optimiser that a schedule drives as its momentum."""
+def _momentum_of(optim: Any, scheduled: Drives, node: dict[str, Any]) -> str:
+    """The field of an optimiser, of which the configuration has this node, that a schedule drives as its momentum."""
     name = next((n for n in ("momentum", "beta1") if n in float_fields(type(optim))), None)
     if name is None:
         raise ValueError(
@@ -170,5 +164,10 @@ def _momentum_of(optim: Any, scheduled: Drives) -> str:
     if ("optim", name) in scheduled:
         raise ValueError(
             f"optim.{name} is driven twice, by its own schedule and by scheduler. Type scheduler.cycle_momentum=false."
+        )
+    if node.get("coordinates") == "decoupled" and name == getattr(type(optim), "accumulates", ""):
+        raise ValueError(
+            f"scheduler drives optim.{name}, and with optim.coordinates=decoupled the learning rate follows from "
+            "its one value. Type scheduler.cycle_momentum=false."
         )
     return name

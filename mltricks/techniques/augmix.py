@@ -119,8 +119,8 @@ def jensen_shannon(logits: list[Tensor]) -> Tensor:
     Args:
         logits: for each prediction (B, K).
 
-    >>> jensen_shannon([torch.tensor([[9.0, 0.0]]), torch.tensor([[9.0, 0.0]])]).item()
-    0.0
+    >>> jensen_shannon([torch.tensor([[9.0, 0.0]]), torch.tensor([[9.0, 0.0]])])
+    tensor(0.)
     """
     tiny = torch.finfo(torch.float32).tiny  # at a probability of 0 the divergence has no gradient
     predictions = [one.float().softmax(1).clamp(min=tiny) for one in logits]
