@@ -47,14 +47,23 @@ def test_a_sampler_that_knows_no_losses_says_so(name: str) -> None:
 # Repeated
 
 
-def test_every_sample_follows_itself_and_one_copy_is_shuffle() -> None:
-    order = Repeated(3).order(split(100), 7)
-    assert torch.equal(order, Shuffle().order(split(100), 7)[:34].repeat_interleave(3)[:100])
-    assert torch.equal(Repeated(1).order(split(100), 7), Shuffle().order(split(100), 7))
+def test_a_batch_holds_the_copies_of_its_samples_in_random_order_and_one_copy_is_shuffle() -> None:
+    order, shuffled = Repeated(3).order(split(100), 7, 12), Shuffle().order(split(100), 7)
+    in_a_row = shuffled[:34].repeat_interleave(3)[:100]
+    for drawn, expected in zip(order.split(12), in_a_row.split(12), strict=True):
+        assert torch.equal(drawn.sort().values, expected.sort().values)
+    assert torch.equal(Repeated(1).order(split(100), 7, 12), shuffled)
     run = make(*SMALL, "sampler=repeated", "sampler.copies=2", "technique=crop")
     seen = seen_by_model(run, next(run.batches(0)))
-    assert torch.equal(seen["index"][::2], seen["index"][1::2])
-    assert not torch.equal(seen["x"][::2], seen["x"][1::2]), "the copies are augmented differently"
+    pairs = seen["index"].argsort(stable=True)
+    assert torch.equal(seen["index"][pairs[::2]], seen["index"][pairs[1::2]])
+    assert not torch.equal(seen["x"][pairs[::2]], seen["x"][pairs[1::2]]), "the copies are augmented differently"
+
+
+def test_mixup_and_cutmix_seldom_mix_a_sample_with_its_own_copy() -> None:
+    batches = Repeated(3).order(split(9000), 0, 60).split(60)
+    same = torch.cat([batch == batch.roll(1) for batch in batches]).double().mean()
+    assert abs(same.item() - 2 / 59) < 0.01, "two of the 59 others are copies"
 
 
 # Pools
