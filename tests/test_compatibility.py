@@ -93,6 +93,12 @@ def test_a_batch_of_one_sample_is_refused_by_batch_norm_and_simclr(overrides: li
         make("data.drop_last=false", *overrides)
 
 
+def test_mixing_a_batch_of_one_sample_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"technique=mixup mixes.*no effect with batch_size=1.*leave mixup out"):
+        make("technique=mixup", "batch_size=1")
+    make("technique=mixup", "batch_size=319", "data.drop_last=false")  # a smaller last batch does no harm
+
+
 def test_an_option_named_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="twice"):
         make("technique=[mixup,mixup]")

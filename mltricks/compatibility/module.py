@@ -71,9 +71,14 @@ def check_one_output(techniques: Techniques, module: nn.Module, info: Info, obje
 
 
 def check_batches(source: Source, module: nn.Module, techniques: Techniques) -> None:
-    """Refuse batches of one sample if a layer or a loss compares samples."""
+    """Refuse batches of one sample if a layer or a loss compares samples, or a technique mixes them."""
     if source.smallest_batch > 1:
         return
+    if source.batch_size == 1 and (mixing := [name for name, t in techniques.items() if t.mixes]):
+        raise ValueError(
+            f"technique={mixing[0]} mixes the samples of a batch, so it has no effect with batch_size=1. Type another "
+            f"batch_size, or leave {mixing[0]} out."
+        )
     norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
     losses = [f"technique={name}" for name, t in techniques.items() if t.needs_whole_batch]
     for who in [*(["the model's batch norm"] if norms else []), *losses]:
