@@ -65,8 +65,12 @@ def test_a_run_that_validates_too_seldom_for_a_drop_says_so() -> None:
     assert not any("drop" in line for line in make("scheduler=plateau", "scheduler.patience=1", decay).messages)
     (line,) = make("scheduler=plateau", "scheduler.patience=2", decay).messages
     assert line.startswith("note: optim.lr cannot drop: that takes 4 validations, and this run makes 3 before")
+    assert line.endswith("Type scheduler.patience=1, or more epochs.")
     (line,) = make("scheduler=plateau", "scheduler.patience=1", decay, "eval_every_epochs=2").messages
     assert line.startswith("note: optim.weight_decay and optim.lr cannot drop: that takes 3 validations, and")
+    assert line.endswith("makes 1 before its last update. Type more epochs.")
+    (line,) = make("scheduler=plateau", "scheduler.patience=1", decay, "epochs=9", "max_steps=50").messages
+    assert line.endswith("Type optim.weight_decay.patience=0 scheduler.patience=0, or a larger max_steps.")
 
 
 def test_tables_of_the_tracing_engines_are_made_again_after_a_validation() -> None:
@@ -144,6 +148,7 @@ def test_a_sweep_trains_its_runs_one_by_one(run_cli: Callable[..., Outcome], tmp
     done = run_cli("-m", *TINY, "epochs=1", "scheduler=plateau", "seed=0,1", "hydra.sweep.dir=sweep")
     assert done.status == 0, done.err
     assert "jobs 0 to 1 run one by one: scheduler follows the validation score" in done.out + done.err
+    assert (done.out + done.err).count("note: optim.lr cannot drop") == 1, "a note of several runs is printed once"
     assert [json.loads((tmp_path / f"sweep/{n}/summary.json").read_text())["status"] for n in (0, 1)] == [
         "completed"
     ] * 2

@@ -61,22 +61,33 @@ def without_effect(run: Built) -> list[str]:
     Args:
         run: the run.
     """
-    every, found = run.source.steps_per_epoch * run.cfg["eval_every_epochs"], []
-    validations = (run.total_steps - 1) // every
-    drives: dict[str, Any] = {
-        f"{o if o == 'optim' else f'technique.{o}'}.{n}": d for (o, n), d in run.hypers.drives.items()
-    }
-    least = {key: getattr(d.schedule, "least_scores", 1) for key, d in drives.items() if isinstance(d, Following)}
-    if waiting := [key for key, number in least.items() if number > validations]:
+    longer = "a larger max_steps" if run.total_steps == run.cfg["max_steps"] else "more epochs"
+    validations = (run.total_steps - 1) // (run.source.steps_per_epoch * run.cfg["eval_every_epochs"])
+    waiting, found = without_drop(run, validations), []
+    if waiting:
+        least = next(iter(waiting.values()))[1]
+        patience = " ".join(dict.fromkeys(f"{schedule}.patience={validations - 2}" for schedule, _ in waiting.values()))
         found.append(
-            f"note: {' and '.join(waiting)} cannot drop: that takes {least[waiting[0]]} validations, and this run "
-            f"makes {validations} before its last update. Type a smaller patience, or more epochs."
+            f"note: {' and '.join(waiting)} cannot drop: that takes {least} validations, and this run makes "
+            f"{validations} before its last update. Type {f'{patience}, or ' if validations > 1 else ''}{longer}."
         )
     if run.source.untaught is not None and run.total_steps <= run.source.steps_per_epoch:
         found.append(
             f"note: sampler={called(run.cfg['sampler'])} knows no losses in the first epoch, and this run has no "
-            "other. Type more epochs."
+            f"other. Type {longer}."
         )
+    return found
+
+
+def without_drop(run: Built, validations: int) -> dict[str, tuple[str, int]]:
+    """What a plateau schedule drives that needs more validations: by its key the schedule's, and how many."""
+    found: dict[str, tuple[str, int]] = {}
+    for (owner, name), drive in run.hypers.drives.items():
+        least = getattr(drive.schedule, "least_scores", 1) if isinstance(drive, Following) else 0
+        if least > validations:
+            key = f"{owner}.{name}" if owner == "optim" else f"technique.{owner}.{name}"
+            is_own = owner != "optim" or isinstance(run.cfg["optim"].get(name), dict)
+            found[key] = (key if is_own else "scheduler", least)
     return found
 
 

@@ -91,15 +91,20 @@ class Progress:
         self.running[unit[0].num] = (unit, time.monotonic(), {job.num for job in unit})
 
     def end(self, job: Job, result: Any) -> None:
-        """Print the outcome of a job."""
+        """Print the outcome of a job, and what its run noted if no other has said the same."""
         summary = summary_of(job, result)
         own = [override for override in job.overrides if override not in self.common]
         is_best = self.tally.add(job.num, summary, own)
         self.note_end(job, summary)
         parts = [*outcome(summary), *(["best"] if is_best else []), *map(brief, own)]
         style = "red" if summary.status == "failed" else "green" if is_best else ""
-        for line in wrapped(f"#{job.num:<{self.num_width}}  ", parts, self.width):
+        head = f"#{job.num:<{self.num_width}}  "
+        for line in wrapped(head, parts, self.width):
             self.say(line, style)
+        for note in (text for text in summary.messages if text.startswith("note: ") and text not in self.tally.said):
+            self.tally.said.add(note)
+            for line in wrapped(" " * len(head), [note], self.width):
+                self.say(line)
         if self.bar is None and time.monotonic() - self.said_at > EVERY_S and self.done < self.num_steps:
             self.said_at = time.monotonic()
             for line in [*wrapped("", [text for text in self.fields().values() if text], self.width), *self.below()]:

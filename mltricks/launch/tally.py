@@ -52,6 +52,7 @@ class Tally:
         ended: size and time of every unit that has ended, s.
         best: the best job so far.
         notes: whether the notes on how jobs run together have been printed.
+        said: the notes of runs that have been printed.
     """
 
     total: int | None = None
@@ -61,6 +62,7 @@ class Tally:
     ended: list[tuple[int, float]] = field(default_factory=list)
     best: Best | None = None
     notes: bool = False
+    said: set[str] = field(default_factory=set)
 
     def add(self, num: int, summary: Summary, overrides: Iterable[str]) -> bool:
         """Count a job that has ended; return whether it is the best so far."""
