@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mltricks.config.options import option_of
 from mltricks.data.info import Info
 from mltricks.predicting_module import PredictingModule
 from mltricks.predictor import Predictor, load_run
@@ -151,6 +152,6 @@ def inverse_of(objective: Any, outputs: Any) -> Inverse:
             if torch.allclose(objective.predict(inverse(mean)), mean, rtol=1e-3, atol=1e-5):
                 return inverse
     raise ValueError(
-        f"objective={type(objective).__name__} predicts neither values nor probabilities of one tensor, so its runs "
-        "cannot be joined. Give one run."
+        f"objective={option_of('objective', objective)} predicts neither values nor probabilities of one tensor, so "
+        "its runs cannot be joined. Give one run."
     )

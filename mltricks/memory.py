@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mltricks.build import Run
+from mltricks.config.options import option_of
 from mltricks.state import reseed_step
 
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
@@ -31,7 +32,7 @@ def with_smaller_micro_batches(run: Run, error: Any) -> None:
     """
     batch_size = run.cfg["batch_size"]
     whole = [f"technique={name}" for name, t in run.techniques.items() if t.needs_whole_batch]
-    whole += [f"objective={type(run.objective).__name__}"] if run.objective.needs_whole_batch else []
+    whole += [f"objective={option_of('objective', run.objective)}"] if run.objective.needs_whole_batch else []
     if whole:
         raise ValueError(
             f"out of memory, and {whole[0]} compares the samples of a batch, which cannot be split: "

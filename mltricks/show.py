@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mltricks.build import Run
+from mltricks.config.options import option_of
 from mltricks.step import acting_on_host, in_order_of_change, split_at_normalize
 from mltricks.technique import defines, floats_of
 
@@ -48,9 +49,9 @@ def verbs(run: Run) -> dict[str, str]:
         "techniques": " -> ".join(techniques) or "no techniques",
         "setup": ", ".join(acting["setup"]) or "-",
         "batch": " -> ".join([*acting_on_host(techniques), *raw, "normalize", *ready]),
-        "loss": onion(acting["loss"], called(run.objective)),
+        "loss": onion(acting["loss"], option_of("objective", run.objective)),
         "grads": onion(acting["grads"], "gradient"),
-        "update": called(run.optim),
+        "update": option_of("optim", run.optim),
         "after": " -> ".join(in_order_of_change(techniques)) or "-",
         "evaluate": onion(acting["evaluate"], "model"),
     }
@@ -63,12 +64,6 @@ def onion(names: list[str], core: str) -> str:
     'accumulate(sam(gradient))'
     """
     return "(".join([*names, core]) + ")" * len(names)
-
-
-def called(thing: Any) -> str:
-    """The option name of an object: its module's name, or the class name for a user's own class."""
-    cls = type(thing)
-    return cls.__module__.rpartition(".")[2] if cls.__module__.startswith("mltricks.") else cls.__name__
 
 
 def settings(run: Run) -> dict[str, str]:

@@ -133,6 +133,6 @@ def test_a_mean_of_softmax_probabilities_is_refused_where_an_objective_predicts_
 )
 def test_a_technique_that_takes_a_softmax_is_refused_where_an_objective_takes_none(technique: str) -> None:
     given = f"technique={technique}".split()
-    with pytest.raises(ValueError, match=r"is for classes predicted by a softmax, and objective=Mse"):
+    with pytest.raises(ValueError, match=r"is for classes predicted by a softmax, and objective=mse"):
         make(*given, "objective=mse")
     make(*given, "objective=focal")

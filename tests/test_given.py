@@ -145,7 +145,7 @@ def test_objects_follow_their_targets(tmp_path: Path) -> None:
     result = mltricks.train(composed("epochs=1"), tmp_path, model=net(num_outputs=1), data=parts(values=True))
     assert "mae" in result.val
     assert "objective=regress: the targets are floats" in result.messages
-    with pytest.raises(ValueError, match="objective=NextToken does not fit"):
+    with pytest.raises(ValueError, match="objective=next_token does not fit"):
         mltricks.train(composed("objective=next_token"), tmp_path / "b", model=net(), data=parts())
     with pytest.raises(ValueError, match=r"the given Linear gives .* Give a module that returns this shape"):
         mltricks.train(composed(), tmp_path / "c", model=nn.Linear(8, 2), data=parts())

@@ -181,6 +181,8 @@ def test_an_objective_without_per_sample_losses_is_refused_when_the_run_is_built
     with pytest.raises(ValueError, match=r"sampler=ByLoss .* objective=Bare has no per_sample\(outputs, y\)"):
         make(*BY_LOSS, *own)
     cfg = {**make(*BY_LOSS).cfg, "objective": make(*own, BY_LOSS[1]).cfg["objective"]}
+    with pytest.raises(ValueError, match=r"sampler=self_paced .*=soft_f1 has no per_sample\(outputs, y\)\. Type samp"):
+        make("sampler=self_paced", "objective=soft_f1")
     with pytest.raises(ValueError, match="objective=Bare has no per_sample"):
         check_parts(cfg)
 

@@ -283,7 +283,7 @@ def test_batches_of_soft_f1_are_not_cut_when_memory_runs_out() -> None:
     from mltricks.memory import with_smaller_micro_batches
 
     run = make("objective=soft_f1")
-    with pytest.raises(ValueError, match="objective=SoftF1 compares the samples of a batch"):
+    with pytest.raises(ValueError, match="objective=soft_f1 compares the samples of a batch"):
         with_smaller_micro_batches(run, RuntimeError("out of memory"))
 
 

@@ -524,7 +524,7 @@ REFUSED = {
     "optim.name=Muon": "Muon refuses .*only supports 2D",
     "optim.lr={schedule: cosine, start: 1, end: -1}": r"optim\.lr\.end=-1",
     "engine=traced": r"engine=traced traces the step.*optim=torch.*engine=eager",
-    "scheduler=onecycle": r"optim=Torch has none.*cycle_momentum=false",
+    "scheduler=onecycle": r"optim=torch has none.*cycle_momentum=false",
 }
 
 

@@ -295,7 +295,8 @@ def test_schedule_free_has_batch_norm_statistics_of_its_average() -> None:
 CONTRADICTIONS = {
     "scheduler=cosine": r"scheduler=cosine changes the learning rate.*scheduler=constant; scheduler\.warmup_frac",
     "scheduler=onecycle": "scheduler=onecycle changes the learning rate",
-    "optim.lr={schedule: cosine, start: 1, end: 0.1}": r"optim\.lr cannot be scheduled with optim=ScheduleFree",
+    "scheduler=cosine_restarts": "scheduler=cosine_restarts changes the learning rate, and optim=schedule_free",
+    "optim.lr={schedule: cosine, start: 1, end: 0.1}": r"optim\.lr cannot be scheduled with optim=schedule_free",
     "optim.beta={schedule: cosine, start: 0.9, end: 0.8}": r"optim\.beta cannot be scheduled",
     "technique=ema": "predicts with weights of its own",
 }

@@ -239,7 +239,7 @@ def test_a_run_learns_with_a_loss_of_torch_traces_and_stacks() -> None:
         (["objective=torch_classify", "objective.name=HuberLoss"], "does not take logits and class numbers"),
         (["objective=torch_classify", "+objective.arguments.weight=[1,2]"], "sampler=balanced"),
         (["objective=torch_classify", "+objective.arguments.label_smooth=1"], "Did you mean label_smoothing"),
-        (["objective=torch_regress"], "objective=TorchRegress does not fit these data"),
+        (["objective=torch_regress"], "objective=torch_regress does not fit these data"),
         ([f"+technique.none={{_target_: {__name__}.NoAux}}", OWN], f"the loss of {__name__}.NoAux returns a Tensor"),
         (["objective=custom", f"objective._target_={__name__}.NoMetrics", OWN], f"the loss of {__name__}.NoMetrics"),
         (

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mltricks.config.options import option_of
 from mltricks.data.info import Info
 from mltricks.data.source import Source
 from mltricks.functional.ghost_norm import GhostBatchNorm, check_splits
@@ -49,9 +50,9 @@ def check_shapes(shapes: Shapes | None, module: nn.Module, info: Info, objective
         module.train()
         if problem:
             raise ValueError(
-                f"technique={shapes.name} trains on samples of shape {shape}, and model={type(module).__name__} cannot "
-                f"take them: {problem}. Type a model for any size, such as model=resnet9 for images, or leave "
-                f"{shapes.name} out."
+                f"technique={shapes.name} trains on samples of shape {shape}, and model={option_of('model', module)} "
+                f"cannot take them: {problem}. Type a model for any size, such as model=convnet model.head_pool=mean "
+                f"for images, or leave {shapes.name} out."
             )
 
 
@@ -65,8 +66,8 @@ def check_one_output(techniques: Techniques, module: nn.Module, info: Info, obje
     module.train()
     if not isinstance(outputs, torch.Tensor):
         raise ValueError(
-            f"technique={needing[0]} works on outputs that are one tensor, and model={type(module).__name__} gives "
-            f"a {type(outputs).__name__} of them. Leave {needing[0]} out."
+            f"technique={needing[0]} works on outputs that are one tensor, and model={option_of('model', module)} "
+            f"gives a {type(outputs).__name__} of them. Leave {needing[0]} out."
         )
 
 

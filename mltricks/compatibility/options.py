@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mltricks.config.create import given_target, locate
+from mltricks.config.options import option_of
 from mltricks.config.values import float_fields
 from mltricks.data.info import Info
 from mltricks.data.order import learns
@@ -39,7 +40,7 @@ def check_engine(engine: Any, optim: Any, techniques: Techniques) -> None:
             f"be part of. Type engine=eager, or leave {untraced[0]} out."
         )
     if engine.tensors and not getattr(optim, "traceable", True):
-        names = f"engine={type(engine).__name__.lower()} traces the step, and optim={type(optim).__name__.lower()}"
+        names = f"engine={type(engine).__name__.lower()} traces the step, and optim={option_of('optim', optim)}"
         raise ValueError(
             f"{names} keeps state that cannot be traced. Type engine=eager, or another optimiser such as optim=adamw."
         )
@@ -55,7 +56,8 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
         )
     if data.info.target not in objective.targets:
         raise ValueError(
-            f"objective={type(objective).__name__} does not fit these data, whose targets are {data.info.target}. "
+            f"objective={option_of('objective', objective)} does not fit these data, whose targets are "
+            f"{data.info.target}. "
             f"Type objective={' or objective='.join(objectives_for(data.info.target)) or 'one that takes these'}."
             f"{objective.advice(data.info)}"
         )
@@ -71,8 +73,8 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
                 )
         if technique.needs_one_target and not objective.one_target:
             raise ValueError(
-                f"technique={name} needs one target for a sample as a whole, and objective={type(objective).__name__} "
-                f"has one for every pixel or position. Leave {name} out."
+                f"technique={name} needs one target for a sample as a whole, and "
+                f"objective={option_of('objective', objective)} has one for every pixel or position. Leave {name} out."
             )
         technique.check(data.info)
         if "x_unlabeled" in technique.needs and data.unlabeled is None:
@@ -130,7 +132,7 @@ def check_softmax(objective: Objective, techniques: Techniques, info: Info) -> N
     outputs = torch.linspace(-1, 1, info.num_outputs)[None]
     if not needing or torch.allclose(objective.predict(outputs), outputs.softmax(-1)):
         return
-    predicts = f"classes predicted by a softmax, and objective={type(objective).__name__} predicts otherwise"
+    predicts = f"classes predicted by a softmax, and objective={option_of('objective', objective)} predicts otherwise"
     if averaging:
         key = f"technique.{averaging[0]}.average"
         raise ValueError(f"{key}=probabilities is for {predicts}. Type {key}=logits.")
@@ -152,9 +154,10 @@ def objectives_for(target: str) -> list[str]:
 def check_sampler(sampler: Any, objective: Any) -> None:
     """Refuse a sampler that learns from per-sample losses if the objective has none."""
     if learns(sampler) and type(objective).per_sample is Objective.per_sample:
+        fix = "Type" if type(objective).__module__.startswith("mltricks.") else "Add it, or type"
         raise ValueError(
-            f"sampler={type(sampler).__name__} learns from the loss of every sample, and "
-            f"objective={type(objective).__name__} has no per_sample(outputs, y). Add it, or type sampler=shuffle."
+            f"sampler={option_of('sampler', sampler)} learns from the loss of every sample, and "
+            f"objective={option_of('objective', objective)} has no per_sample(outputs, y). {fix} sampler=shuffle."
         )
 
 
@@ -172,12 +175,12 @@ def check_prediction(optim: Any, techniques: Techniques) -> None:
         )
     if replacing and hasattr(optim, "evaluate"):
         raise ValueError(
-            f"optim={type(optim).__name__} predicts with weights of its own, and technique={replacing[0]} would "
+            f"optim={option_of('optim', optim)} predicts with weights of its own, and technique={replacing[0]} would "
             f"predict with others. Leave {replacing[0]} out, or type another optim."
         )
     changing = [name for name, t in techniques.items() if defines(t, "after") and t.after_changes != "own"]
     if changing and hasattr(optim, "evaluate"):
         raise ValueError(
-            f"optim={type(optim).__name__} predicts with weights of its own, made of its own tensors, and "
+            f"optim={option_of('optim', optim)} predicts with weights of its own, made of its own tensors, and "
             f"technique={changing[0]} changes the weights alone. Leave {changing[0]} out, or change optim."
         )

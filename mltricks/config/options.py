@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,23 @@ def conf_dir() -> Path:
     here = Path(__file__).resolve().parent.parent
     inside = here / "conf"
     return inside if inside.is_dir() else here.parent / "conf"
+
+
+def option_of(group: str, thing: Any) -> str:
+    """The option of a group that creates an object, for messages; a user's own class has its own name.
+
+    Args:
+        group: as ``optim``.
+        thing: the object, or its class.
+
+    >>> from mltricks.optim.schedule_free import ScheduleFreeSGD
+    >>> option_of("optim", ScheduleFreeSGD), option_of("optim", int)
+    ('schedule_free_sgd', 'int')
+    """
+    cls = thing if isinstance(thing, type) else type(thing)
+    own = re.compile(rf"^_target_: {re.escape(f'{cls.__module__}.{cls.__qualname__}')}$", re.MULTILINE)
+    files = sorted((conf_dir() / group).glob("*.yaml"))
+    return next((file.stem for file in files if own.search(file.read_text(encoding="utf-8"))), cls.__name__)
 
 
 def called(node: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.config.options import option_of
 from mltricks.state import map_state
 
 Own = dict[str, Any]
@@ -96,7 +97,7 @@ def teaching(sampler: Any, steps_per_epoch: int) -> Learn:
         if losses is None or losses.shape != index.shape:
             found = "none" if losses is None else f"{len(losses)}"
             raise ValueError(
-                f"sampler={type(sampler).__name__} learns from the loss of every sample, and a technique leaves "
+                f"sampler={option_of('sampler', sampler)} learns from the loss of every sample, and a technique leaves "
                 f"{found} for a batch of {len(index)}. Leave out the technique that replaces the loss, or type "
                 "sampler=shuffle."
             )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.config.options import option_of
 from mltricks.data.order import Held, Own, arguments, first_held, learns
 from mltricks.data.splits import Split
 from mltricks.state import fold, map_state
@@ -81,7 +82,7 @@ class Source:
         order = self._order(epoch, (begin, end), own)
         if len(order) != self.num_samples:
             raise ValueError(
-                f"sampler={type(self.sampler).__name__} gives {len(order)} samples for epoch {epoch} and "
+                f"sampler={option_of('sampler', self.sampler)} gives {len(order)} samples for epoch {epoch} and "
                 f"{self.num_samples} for the first. All epochs have one length: draw with replacement, or repeat."
             )
         return order

@@ -18,6 +18,7 @@ import torch
 
 from mltricks.build import Run, build
 from mltricks.config.create import create, locate
+from mltricks.config.options import option_of
 from mltricks.data.splits import MemorySplit
 from mltricks.stack.run import StackedRun, not_stackable
 from mltricks.stack.structure import structure
@@ -85,7 +86,7 @@ def fusable(cfgs: Sequence[dict[str, Any]]) -> str | None:
         return "only job=train can be stacked"
     optim = locate(first["optim"]["_target_"], "optim", first["allow_modules"])
     if not getattr(optim, "traceable", True):
-        return f"optim={optim.__name__.lower()} cannot be traced"
+        return f"optim={option_of('optim', optim)} cannot be traced"
     for name, node in first["technique"].items():
         if not getattr(locate(node["_target_"], f"technique.{name}", first["allow_modules"]), "traceable", True):
             return f"technique={name} cannot be traced"

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mltricks.config.options import option_of
 from mltricks.config.values import Probability
 from mltricks.data.info import Info
 from mltricks.data.splits import DataSplits, MemorySplit, Split
@@ -51,7 +52,7 @@ class Labels(Classify):
         """The objective with the class weights of these data, each on the positive term of its class."""
         sets = are_sets(data.info)
         if sets:
-            check_shares(data, type(self).__name__)
+            check_shares(data, option_of("objective", self))
         else:
             self.check_idle()
         return self.told(weights=weights_of(self.class_weights, data, one_against_rest=True), sets=sets)

@@ -64,9 +64,7 @@ class Optimizer:
     def __post_init__(self) -> None:
         check_fields(self, "optim.")
         object.__setattr__(self, "_names", {})
-        object.__setattr__(
-            self, "_changes", parsed(self.groups, self.group_fields(), self.own_values(), type(self).__name__.lower())
-        )
+        object.__setattr__(self, "_changes", parsed(self.groups, self.group_fields(), self.own_values(), type(self)))
 
     @property
     def group_rates(self) -> dict[str, float]:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+from mltricks.config.options import option_of
 from mltricks.config.values import Count, check_value, float_fields
 
 SETTINGS: dict[str, Any] = {
@@ -106,7 +107,7 @@ def check_decoupled(node: dict[str, Any], cls: Any) -> None:
     Raises:
         ValueError: says for which setting, and what to type.
     """
-    momentum, name = getattr(cls, "accumulates", ""), cls.__name__.lower()
+    momentum, name = getattr(cls, "accumulates", ""), option_of("optim", cls)
     shrinks = getattr(cls, "shrinks", False)
     switch = shrinks if isinstance(shrinks, str) else ""
     shrinks = bool(node.get(switch)) if switch else shrinks

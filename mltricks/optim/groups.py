@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mltricks.config.options import option_of
 from mltricks.config.values import check_value, kinds_and_range, suggest
 from mltricks.optim.matching import WORDS, matching
 from mltricks.technique import Params
@@ -53,7 +54,7 @@ class Change:
 
 
 def parsed(
-    groups: Mapping[str, Any] | None, fields: Mapping[str, Any], own: Mapping[str, Any], option: str
+    groups: Mapping[str, Any] | None, fields: Mapping[str, Any], own: Mapping[str, Any], cls: type
 ) -> tuple[Change, ...]:
     """The changes of all groups.
 
@@ -61,7 +62,7 @@ def parsed(
         groups: ``{PATTERN: {FLOAT: VALUE}}``.
         fields: the floats that a group may change, each with its type hint.
         own: the optimiser's own values.
-        option: its name, for messages.
+        cls: its class, for messages.
 
     Raises:
         ValueError: an unknown float, or a value that is no number, no multiple, or out of range.
@@ -73,7 +74,7 @@ def parsed(
         for name, value in floats.items():
             if name not in fields:
                 raise ValueError(
-                    f"optim.groups.{pattern} has {name}, which is no float of optim={option}. "
+                    f"optim.groups.{pattern} has {name}, which is no float of optim={option_of('optim', cls)}. "
                     f"{suggest(str(name), fields)}"
                 )
             found.append(change_of(str(pattern), name, value, fields[name], own.get(name)))

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mltricks.config.options import option_of
 from mltricks.functional import foreach
 from mltricks.optim.base import Opt, Optimizer
 from mltricks.optim.kernels import InPlace
@@ -38,7 +39,7 @@ class LayerAdapted(InPlace):
         check_patterns("optim.excluded", self.excluded, params)
         if not self.choose(params)[0]:
             raise ValueError(
-                f"optim={type(self).__name__.lower()} adapts no parameter: optim.excluded={'+'.join(self.excluded)} "
+                f"optim={option_of('optim', self)} adapts no parameter: optim.excluded={'+'.join(self.excluded)} "
                 "takes all there are. Type optim.excluded=none."
             )
         return super().init(params)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from mltricks.config.create import create, locate
-from mltricks.config.options import conf_dir
+from mltricks.config.options import conf_dir, option_of
 from mltricks.config.values import check_value, float_fields, kinds_and_range, suggest
 from mltricks.schedules.base import Drive, Schedule
 from mltricks.schedules.constant import Constant
@@ -144,12 +144,12 @@ def check_undriven(optim: Any, schedule: Schedule, scheduled: Drives) -> None:
     undriven = getattr(type(optim), "undriven", ())
     for name in undriven:
         if ("optim", name) in scheduled:
-            raise ValueError(f"optim.{name} cannot be scheduled with optim={type(optim).__name__}. Type a number.")
+            raise ValueError(f"optim.{name} cannot be scheduled with optim={option_of('optim', optim)}. Type a number.")
     if "lr" in undriven and not isinstance(schedule, Constant):
         raise ValueError(
-            f"scheduler={type(schedule).__name__.lower()} changes the learning rate, and "
-            f"optim={type(optim).__name__} replaces the schedule by an average of weights. Type scheduler=constant; "
-            "scheduler.warmup_frac=0.05 with it warms up."
+            f"scheduler={option_of('scheduler', schedule)} changes the learning rate, and "
+            f"optim={option_of('optim', optim)} replaces the schedule by an average of weights. Type "
+            "scheduler=constant; scheduler.warmup_frac=0.05 with it warms up."
         )
 
 
@@ -158,7 +158,7 @@ def _momentum_of(optim: Any, scheduled: Drives, node: dict[str, Any]) -> str:
     name = next((n for n in ("momentum", "beta1") if n in float_fields(type(optim))), None)
     if name is None:
         raise ValueError(
-            f"scheduler drives the momentum, and optim={type(optim).__name__} has none. "
+            f"scheduler drives the momentum, and optim={option_of('optim', optim)} has none. "
             "Type scheduler.cycle_momentum=false."
         )
     if ("optim", name) in scheduled:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mltricks.build import Run, build, pure_step
+from mltricks.config.options import option_of
 from mltricks.data.order import learns
 from mltricks.evaluate import evaluate
 from mltricks.inputs.base import saved
@@ -214,7 +215,7 @@ def check_stackable(runs: Sequence[Run]) -> None:
     """Refuse runs that differ in more than floats and seeds, and parts that cannot be traced."""
     if not getattr(runs[0].optim, "traceable", True):
         raise ValueError(
-            f"optim={type(runs[0].optim).__name__.lower()} cannot be stacked: it cannot be traced. Type optim=adamw."
+            f"optim={option_of('optim', runs[0].optim)} cannot be stacked: it cannot be traced. Type optim=adamw."
         )
     why = not_stackable(runs[0].source.sampler, runs[0].cfg)
     untraced = [name for name, technique in runs[0].techniques.items() if not technique.traceable]
@@ -243,6 +244,6 @@ def not_stackable(sampler: Any, cfg: dict[str, Any]) -> str | None:
     if key := follows_score(cfg):
         return f"{key} follows the validation score, and the rounding of a stack could move its drops"
     if learns(sampler):
-        name = type(sampler).__name__
+        name = option_of("sampler", sampler)
         return f"sampler={name} learns from losses, and the rounding of a stack would change the order of its samples"
     return None
