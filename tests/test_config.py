@@ -39,6 +39,7 @@ PACKAGE = Path(mltricks.__file__).parent
         (["optim=choice(sgd,adammw)"], ["adammw", "adamw"]),
         (["technique"], ["'technique' is no override", "KEY=VALUE"]),
         (["optim.lr=[1,"], ["cannot be read"]),
+        (["+optim.groups.head*.lr=x2"], ["a key has no * or ?", "optim.groups={head*: {lr: x2}}"]),
         (["technique=null"], ["Type technique=none"]),
         (["experiment=nope"], ["experiment has no option nope"]),
         (["optim/foo=1"], ["no group optim/foo"]),

@@ -210,6 +210,12 @@ def test_a_group_without_effect_is_refused(case: str) -> None:
         make(option, **changes).init(PARAMS)
 
 
+def test_a_group_of_norms_whose_scales_are_frozen_is_told_their_word() -> None:
+    shifts = {name: p for name, p in PARAMS.items() if name != "norm.weight"}
+    with pytest.raises(ValueError, match=r"has norm, which matches no trained .* norms with frozen scales are bias\."):
+        make("sgd", groups={"norm": {"lr": 1.0}}).init(shifts)
+
+
 def test_a_bare_run_has_no_decay_in_groups_either() -> None:
     groups = "optim.groups={bias: {weight_decay: 0.5, lr: x2}, head: {weight_decay: x3}}"
     cfg = bare_config(plain(mltricks.compose([groups])))

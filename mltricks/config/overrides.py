@@ -48,6 +48,11 @@ def parse(overrides: Sequence[str]) -> list[Any]:
                 ) from error
             if found := re.fullmatch(r"([^=]+)=choice\((.*\bnull\b.*)\)", text):
                 raise ValueError(f"{text!r}: choice() takes no null. Type {found[1]}={found[2]}.") from error
+            if re.match(r"[^={]*[*?]", text):
+                raise ValueError(
+                    f"{text!r} cannot be read: a key has no * or ?. A pattern stands inside a value, as in "
+                    '"optim.groups={head*: {lr: x2}}".'
+                ) from error
             reason = str(error).splitlines()[0]
             raise ValueError(
                 f"{text!r} cannot be read: {reason}. Quote a value that has special characters: \"KEY='VALUE'\"."

@@ -149,7 +149,10 @@ def check_effects(changes: Sequence[Change], read: Mapping[str, Mapping[str, Col
         names = read[change.pattern]
         if not names:
             near = f" {suggest(change.pattern, WORDS)}" if change.pattern not in WORDS else ""
-            raise ValueError(f"optim.groups has {change.pattern}, which matches no parameter of this model.{near}")
+            near = " The shifts of norms with frozen scales are bias." if change.pattern == "norm" else near
+            raise ValueError(
+                f"optim.groups has {change.pattern}, which matches no trained parameter of this model.{near}"
+            )
         if all(change.name not in floats for floats in names.values()):
             other = " (they are without decay)" if change.name == "weight_decay" else ""
             known = sorted(set().union(*names.values()))

@@ -15,10 +15,10 @@ def matching(patterns: Sequence[str], params: Params) -> set[str]:
     Args:
         patterns: names with ``* ? [ ]``, or one of these words: ``norm_and_bias``, every parameter of one dimension or
             none; ``bias``, those of them whose last name contains ``bias``; ``norm``, scale and bias of every layer
-            whose ``weight`` has one dimension; ``linear`` and ``convolution``, weights of two and of more dimensions
-            outside of embeddings; ``embedding``, those whose name contains ``emb``; ``first`` and ``head``, the first
-            and the last of the model's parameters with two dimensions or more, in the order of declaration. In a model
-            with embeddings and no ``head`` the two are tied, and ``embedding`` is both.
+            whose ``weight`` has one dimension and is trained; ``linear`` and ``convolution``, weights of two and of
+            more dimensions outside of embeddings; ``embedding``, those whose name contains ``emb``; ``first`` and
+            ``head``, the first and the last of the model's parameters with two dimensions or more, in the order of
+            declaration. In a model with embeddings and no ``head`` the two are tied, and ``embedding`` is both.
         params: parameters by name; those of techniques (their names have a slash) are never ``first`` or ``head``.
 
     >>> import torch
