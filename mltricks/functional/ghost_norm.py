@@ -116,6 +116,6 @@ def check_splits(key: str, splits: int, batch: int) -> None:
     if batch % splits:
         fitting = max(n for n in range(1, min(splits, batch) + 1) if batch % n == 0)
         raise ValueError(
-            f"{key}={splits} does not divide a batch of {batch} samples into equal parts. Type {key}={fitting}, or a "
-            "batch_size that is a multiple of it, with data.drop_last=true."
+            f"{key}={splits} does not divide a batch of {batch} samples, a micro-batch with accumulate, into equal "
+            f"parts. Type {key}={fitting}, or a batch_size that is a multiple of it, with data.drop_last=true."
         )
