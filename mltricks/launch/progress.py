@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -91,7 +92,7 @@ class Progress:
         self.running[unit[0].num] = (unit, time.monotonic(), {job.num for job in unit})
 
     def end(self, job: Job, result: Any) -> None:
-        """Print the outcome of a job, and what its run noted if no other has said the same."""
+        """Print the outcome of a job, and what its run noted if no other has said the same with other numbers."""
         summary = summary_of(job, result)
         own = [override for override in job.overrides if override not in self.common]
         is_best = self.tally.add(job.num, summary, own)
@@ -101,10 +102,11 @@ class Progress:
         head = f"#{job.num:<{self.num_width}}  "
         for line in wrapped(head, parts, self.width):
             self.say(line, style)
-        for note in (text for text in summary.messages if text.startswith("note: ") and text not in self.tally.said):
-            self.tally.said.add(note)
-            for line in wrapped(" " * len(head), [note], self.width):
+        for note in (text for text in summary.messages if text.startswith("note: ")):
+            kind = re.sub(r"[\d.]+", "", note)
+            for line in wrapped(" " * len(head), [note], self.width) if kind not in self.tally.said else ():
                 self.say(line)
+            self.tally.said.add(kind)
         if self.bar is None and time.monotonic() - self.said_at > EVERY_S and self.done < self.num_steps:
             self.said_at = time.monotonic()
             for line in [*wrapped("", [text for text in self.fields().values() if text], self.width), *self.below()]:

@@ -52,7 +52,7 @@ class Tally:
         ended: size and time of every unit that has ended, s.
         best: the best job so far.
         notes: whether the notes on how jobs run together have been printed.
-        said: the notes of runs that have been printed.
+        said: the notes of runs that have been printed, without numbers.
     """
 
     total: int | None = None
