@@ -50,8 +50,8 @@ def test_rate_zero_changes_nothing_bit_for_bit() -> None:
 def test_patterns_select_layers_and_a_wrong_one_is_refused_with_their_names() -> None:
     run = make("technique=dropout", "technique.dropout.layers=[features.3,head]")
     assert {n for n in run.state["buffers"] if n.endswith("dropout_p")} == {"features.3.dropout_p", "head.dropout_p"}
-    with pytest.raises(ValueError, match=r"no layer is called hed.*features\.0, features\.3, head"):
-        make("technique=dropout", "technique.dropout.layers=[hed]")
+    with pytest.raises(ValueError, match=r"layers=head\+hed: no layer is called hed.*features\.0, features\.3, head"):
+        make("technique=dropout", "technique.dropout.layers=head+hed")
     with pytest.raises(ValueError, match="the model has none"):
         Dropout(p=0.5, layers=None).setup(nn.Sequential(nn.Conv2d(1, 1, 1)), {}, images(2), 0)
 

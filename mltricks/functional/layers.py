@@ -39,8 +39,8 @@ def matching_layers(layers: Layers, patterns: Sequence[str], key: str, what: str
     """
     known = ", ".join(layers) or "none"
     if not patterns:
-        raise ValueError(f"{key}=[] chooses no layer, so it has no effect. Type {key}=NAME; {what.lower()}: {known}.")
+        raise ValueError(f"{key}=none chooses no layer, so it has no effect. Type {key}=NAME; {what.lower()}: {known}.")
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in layers):
-            raise ValueError(f"{key}={list(patterns)}: no layer is called {pattern}. {what}: {known}.")
+            raise ValueError(f"{key}={'+'.join(patterns)}: no layer is called {pattern}. {what}: {known}.")
     return {name: m for name, m in layers.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
