@@ -157,6 +157,12 @@ def slow_of(optimizer: object, p: Tensor) -> Tensor:
     return optimizer.state[p]["slow_params"]  # type: ignore[attr-defined]
 
 
+def test_a_run_that_is_too_short_for_lookahead_says_so() -> None:
+    (line,) = make("technique=lookahead", "max_steps=4").messages
+    assert line.startswith("note: technique.lookahead.k=5: in a run of 4 updates the weights that predict stay")
+    assert not make("technique=lookahead", "max_steps=5").messages
+
+
 def test_lookahead_predicts_with_the_slow_weights() -> None:
     run = make("technique=lookahead", "technique.lookahead.k=3", "optim=sgd")
     initial = {name: p.clone() for name, p in run.state["params"].items()}

@@ -56,7 +56,7 @@ def check_built(run: Built, raw: Batch) -> None:
 
 
 def without_effect(run: Built) -> list[str]:
-    """A line for every part that waits for more validations or epochs than the run has: one that goes on may have them.
+    """A line for every part that waits for more than the run has: a run that is made longer may have it.
 
     Args:
         run: the run.
@@ -76,7 +76,19 @@ def without_effect(run: Built) -> list[str]:
             f"note: sampler={called(run.cfg['sampler'])} knows no losses in the first epoch, and this run has no "
             f"other. Type {longer}."
         )
+    for key, updates in first_changes(run).items():
+        if updates > run.total_steps:
+            found.append(
+                f"note: {key}={updates}: in a run of {run.total_steps} updates the weights that predict stay the "
+                f"initial ones. Type {key}={run.total_steps} or less, or {longer}."
+            )
     return found
+
+
+def first_changes(run: Built) -> dict[str, int]:
+    """The number of updates until a technique's weights that predict change for the first time, by its key."""
+    fields = {name: getattr(t, "first_change", None) for name, t in run.techniques.items()}
+    return {f"technique.{name}.{f}": getattr(run.techniques[name], f) for name, f in fields.items() if f is not None}
 
 
 def without_drop(run: Built, validations: int) -> dict[str, tuple[str, int]]:

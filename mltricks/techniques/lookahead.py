@@ -11,6 +11,7 @@ Cost: one more copy of the weights, and one interpolation per update.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,9 @@ class Lookahead(Technique):
 
     after_changes = "weights"
     replaces_weights = True
+
+    first_change: ClassVar[str] = "k"
+    """The setting that is the number of updates until the weights that predict change for the first time."""
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         return params, {name: p.clone() for name, p in params.items()}
