@@ -18,7 +18,7 @@ FACTS = {"commit": "abc1234", "date": "2026-11-28", "environment": "torch 2.15.0
 
 
 def row(option: str, difference: float, low: float, high: float, verdict: str, **more: Any) -> dict[str, Any]:
-    known = {"control": "", "beside": [], "n": 5, "lost": 0, "mean": 0.9, "cost": 1.25, "tuned": []}
+    known = {"control": "", "beside": [], "n": 5, "lost": 0, "mean": 0.9, "p_value": 0.01, "cost": 1.25, "tuned": []}
     return known | {
         "option": option,
         "difference": difference,
@@ -64,7 +64,7 @@ def test_an_option_has_a_line_for_every_task(measured: Path) -> None:
 
 
 def test_a_loss_is_told_in_its_own_unit() -> None:
-    found = Row("a=b", "", [], 5, 0, 1.0, -0.01234, [-0.02, -0.004], "helps", None, [])
+    found = Row("a=b", "", [], 5, 0, 1.0, -0.01234, [-0.02, -0.004], 0.01, "helps", None, [])
     assert difference_words(found, "test/loss") == "-0.0123 (-0.0200 to -0.0040)"
 
 

@@ -29,7 +29,8 @@ class Row:
         mean: of the runs with the option; ``None`` without any.
         difference: mean paired difference; ``None`` without a pair.
         interval: its ends; ``None`` with fewer than two pairs.
-        verdict: ``helps``, ``hurts``, ``no evidence`` or ``too few pairs``, of this comparison alone.
+        p_value: of the paired t-test, of this comparison alone; ``None`` with fewer than two pairs.
+        verdict: ``helps``, ``hurts``, ``no evidence`` or ``too few pairs``, corrected for all rows of the task.
         cost: time of a step with the option divided by that without it, CPU time, median; ``None`` if not measured.
         tuned: the settings tuned for the option's side.
     """
@@ -42,6 +43,7 @@ class Row:
     mean: float | None
     difference: float | None
     interval: list[float] | None
+    p_value: float | None
     verdict: str
     cost: float | None
     tuned: list[str]
@@ -100,7 +102,7 @@ def effects_of(option: str) -> list[str]:
 def effect_words(row: Row, metric: str) -> str:
     """Verdict, difference with interval, cost, and what the option was compared with.
 
-    >>> row = Row("technique=a", "", [], 5, 0, 0.9, 0.012, [0.004, 0.02], "helps", 1.5, [])
+    >>> row = Row("technique=a", "", [], 5, 0, 0.9, 0.012, [0.004, 0.02], 0.01, "helps", 1.5, [])
     >>> effect_words(row, "test/accuracy")
     'helps, accuracy +1.20 points (+0.40 to +2.00), n=5, step 1.50 times as long'
     """
