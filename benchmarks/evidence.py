@@ -78,13 +78,13 @@ TASKS = {
     ),
     "digits_convnet": Task(
         "digits, convnet",
-        ("data=digits", LARGE_VAL, "model=convnet", "model.width=16", "epochs=10"),
+        ("data=digits", LARGE_VAL, "model=convnet", "model.width=8", "epochs=10"),
         CONVNET,
         tuning_seeds=2,
     ),
     "mnist_tenth": Task(
         "a tenth of MNIST, convnet",
-        ("data=mnist", "data.fraction=0.1", SMALL_VAL, "model=convnet", "model.width=8", "epochs=5", "batch_size=64"),
+        ("data=mnist", "data.fraction=0.1", SMALL_VAL, "model=convnet", "model.width=8", "epochs=3", "batch_size=64"),
         CONVNET,
     ),
     "cifar_4000": Task(
