@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from mltricks.about import effects as effects_page
 from mltricks.about.formula import formula_of
 from mltricks.evidence import table
-from mltricks.evidence.table import Row, Task, difference_words, effects_of, tasks
+from mltricks.evidence.table import Row, Task, difference_words, effect_words, effects_of, tasks
 from mltricks.figures.effects import Mark, effects
 
 FACTS = {"commit": "abc1234", "date": "2026-11-28", "environment": "torch 2.15.0", "seeds": 5}
@@ -61,6 +62,14 @@ def test_an_option_has_a_line_for_every_task(measured: Path) -> None:
     assert effects_of("optim=sgd")[0].endswith("instead of adamw")
     assert effects_of("technique=simclr") == ["digits, MLP: not measured; it learns without labels"]
     assert effects_of("technique=ema") == []
+
+
+def test_an_interval_that_chance_explains_says_among_what() -> None:
+    alone = Row("a=b", "", [], 5, 0, 0.9, 0.011, [0.005, 0.016], 0.005, "no evidence", None, [])
+    assert effect_words(alone, "test/accuracy") == (
+        "no evidence among all rows of the task, accuracy +1.10 points (+0.50 to +1.60), n=5"
+    )
+    assert effect_words(replace(alone, interval=[-0.01, 0.02]), "test/accuracy").startswith("no evidence, accuracy")
 
 
 def test_a_loss_is_told_in_its_own_unit() -> None:

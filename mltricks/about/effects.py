@@ -26,6 +26,8 @@ expected to be chance. Read it with care:
 - The runs are short and the data small. Augmentation and regularisation prevent overfitting, which such runs hardly
   reach, and make learning slower, which they show.
 - Options have their default settings; only the learning rate is tuned.
+- The weights of the best validated epoch are tested. Where that comes early, an average of the last epochs changes
+  nothing.
 - Each interval is for one comparison: of a hundred without any effect, five exclude zero by chance. It spans the
   differences between seeds, not what the choice of the learning rate adds.
 - The rows of a task share their baseline's five runs: if those were lucky, all of them look worse.

@@ -108,7 +108,9 @@ def effect_words(row: Row, metric: str) -> str:
     """
     if row.difference is None:
         return f"no pair of runs finished ({row.lost} lost)"
-    parts = [row.verdict, f"{name_of(metric)} {difference_words(row, metric)}", f"n={row.n}"]
+    low, high = row.interval or (0.0, 0.0)
+    chance = " among all rows of the task" if row.verdict == "no evidence" and low * high > 0 else ""
+    parts = [row.verdict + chance, f"{name_of(metric)} {difference_words(row, metric)}", f"n={row.n}"]
     parts += [f"{row.lost} lost"] if row.lost else []
     parts += [f"step {row.cost:.2f} times as long"] if row.cost is not None else []
     parts += [f"instead of {row.control}"] if row.control else []
