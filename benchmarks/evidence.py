@@ -1,10 +1,11 @@
 """What every option is worth on four small tasks: python benchmarks/evidence.py, or make evidence
 
 Every supervised technique, sampler, schedule, optimiser, initialisation, objective and layer is added to one plain
-baseline and compared with it by ``hydra/sweeper=ablation``: five paired seeds, the learning rate tuned for both sides,
-differences on the test split. The result is ``mltricks/evidence/tasks/TASK.json``, which ``job=explain``, the pages of
-the options and the page effects.md of the documentation show. It takes hours on two cores. A stopped call goes on where
-it was; what is in the folder of the results is not trained again.
+baseline and compared with it by ``hydra/sweeper=ablation``: five paired seeds, the learning rate tuned for both sides
+with other seeds, differences on the test split. A verdict stands if it survives Benjamini and Hochberg's control of
+false discoveries over all rows of the task. The result is ``mltricks/evidence/tasks/TASK.json``, which ``job=explain``,
+the pages of the options and the page effects.md of the documentation show. It takes hours on two cores. A stopped call
+goes on where it was; what is in the folder of the results is not trained again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 import torch
 from costs import Steps, names_of, needs_of, ratios
 from harness import origin
+from scipy.stats import false_discovery_control
 
 from mltricks.config.options import TECHNIQUE_GROUPS
 from mltricks.evidence.table import FOLDER, Row
@@ -32,6 +34,8 @@ from mltricks.evidence.table import FOLDER, Row
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN = ("optim=adamw", "scheduler=cosine", "augment=none", "regularizer=none")
 SEEDS = 5
+FALSE = 0.05
+"""Expected share of chance among the differences that are called real."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,14 @@ class Task:
         overrides: of the baseline, besides ``PLAIN``.
         layers: settings of the model whose values are compared, the baseline's first.
         rates: learning rates tried for each side besides the configured one.
+        tuning_seeds: runs of each of them; their mean decides.
     """
 
     title: str
     overrides: tuple[str, ...]
     layers: tuple[str, ...]
-    rates: int = 7
+    rates: int = 5
+    tuning_seeds: int = 1
 
 
 ACTIVATIONS = "model.activation=relu,relu_shifted,gelu,swish,mish,celu,glu"
@@ -63,14 +69,22 @@ RESNET = (
     "model.head_pool=max,mean,both,flatten",
     "model.residual=true,false",
 )
-SMALL_VAL = "data.val_frac=0.02"
-"""As many validation samples as choose an epoch and a learning rate; more would take longer than the training."""
+SMALL_VAL, LARGE_VAL = "data.val_frac=0.02", "data.val_frac=0.4"
+"""As many validation samples as choose an epoch and a learning rate, about 600 to 1,200: with fewer the choice is luck,
+and with more their evaluation would take longer than the training."""
 TASKS = {
-    "digits_mlp": Task("digits, MLP", ("data=digits", "model=mlp", "epochs=20"), (ACTIVATIONS, NORMS)),
-    "digits_convnet": Task("digits, convnet", ("data=digits", "model=convnet", "model.width=16", "epochs=10"), CONVNET),
+    "digits_mlp": Task(
+        "digits, MLP", ("data=digits", LARGE_VAL, "model=mlp", "epochs=20"), (ACTIVATIONS, NORMS), tuning_seeds=2
+    ),
+    "digits_convnet": Task(
+        "digits, convnet",
+        ("data=digits", LARGE_VAL, "model=convnet", "model.width=8", "epochs=10"),
+        CONVNET,
+        tuning_seeds=2,
+    ),
     "mnist_tenth": Task(
         "a tenth of MNIST, convnet",
-        ("data=mnist", "data.fraction=0.1", SMALL_VAL, "model=convnet", "model.width=8", "epochs=5", "batch_size=64"),
+        ("data=mnist", "data.fraction=0.1", SMALL_VAL, "model=convnet", "model.width=8", "epochs=3", "batch_size=64"),
         CONVNET,
     ),
     "cifar_4000": Task(
@@ -83,13 +97,14 @@ TASKS = {
 FACTORS = ("optim", "scheduler", "sampler", "init", "objective")
 """Groups of which a run has one option: every other is compared with the baseline's."""
 CONTROLS = {"optim": "adamw", "scheduler": "cosine", "sampler": "shuffle", "init": "default", "objective": "classify"}
+ADVISED = {"technique=swa": ("scheduler=swa",), "technique=weight_decay": ("optim.weight_decay=0",)}
+"""What the card of an option advises to have beside it; both sides of the comparison have it."""
 BY_NAME = "it takes the name of a class or a function; what it does is that one's"
 LEFT_OUT = {
     **{f"{group}=custom": "it is a class of the user's" for group in FACTORS},
     **{f"{group}=torch": BY_NAME for group in ("optim", "scheduler")},
     **{f"objective={name}": BY_NAME for name in ("torch_classify", "torch_regress")},
-    **{f"optim={name}": BY_NAME for name in ("timm",)},
-    "technique=torchvision": BY_NAME,
+    **{option: BY_NAME for option in ("optim=timm", "technique=torchvision")},
     "regularizer=early_stopping": "it ends a run early, and the best weights are kept either way",
     "technique=loss_scale": "it only matters in half precision",
     "technique=simclr": "it learns without labels",
@@ -110,9 +125,7 @@ def main() -> None:
     parser.add_argument("more", nargs="*", default=[], help="overrides of every run, as workers=2")
     options = parser.parse_args()
     if options.only and options.tables == FOLDER / "tasks":
-        parser.error(
-            "--only writes tables without the other rows. Name a folder for them, as --tables multirun/tables."
-        )
+        parser.error("--only writes tables without the other rows. Name a folder for them: --tables multirun/tables.")
     torch.set_num_threads(1)
     for name in options.tasks:
         measure(name, TASKS[name], options)
@@ -129,11 +142,8 @@ def measure(name: str, task: Task, options: argparse.Namespace) -> None:
         found = ablation(folder, base, needs, comparison(members, needs, task), task, options.seeds)
         arms = {arm["part"]: arm for arm in found["arms"]}
         new = [row_of(m, task, arms[part_of(m, needs)], found, base, list(needs)) for m in members]
-        plain += (
-            []
-            if needs
-            else [row.mean - row.difference for row in new if row.mean is not None and row.difference is not None]
-        )
+        whole = [row for row in new if not needs and row.mean is not None and row.difference is not None]
+        plain += [(row.mean or 0.0) - (row.difference or 0.0) for row in whole]
         rows += new
         print(f"{name}: {family} {' '.join(needs)}: {len(members)} rows", flush=True)
     content = {
@@ -141,7 +151,7 @@ def measure(name: str, task: Task, options: argparse.Namespace) -> None:
         "baseline": base,
         "metric": "test/accuracy",
         "baseline_mean": median(plain) if plain else None,
-        "rows": [asdict(row) for row in rows],
+        "rows": [asdict(row) for row in judged(rows)],
         "unmeasured": unmeasured,
         "command": command_of(name, options),
         "about": origin() | {"seeds": options.seeds, "retuned": "optim.lr", "level": 0.95},
@@ -198,8 +208,8 @@ def control_of(option: str, task: Task) -> str:
 
 
 def needs_of_any(option: str) -> list[str]:
-    """What an option needs; a setting has no card of its own."""
-    return [] if "." in option.partition("=")[0] else needs_of(option)
+    """What an option needs or is advised to have beside it; a setting has no card of its own."""
+    return [] if "." in option.partition("=")[0] else [*needs_of(option), *ADVISED.get(option, ())]
 
 
 def refusal(base: Sequence[str], option: str) -> str:
@@ -220,7 +230,7 @@ def ablation(
 ) -> dict[str, Any]:
     """The content of ``ablation.json``, measured unless the same command has already written it."""
     command = ["-m", "hydra/sweeper=ablation", "mode=add", f"seeds={seeds}"]
-    command += ["retune=optim.lr", f"retune_trials={task.rates}"]
+    command += ["retune=optim.lr", f"retune_trials={task.rates}", f"retune_seeds={task.tuning_seeds}"]
     replaced = compared.partition("=")[0]
     command += [text for text in (*base, *needs) if text.partition("=")[0] != replaced and not is_technique(text)]
     command += [compared, "objective_metric=val/accuracy", f"hydra.sweep.dir={folder}"]
@@ -264,12 +274,24 @@ def part_of(option: str, needs: Sequence[str]) -> str:
 def row_of(
     option: str, task: Task, arm: dict[str, Any], found: dict[str, Any], base: Sequence[str], needs: list[str]
 ) -> Row:
-    """The row of a comparison, with the cost of its step."""
+    """The row of a comparison, with the cost of its step; its verdict is still to come."""
     cost = round(median(ratios([*base, *needs], [option])), 2)
-    verdict = "no evidence" if arm["verdict"].startswith("no evidence") else arm["verdict"]
     tuned = found["retuned"].get(arm["treated"], [])
-    numbers = (arm["n"], arm["lost"], arm["mean"], arm["difference"], arm["difference_interval"])
-    return Row(option, control_of(option, task), needs, *numbers, verdict, cost, tuned)
+    numbers = (arm["n"], arm["lost"], arm["mean"], arm["difference"], arm["difference_interval"], arm["p_value"])
+    return Row(option, control_of(option, task), needs, *numbers, "too few pairs", cost, tuned)
+
+
+def judged(rows: Sequence[Row]) -> list[Row]:
+    """The rows of a task with their verdicts: Benjamini and Hochberg 1995, J. R. Statist. Soc. B 57(1), by scipy."""
+    corrected = iter(false_discovery_control([row.p_value for row in rows if row.p_value is not None]))
+    return [row if row.p_value is None else replace(row, verdict=verdict(row, next(corrected))) for row in rows]
+
+
+def verdict(row: Row, p: float) -> str:
+    """``helps``, ``hurts`` or ``no evidence``, of a difference in an accuracy."""
+    if p >= FALSE or row.difference is None:
+        return "no evidence"
+    return "helps" if row.difference > 0 else "hurts"
 
 
 if __name__ == "__main__":

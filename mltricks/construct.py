@@ -135,7 +135,7 @@ def make_model(
     except Exception as error:  # a model may raise anything; the user needs to know which model fits
         shapes = map_state(lambda t: f"{tuple(t.shape)} {t.dtype}", x)
         raise ValueError(
-            f"{what} cannot take these data ({info.input.kind}, a batch of {shapes}): {error}. {fix}"
+            f"{what} cannot take these data ({info.input.kind}, a batch of {shapes}): {str(error).rstrip('.')}. {fix}"
         ) from error
     try:
         objective.check_outputs(output, 2, info)

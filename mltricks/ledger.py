@@ -145,7 +145,7 @@ class Ledger:
 
     def _diverged(self, step: int, what: str) -> Diverged:
         return Diverged(
-            f"diverged at step {step}: {what}. Try: a smaller optim.lr (it was {self._lr(step - 1):g}), "
+            f"diverged at step {step}: {what}. Try: a smaller optim.lr (the rate was {self._lr(step - 1):g}), "
             "scheduler.warmup_frac=0.05, technique=clip_norm."
         )
 

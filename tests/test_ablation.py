@@ -237,7 +237,7 @@ class Formula:
 def test_selection_takes_only_parts_that_help() -> None:
     formula = Formula({"mixup": 0.05, "ema": 0.03, "sam": -0.05, "cutmix": 0.0}, noise=0.002)
     design = design_of("technique=[mixup,ema,sam,cutmix]")
-    runs = ArmRuns(formula, design, lambda arm: [[]], tuning_seed=100)  # type: ignore[arg-type]
+    runs = ArmRuns(formula, design, lambda arm: [[]], tuning_seeds=[100])  # type: ignore[arg-type]
     rounds = grow(runs, design, range(10), first=3, level=0.95)
     assert rounds[-1]["chosen"] == ["mixup", "ema"]
     assert len(rounds) == 3, "two rounds with a part that helps, and one without"
@@ -249,7 +249,7 @@ def test_selection_takes_only_parts_that_help() -> None:
 def test_selection_chooses_one_value_of_a_factor() -> None:
     formula = Formula({"optim=lion": 0.05, "optim=adamw": 0.03, "mixup": 0.02}, noise=0.001)
     design = design_of("technique=[mixup]", "optim=sgd,adamw,lion")
-    runs = ArmRuns(formula, design, lambda arm: [[]], tuning_seed=100)  # type: ignore[arg-type]
+    runs = ArmRuns(formula, design, lambda arm: [[]], tuning_seeds=[100])  # type: ignore[arg-type]
     rounds = grow(runs, design, range(6), first=3, level=0.95)
     assert [entry["chosen"] for entry in rounds] == [["optim=lion"], ["mixup", "optim=lion"]]
     assert [len(entry["candidates"]) for entry in rounds] == [3, 1], "adamw cannot be added to lion"
@@ -270,7 +270,7 @@ def test_every_arm_is_tuned_and_judged_with_different_seeds() -> None:
 
     points = [["optim.lr=0.01"], ["optim.lr=0.1"]]
     formula = LikesItsOwnRate({}, noise=1e-4)
-    runs = ArmRuns(formula, design_of("technique=[mixup]"), lambda arm: points, 7)  # type: ignore[arg-type]
+    runs = ArmRuns(formula, design_of("technique=[mixup]"), lambda arm: points, [7])  # type: ignore[arg-type]
     arms = distinct(comparisons("add", ("mixup",)))
     runs.tune(arms)
     runs.measure(arms, range(3))
@@ -279,9 +279,27 @@ def test_every_arm_is_tuned_and_judged_with_different_seeds() -> None:
     assert 7 not in runs.results[()]
 
 
+def test_the_mean_over_the_tuning_seeds_chooses_a_point() -> None:
+    values = {("optim.lr=1", 7): 0.9, ("optim.lr=1", 8): 0.5, ("optim.lr=2", 7): 0.8, ("optim.lr=2", 8): 0.7}
+
+    class Table(Formula):
+        def value(self, job: Sequence[str]) -> float:
+            return values.get((job[-2], int(job[-1].removeprefix("seed="))), float("nan"))
+
+    points = [["optim.lr=1"], ["optim.lr=2"]]
+    runs = ArmRuns(Table({}, noise=0.0), design_of("technique=[mixup]"), lambda arm: points, [7, 8])  # type: ignore[arg-type]
+    runs.tune([()])
+    assert runs.tuned == {(): ["optim.lr=2"]}
+    values[("optim.lr=2", 8)] = float("nan")
+    again = ArmRuns(Table({}, noise=0.0), design_of("technique=[mixup]"), lambda arm: points, [7, 8])  # type: ignore[arg-type]
+    again.tune([()])
+    assert again.tuned == {(): ["optim.lr=1"]}, "a point of which a run was lost comes last"
+
+
 def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
     command = ["-m", "hydra/sweeper=ablation", "technique=[label_smoothing,clip_norm]", "hydra.sweeper.mode=all", *MLP]
     command += ["hydra.sweeper.seeds=2", "hydra.sweeper.retune=[optim.lr]", "hydra.sweeper.retune_trials=2"]
+    command += ["hydra.sweeper.retune_seeds=2"]
     command += ["hydra.sweep.dir=sweep", "seed=5"]
     ran = run_cli(*command)
     assert ran.status == 0, ran.err
@@ -297,7 +315,7 @@ def test_the_command(run_cli: Callable[..., Ran], tmp_path: Path) -> None:
     summaries = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("sweep/*/summary.json"))]
     seeds = [o for s in summaries for o in s["overrides"] if o.startswith("seed=")]
     assert seeds.count("seed=5") == seeds.count("seed=6") == 4, "four arms, each with the paired seeds"
-    assert seeds.count("seed=7") == 4 * 3, "two points of the range and the configured rate, for each arm"
+    assert seeds.count("seed=7") == seeds.count("seed=8") == 4 * 3, "two points and the configured rate, for each arm"
 
     def mean_of(techniques: str) -> float:
         rate = found["retuned"].get(arm_name(tuple(filter(None, techniques.split(",")))), [])

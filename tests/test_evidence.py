@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import pytest
 from mltricks.about import effects as effects_page
 from mltricks.about.formula import formula_of
 from mltricks.evidence import table
-from mltricks.evidence.table import Row, Task, difference_words, effects_of, tasks
+from mltricks.evidence.table import Row, Task, difference_words, effect_words, effects_of, tasks
 from mltricks.figures.effects import Mark, effects
 
 FACTS = {"commit": "abc1234", "date": "2026-11-28", "environment": "torch 2.15.0", "seeds": 5}
 
 
 def row(option: str, difference: float, low: float, high: float, verdict: str, **more: Any) -> dict[str, Any]:
-    known = {"control": "", "beside": [], "n": 5, "lost": 0, "mean": 0.9, "cost": 1.25, "tuned": []}
+    known = {"control": "", "beside": [], "n": 5, "lost": 0, "mean": 0.9, "p_value": 0.01, "cost": 1.25, "tuned": []}
     return known | {
         "option": option,
         "difference": difference,
@@ -63,8 +64,16 @@ def test_an_option_has_a_line_for_every_task(measured: Path) -> None:
     assert effects_of("technique=ema") == []
 
 
+def test_an_interval_that_chance_explains_says_among_what() -> None:
+    alone = Row("a=b", "", [], 5, 0, 0.9, 0.011, [0.005, 0.016], 0.005, "no evidence", None, [])
+    assert effect_words(alone, "test/accuracy") == (
+        "no evidence among all rows of the task, accuracy +1.10 points (+0.50 to +1.60), n=5"
+    )
+    assert effect_words(replace(alone, interval=[-0.01, 0.02]), "test/accuracy").startswith("no evidence, accuracy")
+
+
 def test_a_loss_is_told_in_its_own_unit() -> None:
-    found = Row("a=b", "", [], 5, 0, 1.0, -0.01234, [-0.02, -0.004], "helps", None, [])
+    found = Row("a=b", "", [], 5, 0, 1.0, -0.01234, [-0.02, -0.004], 0.01, "helps", None, [])
     assert difference_words(found, "test/loss") == "-0.0123 (-0.0200 to -0.0040)"
 
 

@@ -81,7 +81,7 @@ PICTURES = (
     Picture("recipe_phone", "recipe/sweep.html", PHONE),
     Picture("compare", "compare/compare.html"),
     Picture("compare_phone", "compare/compare.html", PHONE),
-    Picture("effects", "effects/effects.html"),
+    Picture("effects", "effects/effects.html", section="effects"),
     Picture("flat_direction", "plane/sweep.html", section="contour"),
 )
 
@@ -141,7 +141,7 @@ def make_effects(work: Path) -> None:
     from mltricks.figures.page import render
     from mltricks.figures.parts import Chart, Section
 
-    body = [Section("Difference in accuracy", [Chart("effects", effects_figure())])]
+    body = [Section("Difference in accuracy", [Chart("effects", effects_figure())], name="effects")]
     head = {"title": "What each option is worth", "subtitle": "five paired seeds, 95 % intervals", "cards": []}
     (work / "effects").mkdir()
     (work / "effects" / "effects.html").write_bytes(render("compare.html", folder=TEMPLATES, **head, body=body))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from statistics import fmean
 
 from mltricks.ablation.arms import Arm
 from mltricks.ablation.design import Design
@@ -21,11 +21,11 @@ class ArmRuns:
         sweep: launches jobs.
         design: the parsed command.
         points: gives the candidates of an arm, each a list of overrides; a single one is not searched.
-        tuning_seed: seed of the search, none of the paired seeds, so that no arm is judged by the seed that tuned it.
+        tuning_seeds: seeds of the search, none of the paired seeds, so that no arm is judged by a seed that tuned it.
     """
 
-    def __init__(self, sweep: Sweep, design: Design, points: Points, tuning_seed: int):
-        self.sweep, self.design, self.points, self.tuning_seed = sweep, design, points, tuning_seed
+    def __init__(self, sweep: Sweep, design: Design, points: Points, tuning_seeds: Sequence[int]):
+        self.sweep, self.design, self.points, self.tuning_seeds = sweep, design, points, tuning_seeds
         self.count = 0
         self.tuned: dict[Arm, list[str]] = {}
         self.searched: dict[Arm, list[Outcome]] = {}
@@ -40,12 +40,13 @@ class ArmRuns:
         new = [arm for arm in arms if arm not in self.tuned]
         points = {arm: self.points(arm) for arm in new}
         pairs = [(arm, point) for arm in new for point in points[arm] if len(points[arm]) > 1]
-        jobs = [[*self.design.overrides(arm), *point, f"seed={self.tuning_seed}"] for arm, point in pairs]
+        tried = list(itertools.product(pairs, self.tuning_seeds))
+        jobs = [[*self.design.overrides(arm), *point, f"seed={seed}"] for (arm, point), seed in tried]
         outcomes = self._run(jobs)
         for arm in new:
-            tried = [(point, o) for (of, point), o in zip(pairs, outcomes, strict=True) if of == arm]
-            self.searched[arm] = [o for _, o in tried]
-            self.tuned[arm] = list(best_point(tried)) if tried else []
+            own = [(point, o) for ((of, point), _), o in zip(tried, outcomes, strict=True) if of == arm]
+            self.searched[arm] = [o for _, o in own]
+            self.tuned[arm] = list(best_point(own)) if own else []
 
     def measure(self, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
         """Run arms with seeds, in one launch; a finished job is not run again."""
@@ -60,18 +61,28 @@ class ArmRuns:
 
 
 def best_point(tried: Sequence[tuple[Sequence[str], Outcome]]) -> Sequence[str]:
-    """The point with the best objective; the first of equals.
+    """The point with the best mean objective; the first of equals. A point of which a run failed comes last.
+
+    Args:
+        tried: every run of every point, the runs of a point one after another.
 
     Raises:
         ValueError: no run of an arm completed.
     """
-    found = [(values({0: outcome}).get(0), outcome.summary.objective, point) for point, outcome in tried]
-    done: list[Any] = [entry for entry in found if entry[0] is not None]
+    scores: list[tuple[Sequence[str], list[float | None]]] = []
+    for point, runs in itertools.groupby(tried, key=lambda entry: entry[0]):
+        scores.append((point, [values({0: outcome}).get(0) for _, outcome in runs]))
+    done = [outcome for _, outcome in tried if values({0: outcome})]
     if not done:
         first = tried[0][1]
         raise ValueError(
-            f"none of the {len(tried)} points tried completed; {first.folder}: "
+            f"none of the {len(scores)} points tried completed; {first.folder}: "
             f"{first.summary.error or first.summary.status}. Fix that, or leave the setting out of retune."
         )
-    sign = 1 if done[0][1].get("direction") == "maximize" else -1
-    return max(done, key=lambda entry: sign * entry[0])[2]
+    sign = 1 if done[0].summary.objective.get("direction") == "maximize" else -1
+
+    def rank(entry: tuple[Sequence[str], list[float | None]]) -> tuple[int, float]:
+        known = [sign * value for value in entry[1] if value is not None]
+        return len(known), fmean(known) if known else 0.0
+
+    return max(scores, key=rank)[0]

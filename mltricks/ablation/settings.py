@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from mltricks.ablation.arms import Mode
-from mltricks.config.values import Range, check_value
+from mltricks.config.values import Count, Range, check_value
 
 AtLeastTwo = Annotated[int, Range(2)]
 HINTS: dict[str, Any] = {
@@ -13,6 +13,7 @@ HINTS: dict[str, Any] = {
     "seeds": AtLeastTwo,
     "retune": list[str],
     "retune_trials": AtLeastTwo,
+    "retune_seeds": Count,
     "first_seeds": AtLeastTwo,
     "level": Annotated[float, Range(0.0, 1.0, above=True, below=True)],
 }

@@ -39,7 +39,7 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     design = design_of(settings, place, arguments)
     seeds = range(design.base_seed, design.base_seed + settings["seeds"])
     points = points_of(design, settings["retune"], settings["retune_trials"], place)
-    runs = ArmRuns(Sweep(place), design, points, seeds.stop)
+    runs = ArmRuns(Sweep(place), design, points, range(seeds.stop, seeds.stop + settings["retune_seeds"]))
     runs.sweep.tally.ranked = False  # arms are compared over all seeds, at the end
     if settings["mode"] == "select":
         rounds = grow(runs, design, seeds, settings["first_seeds"], settings["level"])

@@ -19,13 +19,18 @@ TITLE = "# What each option is worth"
 HEAD = """
 Every option that a labelled run can use was added to a plain baseline and compared with it on small tasks, with the
 learning rate tuned for both sides: the difference over paired seeds on the test split, and its 95 % interval. What
-could not be measured is listed with the reason. **Bold** intervals exclude zero. Whatever the sign, it is here. Read it
-with care:
+could not be measured is listed with the reason. Whatever the sign, it is here. An effect is **bold** if it survives the
+control of false discoveries over all rows of its task (Benjamini and Hochberg, 5 %): of the bold ones, one in twenty is
+expected to be chance. Read it with care:
 
 - The runs are short and the data small. Augmentation and regularisation prevent overfitting, which such runs hardly
   reach, and make learning slower, which they show.
 - Options have their default settings; only the learning rate is tuned.
-- Each interval is for one comparison: of a hundred without any effect, five exclude zero by chance.
+- The weights of the best validated epoch are tested. Where that comes early, an average of the last epochs changes
+  nothing.
+- Each interval is for one comparison: of a hundred without any effect, five exclude zero by chance. It spans the
+  differences between seeds, not what the choice of the learning rate adds.
+- The rows of a task share their baseline's five runs: if those were lucky, all of them look worse.
 
 `python -m mltricks job=explain technique=mixup` prints the rows of an option, `make evidence` measures all of them
 again (hours on two cores; a stopped call goes on where it was). *Step* is the CPU time of a training step with the
@@ -85,7 +90,7 @@ def table(options: Sequence[str], found: Sequence[Task]) -> Iterator[str]:
 
 
 def cell(row: Row | None, task: Task) -> str:
-    """An effect, bold where its interval excludes zero."""
+    """An effect, bold where it is proven among all rows of the task."""
     if row is None or row.difference is None:
         return "" if row is None else "no pair finished"
     words = difference_words(row, task.metric).replace(" points", "")

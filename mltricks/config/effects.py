@@ -20,7 +20,7 @@ PRUNERS = ("median", "asha", "hyperband", "patient")
 """Rules of a study, each with settings of its own."""
 NEEDED = {
     "hydra.sweeper.first_seeds": ("hydra.sweeper.mode", "select"),
-    "hydra.sweeper.retune_trials": ("hydra.sweeper.retune", ""),
+    **{f"hydra.sweeper.retune_{name}": ("hydra.sweeper.retune", "") for name in ("trials", "seeds")},
     **{f"hydra.sweeper.{name}": ("hydra.sweeper.", name) for name in PRUNERS},
 }
 """Settings of sweepers that only count beside another one: the beginning of its key, and what its value contains."""

@@ -29,7 +29,8 @@ class Row:
         mean: of the runs with the option; ``None`` without any.
         difference: mean paired difference; ``None`` without a pair.
         interval: its ends; ``None`` with fewer than two pairs.
-        verdict: ``helps``, ``hurts``, ``no evidence`` or ``too few pairs``, of this comparison alone.
+        p_value: of the paired t-test, of this comparison alone; ``None`` with fewer than two pairs.
+        verdict: ``helps``, ``hurts``, ``no evidence`` or ``too few pairs``, corrected for all rows of the task.
         cost: time of a step with the option divided by that without it, CPU time, median; ``None`` if not measured.
         tuned: the settings tuned for the option's side.
     """
@@ -42,6 +43,7 @@ class Row:
     mean: float | None
     difference: float | None
     interval: list[float] | None
+    p_value: float | None
     verdict: str
     cost: float | None
     tuned: list[str]
@@ -100,13 +102,15 @@ def effects_of(option: str) -> list[str]:
 def effect_words(row: Row, metric: str) -> str:
     """Verdict, difference with interval, cost, and what the option was compared with.
 
-    >>> row = Row("technique=a", "", [], 5, 0, 0.9, 0.012, [0.004, 0.02], "helps", 1.5, [])
+    >>> row = Row("technique=a", "", [], 5, 0, 0.9, 0.012, [0.004, 0.02], 0.01, "helps", 1.5, [])
     >>> effect_words(row, "test/accuracy")
     'helps, accuracy +1.20 points (+0.40 to +2.00), n=5, step 1.50 times as long'
     """
     if row.difference is None:
         return f"no pair of runs finished ({row.lost} lost)"
-    parts = [row.verdict, f"{name_of(metric)} {difference_words(row, metric)}", f"n={row.n}"]
+    low, high = row.interval or (0.0, 0.0)
+    chance = " among all rows of the task" if row.verdict == "no evidence" and low * high > 0 else ""
+    parts = [row.verdict + chance, f"{name_of(metric)} {difference_words(row, metric)}", f"n={row.n}"]
     parts += [f"{row.lost} lost"] if row.lost else []
     parts += [f"step {row.cost:.2f} times as long"] if row.cost is not None else []
     parts += [f"instead of {row.control}"] if row.control else []

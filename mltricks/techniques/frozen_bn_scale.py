@@ -35,7 +35,8 @@ class FrozenBnScale(Technique):
             if not norm.weight.any():
                 raise ValueError(
                     f"technique=frozen_bn_scale would keep the scale of {name} at 0, so nothing behind it would learn. "
-                    "Type init=default, or leave frozen_bn_scale out."
+                    "Type init=default, +model.arguments.zero_init_last=false with a model of timm, or leave "
+                    "frozen_bn_scale out."
                 )
             norm.weight.requires_grad_(False)  # such parameters are frozen, and the optimiser never sees them
         return params, {}
