@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def process(*arguments: str) -> Callable[[], None]:
 
 
 def race(
-    contestants: dict[str, Callable[[], None]], rounds: int = 7, clock: Callable[[], float] = time.perf_counter
+    contestants: Mapping[str, Callable[[], object]], rounds: int = 7, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
     """Measure the seconds of every program in every round, after a warm-up round that is not counted.
 

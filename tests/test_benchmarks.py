@@ -41,6 +41,7 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
 
 
 WITH_MNIST = {
+    "before_training": ["--rounds", "1"],
     "gpu_stack": ["--rounds", "1", "--steps", "2", "--trials", "2", "--engines", "traced", "--device", "cpu"],
     "halving": ["--repeats", "1", "--trials", "3", "--epochs", "3"],
 }
@@ -58,7 +59,7 @@ def test_benchmark_runs_on_mnist(name: str, real_data: Callable[[str], Path], tm
 
 def test_every_command_of_the_docs_names_a_script_and_options_it_has() -> None:
     commands = re.findall(r"^python benchmarks/(\w+)\.py(.*)$", (ROOT / "docs" / "benchmarks.md").read_text(), re.M)
-    assert len(commands) == 14
+    assert len(commands) == 15
     for name, options in commands:
         source = (ROOT / "benchmarks" / f"{name}.py").read_text()
         for option in re.findall(r"--[\w-]+", options):
