@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mltricks.evidence import table
 from mltricks.evidence.table import Row, Task, difference_words, effect_words, effects_of, tasks
 from mltricks.figures.effects import Mark, effects
 
+ROOT = Path(__file__).resolve().parents[1]
 FACTS = {"commit": "abc1234", "date": "2026-11-28", "environment": "torch 2.15.0", "seeds": 5}
 
 
@@ -122,6 +124,14 @@ def test_an_interval_ends_at_the_border() -> None:
 
 def test_the_tables_of_the_package_can_be_read() -> None:
     assert all(isinstance(task, Task) and task.rows for task in tasks())
+
+
+def test_the_readme_counts_what_the_tables_hold() -> None:
+    verdicts = Counter(row.verdict for task in tasks() for row in task.rows)
+    said = f"{verdicts['helps']} help, {verdicts['hurts']} hurt, {verdicts['no evidence']} show no evidence"
+    line = next(line for line in (ROOT / "README.md").read_text().splitlines() if "make evidence" in line)
+    assert f"[{verdicts.total()} effects]" in line
+    assert said in line
 
 
 def test_a_formula_is_the_first_paragraph_of_the_class() -> None:
