@@ -18,13 +18,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from costs import Steps, names_of, needs_of, ratios
+from evidence_tasks import TASKS, Task
 from harness import origin
 from scipy.stats import false_discovery_control
 
@@ -38,62 +39,6 @@ FALSE = 0.05
 """Expected share of chance among the differences that are called real."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """A data set with a model.
-
-    Attributes:
-        title: in a few words.
-        overrides: of the baseline, besides ``PLAIN``.
-        layers: settings of the model whose values are compared, the baseline's first.
-        rates: learning rates tried for each side besides the configured one.
-        tuning_seeds: runs of each of them; their mean decides.
-    """
-
-    title: str
-    overrides: tuple[str, ...]
-    layers: tuple[str, ...]
-    rates: int = 5
-    tuning_seeds: int = 1
-
-
-ACTIVATIONS = "model.activation=relu,relu_shifted,gelu,swish,mish,celu,glu"
-NORMS = "model.norm=none,batch,layer,group,ghost_batch"
-POOLS = ("model.pool=max,mean,fractional", "model.squeeze_excite=null,4", "model.coord_conv=none,first")
-CONVNET = (ACTIVATIONS, NORMS, *POOLS, "model.head_pool=flatten,max,mean,both")
-RESNET = (
-    ACTIVATIONS,
-    "model.norm=batch,none,layer,group,ghost_batch",
-    "model.order=conv-norm-act-pool,conv-pool-norm-act,conv-act-norm-pool",
-    *POOLS,
-    "model.head_pool=max,mean,both,flatten",
-    "model.residual=true,false",
-)
-SMALL_VAL, LARGE_VAL = "data.val_frac=0.02", "data.val_frac=0.4"
-"""As many validation samples as choose an epoch and a learning rate, about 600 to 1,200: with fewer the choice is luck,
-and with more their evaluation would take longer than the training."""
-TASKS = {
-    "digits_mlp": Task(
-        "digits, MLP", ("data=digits", LARGE_VAL, "model=mlp", "epochs=20"), (ACTIVATIONS, NORMS), tuning_seeds=2
-    ),
-    "digits_convnet": Task(
-        "digits, convnet",
-        ("data=digits", LARGE_VAL, "model=convnet", "model.width=8", "epochs=10"),
-        CONVNET,
-        tuning_seeds=2,
-    ),
-    "mnist_tenth": Task(
-        "a tenth of MNIST, convnet",
-        ("data=mnist", "data.fraction=0.1", SMALL_VAL, "model=convnet", "model.width=8", "epochs=3", "batch_size=64"),
-        CONVNET,
-    ),
-    "cifar_4000": Task(
-        "4,000 images of CIFAR-10, resnet9",
-        ("data=cifar10", "data.limit=4000", SMALL_VAL, "model=resnet9", "model.width=8", "epochs=5", "batch_size=64"),
-        RESNET,
-        rates=3,
-    ),
-}
 FACTORS = ("optim", "scheduler", "sampler", "init", "objective")
 """Groups of which a run has one option: every other is compared with the baseline's."""
 CONTROLS = {"optim": "adamw", "scheduler": "cosine", "sampler": "shuffle", "init": "default", "objective": "classify"}
@@ -134,7 +79,7 @@ def main() -> None:
 def measure(name: str, task: Task, options: argparse.Namespace) -> None:
     """Run every comparison of a task, and write its table."""
     base = [*task.overrides, *PLAIN, *options.more]
-    families, unmeasured = sorted_out(task, base, options.only)
+    families, unmeasured = sorted_out(task, base, options.only or task.options)
     rows: list[Row] = []
     plain = []
     for (family, needs), members in families.items():
