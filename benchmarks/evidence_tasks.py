@@ -1,4 +1,4 @@
-"""The tasks on which ``evidence.py`` measures options: data sets with a model, small enough for hundreds of runs each."""
+"""The tasks on which ``evidence.py`` measures options: data with a model, small enough for hundreds of runs each."""
 
 from __future__ import annotations
 
