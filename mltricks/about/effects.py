@@ -19,9 +19,9 @@ TITLE = "# What each option is worth"
 HEAD = """
 Every option that a labelled run can use was added to a plain baseline and compared with it on small tasks, with the
 learning rate tuned for both sides: the difference over paired seeds on the test split, and its 95 % interval. What
-could not be measured is listed with the reason. Whatever the sign, it is here. An effect is **bold** if it survives the
-control of false discoveries over all rows of its task (Benjamini and Hochberg, 5 %): of the bold ones, one in twenty is
-expected to be chance. Read it with care:
+could not be measured is listed with the reason; where a cell is empty, the task was not for that option. Whatever the
+sign, it is here. An effect is **bold** if it survives the control of false discoveries over all rows of its task
+(Benjamini and Hochberg, 5 %): of the bold ones, one in twenty is expected to be chance. Read it with care:
 
 - The runs are short and the data small. Augmentation and regularisation prevent overfitting, which such runs hardly
   reach, and make learning slower, which they show.
