@@ -210,12 +210,17 @@ def prepare(
         host = run.state.pop("host")
         check_same(run.data.fingerprint, host["data"], f"resume={folder}")
         ledger.recall(host, observers)
+    note_device(summary, run)
+    return Session(run, ledger, observers, folder, summary)
+
+
+def note_device(summary: Summary, run: Run) -> None:
+    """Record the device, and the setting of its arithmetic that results depend on."""
     if run.device.type == "cpu":
         summary.threads = torch.get_num_threads()
     if run.device.type == "cuda":
-        summary.tf32 = allows_tf32(cfg["deterministic"], cfg["precision"]["tf32"])
+        summary.tf32 = allows_tf32(run.cfg["deterministic"], run.cfg["precision"]["tf32"])
     summary.device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else str(run.device)
-    return Session(run, ledger, observers, folder, summary)
 
 
 def remove_stale(folder: Path, overwrite: bool) -> None:

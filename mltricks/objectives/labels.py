@@ -52,7 +52,7 @@ class Labels(Classify):
         """The objective with the class weights of these data, each on the positive term of its class."""
         sets = are_sets(data.info)
         if sets:
-            check_shares(data, option_of("objective", self))
+            check_shares(data, self)
         else:
             self.check_idle()
         return self.told(weights=weights_of(self.class_weights, data, one_against_rest=True), sets=sets)
@@ -169,7 +169,7 @@ def are_sets(info: Info) -> bool:
     return info.target != "classes"
 
 
-def check_shares(data: DataSplits, name: str) -> None:
+def check_shares(data: DataSplits, objective: Labels) -> None:
     """Refuse targets that are no sets: values beyond 0 to 1.
 
     Raises:
@@ -180,6 +180,6 @@ def check_shares(data: DataSplits, name: str) -> None:
     low, high = float(data.train.y.min()), float(data.train.y.max())
     if low < 0 or high > 1:
         raise ValueError(
-            f"objective={name} takes 0 or 1 for every label, and these targets go from {low:g} to {high:g}. "
-            "Type objective=regress."
+            f"objective={option_of('objective', objective)} takes 0 or 1 for every label, and these targets go from "
+            f"{low:g} to {high:g}. Type objective=regress."
         )

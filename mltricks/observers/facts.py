@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mltricks.artifacts import is_artifact
+from mltricks.config.options import called
 from mltricks.evaluate import steered_by
-from mltricks.observers.header import option_of
 
 if TYPE_CHECKING:
     from mltricks.build import Run
@@ -24,7 +24,7 @@ def facts(run: Run) -> dict[str, Any]:
     device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else str(run.device)
     score = steered_by(run)
     return {
-        **{name: option_of(cfg[name]) for name in ("data", "model", "objective", "optim", "scheduler", "engine")},
+        **{name: called(cfg[name]) for name in ("data", "model", "objective", "optim", "scheduler", "engine")},
         "techniques": "+".join(run.techniques) or "none",
         "train_samples": len(data.train),
         "val_samples": len(data.val),

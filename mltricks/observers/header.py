@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from mltricks.config.options import called
 from mltricks.observers.changes import changed
 from mltricks.observers.formats import wrapped
 
@@ -24,7 +25,7 @@ def header(run: Run, overrides: Sequence[str], width: int) -> list[str]:
         "tags": [str(tag) for tag in run.cfg.get("tags") or ()],
         "notes": str(run.cfg["notes"]).split() if run.cfg.get("notes") is not None else [],
         "data": data_parts(run),
-        "model": [f"{option_of(run.cfg['model'])}: {parameters(run)}"],
+        "model": [f"{called(run.cfg['model'])}: {parameters(run)}"],
         "device": device_parts(run),
         "changed": list(changed(overrides, run.cfg)),
     }
@@ -40,7 +41,7 @@ def data_parts(run: Run) -> list[str]:
     sizes = {"train": data.train, "validation": data.val, "test": data.test}
     first, *others = [f"{len(split):,} {name}" for name, split in sizes.items()]
     shape = "x".join(map(str, info.in_shape)) if isinstance(info.in_shape, tuple | list | torch.Size) else ""
-    said = [f"{option_of(run.cfg['data'])}: {first}", *others]
+    said = [f"{called(run.cfg['data'])}: {first}", *others]
     return [
         *said,
         *([f"shape {shape}"] if shape else []),
@@ -60,14 +61,4 @@ def device_parts(run: Run) -> list[str]:
     device = torch.cuda.get_device_name(run.device) if kind == "cuda" else str(run.device)
     if kind == "cpu":
         device += f" with {threads} thread{'s' if threads > 1 else ''}"
-    return [device, f"engine {option_of(run.cfg['engine'])}", f"precision {run.cfg['precision']['dtype']}"]
-
-
-def option_of(node: dict[str, Any]) -> str:
-    """The name of an option of ours by its target; the class of anybody else's."""
-    module, _, name = node["_target_"].rpartition(".")
-    if not module.startswith("mltricks."):
-        return str(name)
-    if "name" in node:
-        return str(node["name"])
-    return name.lower() if module == "mltricks.engine" else module.rpartition(".")[2]
+    return [device, f"engine {called(run.cfg['engine'])}", f"precision {run.cfg['precision']['dtype']}"]

@@ -107,20 +107,20 @@ def check_decoupled(node: dict[str, Any], cls: Any) -> None:
     Raises:
         ValueError: says for which setting, and what to type.
     """
-    momentum, name = getattr(cls, "accumulates", ""), option_of("optim", cls)
-    shrinks = getattr(cls, "shrinks", False)
+    momentum, shrinks = getattr(cls, "accumulates", ""), getattr(cls, "shrinks", False)
     switch = shrinks if isinstance(shrinks, str) else ""
     shrinks = bool(node.get(switch)) if switch else shrinks
     fix = f" or optim.{switch}=true" if switch else ""
     if not momentum and not shrinks:
         raise ValueError(
-            f"optim.coordinates=decoupled means nothing for optim={name}: its momentum does not add to the learning "
-            f"rate, and its decay takes no fixed share of a weight. Type optim.coordinates=plain{fix}."
+            f"optim.coordinates=decoupled means nothing for optim={option_of('optim', cls)}: its momentum does not add "
+            f"to the learning rate, and its decay takes no fixed share of a weight. Type optim.coordinates=plain{fix}."
         )
     if not shrinks and node["weight_decay"] not in (0, None):
         raise ValueError(
-            f"optim.weight_decay={node['weight_decay']} has no decoupled coordinate with optim={name}, whose decay "
-            f"takes no fixed share of a weight. Type optim.weight_decay=0 or optim.coordinates=plain{fix}."
+            f"optim.weight_decay={node['weight_decay']} has no decoupled coordinate with "
+            f"optim={option_of('optim', cls)}, whose decay takes no fixed share of a weight. Type "
+            f"optim.weight_decay=0 or optim.coordinates=plain{fix}."
         )
     if node["weight_decay"] and not is_number(node["lr"]):
         raise ValueError(
