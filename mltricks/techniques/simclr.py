@@ -12,7 +12,7 @@ Cost: one forward pass of twice the batch; the probe adds one forward pass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from mltricks.batch import Batch
 from mltricks.config.values import Count, Fraction, NonNegative, Positive
-from mltricks.functional.last_linear import last_linear
+from mltricks.functional.self_supervised import collapse, feature_width, features_of, named, with_probe
 from mltricks.functional.views import color_jitter, resized_crop
-from mltricks.functional_model import FunctionalModel
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
 
 PROJECTOR = "simclr/"
@@ -52,24 +51,17 @@ class Simclr(Technique):
     needs_whole_batch = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        width = check_features(model, params, batch["x"][:2])
+        width = feature_width("simclr", model, params, batch["x"][:2])
         layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, self.projection_width))
-        return {**params, **{PROJECTOR + name: p.detach().clone() for name, p in layers.named_parameters()}}, {}
+        return {**params, **named("simclr", layers)}, {}
 
     def loss(self, inner: LossFn) -> LossFn:
         def contrast(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
-            head = last_linear(ctx.model.module, "simclr")
             views = color_jitter(resized_crop(torch.cat([batch["x"]] * 2), self.min_scale, self.flip), self.color)
-            _, captured = ctx.apply(params, views, capture=(head,))
-            loss, accuracy = nt_xent(project(params, captured[head][0].float()), self.temperature)
-            metrics = {"contrastive_loss": loss, "contrastive_accuracy": accuracy}
-            if not self.probe:
-                return loss, {"metrics": {"loss": loss, **metrics}}
-            frozen = {name: p if name.startswith(f"{head}.") else p.detach() for name, p in params.items()}
-            probe_loss, aux = inner(frozen, batch, replace(ctx, train=False))
-            total = loss + probe_loss
-            probed = {**aux["metrics"], "probe_loss": probe_loss}
-            return total, {**aux, "metrics": {**probed, "loss": total, **metrics}}
+            features = features_of("simclr", params, views, ctx)
+            loss, accuracy = nt_xent(project(params, features), self.temperature)
+            metrics = {"contrastive_loss": loss, "contrastive_accuracy": accuracy, **collapse(features)}
+            return with_probe("simclr", inner, params, batch, ctx, loss, metrics, self.probe)
 
         return contrast
 
@@ -96,18 +88,3 @@ def nt_xent(z_2BD: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]
     partner = (view + len(view) // 2) % len(view)
     similarity = (z_2BD @ z_2BD.T / temperature).masked_fill(view == view.unsqueeze(1), -torch.inf)
     return F.cross_entropy(similarity, partner), (similarity.argmax(1) == partner).float().mean()
-
-
-def check_features(model: nn.Module, params: Params, x: Tensor) -> int:
-    """Check that the last linear layer maps one vector per sample to the output; return the width of the features."""
-    head = last_linear(model, "simclr")
-    function = FunctionalModel(model)
-    buffers = {name: places[0][0][places[0][1]] for name, places in function.buffers}
-    with torch.no_grad():
-        output, _, captured = function(params, buffers, x, False, (head,))
-    if head not in captured or captured[head][0].ndim != 2 or not torch.equal(captured[head][1], output):
-        raise ValueError(
-            "technique=simclr needs a model that ends in a linear layer over one vector a sample; the last linear "
-            f"layer of {type(model).__name__} is {head}, and it does not give the model's output. Type model=resnet9."
-        )
-    return captured[head][0].shape[1]
