@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -206,7 +206,7 @@ def named(stage: Stage) -> Iterator[None]:
 @contextmanager
 def taken_in_turn(stage: Stage, folder: Path) -> Iterator[None]:
     """Inside this block no other trial works at a stage that several share; waits for one that does."""
-    if stage.folder.parent == folder:
+    if stage.folder.parent == folder or finished(stage.folder):
         yield
         return
     claim = stage.folder.with_name(f".{stage.folder.name}")
@@ -218,6 +218,8 @@ def taken_in_turn(stage: Stage, folder: Path) -> Iterator[None]:
             except Occupied:
                 time.sleep(POLL_S)
         yield
+        with suppress(OSError):  # whoever waits for it finds the stage finished
+            claim.rmdir()
 
 
 def check_given_up(stage: Stage, folder: Path) -> None:
