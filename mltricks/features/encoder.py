@@ -22,7 +22,7 @@ from mltricks.data.splits import Split
 from mltricks.functional.last_linear import linear_layers
 from mltricks.functional_model import FunctionalModel
 from mltricks.predicting import sets_of_weights
-from mltricks.state import State
+from mltricks.state import State, leaves
 from mltricks.technique import Params
 from mltricks.weights import BUFFER, PARAM, RAW, Weights
 
@@ -75,10 +75,11 @@ class Encoder:
         module = self.model.module.get_submodule(self.layer)
         hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] if inputs else None))
         try:
-            output, _, _ = self.model(self.params, self.buffers, x, train=False)
+            self.model(self.params, self.buffers, x, train=False)
         finally:
             hook.remove()
-        if len(seen) != 1 or not isinstance(seen[0], Tensor) or len(seen[0]) != len(output) or seen[0].ndim < 2:
+        size = len(next(iter(leaves(x))))
+        if len(seen) != 1 or not isinstance(seen[0], Tensor) or seen[0].ndim < 2 or len(seen[0]) != size:
             what = f"is called {len(seen)} times in one pass" if len(seen) != 1 else "receives no tensor of all samples"
             raise ValueError(
                 f"layer={self.layer} {what}, so its input is no feature vector of a sample. Type layer=NAME with "

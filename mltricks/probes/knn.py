@@ -10,7 +10,6 @@ features, in pieces of 64 MiB.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,12 @@ def knn(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
     settings = plain(cfg)["job"]
     for name, hint in SETTINGS.items():
         check_value(name, settings[name], hint)
-    said: set[int] = set()
 
     def learn(samples: dict[str, Samples], task: Task) -> tuple[Predict, Row]:
         size = len(samples["train"].x)
         k = min(settings["k"], size)
-        if k < settings["k"] and not said:
-            said.add(k)
-            print(f"k={settings['k']} is more than the {size} training samples: all of them vote", file=sys.stderr)
-        return by_neighbours(samples["train"], task, k, settings["temperature"]), {"k": k}
+        capped = f"k={settings['k']} is more than the {size} training samples: all of them vote."
+        predict = by_neighbours(samples["train"], task, k, settings["temperature"])
+        return predict, {"used": {"k": k}, "advice": [capped] if k < settings["k"] else []}
 
     return run_job(cfg, folder, overrides, mode, "knn", learn)

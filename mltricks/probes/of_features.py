@@ -35,7 +35,8 @@ IDLE = (*OF_BATCHES, "metric")
 """Keys that ``job=evaluate`` takes and these jobs do not."""
 Row = dict[str, Any]
 Learn = Callable[[dict[str, Samples], Task], tuple[Predict, Row]]
-"""Learns from the samples of ``train``, and of ``val`` where it chooses settings; returns facts for the row too."""
+"""Learns from the samples of ``train``, and of ``val`` where it chooses settings. The row gets what it found out:
+``used``, the settings in use, and ``advice``, lines for the user."""
 
 
 @dataclass(frozen=True)
@@ -116,30 +117,42 @@ def rows_of(loaded: Loaded, layer: str | None, baselines: bool, learn: Learn) ->
 
 
 def run_job(cfg: Any, folder: Path, overrides: list[str], mode: str, name: str, learn: Learn) -> float:
-    """Measure, write ``NAME.json`` and ``summary.json``, print the table; return the score on validation."""
-    settings, start = plain(cfg)["job"], time.perf_counter()
+    """Measure, write ``NAME.json`` and ``summary.json``, print the table; return the score on validation.
+
+    Args:
+        cfg, folder, overrides, mode: of the job.
+        name: of the job.
+        learn: makes the predictor of every row.
+    """
+    start, settings, checkpoint = time.perf_counter(), plain(cfg)["job"], str(plain(cfg)["checkpoint"])
     loaded = load(cfg, overrides, name)
     rows = rows_of(loaded, settings["layer"], settings["baselines"], learn)
-    score, task = rows[RUN], loaded.task.objective
     size = {part: len(getattr(loaded.splits, part)) for part in ("train", "val", "test")}
-    content = {
-        "job": name,
-        "checkpoint": str(plain(cfg)["checkpoint"]),
-        "settings": {key: value for key, value in settings.items() if key != "_target_"},
-        "samples": size,
-        "rows": rows,
-        "overrides": list(overrides),
-    }
-    text = json.dumps(json_safe(content), indent=2) + "\n"
+    used = {key: value for key, value in settings.items() if key != "_target_"}
+    content = {"job": name, "checkpoint": checkpoint, "settings": used, "samples": size, "rows": rows}
+    text = json.dumps(json_safe({**content, "overrides": list(overrides)}), indent=2) + "\n"
     write_atomically(folder / f"{name}.json", lambda partial: partial.write_text(text))
-    way = "maximize" if task.higher_is_better else "minimize"
-    summary = Summary("completed", val=score["val"], test=score["test"], samples=size, overrides=list(overrides))
-    summary.objective = {"name": f"val/{task.score}", "value": score["val"][task.score], "direction": way}
-    summary.versions, summary.device = versions(), str(loaded.predictor.device)
-    summary.folder, summary.git = str(folder), git_state()
-    summary.seconds = round(time.perf_counter() - start, 3)
+    summary = summary_of(loaded, rows[RUN], size, overrides)
+    summary.folder, summary.seconds = str(folder), round(time.perf_counter() - start, 3)
     summary.write(folder / "summary.json")
     if mode != "MULTIRUN":
-        print(*table({row: {part: found[part] for part in ("val", "test")} for row, found in rows.items()}), sep="\n")
-        print(shown_folder(folder / f"{name}.json"))
+        print(*told(rows), shown_folder(folder / f"{name}.json"), sep="\n")
     return float(summary.objective["value"])
+
+
+def summary_of(loaded: Loaded, row: Row, size: dict[str, int], overrides: Sequence[str]) -> Summary:
+    """The summary of the job, by which sweeps and stages know its result."""
+    task = loaded.task.objective
+    way = "maximize" if task.higher_is_better else "minimize"
+    summary = Summary("completed", val=row["val"], test=row["test"], samples=size, overrides=list(overrides))
+    summary.objective = {"name": f"val/{task.score}", "value": row["val"][task.score], "direction": way}
+    summary.versions, summary.device, summary.git = versions(), str(loaded.predictor.device), git_state()
+    return summary
+
+
+def told(rows: dict[str, Row]) -> Iterator[str]:
+    """The lines that a user reads."""
+    yield from table({name: {part: row[part] for part in ("val", "test")} for name, row in rows.items()})
+    for name, row in rows.items():
+        yield ", ".join([f"{name}: {row['num_features']:,} features", *(f"{k}={v:g}" for k, v in row["used"].items())])
+    yield from rows[RUN]["advice"]

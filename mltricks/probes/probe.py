@@ -16,8 +16,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from mltricks.config.compose import plain
 from mltricks.config.values import Count, Positive, Size, check_value
 from mltricks.features.encoder import Samples
@@ -51,41 +49,49 @@ def chosen(samples: dict[str, Samples], task: Task, settings: dict[str, Any]) ->
 
     Of equal scores, that of the lower loss wins.
     """
-    train, val = samples["train"], samples["val"]
-    scale = standardize(train.x)
-    x, y, seen = scale(train.x), train.y, scale(val.x)
-    tried: dict[float, tuple[tuple[float, float], Linear]] = {}
-    sign = 1 if task.objective.higher_is_better else -1
+    scale = standardize(samples["train"].x)
+    x, y = scale(samples["train"].x), samples["train"].y
+    seen, objective = scale(samples["val"].x), task.objective
+    tried: dict[float, tuple[Linear, dict[str, float]]] = {}
 
     def attempt(l2: float, start: Linear | None) -> Linear:
         if task.classifies:
             fit = logistic(x, y, task.num_outputs, l2, settings["max_iterations"], start)
         else:
             fit = ridge(x, y.reshape(len(x), -1), l2)
-        found = measured(task, fit(seen), val.y)
-        tried[l2] = ((sign * found[task.objective.score], -found["loss"]), fit)
+        tried[l2] = (fit, measured(task, fit(seen), samples["val"].y))
         return fit
 
     def best() -> float:
-        return max(tried, key=lambda l2: tried[l2][0])
+        sign = 1 if objective.higher_is_better else -1
+        return max(tried, key=lambda l2: (sign * tried[l2][1][objective.score], -tried[l2][1]["loss"]))
 
     last: Linear | None = None
-    for l2 in sorted({float(one) for one in settings["l2"]}, reverse=True):  # a weaker penalty starts from a stronger
+    for l2 in sorted({float(one) for one in settings["l2"]}, reverse=True):  # a weak penalty starts from a strong one
         last = attempt(l2, last)
     for _ in range(settings["refinements"]):
         for l2 in between(sorted(tried), best()):
-            attempt(l2, tried[best()][1])
+            attempt(l2, tried[best()][0])
     l2 = best()
-    fit = tried[l2][1]
-    table = [
-        {"l2": one, task.objective.score: sign * score[0], "loss": -score[1]}
-        for one, (score, _) in sorted(tried.items())
-    ]
+    fit = tried[l2][0]
+    found = {
+        "used": {"l2": l2},
+        "tried": [{"l2": one, **tried[one][1]} for one in sorted(tried)],
+        "advice": advice(sorted(tried), l2, fit, settings),
+    }
+    return lambda features: fit(scale(features)), found
 
-    def predict(features: Tensor) -> Tensor:
-        return fit(scale(features))
 
-    return predict, {"l2": l2, "converged": fit.converged, "tried": table}
+def advice(known: list[float], best: float, fit: Linear, settings: dict[str, Any]) -> list[str]:
+    """What to change where the search or the solver ended early."""
+    lines = []
+    if len(known) > 1 and best in (known[0], known[-1]):
+        way, more = ("smallest", best / 100) if best == known[0] else ("largest", best * 100)
+        lines.append(f"The {way} penalty is the best: type l2=[{min(best, more):g},{max(best, more):g}] to go on.")
+    if not fit.converged:
+        more = 2 * settings["max_iterations"]
+        lines.append(f"The solver ended before the minimum: type max_iterations={more:g} for more exact weights.")
+    return lines
 
 
 def between(known: list[float], best: float) -> list[float]:
