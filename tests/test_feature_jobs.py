@@ -304,10 +304,13 @@ SNAPSHOT = [
     ],
 )
 def test_what_has_no_features_is_refused(overrides: list[str], said: str) -> None:
-    with pytest.raises(ValueError) as error:
+    def begin() -> None:
         run = make(*(override.replace("{here}", str(HERE)) for override in overrides))
         steered_by(run)
         check_features(run)
+
+    with pytest.raises(ValueError) as error:
+        begin()
     assert said in str(error.value)
 
 
