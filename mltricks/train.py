@@ -15,6 +15,7 @@ from mltricks.config.compose import plain
 from mltricks.config.overrides import typed
 from mltricks.config.stages import stage_names
 from mltricks.evaluate import evaluate
+from mltricks.features.scores import scores_of_state, scores_of_weights
 from mltricks.given import Given, check_job, with_objects
 from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
 from mltricks.observers.base import Observer
@@ -269,6 +270,7 @@ def validate(session: Session, step: int) -> bool:
     state = to_predict(run, run.state)
     session.reseed(step, AFTER)
     metrics = evaluate(run.predict, run.objective, state, run.data.val, run.cfg["eval_batch_size"], (), run.metrics)
+    metrics |= scores_of_state(run, state, run.data.val)
     return session.record_validation(
         step, metrics, state, lambda state: save_weights(session.folder / BEST, run, *predicting_weights(run, state))
     )
@@ -280,4 +282,5 @@ def test(session: Session) -> dict[str, float]:
     (weights, about), watch = load_weights(session.folder / BEST), [observer.tested for observer in session.observers]
     session.reseed(session.step, AFTER + 1)
     predict, batch_size = predict_with(run, weights, about["own"]), run.cfg["eval_batch_size"]
-    return evaluate(predict, run.objective, run.state, run.data.test, batch_size, watch, run.metrics)
+    metrics = evaluate(predict, run.objective, run.state, run.data.test, batch_size, watch, run.metrics)
+    return metrics | scores_of_weights(run, weights, run.data.test)

@@ -22,6 +22,7 @@ from mltricks.objectives.base import Outcome
 from mltricks.observers.files import read_records
 from mltricks.observers.layers import FILE as LAYERS
 from mltricks.observers.run_page import about, data_card, result, training
+from mltricks.observers.run_page.feature_map import features_section
 from mltricks.observers.run_page.sheet import TestSheet
 from mltricks.process.atomic import write_atomically
 from mltricks.trivial import linear
@@ -79,6 +80,7 @@ def sections_of(
         "data card": partial(data_card.data_section, run),
         "training samples": partial(data_card.samples_section, run),
         **{f"error analysis {i}": make for i, make in enumerate(errors)},
+        "features": partial(features_section, run, folder),
         "layers": partial(training.layers_section, layers),
         "schedule": partial(training.schedule_section, run.hypers),
         "changes": partial(about.changes_section, summary),
