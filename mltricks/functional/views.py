@@ -98,7 +98,8 @@ def blur(x: Tensor, sigma_B: Tensor) -> Tensor:
     weight_BK = weight_BK / weight_BK.sum(1, keepdim=True)
     for axis, margins in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
         size, padded = x.shape[axis], F.pad(x, margins, mode="reflect")
-        x = sum(w[:, None, None, None] * padded.narrow(axis, k, size) for k, w in enumerate(weight_BK.unbind(1)))
+        parts = [padded.narrow(axis, k, size) * w[:, None, None, None] for k, w in enumerate(weight_BK.unbind(1))]
+        x = torch.stack(parts).sum(0)
     return x
 
 
