@@ -47,12 +47,12 @@ def grey(x: Tensor) -> Tensor:
 
 
 def solarize(x: Tensor) -> Tensor:
-    """Invert the pixels of at least half the range, 128 of 255.
+    """Invert the brighter half of the values. On bytes this is PIL's solarize at its threshold of 128.
 
     >>> solarize(torch.tensor([0.25, 0.75]))
     tensor([0.2500, 0.2500])
     """
-    return torch.where(x >= 128 / 255, 1 - x, x)
+    return torch.minimum(x, 1 - x)
 
 
 def jitter(x: Tensor, strengths: dict[str, float | Tensor]) -> Tensor:
