@@ -1,8 +1,8 @@
 """Denoising autoencoder: reconstruct clean inputs from the features of noisy ones.
 
 Source: Vincent, Larochelle, Bengio, Manzagol, "Extracting and Composing Robust Features with Denoising Autoencoders",
-ICML 2008, section 2; Gaussian and salt-and-pepper noise as in Vincent et al., JMLR 11, 2010; swap noise for tables as in
-Jahrer's solution for Porto Seguro's Safe Driver Prediction, 2017.
+ICML 2008, section 2; Gaussian and salt-and-pepper noise as in Vincent et al., JMLR 11, 2010; swap noise for tables as
+in Jahrer's solution for Porto Seguro's Safe Driver Prediction, 2017.
 Deviation: the encoder is the whole model up to its last linear layer, trained at once (source: layer by layer); the
 decoder has a hidden layer (source: none; ``decoder_width=0``) and weights of its own (source: tied as an option). The
 loss is the squared error, its mean over all entries (source: cross-entropy for pixels in [0, 1]), and inputs are the
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -69,7 +70,7 @@ class DenoisingAutoencoder(Technique):
                 f"technique.{NAME}.noise=swap takes entries of other samples, and batch_size=1. Type another."
             )
         widths = [width, *([self.decoder_width] if self.decoder_width else []), outputs]
-        layers = [nn.Linear(before, after) for before, after in zip(widths, widths[1:], strict=False)]
+        layers = [nn.Linear(before, after) for before, after in pairwise(widths)]
         decoder = nn.ModuleDict(dict(zip(LAYERS[-len(layers) :], layers, strict=True)))
         axes = (0, *range(2, x.ndim))  # of a channel of images, or a column of vectors
         extremes = {"low": x.amin(axes, keepdim=True)[0], "high": x.amax(axes, keepdim=True)[0]}

@@ -16,6 +16,7 @@ Cost: the encoder on a quarter of the patches, the decoder on all; the probe add
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -73,7 +74,8 @@ class Mae(Technique):
         width, heads = self.decoder_width, self.decoder_heads
         for divisor, why in ((heads, "of decoder_heads"), (4, "of 4, for its positions")):
             if width % divisor:
-                fix = -(-width // (4 * heads)) * 4 * heads
+                unit = math.lcm(4, heads)
+                fix = -(-width // unit) * unit
                 raise ValueError(
                     f"technique.mae.decoder_width={width} is no multiple {why}. Type technique.mae.decoder_width={fix}."
                 )
