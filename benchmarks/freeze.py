@@ -1,7 +1,8 @@
 """What frozen layers save: python benchmarks/freeze.py [--rounds 9]
 
-CPU time of a training step in which only the last layer learns, and of one in which all layers learn but the update of
-the lower ones is taken back (``freeze_then_unfreeze``), divided by that of an ordinary step; one thread, eager, in turn.
+CPU time of a training step in which only the last layer learns, and of one in which all layers learn but the update
+of the lower ones is taken back (``freeze_then_unfreeze``), divided by that of an ordinary step; one thread, eager, in
+turn.
 The forward pass alone, timed in the same way, is the least that a step can take.
 """
 
