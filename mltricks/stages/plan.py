@@ -14,11 +14,11 @@ from typing import Any
 from mltricks.config.compose import compose, plain
 from mltricks.config.names import with_brackets
 from mltricks.config.overrides import parse, quoted
-from mltricks.config.settings import top_level
-from mltricks.config.stages import check_stages, leaves, overrides_of, stage_names
+from mltricks.config.stages import check_stages, leaves, stage_names
 from mltricks.config.values import UnknownName, suggest
 from mltricks.process.atomic import write_atomically
 from mltricks.resume import differences, finished, is_free
+from mltricks.stages.overrides import overrides_of
 
 FILE = "stages.json"
 """In the folder of a run of stages: the stages in order."""
@@ -36,6 +36,7 @@ class Stage:
         folder: its output folder.
         key: a digest of its configuration; stages of one key have one result.
         overrides: what it sets itself, with the folders of earlier stages in their places.
+        command: the overrides with which it is a run of its own.
         cfg: its whole configuration, resolved.
         needs: the names of the earlier stages that it takes something from.
     """
@@ -44,6 +45,7 @@ class Stage:
     folder: Path
     key: str
     overrides: tuple[str, ...]
+    command: tuple[str, ...]
     cfg: dict[str, Any]
     needs: tuple[str, ...] = ()
 
@@ -67,7 +69,7 @@ def plan(node: Mapping[str, Any], command: Sequence[str], folder: Path, sweep: P
     for name in names:
         own = overrides_of(node, name)
         check_conflict(name, shared, own)
-        stage = composed(name, shared, own, planned, folder)
+        stage = composed(name, [*shared, *(f"~stages.{other}" for other in names)], own, planned, folder)
         if stage.key in done:
             stage = replace(stage, folder=done[stage.key])
         elif sweep is not None and name != names[-1]:
@@ -122,9 +124,9 @@ def composed(name: str, shared: Sequence[str], own: Sequence[str], before: Mappi
         cfg = plain(compose([*shared, *given]))
     except ValueError as error:
         raise type(error)(f"stages.{name}: {error}") from error
-    cfg = {**cfg, "stages": top_level()["stages"], "name": None}
+    cfg = {**cfg, "name": None}
     keys = {str(before[other].folder): before[other].key for other in needs}
-    return Stage(name, folder / name, key_of(cfg, keys), tuple(given), cfg, needs)
+    return Stage(name, folder / name, key_of(cfg, keys), tuple(given), (*shared, *given), cfg, needs)
 
 
 def with_folders(override: str, before: Mapping[str, Stage]) -> str:
@@ -204,6 +206,7 @@ def write_stages(folder: Path, stages: Sequence[Stage]) -> None:
             "folder": os.path.relpath(stage.folder, folder),
             "key": stage.key,
             "overrides": list(stage.overrides),
+            "command": list(stage.command),
             "needs": list(stage.needs),
         }
         for stage in stages
@@ -242,6 +245,7 @@ def read_stages(folder: Path, what: str) -> list[Stage]:
                 Path(os.path.normpath(folder / entry["folder"])),
                 str(entry["key"]),
                 tuple(entry["overrides"]),
+                tuple(entry["command"]),
                 {},
                 tuple(entry["needs"]),
             )

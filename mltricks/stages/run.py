@@ -13,7 +13,7 @@ from typing import Any
 
 from mltricks.checkpoint import LAST
 from mltricks.config.names import without_brackets
-from mltricks.config.stages import stage_names
+from mltricks.config.overrides import parse
 from mltricks.observers.create import InSweep
 from mltricks.observers.facts import sweep_folder
 from mltricks.observers.files import yaml_text
@@ -51,7 +51,7 @@ def run_stages(
     """
     command = cfg["stages"].get("command") or list(overrides)
     if resume:
-        stages = resumed(cfg, folder)
+        stages = resumed(cfg, folder, overrides)
     else:
         if in_sweep is None and not cfg["overwrite"]:
             check_unused(folder)
@@ -86,8 +86,7 @@ def last_stage(cfg: dict[str, Any], command: Sequence[str], sweep: Path, one: On
     stages = plan(cfg["stages"], command, sweep / "0", sweep)
     if len(stages) > 1:
         in_order(cfg, sweep / "0", stages[:-1], InSweep(quiet=True), one, set())
-    shared = [text for text in command if text.partition(".")[0].lstrip("+~") != "stages"]
-    return [*shared, *stages[-1].overrides, *(f"~stages.{name}" for name in stage_names(cfg["stages"]))]
+    return list(stages[-1].command)
 
 
 def begin(cfg: dict[str, Any], folder: Path, stages: Sequence[Stage], command: Sequence[str]) -> None:
@@ -105,20 +104,21 @@ def begin(cfg: dict[str, Any], folder: Path, stages: Sequence[Stage], command: S
     write_stages(folder, stages)
 
 
-def resumed(cfg: dict[str, Any], folder: Path) -> list[Stage]:
+def resumed(cfg: dict[str, Any], folder: Path, overrides: Sequence[str]) -> list[Stage]:
     """The stages of a stopped run, with the settings that may change on resume.
 
     Raises:
         ValueError: the configuration would change past steps.
     """
-    changes = {}
-    for path, (mine, theirs) in differences(cfg, saved_config(folder)).items():
+    found = differences(cfg, saved_config(folder))
+    for path, (mine, theirs) in found.items():
         if not is_free(path):
             raise ValueError(
                 f"{path}={mine} cannot be given with resume={folder}: the stages there began with {theirs}. To train "
-                f"the last stage longer, resume its own folder."
+                "the last stage longer, resume its own folder."
             )
-        changes[path] = mine
+    typed = [override.key_or_group for override in parse(overrides)]  # also where the whole has this value already
+    changes = dict.fromkeys([*found, *(key for key in typed if is_free(key) and key != "resume")])
     stages = read_stages(folder, f"resume={folder}")
     for stage in stages:
         for path in changes:
@@ -168,13 +168,13 @@ def run_one(stage: Stage, in_sweep: InSweep | None, one: One) -> Summary:
     """Train a stage, or run another job in its folder."""
     target = stage.cfg["job"]["_target_"]
     if target == TRAINING:
-        return one(stage.cfg, stage.folder, (stage.folder / LAST).is_file(), stage.overrides, in_sweep)
+        return one(stage.cfg, stage.folder, (stage.folder / LAST).is_file(), stage.command, in_sweep)
     from omegaconf import OmegaConf
 
     from mltricks.config.create import locate
 
     job = locate(target, "job", stage.cfg["allow_modules"])
-    job(OmegaConf.create(stage.cfg), stage.folder, list(stage.overrides), "RUN")
+    job(OmegaConf.create(stage.cfg), stage.folder, list(stage.command), "RUN")
     summary = read_summary(stage.folder / "summary.json")
     if summary is None:
         name = target.rpartition(".")[2]
