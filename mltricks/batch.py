@@ -21,6 +21,8 @@ index         (B,)                   int64              position of each sample 
 weight        (B,)                   float32            factor of the loss of each sample, where a sampler draws
                                                         some more often than others and makes up for it
 x_unlabeled   (U, C, H, W)           as x               training samples without their labels
+y_unlabeled   (U,)                   int64              hidden classes of x_unlabeled, -1 where the data have none:
+                                                        for metrics alone, never part of a loss
 x_aug1        (B, C, H, W)           as x               a second version of every sample of x, made by augmix
 x_aug2        (B, C, H, W)           as x               a third one
 ============  =====================  =================  ==========================================================
