@@ -175,7 +175,8 @@ class Source:
         return ({**batch, "weight": table.to(batch["y"].device)[batch["index"]]} for batch in batches)
 
     def _joined(self, labelled: Iterator[Batch], unlabeled: Iterator[Batch]) -> Iterator[Batch]:
-        with_classes = getattr(self.unlabeled, "labels", None) is not None
+        labels = getattr(self.unlabeled, "labels", None)
+        with_classes = labels is not None and bool((labels >= 0).any())
         for batch, other in zip(labelled, unlabeled, strict=True):
             yield {**batch, "x_unlabeled": other["x"], **({"y_unlabeled": other["y"]} if with_classes else {})}
 
