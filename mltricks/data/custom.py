@@ -36,6 +36,20 @@ from mltricks.inputs.vector import Vector
 
 PARTS = ("training", "test", "unlabelled")
 RATIO = "unlabeled_ratio"
+IDLE: dict[str, Any] = {
+    "fraction": 1.0,
+    "limit": None,
+    "labels_per_class": None,
+    RATIO: 0,
+    "unlabeled_from": "all",
+    "pseudo_labels": None,
+    "pseudo_share": None,
+    "epoch_size": None,
+    "folds": None,
+    "fold": None,
+    "resize": None,
+}
+"""The values of common settings that change nothing: those of a configuration saved before a setting came."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,7 @@ def load_data(node: dict[str, Any], allow: Sequence[str]) -> DataSplits:
     target = locate(given_target(node, "data"), "data", allow)
     common = {field.name for field in fields(Custom)}
     named = inspect.signature(target).parameters
+    node = {**{name: value for name, value in IDLE.items() if name in named}, **node}
     own = {name: value for name, value in node.items() if name not in common or name in named}
     if isinstance(target, type) and issubclass(target, DataOption):
         if any(p.kind is p.VAR_KEYWORD for p in named.values()):
@@ -89,6 +104,7 @@ def adapt(given: Any, common: dict[str, Any]) -> DataSplits:
     if isinstance(given, DataSplits):
         check_idle({name: value for name, value in common.items() if given.unlabeled is None or name != RATIO})
         return given
+    common = {**IDLE, **common}
     missing = [field.name for field in fields(Custom) if field.name not in common]
     if missing:
         raise ValueError(
@@ -127,19 +143,8 @@ def check_idle(common: dict[str, Any]) -> None:
     Raises:
         ValueError: one has another value than the one that changes nothing.
     """
-    for name, idle in (
-        ("fraction", 1.0),
-        ("limit", None),
-        ("labels_per_class", None),
-        (RATIO, 0),
-        ("unlabeled_from", "all"),
-        ("pseudo_labels", None),
-        ("pseudo_share", None),
-        ("folds", None),
-        ("fold", None),
-        ("resize", None),
-    ):
-        if common.get(name, idle) != idle:
+    for name, idle in IDLE.items():
+        if common.get(name, idle) != idle and name != "epoch_size":
             raise ValueError(
                 f"data.{name}={common[name]} has no effect: data._target_ gives splits that are divided already."
             )
