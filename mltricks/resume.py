@@ -141,7 +141,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(cfg, DictConfig) or ("seed" not in cfg and (path.parent / LAST).is_file()):
         raise damaged_record(path, "it holds no configuration")
     for key, text in _leaves(OmegaConf.to_container(cfg, resolve=False)):  # type: ignore[arg-type]
-        if ASKS.search(str(text)) and (key, text) != OURS:
+        if ASKS.search(str(text)) and (key, text) != OURS and not key.startswith("stages."):
             raise ValueError(
                 f"{path}: {key} is {text}, which asks this machine for a value. Write the value itself there, or type "
                 "the run's command again."

@@ -13,6 +13,7 @@ from mltricks.build import Run
 from mltricks.checkpoint import LAST
 from mltricks.config.compose import plain
 from mltricks.config.overrides import typed
+from mltricks.config.stages import stage_names
 from mltricks.evaluate import evaluate
 from mltricks.given import Given, with_objects
 from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
@@ -25,6 +26,7 @@ from mltricks.process.interrupt import Interrupt
 from mltricks.result import Result, result_of
 from mltricks.resume import check_unused, finished, no_run, other_job
 from mltricks.session import AFTER, BEST, Session, new_summary, note_failure, prepare
+from mltricks.stages.run import run_stages
 from mltricks.state import reseed_step
 from mltricks.summary import Summary
 from mltricks.weights import load_weights, predict_with, predicting_weights, save_weights
@@ -73,6 +75,11 @@ def train(
     """
     cfg, named = plain(cfg), folder is not None
     check_job(cfg)
+    if stage_names(cfg.get("stages")):
+        if model is not None or data is not None:
+            raise ValueError("a run of stages makes its own model and data. Train the stages one by one with yours.")
+        where = new_folder() if folder is None else Path(folder)
+        return result_of(run_stages(cfg, where, resume, overrides, in_sweep, train), None, cfg["allow_modules"])
     cfg, objects = with_objects(cfg, model, data)
     folder = Path(folder) if folder is not None else new_folder()
     if resume and not folder.is_dir():

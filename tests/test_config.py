@@ -132,7 +132,7 @@ def test_build_refuses_wrong_configurations(overrides: list[str], message: str) 
 
 
 def test_every_top_level_setting_of_the_loop_has_a_type() -> None:
-    not_of_the_loop = {"technique", "checkpoint", "input", "early_stopping"}
+    not_of_the_loop = {"technique", "checkpoint", "input", "early_stopping", "stages"}
     assert top_level().keys() - not_of_the_loop <= {name.partition(".")[0] for name in HINTS}
     check_settings(plain(mltricks.compose()))
 
