@@ -272,6 +272,21 @@ def test_stages_are_one_group_at_a_tracker(run_cli: Callable[..., Outcome], own:
     assert [(run.run_group, run.display_name) for run in logged] == [("night", "night teach"), ("night", "night learn")]
 
 
+def test_a_stage_may_be_another_job(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    first = "pretrain: [technique=simclr, max_steps=3]"
+    second = 'knn: [job=knn, job.baselines=false, "checkpoint=${stage:pretrain}"]'
+    text = f"# @package _global_\n# Test\nstages:\n  {first}\n  {second}\n"
+    (tmp_path / "experiment" / "ssl.yaml").write_text(text)
+    done = run_cli("--config-dir", str(tmp_path), "experiment=ssl", *TINY, f"hydra.run.dir={tmp_path}/run")
+    assert (done.status, done.out) == (0, ""), done.err
+    knn, summary = (read_summary(folder / "summary.json") for folder in (tmp_path / "run/knn", tmp_path / "run"))
+    assert knn
+    assert summary
+    assert (knn.status, summary.status) == ("completed", "completed")
+    assert (summary.objective, summary.test) == (knn.objective, knn.test)
+
+
 def test_show_prints_the_step_of_every_stage_that_can_be_built(
     run_cli: Callable[..., Outcome], own: Path, tmp_path: Path
 ) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,9 @@ def run_one(stage: Stage, in_sweep: InSweep | None, one: One) -> Summary:
     from mltricks.config.create import locate
 
     job = locate(target, "job", stage.cfg["allow_modules"])
-    job(OmegaConf.create(stage.cfg), stage.folder, list(stage.command), "RUN")
+    with redirect_stdout(io.StringIO()) if stage.cfg["progress"] == "none" else nullcontext():
+        # its own overrides alone: a job that works on a run takes all else from that run
+        job(OmegaConf.create(stage.cfg), stage.folder, list(stage.overrides), "RUN")
     summary = read_summary(stage.folder / "summary.json")
     if summary is None:
         name = target.rpartition(".")[2]
