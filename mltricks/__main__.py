@@ -67,7 +67,9 @@ def run_hydra() -> None:
 
     from mltricks.config.options import conf_dir
     from mltricks.config.overrides import choices, parse
+    from mltricks.config.stages import keep_references
 
+    keep_references()
     load_ahead(sys.argv[1:])
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does, so that the user's modules can be imported
@@ -93,8 +95,9 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     from mltricks.config.overrides import own_folders, split_arguments
     from mltricks.config.shorthand import expand
     from mltricks.config.slips import check_command, idle_folder, repeated
+    from mltricks.config.stages import as_change
 
-    arguments = [text if text.startswith("-") else with_brackets(text) for text in arguments]
+    arguments = [text if text.startswith("-") else as_change(with_brackets(text)) for text in arguments]
     arguments = expand(explaining(arguments) if "job=explain" in arguments else arguments)
     overrides, options = split_arguments(arguments)
     check_command(overrides, options)

@@ -51,6 +51,7 @@ def run_job(cfg: Any) -> Any:
         job = locate(cfg.job._target_, "job", cfg.allow_modules)
         if hydra_cfg.runtime.choices.get("job") not in WITHOUT_TORCH:
             import torch  # noqa: F401 (every other job needs it, and it is most of the import time)
+        check_alone(cfg, str(hydra_cfg.runtime.choices.get("job")))
         watch_garbage()
         return job(cfg, folder, overrides, "MULTIRUN" if is_sweep() else "RUN")
     except Exception as error:
@@ -61,6 +62,22 @@ def run_job(cfg: Any) -> Any:
         elif isinstance(error, ValueError):
             remove_if_unused(folder)
         raise
+
+
+def check_alone(cfg: Any, job: str) -> None:
+    """Refuse a run of stages to a job of ours that works on a single run.
+
+    Raises:
+        ValueError: names the stages.
+    """
+    from mltricks.config.stages import stage_names
+
+    names = stage_names(cfg.stages)
+    if names and job not in ("train", "custom", *QUIET_JOBS) and cfg.job._target_.startswith("mltricks."):
+        raise ValueError(
+            f"job={job} works on one run, and this command has the stages {', '.join(names)}. Leave the experiment "
+            "out, and type the settings of the stage."
+        )
 
 
 def watch_garbage() -> None:

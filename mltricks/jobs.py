@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mltricks.config.overrides import quoted
 from mltricks.process.interrupt import EXIT_STATUS
 
 
 def train(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | None:
     """Train, and return the value that a sweeper optimises."""
+    from mltricks.config.compose import with_command
+    from mltricks.config.stages import stage_names
     from mltricks.observers.create import InSweep
     from mltricks.train import train as run_training
 
@@ -26,8 +29,10 @@ def train(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | No
 
         cfg = resumed_config(cfg, overrides)
         overrides = [text.removeprefix("++") for text in overrides]  # as the user typed them
+    elif stage_names(cfg["stages"]):
+        cfg = with_command(cfg, [*own_searchpath(), *overrides])
     if cfg["show"]:
-        show(cfg)
+        show(cfg, folder)
         return None
     trial = os.environ.get("MLTRICKS_TRIAL", "")
     in_sweep = InSweep(trial) if mode == "MULTIRUN" or trial else None
@@ -37,13 +42,15 @@ def train(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | No
     return summary.objective["value"]
 
 
-def show(cfg: Any) -> None:
-    """Print the composed step instead of running it."""
+def show(cfg: Any, folder: Path) -> None:
+    """Print the composed step instead of running it; of a run of stages that of each."""
     from mltricks.build import build
     from mltricks.config.compose import plain
-    from mltricks.show import describe
+    from mltricks.config.stages import stage_names
+    from mltricks.show import describe, describe_stages
 
-    for line in describe(build(plain(cfg))):
+    cfg = plain(cfg)
+    for line in describe_stages(cfg, folder) if stage_names(cfg["stages"]) else describe(build(cfg)):
         print(line)
 
 
@@ -100,6 +107,14 @@ def end_with_reader() -> None:
     """Exit quietly on SIGPIPE, when a reader such as ``head`` closes the pipe."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def own_searchpath() -> list[str]:
+    """The override that names the user's folders of options, to compose further configurations; none without them."""
+    from mltricks.config.options import conf_dir
+
+    own = [folder for folder in option_folders() if folder.resolve() != conf_dir().resolve()]
+    return [f"hydra.searchpath=[{','.join(quoted(f'file://{folder.resolve()}') for folder in own)}]"] if own else []
 
 
 def option_folders() -> list[Path]:

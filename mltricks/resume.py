@@ -20,6 +20,7 @@ from mltricks.config.newer import with_newer
 from mltricks.config.options import GROUPS, TECHNIQUE_GROUPS
 from mltricks.config.overrides import parse, typed
 from mltricks.config.settings import top_level
+from mltricks.config.stages import LIST
 from mltricks.config.values import UnknownName, suggest
 from mltricks.lengthen import LENGTH, check_larger
 from mltricks.process.atomic import first_line
@@ -141,7 +142,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(cfg, DictConfig) or ("seed" not in cfg and (path.parent / LAST).is_file()):
         raise damaged_record(path, "it holds no configuration")
     for key, text in _leaves(OmegaConf.to_container(cfg, resolve=False)):  # type: ignore[arg-type]
-        if ASKS.search(str(text)) and (key, text) != OURS:
+        if ASKS.search(str(text)) and (key, text) != OURS and not key.startswith("stages."):
             raise ValueError(
                 f"{path}: {key} is {text}, which asks this machine for a value. Write the value itself there, or type "
                 "the run's command again."
@@ -206,7 +207,7 @@ def check_unused(folder: Path) -> None:
             f"{folder} holds a run that {done.status.replace('_', ' ')}. Type another hydra.run.dir, "
             f"{typed('resume', folder)} epochs=N to train it longer, or overwrite=true."
         )
-    if (folder / LAST).is_file():
+    if (folder / LAST).is_file() or (folder / LIST).is_file():
         raise ValueError(
             f"{folder} holds a run that was stopped. Type {typed('resume', folder)} to continue it, another "
             "hydra.run.dir, or overwrite=true."

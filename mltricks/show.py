@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from mltricks.build import Run
+from mltricks.build import Run, build
+from mltricks.config.names import without_brackets
 from mltricks.config.options import option_of
+from mltricks.resume import finished
+from mltricks.stages.plan import plan
 from mltricks.step import acting_on_host, in_order_of_change, split_at_normalize
 from mltricks.technique import defines, floats_of
 
@@ -27,6 +31,19 @@ def describe(run: Run) -> Iterator[str]:
     yield from section("model", model(run))
     yield from section("data", data(run))
     yield from run.messages
+
+
+def describe_stages(cfg: dict[str, Any], folder: Path) -> Iterator[str]:
+    """The lines of the description of a run of stages: of every stage that needs no earlier one, its step."""
+    stages = plan(cfg["stages"], cfg["stages"]["command"], folder, None)
+    done = {stage.name for stage in stages if finished(stage.folder)}
+    for i, stage in enumerate(stages):
+        yield from [""] if i else []
+        yield f"stage {stage.name}: {' '.join(map(without_brackets, stage.overrides))}"
+        if missing := [name for name in stage.needs if name not in done]:
+            yield f"its step can be built when {' and '.join(missing)} has run"
+        else:
+            yield from describe(build(stage.cfg))
 
 
 def section(title: str, rows: dict[str, Any]) -> Iterator[str]:

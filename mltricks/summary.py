@@ -56,6 +56,9 @@ class Summary:
         phases: seconds of ``load``, ``train``, ``validate`` and ``test`` since the last start; empty in a stack.
         fused: ``{"trials"}``, the number of trials in the stack that this one belonged to: rounding differs from a
             single run, and ``seconds`` is the whole stack's; ``null`` for a run trained alone.
+        stages: of a run of stages, in order: name, folder below that of the run, overrides, and the main entries of
+            each stage's own summary; ``taken``: another run computed it. The other entries are then those of the last
+            stage, and ``seconds`` the sum of all.
     """
 
     status: str
@@ -90,6 +93,7 @@ class Summary:
     scored_on: int | None = None
     phases: dict[str, float] = field(default_factory=dict)
     fused: dict[str, Any] | None = None
+    stages: list[dict[str, Any]] = field(default_factory=list)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:

@@ -13,9 +13,10 @@ from mltricks.build import Run
 from mltricks.checkpoint import LAST
 from mltricks.config.compose import plain
 from mltricks.config.overrides import typed
+from mltricks.config.stages import stage_names
 from mltricks.evaluate import evaluate
 from mltricks.features.scores import scores_of_state, scores_of_weights
-from mltricks.given import Given, with_objects
+from mltricks.given import Given, check_job, with_objects
 from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
 from mltricks.observers.base import Observer
 from mltricks.observers.create import InSweep, new_folder
@@ -24,19 +25,12 @@ from mltricks.process.atomic import NotWritten, alone_in
 from mltricks.process.device import choose_device
 from mltricks.process.interrupt import Interrupt
 from mltricks.result import Result, result_of
-from mltricks.resume import check_unused, finished, no_run, other_job
+from mltricks.resume import check_unused, finished, no_run
 from mltricks.session import AFTER, BEST, Session, new_summary, note_failure, prepare
+from mltricks.stages.run import run_stages
 from mltricks.state import reseed_step
 from mltricks.summary import Summary
 from mltricks.weights import load_weights, predict_with, predicting_weights, save_weights
-
-OF_THE_COMMAND = {
-    "resume": "Give the folder: mltricks.train(cfg, folder={!r}, resume=True).",
-    "checkpoint": "Load it: mltricks.load({!r}).",
-    "input": "Predict with mltricks.load(DIR).predict(x).",
-    "show": "Leave it out.",
-}
-"""Settings that only the command reads, and what a program writes instead."""
 
 
 def train(
@@ -74,6 +68,11 @@ def train(
     """
     cfg, named = plain(cfg), folder is not None
     check_job(cfg)
+    if stage_names(cfg.get("stages")):
+        if model is not None or data is not None:
+            raise ValueError("a run of stages makes its own model and data. Train the stages one by one with yours.")
+        where = new_folder() if folder is None else Path(folder)
+        return result_of(run_stages(cfg, where, resume, overrides, in_sweep, train), None, cfg["allow_modules"])
     cfg, objects = with_objects(cfg, model, data)
     folder = Path(folder) if folder is not None else new_folder()
     if resume and not folder.is_dir():
@@ -130,22 +129,6 @@ def begin_again(folder: Path) -> None:
     if old is not None:
         old.status, old.test = "interrupted", {}
         old.write(folder / "summary.json")
-
-
-def check_job(cfg: dict[str, Any]) -> None:
-    """Refuse what is no configuration of a training run: one of a built-in job other than ``train``, or with settings
-    that only the command reads. A user's own job may train.
-
-    Raises:
-        ValueError: names the job's function, or the setting.
-    """
-    if "job" not in cfg:
-        raise ValueError("this is no whole configuration. Give the result of mltricks.compose([...]).")
-    if job := other_job(cfg):
-        raise ValueError(f"this configuration belongs to a job that does not train ({job}). Compose it without job=.")
-    for key, instead in OF_THE_COMMAND.items():
-        if cfg.get(key):
-            raise ValueError(f"{key}={cfg[key]} has no effect on mltricks.train. {instead.format(cfg[key])}")
 
 
 class Group(Protocol):

@@ -26,7 +26,7 @@ PACKAGE = Path(mltricks.__file__).parent
         (["technique=mixpu"], ["mixpu", "mixup"]),
         (["technique=[mixup,emaa]"], ["emaa", "ema"]),
         (["optim.lrr=1"], ["optim.lrr", "Did you mean optim.lr (default 0.003)?"]),
-        (["optim=sgd", "optim.momentm=0.5"], ["Did you mean optim.momentum (default 0.9)?"]),
+        (["optim=sgd", "optim.momentm=0.5"], ["Did you mean optim.momentum (default 0.9)"]),
         (["+foo=1"], ["foo is no setting"]),
         (["optim.groups.bias.lr=x64"], ["optim.groups is null", "+optim.groups.bias.lr=x64"]),
         (["epoch=3"], ["Did you mean epochs (default 10)?"]),
@@ -45,7 +45,7 @@ PACKAGE = Path(mltricks.__file__).parent
         (["optim/foo=1"], ["no group optim/foo"]),
         (["lr=0.1"], ["Did you mean optim.lr (default 3.0e-3)?"]),
         (["val_frac=0.2"], ["Did you mean data.val_frac (default 0.1)?"]),
-        (["optim=sgd", "momentum=0.8"], ["Did you mean optim.momentum (default 0.9)?"]),
+        (["optim=sgd", "momentum=0.8"], ["Did you mean optim.momentum (default 0.9)"]),
         (["momentum=0.8"], ["optim.momentum (default"]),
         (["momentum=0.8"], ["optim=lars optim.momentum (default 0.9) or optim=muon optim.momentum (default 0.95)"]),
         (["mixup.alpha=0.3"], ["Did you mean technique=mixup technique.mixup.alpha (default 0.2) or"]),
@@ -132,7 +132,7 @@ def test_build_refuses_wrong_configurations(overrides: list[str], message: str) 
 
 
 def test_every_top_level_setting_of_the_loop_has_a_type() -> None:
-    not_of_the_loop = {"technique", "checkpoint", "input", "early_stopping"}
+    not_of_the_loop = {"technique", "checkpoint", "input", "early_stopping", "stages"}
     assert top_level().keys() - not_of_the_loop <= {name.partition(".")[0] for name in HINTS}
     check_settings(plain(mltricks.compose()))
 

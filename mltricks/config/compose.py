@@ -13,6 +13,7 @@ from mltricks.config.known import OF_FOLDERS, all_settings
 from mltricks.config.names import with_brackets
 from mltricks.config.options import GROUPS, TECHNIQUE_GROUPS, conf_dir
 from mltricks.config.overrides import choices, own_folders, parse
+from mltricks.config.stages import as_change, keep_references, stage_names
 from mltricks.config.values import UnknownName, suggest
 
 if TYPE_CHECKING:
@@ -37,16 +38,30 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
     own = {"--config-dir": config_dir} if config_dir else {}
     if isinstance(overrides, str):
         raise ValueError(f"overrides={overrides!r} is a single text. Give a list: mltricks.compose([{overrides!r}]).")
-    overrides = [with_brackets(text) for text in overrides]
+    overrides = [as_change(with_brackets(text)) for text in overrides]
     check_overrides(overrides, [conf_dir(), *own_folders(overrides, own)])
     searchpath = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    keep_references()
+    before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir())):
-            return hydra_compose("config", [*searchpath, *overrides])
+            return with_command(hydra_compose("config", [*searchpath, *overrides]), [*searchpath, *overrides])
     except HydraException as error:
         better = explain(error, overrides, config_dir)
         raise better if better is not error else ValueError(str(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def with_command(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The configuration with the overrides from which its stages are composed, if it has stages."""
+    from omegaconf import open_dict
+
+    if stage_names(cfg.stages):
+        with open_dict(cfg):
+            cfg.stages.command = list(overrides)
+    return cfg
 
 
 def plain(cfg: Any) -> dict[str, Any]:
@@ -61,6 +76,7 @@ def plain(cfg: Any) -> dict[str, Any]:
         if not isinstance(cfg, Mapping):
             raise ValueError(f"cfg is a {type(cfg).__name__}. Give the result of mltricks.compose([...]).")
         return dict(cfg)
+    keep_references()
     try:
         tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:

@@ -16,6 +16,7 @@ from typing import Any
 
 from mltricks.config.options import TECHNIQUE_GROUPS, conf_dir
 from mltricks.config.settings import top_level
+from mltricks.config.stages import as_typed, inner_key
 
 NAME = r"[\w./:*?-]+"
 """Of an option, a setting or a package, or a pattern of names."""
@@ -37,7 +38,7 @@ def with_brackets(override: str) -> str:
     ('technique=[],mixup,[mixup,ema]', 'tune=[optim.lr]', 'optim.lr=1e+3')
     """
     key, equals, value = override.partition("=")
-    name = key.lstrip("+")
+    name = inner_key(key.lstrip("+"))
     if not equals or not value or key.startswith("~") or not takes_names(name):
         return override
     single = name in TECHNIQUE_GROUPS
@@ -68,6 +69,7 @@ def without_brackets(override: str) -> str:
     >>> [without_brackets(text) for text in ("technique=[],mixup,[mixup,ema]", "technique=[mixup]", "tags=[]")]
     ['technique=none,mixup,mixup+ema', 'technique=mixup', 'tags=none']
     """
+    override = as_typed(override)
     key, equals, value = override.partition("=")
     name = key.lstrip("+")
     if "[" not in value or not equals or key.startswith("~") or not takes_names(name):
@@ -104,6 +106,7 @@ def in_shell(word: str) -> str:
 
 def takes_names(key: str) -> bool:
     """Whether a setting takes a list of names."""
+    key = inner_key(key)
     first, _, rest = key.partition(".")
     last = key.rpartition(".")[2]
     if not rest:

@@ -14,7 +14,7 @@ from typing import Any
 from mltricks.config.options import conf_dir
 from mltricks.config.settings import read, top_level
 
-NEWER = ("name", "tags", "notes", "metric")
+NEWER = ("name", "tags", "notes", "metric", "stages")
 """Top-level keys that configurations of earlier versions lack."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mltricks.config.options import GROUPS, conf_dir
+from mltricks.config.stages import check_stages
 from mltricks.config.values import Count, NonNegative, Size, UnknownName, check_value, suggest
 
 Text = str | int | float
@@ -61,6 +62,8 @@ def check_settings(cfg: dict[str, Any]) -> None:
             raise UnknownName(f"{key} is no setting. {suggest(key, known)}")
         if key in ("job", *READ_HERE, *WITHOUT_NODE) and not (key in READ_HERE and _has_target(value)):
             _check_keys(key, value, _keys_of_group(key))
+        elif key == "stages":
+            check_stages(value)
         elif key not in GROUPS and isinstance(own[key], dict):
             _check_keys(key, value, set(own[key]))
     for key in own:

@@ -45,11 +45,13 @@ class Cell:
         text: in the ink of the page, or coloured by its tone.
         below: in a softer colour; may be empty.
         tone: ``good``, ``bad``, or empty.
+        link: the relative address that the text leads to; empty for none.
     """
 
     text: str
     below: str = ""
     tone: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mltricks.config.stages import stage_names
 from mltricks.launch.job import Job
+from mltricks.observers.facts import sweep_folder
 
 _CHECKED: set[tuple[str, str]] = set()
 """Pairs of key and value checked in this process. A study launches similar jobs again and again."""
@@ -57,10 +59,22 @@ def check_values(jobs: Sequence[Job]) -> None:
         if pairs <= _CHECKED:
             continue
         try:
-            check_parts(job.cfg)
+            for cfg in configurations(job):
+                check_parts(cfg)
         except ValueError as error:
             raise type(error)(f"{error}\n(in the job {' '.join(job.overrides)}; no job was started)") from error
         _CHECKED.update(pairs)
+
+
+def configurations(job: Job) -> list[dict[str, Any]]:
+    """The configurations of the runs of a job: its own, or those of its stages."""
+    node = job.cfg["stages"]
+    if not stage_names(node):
+        return [job.cfg]
+    from mltricks.jobs import own_searchpath
+    from mltricks.stages.plan import plan
+
+    return [s.cfg for s in plan(node, [*own_searchpath(), *job.overrides], job.folder, sweep_folder(job.folder))]
 
 
 def settings_of(node: Any, key: str = "") -> Iterator[tuple[str, str]]:

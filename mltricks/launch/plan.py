@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mltricks.config.stages import stage_names
 from mltricks.launch.job import Job
 
 TRAINING = "mltricks.jobs.train"
@@ -76,8 +77,8 @@ def slots_for(units: Sequence[Sequence[Job]], workers: int | str, trains: bool, 
 
 
 def seconds_of(job: Job) -> float:
-    """Expected time of a job, s; 0 if it does not train or cannot be built."""
-    if job.cfg["job"]["_target_"] != TRAINING:
+    """Expected time of a job, s; 0 if it does not train, has stages, or cannot be built."""
+    if job.cfg["job"]["_target_"] != TRAINING or stage_names(job.cfg["stages"]):
         return 0.0
     from mltricks.launch.probe import expected_s
 
@@ -101,6 +102,7 @@ def kind(job: Job) -> Any:
 
     cfg = job.cfg
     stacks = cfg["job"]["_target_"] == TRAINING and not cfg["show"] and cfg["resume"] is None
+    stacks = stacks and not stage_names(cfg["stages"])
     if not stacks or job.hydra.changes_folder:
         return job.num
     shared = structure(cfg)

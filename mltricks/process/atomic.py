@@ -95,6 +95,10 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
+class Occupied(ValueError):
+    """Another process works in a folder."""
+
+
 @contextmanager
 def alone_in(folder: Path, shared: bool = False) -> Iterator[None]:
     """Inside this block no other process trains in a folder; the lock ends with the process, however it ends.
@@ -104,7 +108,7 @@ def alone_in(folder: Path, shared: bool = False) -> Iterator[None]:
         shared: whether others may look in this way too.
 
     Raises:
-        ValueError: another process does.
+        Occupied: another process does.
     """
     if os.name != "posix":
         yield
@@ -117,7 +121,7 @@ def alone_in(folder: Path, shared: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(
+            raise Occupied(
                 f"another process trains in {folder}. Wait for it, or type another hydra.run.dir."
             ) from error
         yield

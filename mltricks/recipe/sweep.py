@@ -5,9 +5,11 @@ Source: CS231n, "Without tons of GPUs".
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mltricks.config.names import shown
+from mltricks.config.stages import stage_names
 from mltricks.observers.formats import WIDTH, duration, number, wrapped
 from mltricks.recipe.best import write_best
 from mltricks.recipe.coarse import domains_of, search_coarsely
@@ -47,10 +49,15 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
     check_settings(settings)
     base = check_arguments(arguments, place.context.config_loader)
     compositions = Compositions(place.context.config_loader, place.config)
-    tuner = Tuner(None, base, plain(compositions.plain(base)), settings)  # type: ignore[arg-type]
+    cfg, started = plain(compositions.plain(base)), None
+    if stage_names(cfg["stages"]):
+        started = Sweep(place)
+        base = of_last_stage(cfg, base, started.folder)
+        cfg = plain(compositions.plain(base))
+    tuner = Tuner(None, base, cfg, settings)  # type: ignore[arg-type]
     domains_of(tuner, Span(1e-6, 1.0, log=True), compositions)  # refuse a mistyped key before the first job
     tuner.floor = measure_floor(tuner.cfg, check_budget(tuner.cfg, settings["budget_epochs"]))
-    tuner.sweep = Sweep(place)
+    tuner.sweep = started or Sweep(place)
     tuner.sweep.tally.shared = frozenset(base)
     try:
         go_through(tuner, compositions, place)
@@ -58,6 +65,16 @@ def sweep(settings: dict[str, Any], place: Place, arguments: list[str]) -> list[
         tuner.write("stopped")
         raise
     return tuner.outcomes
+
+
+def of_last_stage(cfg: dict[str, Any], base: list[str], folder: Path) -> list[str]:
+    """The overrides of the last stage as a run of its own, which is tuned once the stages before it have run."""
+    from mltricks.stages.run import last_stage
+    from mltricks.train import train
+
+    name = cfg["stages"]["only"] or stage_names(cfg["stages"])[-1]
+    print(f"tuning the stage {name}; those before it run once", flush=True)
+    return [text for text in last_stage(cfg, base, folder, train) if text.partition("=")[0] not in OWN]
 
 
 def go_through(tuner: Tuner, compositions: Any, place: Place) -> None:

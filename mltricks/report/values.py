@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mltricks.config.names import without_brackets
+from mltricks.config.stages import as_typed
 
 ABSENT = ""
 """Placeholder for a key that is neither among a job's overrides nor in its configuration."""
@@ -21,7 +22,7 @@ def pairs(overrides: Iterable[str]) -> dict[str, str]:
     """
     found = {}
     for override in overrides:
-        key, equals, value = override.lstrip("+").partition("=")
+        key, equals, value = as_typed(override).lstrip("+").partition("=")
         if override.startswith("~"):
             key, value = key[1:], "~"
         elif not equals:

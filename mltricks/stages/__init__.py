@@ -1,0 +1,1 @@
+"""A run of stages: several ordinary runs in a row, as one command."""

@@ -1,0 +1,295 @@
+"""Run the stages in order: each is an ordinary run, and a finished one is not run again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mltricks.checkpoint import LAST
+from mltricks.config.compose import compose, plain
+from mltricks.config.names import without_brackets
+from mltricks.config.overrides import parse
+from mltricks.config.stages import LIST
+from mltricks.observers.create import InSweep
+from mltricks.observers.facts import sweep_folder
+from mltricks.observers.files import yaml_text
+from mltricks.process.atomic import Occupied, alone_in
+from mltricks.resume import assign, check_unused, differences, finished, is_free, saved_config
+from mltricks.session import BEST, new_summary, note_failure
+from mltricks.stages.plan import Stage, plan, read_stages, write_stages, write_text
+from mltricks.summary import Summary, read_summary
+
+TRAINING = "mltricks.jobs.train"
+POLL_S = 0.2
+"""Seconds between looks at a stage that another process runs."""
+One = Callable[[dict[str, Any], Path, bool, Sequence[str], InSweep | None], Summary]
+"""Trains one run: configuration, folder, whether to resume, overrides, settings in a sweep."""
+RESULTS = (Path("metrics.jsonl"), BEST)
+"""Files of the last stage that are also the result of the whole, whose folder predicts like that of a run."""
+
+
+def run_stages(
+    cfg: dict[str, Any], folder: Path, resume: bool, overrides: Sequence[str], in_sweep: InSweep | None, one: One
+) -> Summary:
+    """Run the stages of a configuration; the result is that of the last one.
+
+    Args:
+        cfg: the resolved configuration of the whole.
+        folder: its output folder; every stage has its own in it. Trials of a sweep share equal stages: all but the
+            last one have theirs in the folder ``stages`` of the sweep.
+        resume: whether to go on in ``folder``.
+        overrides: of the command.
+        in_sweep: the settings of a trial in a sweep.
+        one: trains one run.
+
+    Raises:
+        ValueError: a stage is refused; the message names it.
+    """
+    command = cfg["stages"].get("command")
+    if command is None:
+        raise ValueError("the stages of this configuration have no command. Compose it by mltricks.compose([...]).")
+    if resume:
+        stages = resumed(cfg, folder, overrides)
+    else:
+        if in_sweep is None and not cfg["overwrite"]:
+            check_unused(folder)
+        check_unchanged(cfg, command)
+        stages = plan(cfg["stages"], command, folder, sweep_folder(folder) if in_sweep else None)
+    with alone_in(folder):
+        if not resume:
+            begin(cfg, folder, stages, command)
+        summary, taken = new_summary(folder, overrides, cfg), set[str]()
+        try:
+            last = in_order(cfg, folder, stages, in_sweep, one, taken)
+        except BaseException as error:
+            note_failure(summary, error)
+            told(summary, folder, stages, taken).write(folder / "summary.json")
+            raise
+        summary = told(result_of_last(summary, last), folder, stages, taken)
+        if summary.signal is None:
+            link_results(folder, stages[-1].folder)
+            report(cfg, folder, summary, stages, in_sweep)
+        summary.write(folder / "summary.json")
+    return summary
+
+
+def check_unchanged(cfg: dict[str, Any], command: Sequence[str]) -> None:
+    """Refuse a configuration that a program changed after it was composed: the stages are composed from its overrides.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    for path, (mine, theirs) in differences(cfg, plain(compose(command))).items():
+        if not is_free(path):
+            raise ValueError(
+                f"{path} was set to {mine} in a configuration with stages, whose stages have {theirs}. Give "
+                f"mltricks.compose the override {path}={mine}, or stages.NAME.{path}={mine} for one of them."
+            )
+
+
+def last_stage(cfg: dict[str, Any], command: Sequence[str], sweep: Path, one: One) -> list[str]:
+    """The overrides with which the last stage of a command is a run of its own; the others are run first.
+
+    Args:
+        cfg: the configuration of the whole.
+        command: its overrides.
+        sweep: the folder of a sweep, in which the other stages are kept.
+        one: trains one run.
+    """
+    stages = plan(cfg["stages"], command, sweep / "0", sweep)
+    if len(stages) > 1:
+        in_order(cfg, sweep / "0", stages[:-1], InSweep(quiet=True), one, set())
+    return list(stages[-1].command)
+
+
+def begin(cfg: dict[str, Any], folder: Path, stages: Sequence[Stage], command: Sequence[str]) -> None:
+    """Leave nothing of an earlier run in the folder, and write what a resume needs."""
+    for path in (*RESULTS, Path("summary.json"), Path("report.html")):
+        (folder / path).unlink(missing_ok=True)
+    before = {stage.folder for stage in read_stages(folder, "")} if (folder / LIST).is_file() else set()
+    for stage in stages:
+        if stage.folder in before and stage.folder.parent == folder:
+            shutil.rmtree(stage.folder)
+        elif stage.folder.parent == folder and stage.folder.exists():
+            raise ValueError(f"{stage.folder} is there already, and no stage made it. Type another hydra.run.dir.")
+    recorded = {**cfg, "stages": {**cfg["stages"], "command": list(command)}}
+    write_text(folder / "config.yaml", yaml_text(recorded))
+    write_stages(folder, stages)
+
+
+def resumed(cfg: dict[str, Any], folder: Path, overrides: Sequence[str]) -> list[Stage]:
+    """The stages of a stopped run, with the settings that may change on resume.
+
+    Raises:
+        ValueError: the configuration would change past steps.
+    """
+    found = differences(cfg, saved_config(folder))
+    for path, (mine, theirs) in found.items():
+        if not is_free(path):
+            raise ValueError(
+                f"{path}={mine} cannot be given with resume={folder}: the stages there began with {theirs}. To train "
+                "the last stage longer, resume its own folder."
+            )
+    typed = [override.key_or_group for override in parse(overrides)]  # also where the whole has this value already
+    changes = dict.fromkeys([*found, *(key for key in typed if is_free(key) and key != "resume")])
+    stages = read_stages(folder, f"resume={folder}")
+    for stage in stages:
+        for path in changes:
+            assign(stage.cfg, path, cfg)
+    return stages
+
+
+def in_order(
+    cfg: dict[str, Any],
+    folder: Path,
+    stages: Sequence[Stage],
+    in_sweep: InSweep | None,
+    one: One,
+    taken: set[str],
+) -> Summary:
+    """Run what is not finished; return the summary of the last stage, or of the one that a signal stopped.
+
+    ``taken`` receives the names of the stages that another run has computed.
+    """
+    summary = None
+    for i, stage in enumerate(stages, 1):
+        quiet = cfg["progress"] == "none"
+        mine = in_sweep if i == len(stages) or in_sweep is None else replace(in_sweep, trial="")
+        with named(stage), taken_in_turn(stage, folder):
+            summary = finished(stage.folder)
+            if not quiet:
+                print(f"stage {i} of {len(stages)}, {stage.name}: {', '.join(words(stage, summary))}", flush=True)
+            if summary is not None and stage.folder.parent != folder:
+                taken.add(stage.name)
+            if summary is None:
+                check_given_up(stage, folder)
+                summary = run_one(labelled(stage, cfg, folder), mine, one)
+        if summary.signal is not None:
+            return summary
+    assert summary is not None, "there is a stage"
+    return summary
+
+
+def words(stage: Stage, done: Summary | None) -> Iterator[str]:
+    """What the line of a stage says."""
+    if done is not None:
+        yield f"taken from {stage.folder}"
+    yield " ".join(map(without_brackets, stage.overrides)) or "as the command says"
+
+
+def run_one(stage: Stage, in_sweep: InSweep | None, one: One) -> Summary:
+    """Train a stage, or run another job in its folder."""
+    target = stage.cfg["job"]["_target_"]
+    if target == TRAINING:
+        return one(stage.cfg, stage.folder, (stage.folder / LAST).is_file(), stage.command, in_sweep)
+    from omegaconf import OmegaConf
+
+    from mltricks.config.create import locate
+
+    job = locate(target, "job", stage.cfg["allow_modules"])
+    job(OmegaConf.create(stage.cfg), stage.folder, list(stage.command), "RUN")
+    summary = read_summary(stage.folder / "summary.json")
+    if summary is None:
+        name = target.rpartition(".")[2]
+        raise ValueError(f"job={name} leaves no summary.json, so it cannot be a stage. Run it after the others.")
+    return summary
+
+
+def labelled(stage: Stage, cfg: dict[str, Any], folder: Path) -> Stage:
+    """The stage with a name that says of which run it is, and in one group with the others at a tracker."""
+    whole = folder.name if cfg["name"] is None else str(cfg["name"])
+    progress = "none" if cfg["progress"] == "none" else stage.cfg["progress"]  # a sweep shows its own
+    mine = {**stage.cfg, "progress": progress, "name": whole if sweep_folder(folder) else f"{whole} {stage.name}"}
+    if "group" in mine["tracker"] and mine["tracker"]["group"] is None:
+        mine["tracker"] = {**mine["tracker"], "group": whole}
+    return replace(stage, cfg=mine)
+
+
+@contextmanager
+def named(stage: Stage) -> Iterator[None]:
+    """Errors inside this block name the stage."""
+    try:
+        yield
+    except Exception as error:
+        if error.args and isinstance(error.args[0], str):
+            error.args = (f"stage {stage.name}: {error.args[0]}", *error.args[1:])
+        raise
+
+
+@contextmanager
+def taken_in_turn(stage: Stage, folder: Path) -> Iterator[None]:
+    """Inside this block no other trial works at a stage that several share; waits for one that does."""
+    if stage.folder.parent == folder or finished(stage.folder):
+        yield
+        return
+    claim = stage.folder.with_name(f".{stage.folder.name}")
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(alone_in(claim))
+                break
+            except Occupied:
+                time.sleep(POLL_S)
+        yield
+        with suppress(OSError):  # whoever waits for it finds the stage finished
+            claim.rmdir()
+
+
+def check_given_up(stage: Stage, folder: Path) -> None:
+    """Refuse to repeat a shared stage that diverged: it would do so for every trial."""
+    before = read_summary(stage.folder / "summary.json")
+    if stage.folder.parent != folder and before is not None and before.status == "diverged":
+        raise ValueError(f"it diverged for another trial, in {stage.folder}: {before.error}")
+
+
+def result_of_last(whole: Summary, last: Summary) -> Summary:
+    """The summary of the last stage, as that of the whole."""
+    mine = ("overrides", "name", "tags", "notes", "folder", "started", "worker")
+    return replace(last, **{name: getattr(whole, name) for name in mine})
+
+
+def told(summary: Summary, folder: Path, stages: Sequence[Stage], taken: Collection[str]) -> Summary:
+    """The summary of the whole, with what each stage came to.
+
+    The seconds are those of all stages, also of those that another trial has computed: the price of the result.
+    """
+    found = [(stage, read_summary(stage.folder / "summary.json")) for stage in stages]
+    summary.stages = [{**told_of(stage, folder, done), "taken": stage.name in taken} for stage, done in found]
+    seconds = [done.seconds for _, done in found if done is not None]
+    summary.seconds, summary.ended = round(sum(seconds), 3), round(time.time(), 3)
+    return summary
+
+
+def told_of(stage: Stage, folder: Path, done: Summary | None) -> dict[str, Any]:
+    kept = ("status", "steps", "epochs", "seconds", "objective", "val", "test", "error")
+    told = {"name": stage.name, "folder": os.path.relpath(stage.folder, folder), "overrides": list(stage.overrides)}
+    return {**told, **({"status": "not begun"} if done is None else {name: getattr(done, name) for name in kept})}
+
+
+def link_results(folder: Path, last: Path) -> None:
+    """Give the files of the last stage a second name in the folder of the whole; a copy where there are no links."""
+    for path in RESULTS:
+        if not (last / path).is_file():
+            continue
+        (folder / path).unlink(missing_ok=True)
+        (folder / path).parent.mkdir(exist_ok=True)
+        try:
+            os.link(last / path, folder / path)
+        except OSError:
+            shutil.copyfile(last / path, folder / path)
+
+
+def report(
+    cfg: Mapping[str, Any], folder: Path, summary: Summary, stages: Sequence[Stage], in_sweep: InSweep | None
+) -> None:
+    """Write the page of the whole, where its stages have pages."""
+    if cfg["plots"] is True or (cfg["plots"] == "auto" and in_sweep is None):
+        from mltricks.stages.page import write_page
+
+        write_page(folder, summary, stages)
