@@ -65,8 +65,8 @@ def by_hand(folder: Path, layer: str | None = None) -> dict[str, tuple[np.ndarra
         batch = next(split.batches([torch.arange(len(split))]))
         with torch.no_grad():
             module(batch["x"])
-        x = seen.pop()
-        found[name] = ((x if x.ndim == 2 else x.mean((2, 3))).numpy(), batch["y"].numpy())
+        x = seen.pop().cpu()
+        found[name] = ((x if x.ndim == 2 else x.mean((2, 3))).numpy(), batch["y"].cpu().numpy())
     return found
 
 
@@ -98,7 +98,7 @@ def test_baselines_are_the_pixels_and_the_model_before_training(trained: Path, t
     for name in ("train", "test"):
         split = getattr(data, name)
         batch = next(split.batches([torch.arange(len(split))]))
-        raw[name] = (data.info.normalize(batch["x"]).flatten(1).numpy(), batch["y"].numpy())
+        raw[name] = (data.info.normalize(batch["x"]).flatten(1).cpu().numpy(), batch["y"].cpu().numpy())
     expected = cosine(20).fit(*raw["train"]).score(*raw["test"])
     assert found["rows"]["raw input"]["test"]["accuracy"] == pytest.approx(expected, abs=1e-6)
     torch.manual_seed(77)
@@ -106,6 +106,16 @@ def test_baselines_are_the_pixels_and_the_model_before_training(trained: Path, t
     assert again["rows"] == found["rows"], "the untrained model is that of the run's seed"
     alone = run_job("knn", tmp_path / "c", f"checkpoint={trained}", "job.k=20", "job.baselines=false")
     assert alone["rows"] == {"this run": found["rows"]["this run"]}
+
+
+def test_inputs_that_are_too_many_are_no_baseline(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mltricks.probes.of_features.MOST_NUMBERS", 824 * 64 - 1)
+    rows = run_job("knn", tmp_path, f"checkpoint={trained}")["rows"]
+    assert list(rows) == ["this run", "untrained model"]
+    said = "There is no row for the raw input: 824 samples of 64 numbers are too many."
+    assert rows["this run"]["advice"] == [said]
 
 
 def test_the_probe_is_scikit_learns_with_the_penalty_that_validates_best(trained: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_page_shows_the_map_and_true_neighbours(tmp_path: Path, train_digits
     module = mltricks.load(folder).module()
     inputs: list[torch.Tensor] = []
     module.network.get_submodule("head").register_forward_hook(
-        lambda _, given, output: inputs.append(given[0].detach())
+        lambda _, given, output: inputs.append(given[0].detach().cpu())
     )
     batches = [next(split.batches([torch.arange(len(split))])) for split in (run.data.val, run.data.train)]
     for batch in batches:

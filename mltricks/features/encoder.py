@@ -85,7 +85,7 @@ class Encoder:
                 f"layer={self.layer} {what}, so its input is no feature vector of a sample. Type layer=NAME with "
                 f"another module of {type(self.model.module).__name__}."
             )
-        return pooled(seen[0]).float()
+        return pooled(seen[0].float())
 
 
 def pooled(t: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from mltricks.data.info import Info
 from mltricks.data.splits import Split
 from mltricks.evaluate import Tally, measure_batch
 from mltricks.features.encoder import Encode, Samples, encoded, of_state, of_weights
-from mltricks.functional.linear_fit import logistic, ridge, standardize
+from mltricks.functional.linear_fit import Linear, logistic, ridge, standardize
 from mltricks.functional.neighbours import class_votes, nearest, vote_weights
 from mltricks.metrics import FEATURE_TARGETS, Knn, LinearProbe
 from mltricks.objectives.classify import Classify
@@ -78,21 +78,22 @@ def by_neighbours(bank: Samples, task: Task, k: int, temperature: float) -> Pred
         if task.classifies:
             shares = class_votes(weights, bank.y[at], task.num_outputs)
             return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
-        return (
-            weights.unsqueeze(2) * bank.y.flatten(1)[at] if bank.y.ndim > 1 else (weights * bank.y[at])[..., None]
-        ).sum(1)
+        return (weights.unsqueeze(2) * bank.y.reshape(len(bank.y), -1)[at]).sum(1)
 
     return predict
 
 
-def by_linear_model(bank: Samples, task: Task, l2: float, max_iterations: int) -> Predict:
-    """Predict by logistic or ridge regression on standardised features."""
-    scale = standardize(bank.x)
-    x = scale(bank.x)
+def fit_linear(bank: Samples, task: Task, l2: float, max_iterations: int, start: Linear | None = None) -> Linear:
+    """Logistic or ridge regression; the arguments are those of ``mltricks.functional.linear_fit``."""
     if task.classifies:
-        fit = logistic(x, bank.y, task.num_outputs, l2, max_iterations)
-    else:
-        fit = ridge(x, bank.y.reshape(len(x), -1), l2)
+        return logistic(bank.x, bank.y, task.num_outputs, l2, max_iterations, start)
+    return ridge(bank.x, bank.y.reshape(len(bank.y), -1), l2)
+
+
+def by_linear_model(bank: Samples, task: Task, l2: float, max_iterations: int) -> Predict:
+    """Predict by a linear model of standardised features."""
+    scale = standardize(bank.x)
+    fit = fit_linear(Samples(scale(bank.x), bank.y), task, l2, max_iterations)
     return lambda x: fit(scale(x))
 
 
@@ -153,9 +154,8 @@ def fitted(
     """
     task = task_of(info, "metric=" + "+".join(asked))
     bank = encoded(encode, train, batch_size, drawn(len(train), BANK, seed))
-    return OnFeatures(
-        encode, {name: predictor(settings, bank, task) for name, settings in asked.items()}, task, batch_size
-    )
+    predictors = {name: predictor(settings, bank, task) for name, settings in asked.items()}
+    return OnFeatures(encode, predictors, task, batch_size)
 
 
 def predictor(settings: Any, bank: Samples, task: Task) -> Predict:

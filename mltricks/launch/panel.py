@@ -75,6 +75,7 @@ class Panel:
         seed: tuple[int, int],
         watch: Sequence[Sequence[Watch]],
     ) -> list[dict[str, float]]:
+        """The metrics of every member by ``evaluate``; ``seed``: the arguments of ``Session.reseed``."""
         results = []
         for session, row, watching in zip(sessions, rows_of(state), watch, strict=True):
             session.reseed(*seed)

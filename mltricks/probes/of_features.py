@@ -68,27 +68,29 @@ def load(cfg: Any, overrides: Sequence[str], job: str) -> Loaded:
     return Loaded(predictor, splits, task_of(splits.info, f"job={job}"), cfg["eval_batch_size"])
 
 
-def encoders(loaded: Loaded, layer: str | None, baselines: bool) -> Iterator[tuple[str, Encode]]:
-    """The names of the rows, and what makes their features; raw inputs only where they are vectors of some length."""
-    predictor, splits = loaded.predictor, loaded.splits
-    yield RUN, encoder_of(predictor, layer)
-    if not baselines:
-        return
-    yield UNTRAINED, untrained(predictor, layer)
-    kind = predictor.info.input
+def encoders(loaded: Loaded, layer: str | None) -> tuple[dict[str, Encode], list[str]]:
+    """What makes the features of every row, by its name; and why there is none for raw inputs, if so."""
+    predictor, kind = loaded.predictor, loaded.predictor.info.input
+    found: dict[str, Encode] = {RUN: encoder_of(predictor, layer), UNTRAINED: untrained(predictor, layer)}
+    if why := no_vectors(loaded):
+        return found, [f"There is no row for the {RAW_INPUT}: {why}."]
+
+    def vectors(x: Any) -> Tensor:
+        features = kind.features(kind.normalize(x))
+        assert features is not None, "the kind has features"
+        return features.float()
+
+    return {**found, RAW_INPUT: vectors}, []
+
+
+def no_vectors(loaded: Loaded) -> str:
+    """Why raw inputs are no baseline: they are no vectors of numbers, or too long ones; empty if they are."""
+    splits, kind = loaded.splits, loaded.predictor.info.input
     one = kind.features(kind.normalize(next(splits.val.batches([torch.arange(1)]))["x"]))
-    num = sum(len(split) for split in (splits.train, splits.val, splits.test))
     if one is None:
-        print(f"no row for the {RAW_INPUT}: inputs of kind {kind.kind} are no vectors of numbers")
-    elif one.numel() * num > MOST_NUMBERS:
-        print(f"no row for the {RAW_INPUT}: {num:,} samples of {one.numel():,} numbers are too many")
-    else:
-        yield RAW_INPUT, lambda x: vectors(kind.features(kind.normalize(x)))
-
-
-def vectors(x: Tensor | None) -> Tensor:
-    assert x is not None, "checked on one sample"
-    return x.float()
+        return f"{kind.kind} inputs are no vectors of numbers"
+    num = sum(len(split) for split in (splits.train, splits.val, splits.test))
+    return f"{num:,} samples of {one.numel():,} numbers are too many" if one.numel() * num > MOST_NUMBERS else ""
 
 
 def untrained(predictor: Predictor, layer: str | None) -> Encoder:
@@ -105,14 +107,16 @@ def untrained(predictor: Predictor, layer: str | None) -> Encoder:
 
 
 def rows_of(loaded: Loaded, layer: str | None, baselines: bool, learn: Learn) -> dict[str, Row]:
-    """For every encoder the width of its features, the metrics on validation and test, and the facts of ``learn``."""
+    """For every encoder the width of its features, the metrics on validation and test, and what ``learn`` adds."""
+    makers, said = encoders(loaded, layer) if baselines else ({RUN: encoder_of(loaded.predictor, layer)}, [])
+    splits = {part: getattr(loaded.splits, part) for part in ("train", "val", "test")}
     rows = {}
-    for name, encode in encoders(loaded, layer, baselines):
-        splits = {part: getattr(loaded.splits, part) for part in ("train", "val", "test")}
+    for name, encode in makers.items():
         samples = {part: encoded(encode, split, loaded.batch_size) for part, split in splits.items()}
         predict, facts = learn(samples, loaded.task)
         found = {part: measured(loaded.task, predict(samples[part].x), samples[part].y) for part in ("val", "test")}
         rows[name] = {"num_features": samples["train"].x.shape[1], **found, **facts}
+    rows[RUN]["advice"] += said
     return rows
 
 

@@ -19,8 +19,8 @@ from typing import Any
 from mltricks.config.compose import plain
 from mltricks.config.values import Count, Positive, Size, check_value
 from mltricks.features.encoder import Samples
-from mltricks.features.scores import Predict, Task, measured
-from mltricks.functional.linear_fit import Linear, logistic, ridge, standardize
+from mltricks.features.scores import Predict, Task, fit_linear, measured
+from mltricks.functional.linear_fit import Linear, standardize
 from mltricks.probes.of_features import Row, run_job
 
 SETTINGS = {"l2": list[Positive], "refinements": Size, "max_iterations": Count, "layer": str | None, "baselines": bool}
@@ -50,15 +50,12 @@ def chosen(samples: dict[str, Samples], task: Task, settings: dict[str, Any]) ->
     Of equal scores, that of the lower loss wins.
     """
     scale = standardize(samples["train"].x)
-    x, y = scale(samples["train"].x), samples["train"].y
+    bank = Samples(scale(samples["train"].x), samples["train"].y)
     seen, objective = scale(samples["val"].x), task.objective
     tried: dict[float, tuple[Linear, dict[str, float]]] = {}
 
     def attempt(l2: float, start: Linear | None) -> Linear:
-        if task.classifies:
-            fit = logistic(x, y, task.num_outputs, l2, settings["max_iterations"], start)
-        else:
-            fit = ridge(x, y.reshape(len(x), -1), l2)
+        fit = fit_linear(bank, task, l2, settings["max_iterations"], start)
         tried[l2] = (fit, measured(task, fit(seen), samples["val"].y))
         return fit
 
