@@ -24,7 +24,7 @@ from mltricks.figures.base import Figure, color, figure, line, log_axis
 from mltricks.figures.still import save
 from mltricks.sweep.statistics import mean_interval
 
-SIZES = (10, 30, 100, 300, 1000)
+SIZES = (10, 100, 1000)
 """Images a class."""
 RATES = (1e-3, 3e-3, 1e-2)
 UPDATES, BATCH, CLASSES = 400, 32, 10
@@ -42,7 +42,7 @@ ARMS = {
 def accuracy(folder: Path, overrides: Sequence[str], split: str) -> float:
     """The accuracy of a run, trained unless its folder has its summary."""
     summary = folder / "summary.json"
-    if not summary.exists():
+    if not summary.exists() or json.loads(summary.read_text())["status"] != "completed":
         mltricks.train(mltricks.compose([*SHARED, *overrides, f"hydra.run.dir={folder}", "overwrite=true"]), folder)
     return float(json.loads(summary.read_text())[split]["accuracy"])
 
@@ -56,13 +56,13 @@ def overrides_of(arm: str, size: int, seed: int, rate: float, source: Path, data
     return [*TARGET, *start, *ARMS[arm], *pace, *more]
 
 
-def measured(folder: Path, data: str, seeds: int) -> dict[str, Any]:
+def measured(folder: Path, data: str, seeds: int, arms: Sequence[str]) -> dict[str, Any]:
     """All accuracies: by arm its learning rate, and for every size those of the seeds."""
     sources = [folder / f"mnist/{seed}" for seed in range(seeds)]
     for seed, source in enumerate(sources):
         accuracy(source, [*SOURCE, f"data.root={data}", f"seed={seed}"], "test")
     found: dict[str, Any] = {}
-    for arm in ARMS:
+    for arm in arms:
 
         def run(size: int, seed: int, rate: float, split: str, arm: str = arm) -> float:
             where = folder / f"{arm.replace(' ', '_')}/{size}/{rate:g}/{seed}"
@@ -100,12 +100,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the runs, the table and the figure are kept")
     parser.add_argument("--data", default="data", help="folder of the data sets")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(environment(), time.strftime("%Y-%m-%d"), flush=True)
     print(f"| images a class | lr | {' | '.join(map(str, SIZES))} |", flush=True)
     print(f"| --- | --- | {' | '.join('---' for _ in SIZES)} |", flush=True)
-    found = measured(options.folder.absolute(), options.data, options.seeds)
+    found = measured(options.folder.absolute(), options.data, options.seeds, options.arms)
     (options.folder / "transfer.json").write_text(json.dumps(found, indent=1) + "\n")
     save(picture(found), options.folder / "transfer.png")
 

@@ -25,6 +25,7 @@ from mltricks.technique import Technique
 from mltricks.techniques.freeze_then_unfreeze import FreezeThenUnfreeze
 from mltricks.techniques.gradual_unfreezing import GradualUnfreezing
 
+GHOST = "ghost_batch_norm"
 HERE = Path(__file__).parent
 BLOCKS = ["blocks.3", "blocks.2", "blocks.1", "blocks.0"]
 RESNET18 = [f"layer{k}.{i}" for k in (4, 3, 2, 1) for i in (1, 0)]
@@ -190,3 +191,14 @@ def test_a_run_that_ends_before_all_layers_learn_is_told() -> None:
     assert note.endswith("=1: the lowest of the 4 layers would learn from epoch 3 on, and the run has 3. Type "
                          "technique.gradual_unfreezing.epochs_per_layer=0.75, or more epochs.")  # fmt: skip
     assert not make("technique=gradual_unfreezing", "model=mlp", "model.depth=3", "epochs=4").messages
+
+
+@pytest.mark.parametrize("held", ["gradual_unfreezing", "freeze_then_unfreeze"])
+def test_ghost_batch_norm_is_held_in_either_order(held: str) -> None:
+    model = ("model=resnet9", "model.width=2", "model.pool=mean", "technique.ghost_batch_norm.splits=2")
+    fixed = (*model, f"technique.{held}.norms=fixed")
+    first, second = (make(f"technique=[{a},{b}]", *fixed) for a, b in ((held, GHOST), (GHOST, held)))
+    before = map_state(torch.clone, first.state["buffers"])
+    assert advance(first, 2) == advance(second, 2)
+    assert_same(first.state["buffers"], second.state["buffers"])
+    assert torch.equal(before["prep.1.running_mean"], first.state["buffers"]["prep.1.running_mean"])
