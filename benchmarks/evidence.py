@@ -53,7 +53,10 @@ LEFT_OUT = {
     "regularizer=early_stopping": "it ends a run early, and the best weights are kept either way",
     "technique=loss_scale": "it only matters in half precision",
     "technique=simclr": "it learns without labels",
-    "technique=fixmatch": "it learns from unlabelled samples",
+    **{
+        f"technique={name}": "it learns from unlabelled samples"
+        for name in ("fixmatch", "mean_teacher", "pseudo_label")
+    },
     "technique=distill": "it needs another run as its teacher",
     "init=checkpoint": "it needs another run",
 }
