@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,16 @@ def test_a_run_says_what_it_labelled_and_can_be_resumed(first: Path, tmp_path: P
     assert [m for m in messages if m.startswith("pseudo-labels: ")]
     again = mltricks.train(mltricks.compose([*DIGITS, *own, "max_steps=4"]), tmp_path / "second", resume=True)
     assert again.steps == 4
+
+
+def test_the_experiment_labels_a_larger_share_in_every_run(tmp_path: Path) -> None:
+    small = ["data=digits", "epochs=1", "data.epoch_size=32", "model.width=4", "plots=false", "progress=none"]
+    mltricks.train(mltricks.compose(["experiment=curriculum_labeling", *small]), tmp_path / "run")
+    sizes = []
+    for stage in ("labelled", "share_20", "share_40", "share_60", "share_80", "share_100"):
+        summary = json.loads((tmp_path / "run" / stage / "summary.json").read_text())
+        assert summary["steps"] == 1
+        told = [re.match(r"pseudo-labels: ([\d,]+) of ([\d,]+)", m) for m in summary["messages"]]
+        sizes += [tuple(int(n.replace(",", "")) for n in m.groups()) for m in told if m]
+    assert [total for _, total in sizes] == [sizes[0][1]] * 5
+    assert [kept for kept, _ in sizes] == pytest.approx([sizes[0][1] * k / 5 for k in range(1, 6)], abs=2)

@@ -12,7 +12,10 @@ from bare import CLASSES, context, images, params_of, sgd, small_net, train
 from contract import advance, make
 from torch import Tensor
 
+import mltricks
 from mltricks.batch import Batch
+from mltricks.build import build
+from mltricks.config.compose import plain
 from mltricks.functional.images.spaces import fixmatch_space
 from mltricks.functional.pseudo_labels import exponential_ramp, linear_ramp, watched
 from mltricks.functional.strong_augment import cut_out, randaugmented
@@ -209,3 +212,12 @@ def test_the_sources_operations_need_pixels() -> None:
             "data.unlabeled_ratio=1",
             "technique.fixmatch.space=randaugment",
         )
+
+
+@pytest.mark.parametrize("name", ["fixmatch", "mean_teacher", "pseudo_label"])
+def test_an_experiment_trains_on_the_digits_too(name: str) -> None:
+    small = ["data=digits", "batch_size=8", "model.width=4"]
+    run = build(plain(mltricks.compose([f"experiment={name}", *small])))
+    assert run.total_steps == 3200
+    assert all(math.isfinite(loss) for loss in advance(run, 2))
+    assert not [m for m in run.messages if "no labelled sample is augmented" in m]
