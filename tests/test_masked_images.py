@@ -14,7 +14,7 @@ from bare import CLASSES, context, images, params_of, small_net
 from contract import make
 from torch import Tensor, nn
 
-from mltricks.functional.patch_tokens import find_tokens
+from mltricks.functional.patch_tokens import find_tokens, only, replaced
 from mltricks.functional.patches import block_mask, keep_some, paint, patch_statistics, patchify, unpatchify
 from mltricks.models.vit import ViT
 from mltricks.objectives.classify import Classify
@@ -329,3 +329,17 @@ def test_a_mask_of_patches_is_painted_on_its_pixels() -> None:
         [1, 1, 0, 0],
         [1, 1, 0, 0],
     ]
+
+
+def test_rows_that_another_technique_adds_are_masked_as_the_first_ones() -> None:
+    tokens, kept = torch.randn(5, 9, 3), keep_some(2, 8, 3, torch.device("cpu"))
+    found = only(kept.keep, 1)(tokens)
+    assert found.shape == (5, 4, 3)
+    for i, row in enumerate(found):
+        assert torch.equal(row, tokens[i, [0, *(kept.keep[i % 2] + 1).tolist()]])
+    mask, token = kept.mask, torch.zeros(3)
+    as_map = replaced(mask, token)(tokens[:, 1:].transpose(1, 2).unflatten(2, (2, 4)))
+    as_rows = replaced(mask, token)(tokens[:, 1:])
+    assert torch.equal(as_map.flatten(2).transpose(1, 2), as_rows)
+    for i, row in enumerate(as_rows):
+        assert torch.equal(row, tokens[i, 1:] * (1 - mask[i % 2]).unsqueeze(1))

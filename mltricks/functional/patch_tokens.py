@@ -135,23 +135,34 @@ def changed(module: nn.Module, name: str, change: Callable[[Tensor], Tensor]) ->
 
 
 def only(kept_BK: Tensor, extra: int) -> Callable[[Tensor], Tensor]:
-    """A change of tokens (B, E + N, D) to the first E and the patches at ``kept_BK``: (B, E + K, D)."""
+    """A change of tokens (B, E + N, D) to the first E and the patches at ``kept_BK``: (B, E + K, D).
+
+    Rows beyond B, which another technique adds to the pass, keep the patches of the first rows.
+    """
 
     def change(tokens: Tensor) -> Tensor:
-        at = kept_BK.unsqueeze(2).expand(-1, -1, tokens.shape[2])
+        at = for_rows(kept_BK, len(tokens)).unsqueeze(2).expand(-1, -1, tokens.shape[2])
         return torch.cat([tokens[:, :extra], tokens[:, extra:].gather(1, at)], 1)
 
     return change
 
 
 def replaced(mask_BN: Tensor, token_D: Tensor) -> Callable[[Tensor], Tensor]:
-    """A change of patches, (B, D, rows, columns) or (B, N, D), to a token where the mask is 1."""
+    """A change of patches, (B, D, rows, columns) or (B, N, D), to a token where the mask is 1.
+
+    Rows beyond B, which another technique adds to the pass, have the masks of the first rows.
+    """
 
     def change(patches: Tensor) -> Tensor:
-        token = token_D.to(patches.dtype)
+        token, mask = token_D.to(patches.dtype), for_rows(mask_BN, len(patches)) > 0
         if patches.ndim == 3:
-            return torch.where(mask_BN.unsqueeze(2) > 0, token, patches)
-        mask = mask_BN.unflatten(1, patches.shape[2:]).unsqueeze(1) > 0
-        return torch.where(mask, token[:, None, None], patches)
+            return torch.where(mask.unsqueeze(2), token, patches)
+        return torch.where(mask.unflatten(1, patches.shape[2:]).unsqueeze(1), token[:, None, None], patches)
 
     return change
+
+
+def for_rows(of_samples: Tensor, rows: int) -> Tensor:
+    """The rows of a tensor, from the first on again where a pass has more of them."""
+    size = len(of_samples)
+    return of_samples if rows == size else of_samples.repeat(-(-rows // size), 1)[:rows]

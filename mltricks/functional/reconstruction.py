@@ -20,6 +20,7 @@ class Reconstruction:
         trivial: the same error of a reconstruction that takes no learning, 0-d.
         words: which error it is.
         trivial_words: which reconstruction that is.
+        note: a sentence on what the pictures show besides; empty if nothing.
     """
 
     steps: dict[str, Tensor]
@@ -27,6 +28,7 @@ class Reconstruction:
     trivial: Tensor
     words: str
     trivial_words: str
+    note: str = ""
 
 
 @runtime_checkable

@@ -39,6 +39,7 @@ from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
 DECODER = "mae/"
 STD = 0.02
 """Standard deviation of the initial mask token (source)."""
+NOTE = "In the pictures, hidden patches have their own mean and deviation, which are not predicted."
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,10 @@ class Mae(Technique):
         hidden = paint(kept.mask, side, rows) > 0
         steps = {"input": x, "masked": torch.where(hidden, 0.0, x), "reconstruction": torch.where(hidden, pixels, x)}
         errors = masked_mean(predicted - targets, kept.mask), masked_mean(flat - targets, kept.mask)
-        said = "mean squared error of hidden patches" + (", each normalised" if self.normalize_targets else "")
-        return Reconstruction(steps, *errors, said, "the mean of each patch")
+        words = "mean squared error of hidden patches"
+        if not self.normalize_targets:
+            return Reconstruction(steps, *errors, words, "the mean of each patch")
+        return Reconstruction(steps, *errors, f"{words}, each normalised", "the mean of each patch", NOTE)
 
 
 class Decoder(nn.Module):

@@ -35,7 +35,7 @@ def reconstructions_section(run: Run) -> Section | None:
         captions = [("", ", ".join(found.steps))] + [("", "")] * (len(pictures) - 1)
         parts.insert(0, Gallery(pictures, captions, "reconstructions", wide=True))
     draws = f"Test samples, with draws of {name} that training did not see, and the weights of the last update."
-    return Section("Reconstructions", [*parts, Text(draws)])
+    return Section("Reconstructions", [*parts, Text(f"{draws} {found.note}".strip())])
 
 
 def reconstructed(run: Run, name: str) -> Reconstruction:
