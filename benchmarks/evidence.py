@@ -45,6 +45,7 @@ CONTROLS = {"optim": "adamw", "scheduler": "cosine", "sampler": "shuffle", "init
 ADVISED = {"technique=swa": ("scheduler=swa",), "technique=weight_decay": ("optim.weight_decay=0",)}
 """What the card of an option advises to have beside it; both sides of the comparison have it."""
 BY_NAME = "it takes the name of a class or a function; what it does is that one's"
+TRANSFER = "it is for weights of another run"
 LEFT_OUT = {
     **{f"{group}=custom": "it is a class of the user's" for group in FACTORS},
     **{f"{group}=torch": BY_NAME for group in ("optim", "scheduler")},
@@ -53,9 +54,13 @@ LEFT_OUT = {
     "regularizer=early_stopping": "it ends a run early, and the best weights are kept either way",
     "technique=loss_scale": "it only matters in half precision",
     "technique=simclr": "it learns without labels",
+    "technique=denoising_autoencoder": "it learns without labels",
+    "technique=mae": "it learns without labels",
+    "technique=masked_image_modeling": "it learns without labels",
     "technique=fixmatch": "it learns from unlabelled samples",
     "technique=distill": "it needs another run as its teacher",
     "init=checkpoint": "it needs another run",
+    **{f"technique={name}": TRANSFER for name in ("freeze", "freeze_then_unfreeze", "gradual_unfreezing")},
 }
 """Options without rows, with the reasons."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,31 @@ def test_a_finished_run_is_neither_repeated_nor_overwritten(whole: Path, own: Pa
     assert (whole / "learn" / "checkpoints" / "last.pt").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"holds a run that completed"):
         mltricks.train(compose(own), whole)
+
+
+def test_a_stopped_run_is_not_overwritten(own: Path, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()  # as after a kill
+    with pytest.raises(ValueError, match=r"holds a run that was stopped. Type resume="):
+        mltricks.train(compose(own), tmp_path / "run")
+    again = mltricks.train(compose(own, "overwrite=true", "seed=1"), tmp_path / "run")
+    assert again.status == "completed"
+    assert checkpoint.load_config(tmp_path / "run" / "teach" / "checkpoints" / "last.pt")["seed"] == 1
+
+
+def test_a_folder_that_no_stage_made_is_kept(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "teach").mkdir(parents=True)
+    (tmp_path / "run" / "teach" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"teach is there already, and no stage made it"):
+        mltricks.train(compose(own), tmp_path / "run")
+    assert (tmp_path / "run" / "teach" / "notes.txt").read_text() == "mine"
+
+
+def test_a_configuration_changed_by_a_program_is_refused(own: Path, tmp_path: Path) -> None:
+    cfg = compose(own)
+    cfg.optim.lr = 0.5
+    with pytest.raises(ValueError, match=r"optim\.lr was set to 0\.5 in a configuration with stages"):
+        mltricks.train(cfg, tmp_path / "run")
 
 
 @pytest.mark.parametrize(("stage", "at"), [("teach", 4), ("learn", 13)])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 from mltricks.config.values import suggest
+from mltricks.functional.depths import depths
 from mltricks.technique import Params
 
 
@@ -18,8 +19,10 @@ def matching(patterns: Sequence[str], params: Params) -> set[str]:
             whose ``weight`` has one dimension and is trained; ``linear`` and ``convolution``, weights of two and of
             more dimensions outside of embeddings; ``embedding``, those whose name contains ``emb``; ``first`` and
             ``head``, the first and the last of the model's parameters with two dimensions or more, in the order of
-            declaration. In a model with embeddings and no ``head`` the two are tied, and ``embedding`` is both.
-        params: parameters by name; those of techniques (their names have a slash) are never ``first`` or ``head``.
+            declaration; ``last_layer``, weight and bias of the last layer, as ``depths`` counts layers. In a model with
+            embeddings and no ``head`` the two are tied: ``embedding`` is both, and ``last_layer`` the last block.
+        params: parameters by name; those of techniques (their names have a slash) are neither ``first`` nor ``head``
+            nor of ``last_layer``.
 
     >>> import torch
     >>> params = {"a.weight": torch.ones(2, 2), "b.weight": torch.ones(2, 2), "b.bias": torch.ones(2)}
@@ -77,4 +80,5 @@ WORDS: dict[str, Callable[[Params], list[str]]] = {
     "embedding": lambda params: [name for name in params if "emb" in name],
     "first": lambda params: _matrices(params)[:1],
     "head": lambda params: [] if _tied(params) else _matrices(params)[-1:],
+    "last_layer": lambda params: [name for name, k in depths(params).items() if k == 0 and "/" not in name],
 }
