@@ -175,7 +175,6 @@ def test_keys_are_normed_beside_other_samples_than_their_queries() -> None:
     keys, queries = keys_and_queries(4)
     similarity = (keys * queries).sum(1)
     assert float(similarity.min()) < 0.999
-    assert bool((similarity < 1 - 1e-5).sum() >= 4)
 
 
 @pytest.mark.parametrize(
