@@ -28,7 +28,13 @@ from mltricks.summary import json_safe
 
 OWN = ("data", "device", "eval_batch_size", "metric", "allow_modules")
 """Keys that may be typed besides ``checkpoint``; everything else is read from the checkpoint."""
-TRAINING_ONLY = ("data.fraction", "data.limit", "data.unlabeled_ratio", "data.drop_last")
+TRAINING_ONLY = tuple(
+    f"data.{name}"
+    for name in (
+        *("fraction", "limit", "labels_per_class", "unlabeled_ratio", "unlabeled_from", "pseudo_labels"),
+        *("pseudo_share", "drop_last", "epoch_size"),
+    )
+)
 """Settings of the data that change the training split alone."""
 OF_BATCHES = ("data.unlabeled_ratio", "data.drop_last")
 """Those of them that change training batches alone, not which samples are in the split."""

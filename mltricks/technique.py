@@ -140,6 +140,8 @@ class Technique:
     """Whether engines and stacks may record the step as a graph with it."""
     needs_random_passes: ClassVar[bool] = False
     """Whether its loss compares two passes of the rest of the techniques, which must differ in what they draw."""
+    needs_augmentation: ClassVar[bool] = False
+    """Whether it trains on its own predictions, which confirm their errors where labelled samples are not augmented."""
     needs_previous: ClassVar[bool] = False
     """Whether ``after`` reads ``aux["previous"]``, the parameters before the update."""
     after_changes: ClassVar[Literal["update", "weights", "own"]] = "weights"

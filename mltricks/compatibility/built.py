@@ -83,7 +83,19 @@ def without_effect(run: Built) -> list[str]:
                 f"note: {key}={updates}: in a run of {run.total_steps} updates the weights that predict stay the "
                 f"initial ones. Type {key}={run.total_steps} or less, or {longer}."
             )
-    return found
+    return found + unaugmented(run.techniques)
+
+
+def unaugmented(techniques: Techniques) -> list[str]:
+    """A line for every technique that needs augmented samples, in a run that augments none."""
+    needing = [name for name, t in techniques.items() if t.needs_augmentation]
+    if any(defines(t, "batch") or defines(t, "on_host") for name, t in techniques.items() if name not in needing):
+        return []
+    return [
+        f"note: technique={name} trains on its own predictions, and no labelled sample is augmented: with few labels "
+        "it may become confidently wrong. Type augment=crop, or augment=standard where mirrored images keep a class."
+        for name in needing
+    ]
 
 
 def never_unfrozen(run: Built) -> list[str]:
