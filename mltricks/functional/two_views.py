@@ -95,12 +95,13 @@ class TwoViews(Technique):
             x: normalised images.
             p_blur, p_solarize: probabilities; ``None`` for never.
         """
-        x = resized_crop(x, self.min_scale, self.flip)
+        return self.changed(resized_crop(x, self.min_scale, self.flip), p_blur, p_solarize)
+
+    def changed(self, x: Tensor, p_blur: float | Tensor | None, p_solarize: float | Tensor | None = None) -> Tensor:
+        """A view after its crop; the arguments are those of ``view``."""
         if self.color is not None:
-            x = color_jitter(x, self.color)
-        elif self.changes_colors or p_solarize is not None:
-            return self.on_pixels(x, p_blur, p_solarize)
-        return blurred(x, p_blur)
+            return blurred(color_jitter(x, self.color), p_blur)
+        return self.on_pixels(x, p_blur, p_solarize) if self.changes_colors else blurred(x, p_blur)
 
     def on_pixels(self, x: Tensor, p_blur: float | Tensor | None, p_solarize: float | Tensor | None) -> Tensor:
         """The changes of colours and values, on pixels from 0 to 1."""

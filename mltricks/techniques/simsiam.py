@@ -3,8 +3,9 @@
 Source: Chen and He, "Exploring Simple Siamese Representation Learning", 2020, arXiv:2011.10566, algorithm 1; widths and
 layers of the authors' code. The two views pass the model one after the other, as there.
 Deviation: the widths are a quarter of the source's (2048, predictor 512), for models of this size. The source keeps the
-predictor's learning rate constant while that of the rest decays, which it found to help a little (table 1, c); here all
-follow ``scheduler``. With ``probe`` the objective trains the model's last linear layer on detached features.
+predictor's learning rate constant while that of the rest decays, which it found to help a little (section 4.2); here
+that takes ``optim.groups={simsiam/predictor*: {lr: constant}}``. With ``probe`` the objective trains the model's last
+linear layer on detached features.
 Shapes: ``x`` (B, C, H, W) float -> loss; only the probe reads ``y``.
 Cost: two forward passes; the probe adds one.
 """
