@@ -45,6 +45,7 @@ CONTROLS = {"optim": "adamw", "scheduler": "cosine", "sampler": "shuffle", "init
 ADVISED = {"technique=swa": ("scheduler=swa",), "technique=weight_decay": ("optim.weight_decay=0",)}
 """What the card of an option advises to have beside it; both sides of the comparison have it."""
 BY_NAME = "it takes the name of a class or a function; what it does is that one's"
+TAUGHT = ("distill", "distill_features", "distill_attention")
 LEFT_OUT = {
     **{f"{group}=custom": "it is a class of the user's" for group in FACTORS},
     **{f"{group}=torch": BY_NAME for group in ("optim", "scheduler")},
@@ -54,7 +55,7 @@ LEFT_OUT = {
     "technique=loss_scale": "it only matters in half precision",
     "technique=simclr": "it learns without labels",
     "technique=fixmatch": "it learns from unlabelled samples",
-    "technique=distill": "it needs another run as its teacher",
+    **{f"technique={name}": "it needs another run as its teacher" for name in TAUGHT},
     "init=checkpoint": "it needs another run",
 }
 """Options without rows, with the reasons."""

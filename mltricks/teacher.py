@@ -87,8 +87,8 @@ def read_teacher(
     if any(name.startswith(RAW) for name in tensors):
         raise ValueError(
             f"technique.{technique}.teacher={teacher} predicts with several sets of weights, an ensemble; "
-            f"{technique} takes teachers of one set each. Give the folder of such a run; technique=distill takes several "
-            "as RUN+RUN."
+            f"{technique} takes teachers of one set each. Give the folder of such a run; technique=distill takes "
+            "several, as RUN+RUN."
         )
     config = {**metadata["config"], "precision": {"dtype": "fp32"}}  # the student's precision applies
     objective = create(config["objective"], "objective", allow)

@@ -111,4 +111,3 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) ->
     """
     target, log_p = (teacher / temperature).log_softmax(-1), (student / temperature).log_softmax(-1)
     return temperature * temperature * (target.exp() * (target - log_p)).sum(-1).mean()
-
