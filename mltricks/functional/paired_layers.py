@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from mltricks.config.values import suggest
 from mltricks.functional.feature_maps import Seen, first_tensor
@@ -28,12 +29,14 @@ class Layer:
         shape: of the output for a batch; of the last call, if there are several.
         rectified: whether no number of it is negative, as behind a ReLU.
         called: how often a forward pass calls the module.
+        convolution: whether the module is one.
     """
 
     name: str
     shape: tuple[int, ...]
     rectified: bool
     called: int
+    convolution: bool
 
 
 Pair = tuple[Layer, Layer]
@@ -48,10 +51,12 @@ def layers_of(model: nn.Module, x: Any) -> list[Layer]:
         x: a batch of inputs.
     """
     found: dict[str, Layer] = {}
-    for name, _, _, output in Seen(model, x).calls:
+    for name, module, _, output in Seen(model, x).calls:
         if name and isinstance(output, Tensor) and output.is_floating_point() and 2 <= output.ndim <= 4:
             called = found.pop(name).called + 1 if name in found else 1
-            found[name] = Layer(name, tuple(output.shape), bool((output >= 0).all()), called)
+            found[name] = Layer(
+                name, tuple(output.shape), bool((output >= 0).all()), called, isinstance(module, _ConvNd)
+            )
     return list(found.values())
 
 
@@ -146,8 +151,9 @@ def middle_pair(
 
 
 def group_ends(layers: Sequence[Layer]) -> dict[tuple[int, ...], Layer]:
-    """Of every size of maps, the last layer with it, from the first size to the last."""
-    return {layer.shape[2:]: layer for layer in usable(layers) if len(layer.shape) == 4}
+    """Of every size of maps that a convolution gives, the last layer with it, from the first size to the last."""
+    sizes = {layer.shape[2:] for layer in layers if layer.convolution}
+    return {layer.shape[2:]: layer for layer in usable(layers) if len(layer.shape) == 4 and layer.shape[2:] in sizes}
 
 
 def captured_outputs(captured: dict[str, tuple[Any, Any]], names: Sequence[str]) -> list[Tensor]:
