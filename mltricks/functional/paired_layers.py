@@ -129,6 +129,8 @@ def middle_pair(
 ) -> Pair | None:
     """The pair nearest the middle of both models, first among those whose maps have equal sizes.
 
+    Of maps, only the ends of groups take part: not the insides of residual branches.
+
     Args:
         teacher, student: their layers.
         fits: whether two layers can be compared.
@@ -136,7 +138,7 @@ def middle_pair(
     Returns:
         ``None`` where no pair fits.
     """
-    own, others = usable(student), usable(teacher)
+    others, own = ([*group_ends(layers).values()] or usable(layers) for layers in (teacher, student))
 
     def rank(places: tuple[int, int]) -> tuple[bool, float]:
         t, s = others[places[0]], own[places[1]]

@@ -5,7 +5,8 @@ equation 3, in the form of the authors' code: half the squared distance, summed 
 and positions. The source trains in two stages, first by the hint alone (``labels=false``), then by distillation;
 ``labels=true`` adds the hint to the loss instead, as in most later comparisons.
 Deviation: where the two layers have equal shapes they are compared as they are, without a regressor. By default the two
-layers are those nearest the middle of both models whose maps have equal sizes; the source takes the middle layers.
+layers are those nearest the middle of both models whose maps have equal sizes, of maps among the last layers of every
+size; the source takes the middle layers.
 Shapes: maps (B, C, H, W) by a convolution whose kernel, (1 + difference of the heights) x (1 + difference of the
 widths), brings the student's map to the size of the teacher's, as in the source; sequences (B, L, D) and vectors (B, D)
 by a linear layer.
