@@ -16,7 +16,7 @@ from PIL import Image
 
 import mltricks
 from mltricks.build import build
-from mltricks.config.cards import Card, explanation, listing, read_card, read_cards
+from mltricks.config.cards import Card, explanation, listing, read_card, read_cards, read_values
 from mltricks.config.compose import plain
 from mltricks.config.options import conf_dir
 from mltricks.jobs import evaluate, predict
@@ -195,6 +195,12 @@ def test_a_card_is_read_from_comments(tmp_path: Path) -> None:
         ("technique=crop", "optim=sgd"),
     )
     assert listing({"technique": [card]}) == ["technique=mine  What it is: a thing"]
+
+
+def test_a_setting_may_be_a_list_on_lines_of_its_own() -> None:
+    found = read_values("stages:\n  first:  # of all\n    - epochs=1\n    - seed=2\nseed: 3\n", "")
+    assert [key for key, _, _ in found] == ["stages.first", "seed"]
+    assert found[0][1].split() == ["-", "epochs=1", "-", "seed=2"]
 
 
 def test_list_and_explain_by_the_command(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
