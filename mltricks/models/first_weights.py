@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ def read_state(path: str) -> dict[str, Tensor]:
             f"model.pretrained={path}: there is no such file. Give a state dict (.pth, .safetensors), or true to "
             "download the weights; the weights of a run go by init=checkpoint."
         )
+    state: Any
     try:
         state = _load(path)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
