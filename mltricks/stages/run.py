@@ -193,7 +193,9 @@ def run_one(stage: Stage, in_sweep: InSweep | None, one: One) -> Summary:
     from mltricks.config.create import locate
 
     job = locate(target, "job", stage.cfg["allow_modules"])
-    job(OmegaConf.create(stage.cfg), stage.folder, list(stage.command), "RUN")
+    mode = "RUN" if in_sweep is None and stage.cfg["progress"] != "none" else "MULTIRUN"  # which prints nothing
+    # its own overrides alone: what all stages share is in the run of an earlier stage, from which such a job reads it
+    job(OmegaConf.create(stage.cfg), stage.folder, list(stage.overrides), mode)
     summary = read_summary(stage.folder / "summary.json")
     if summary is None:
         name = target.rpartition(".")[2]
