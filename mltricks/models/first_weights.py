@@ -37,10 +37,11 @@ def read_state(path: str) -> dict[str, Tensor]:
         state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
     if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
         raise ValueError(f"model.pretrained={path} holds no tensors by name. Save model.state_dict() into it.")
-    return state
+    found: dict[str, Tensor] = state
+    return found
 
 
-def _load(path: str) -> dict[str, Tensor]:
+def _load(path: str) -> Any:
     if path.endswith(".safetensors"):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -49,8 +50,7 @@ def _load(path: str) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise RuntimeError(str(error)) from error
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def check_names(path: str, state: dict[str, Tensor], model: nn.Module) -> None:
