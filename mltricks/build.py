@@ -19,7 +19,7 @@ from mltricks.construct import create_model, create_optim, create_techniques, lo
 from mltricks.data.order import learns, teaching
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
-from mltricks.freezing import frozen_names, still_norms
+from mltricks.freezing import frozen_names, holding, still_norms
 from mltricks.functional_model import DTYPES, FunctionalModel
 from mltricks.hyper import Hypers
 from mltricks.metrics import Metrics, create_metrics
@@ -205,7 +205,8 @@ def set_up(
         params, own[name] = technique.setup(module, params, batch, seed)
     constants = {name for name, places in probe.params if not places[0][0][places[0][1]].requires_grad}
     frozen = frozen_names(techniques, params, constants)
-    model = FunctionalModel(module, DTYPES[cfg["precision"]["dtype"]], device.type, still_norms(module, frozen))
+    still = still_norms(module, frozen_names(holding(techniques), params, constants))
+    model = FunctionalModel(module, DTYPES[cfg["precision"]["dtype"]], device.type, still)
     buffers = {name: places[0][0][places[0][1]].detach().clone() for name, places in model.buffers}
     moving = {name: p for name, p in params.items() if name not in frozen}
     state = {"params": params, "buffers": buffers, "opt": optim.init(moving), "own": own}

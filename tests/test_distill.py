@@ -19,8 +19,9 @@ from mltricks.data.info import Info
 from mltricks.inputs.image import Image
 from mltricks.inputs.vector import Vector
 from mltricks.step import split_at_normalize
+from mltricks.teacher import check_same_task, renormalization
 from mltricks.technique import Ctx
-from mltricks.techniques.distill import Distill, check_same_task, divergence, renormalization
+from mltricks.techniques.distill import Distill, divergence
 
 DIGITS = Info(Image((1, 8, 8)), "classes", 10, tuple("0123456789"))
 
@@ -110,7 +111,7 @@ def test_a_teacher_with_other_statistics_gets_inputs_normalised_by_them(tmp_path
     expected = mltricks.load(folder).forward(batch["x"])
     torch.testing.assert_close(taught(run, batch), expected, rtol=1e-4, atol=1e-5)
     assert "scale" in run.state["own"]["distill"]
-    assert renormalization(other.data.info, other.data.info) == {}
+    assert renormalization("distill", other.data.info, other.data.info) == {}
 
 
 def test_techniques_that_change_the_model_are_applied_to_the_loaded_teacher(tmp_path: Path) -> None:
@@ -169,8 +170,8 @@ def test_teacher_of_another_task_is_refused(key: str, value: Any) -> None:
     from dataclasses import replace
 
     with pytest.raises(ValueError, match=f"technique.distill.teacher=there was trained on other data: its {key}"):
-        check_same_task("there", DIGITS, replace(DIGITS, **{key: value}))
-    check_same_task("there", DIGITS, DIGITS)
+        check_same_task("distill", "there", DIGITS, replace(DIGITS, **{key: value}))
+    check_same_task("distill", "there", DIGITS, DIGITS)
 
 
 def test_teacher_of_other_inputs_is_refused(teacher: Path, tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def without_effect(run: Built) -> list[str]:
             f"note: sampler={called(run.cfg['sampler'])} knows no losses in the first epoch, and this run has no "
             f"other. Type {longer}."
         )
+    found += [f"{note}, or {longer}." for note in never_unfrozen(run)]
     for key, updates in first_changes(run).items():
         if updates > run.total_steps:
             found.append(
@@ -95,6 +96,21 @@ def unaugmented(techniques: Techniques) -> list[str]:
         "it may become confidently wrong. Type augment=crop, or augment=standard where mirrored images keep a class."
         for name in needing
     ]
+
+
+def never_unfrozen(run: Built) -> list[str]:
+    """A sentence, without its end, for every technique that unfreezes layers later than the run ends."""
+    found, epochs = [], run.total_steps / run.source.steps_per_epoch
+    for name, technique in run.techniques.items():
+        pace = getattr(technique, "epochs_per_layer", None)
+        lowest = max((int(k) for k in run.state["own"][name]["params"].values()), default=0) if pace else 0
+        if pace and lowest * pace >= epochs:
+            key = f"technique.{name}.epochs_per_layer"
+            found.append(
+                f"note: {key}={pace:g}: the lowest of the {lowest + 1} layers would learn from epoch {lowest * pace:g} "
+                f"on, and the run has {epochs:g}. Type {key}={epochs / (lowest + 1):.2g}"
+            )
+    return found
 
 
 def first_changes(run: Built) -> dict[str, int]:

@@ -20,19 +20,21 @@ Chosen = dict[str, tuple[int, int]]
 
 
 class Captured(WrappedModel):
-    """Keeps inputs and outputs of modules at the first call.
+    """Keeps the model's input, and inputs and outputs of modules, at the first call.
 
     Args:
         model: the model.
         names: of modules.
 
     Attributes:
+        x: the model's input; ``None`` before the first call.
         first: (input, output) by name; empty before the first call.
     """
 
     def __init__(self, model: FunctionalModel, names: Sequence[str]):
         super().__init__(model)
         self.names = tuple(names)
+        self.x: Any = None
         self.first: dict[str, tuple[Any, Any]] = {}
 
     def __call__(
@@ -40,6 +42,7 @@ class Captured(WrappedModel):
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
         both = tuple(dict.fromkeys((*capture, *self.names)))
         output, buffers, captured = self.model(params, buffers, x, train, both)
+        self.x = self.x if self.first else x
         self.first = self.first or {name: captured[name] for name in self.names}
         return output, buffers, {name: captured[name] for name in capture}
 

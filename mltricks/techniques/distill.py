@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -27,8 +26,7 @@ from mltricks.config.values import Positive, Probability
 from mltricks.data.info import Info
 from mltricks.functional.wrapped_model import Recorded
 from mltricks.functional_model import FunctionalModel
-from mltricks.inputs.base import saved
-from mltricks.state import named_leaves
+from mltricks.teacher import read_teacher, seen_by, teachers_in
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
 
 
@@ -66,42 +64,12 @@ class Distill(Technique):
         object.__setattr__(self, "student", info)
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        from mltricks.ensemble import runs_in
-
-        if self.teacher is None:
-            raise ValueError(
-                "technique.distill.teacher is missing: the output folder of the teacher's run. Train one, for instance "
-                "with python -m mltricks model=resnet9, and type technique.distill.teacher=outputs/DATE/TIME."
-            )
-        read = [self.read(teacher, batch["y"].device) for teacher in runs_in(self.teacher)]
+        names, where = teachers_in("distill", self.teacher), batch["y"].device
+        read = [read_teacher("distill", name, self.student, self.allow_modules, where) for name in names]
         object.__setattr__(self, "skeletons", [skeleton for skeleton, _ in read])
         if len(read) == 1:
             return params, read[0][1]
         return params, {str(i): own for i, (_, own) in enumerate(read)}
-
-    def read(self, teacher: str, where: torch.device) -> tuple[FunctionalModel, Own]:
-        """A teacher, without its weights; and these, with what converts the student's inputs to its own."""
-        from mltricks.config.create import create
-        from mltricks.predictor import rebuild
-        from mltricks.weights import BUFFER, PARAM, RAW, info_of, load_weights
-
-        tensors, metadata = load_weights(Path(teacher))
-        taught = info_of(metadata, tensors, list(self.allow_modules))
-        check_same_task(teacher, taught, self.student)
-        if any(name.startswith(RAW) for name in tensors):
-            raise ValueError(
-                f"technique.distill.teacher={teacher} predicts with several sets of weights, an ensemble; "
-                "distill takes teachers of one set each. Give the folder of such a run, or RUN+RUN."
-            )
-        config = {**metadata["config"], "precision": {"dtype": "fp32"}}  # ``teach`` applies the student's precision
-        allow = list(self.allow_modules)
-        objective = create(config["objective"], "objective", allow)
-        function, _ = rebuild(config, taught, objective, allow, tensors, where)
-        weights = {
-            "params": {name: tensors[PARAM + name] for name, _ in function.params},
-            "buffers": {name: tensors[BUFFER + name] for name, _ in function.buffers},
-        }
-        return function, {**weights, **renormalization(self.student, taught)}
 
     def loss(self, inner: LossFn) -> LossFn:
         def distilled(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
@@ -121,9 +89,8 @@ class Distill(Technique):
         owns = [ctx.own] if len(self.skeletons) == 1 else list(ctx.own.values())
         found = []
         for skeleton, own in zip(self.skeletons, owns, strict=True):
-            seen = x * own["scale"] + own["shift"] if "scale" in own else x
             with ctx.model.precision():
-                found.append(skeleton(own["params"], own["buffers"], seen, False)[0].float())
+                found.append(skeleton(own["params"], own["buffers"], seen_by(own, x), False)[0].float())
         return found[0] if len(found) == 1 else joined(found, self.temperature)
 
 
@@ -144,33 +111,3 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) ->
     """
     target, log_p = (teacher / temperature).log_softmax(-1), (student / temperature).log_softmax(-1)
     return temperature * temperature * (target.exp() * (target - log_p)).sum(-1).mean()
-
-
-def check_same_task(teacher: str, taught: Info, student: Info | None) -> None:
-    """Refuse a teacher with different inputs, outputs or classes."""
-    if student is None:
-        return
-    pairs = [(name, getattr(taught, name), getattr(student, name)) for name in ("target", "num_outputs", "classes")]
-    pairs.insert(0, ("input", str(taught.input), str(student.input)))
-    for name, theirs, mine in pairs:
-        if theirs != mine:
-            raise ValueError(
-                f"technique.distill.teacher={teacher} was trained on other data: its {name} is {theirs}, "
-                f"here it is {mine}. Give the folder of a run on the same data."
-            )
-
-
-def renormalization(student: Info | None, taught: Info) -> Own:
-    """The tensors that convert the student's normalised inputs to the teacher's; empty if both have equal statistics.
-
-    Raises:
-        ValueError: the statistics differ, and the input kind has no single mean and deviation tensor.
-    """
-    if student is None:
-        return {}
-    mine, theirs = (dict(named_leaves(saved(info.input)[1])) for info in (student, taught))
-    if mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine):
-        return {}
-    if not {"mean", "std"} == mine.keys() == theirs.keys():
-        raise ValueError("technique.distill.teacher was trained on inputs of other statistics. Use the same data.")
-    return {"scale": mine["std"] / theirs["std"], "shift": (mine["mean"] - theirs["mean"]) / theirs["std"]}

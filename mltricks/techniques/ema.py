@@ -35,16 +35,10 @@ class Ema(Technique):
     replaces_weights = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        buffers = {name: b.clone() for name, b in model.named_buffers() if b.is_floating_point()}
-        return params, {"params": {name: p.clone() for name, p in params.items()}, "buffers": buffers}
+        return params, first_average(model, params)
 
     def after(self, params: Params, ctx: Ctx, aux: Aux) -> tuple[Params, Own]:
-        decay: float | Tensor = self.decay
-        if self.warmup:
-            count = ctx.step + 1
-            decay = torch.minimum(torch.as_tensor(decay, device=count.device), (1 + count) / (10 + count))
-        new = {name: average(ctx.own[name], now, decay) for name, now in (("params", params), ("buffers", ctx.buffers))}
-        return params, new
+        return params, next_average(params, ctx, self.decay, self.warmup)
 
     def evaluate(self, inner: PredFn) -> PredFn:
         def predict(params: Params, x: Tensor, ctx: Ctx) -> Tensor:
@@ -54,6 +48,20 @@ class Ema(Technique):
             return inner({**params, **ctx.own["params"]}, x, averaged)
 
         return predict
+
+
+def first_average(model: nn.Module, params: Params) -> Own:
+    """The average before the first update: copies of the parameters and of the floating-point buffers."""
+    buffers = {name: b.clone() for name, b in model.named_buffers() if b.is_floating_point()}
+    return {"params": {name: p.clone() for name, p in params.items()}, "buffers": buffers}
+
+
+def next_average(params: Params, ctx: Ctx, decay: float | Tensor, warmup: bool) -> Own:
+    """The average after an update, of the parameters and buffers in ``ctx.own``."""
+    if warmup:
+        count = ctx.step + 1
+        decay = torch.minimum(torch.as_tensor(decay, device=count.device), (1 + count) / (10 + count))
+    return {name: average(ctx.own[name], now, decay) for name, now in (("params", params), ("buffers", ctx.buffers))}
 
 
 def average(old: dict[str, Tensor], now: dict[str, Tensor], decay: float | Tensor) -> dict[str, Tensor]:
