@@ -302,6 +302,7 @@ def patches_of(side: int) -> ViT:
     [
         (4, "mae", {"mask_percent": 80}, r"leaves none of 4 patches\. Type technique\.mae\.mask_percent=75"),
         (8, "mae", {}, r"mask_percent=75 leaves none of 1 patches\. Type a smaller model\.patch"),
+        (1, "mae", {}, "normalize_targets=true needs patches of two values or more"),
         (2, "mae", {"decoder_width": 6, "decoder_heads": 4}, r"no multiple of decoder_heads\. .*decoder_width=8"),
         (2, "mae", {"decoder_width": 6}, r"decoder_width=6 is no multiple of 4, .*decoder_width=8"),
         (2, "masked_image_modeling", {"mask_size": 3}, r"not fit images of 8x8 pixels .* Allowed: 2 \| 4 \| 8"),

@@ -85,7 +85,10 @@ def read_tokens(model: nn.Module, params: Params, x: Tensor) -> PatchTokens | No
     convolutions = [m for m in modules[names[0]].modules() if isinstance(m, nn.Conv2d)] if names else []
     if names is None or len(convolutions) != 1 or x.ndim != 4:
         return None
-    patches, placed, encoded = outputs_of(model, params, x, names)
+    outputs = outputs_of(model, params, x, names)
+    if not all(isinstance(output, Tensor) for output in outputs):
+        return None
+    patches, placed, encoded = outputs
     conv, (channels, height, width) = convolutions[0], x.shape[1:]
     side = conv.stride[0]
     tiles = {conv.stride, conv.kernel_size} == {(side, side)} and height % side == width % side == 0
@@ -95,9 +98,8 @@ def read_tokens(model: nn.Module, params: Params, x: Tensor) -> PatchTokens | No
     extra = placed.shape[1] - rows * columns if placed.ndim == 3 else -1
     if extra < 0 or encoded.shape != placed.shape:
         return None
-    return PatchTokens(
-        names[0], names[1], names[2], side, rows, columns, extra, placed.shape[2], side * side * channels
-    )
+    values = side * side * channels
+    return PatchTokens(names[0], names[1], names[2], side, rows, columns, extra, placed.shape[2], values)
 
 
 def numel_of(patches: Tensor) -> int:

@@ -90,6 +90,11 @@ class Mae(Technique):
         x = batch["x"][:2]
         feature_width("mae", model, params, x)
         tokens = find_tokens("mae", model, params, x)
+        if self.normalize_targets and tokens.values == 1:
+            raise ValueError(
+                "technique.mae.normalize_targets=true needs patches of two values or more, and a patch is one "
+                "pixel here. Type a larger model.patch, or technique.mae.normalize_targets=false."
+            )
         decoder = Decoder(tokens, self.decoder_width, self.decoder_depth, self.decoder_heads)
         # neither is a hyperparameter, so both may be set on a frozen object; ``bind`` copies
         object.__setattr__(self, "tokens", tokens)
@@ -100,7 +105,8 @@ class Mae(Technique):
                 f"technique.mae.mask_percent={self.mask_percent} leaves none of {tokens.num} patches. "
                 f"Type {f'technique.mae.mask_percent={most}, or ' if most else ''}a smaller model.patch."
             )
-        return {**params, **named("mae", decoder)}, {"positions": positions(tokens, self.decoder_width)}
+        places = sinusoidal_2d(tokens.rows, tokens.columns, self.decoder_width)
+        return {**params, **named("mae", decoder)}, {"positions": places}
 
     def loss(self, inner: LossFn) -> LossFn:
         def reconstruct(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
@@ -179,11 +185,6 @@ class Decoder(nn.Module):
         at = restore.unsqueeze(2).expand(-1, -1, x.shape[2])
         patches = torch.cat([kept, hidden], 1).gather(1, at) + seen["positions"]
         return self.pixels(self.norm(self.blocks(torch.cat([first, patches], 1))))[:, self.extra :]
-
-
-def positions(tokens: PatchTokens, width: int) -> Tensor:
-    """The fixed positions of the patches in the decoder, (N, width)."""
-    return sinusoidal_2d(tokens.rows, tokens.columns, width)
 
 
 def masked_mean(difference: Tensor, mask: Tensor) -> Tensor:
