@@ -140,7 +140,7 @@ def _settings(tree: MappingNode, text: str, prefix: str) -> Iterator[tuple[str, 
     for key, value in tree.value:
         if key.value in ("_target_", "defaults"):
             continue
-        if isinstance(value.value, list) and not value.flow_style:
+        if value.id == "mapping" and not value.flow_style:
             yield from _settings(value, text, f"{prefix}{key.value}.")
         else:
             default = text[value.start_mark.index : value.end_mark.index]
