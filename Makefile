@@ -60,8 +60,10 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e ".[docs]"
 	touch $@ $(VENV)/.installed
 
+# lightly's losses are oracles of ours; they do not use the pytorch_lightning that it declares
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e ".[test]"
+	$(PIP) --no-deps lightly lightly-utils
 	touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -45,7 +45,12 @@ CONTROLS = {"optim": "adamw", "scheduler": "cosine", "sampler": "shuffle", "init
 ADVISED = {"technique=swa": ("scheduler=swa",), "technique=weight_decay": ("optim.weight_decay=0",)}
 """What the card of an option advises to have beside it; both sides of the comparison have it."""
 BY_NAME = "it takes the name of a class or a function; what it does is that one's"
-TAUGHT = ("distill", "distill_features", "distill_attention")
+SELF_SUPERVISED = (
+    *("simclr", "moco", "barlow_twins", "simsiam", "siamese"),
+    *("denoising_autoencoder", "mae", "masked_image_modeling"),
+)
+TEACHER = "it needs another run as its teacher"
+TRANSFER = "it is for weights of another run"
 LEFT_OUT = {
     **{f"{group}=custom": "it is a class of the user's" for group in FACTORS},
     **{f"{group}=torch": BY_NAME for group in ("optim", "scheduler")},
@@ -53,10 +58,14 @@ LEFT_OUT = {
     **{option: BY_NAME for option in ("optim=timm", "technique=torchvision")},
     "regularizer=early_stopping": "it ends a run early, and the best weights are kept either way",
     "technique=loss_scale": "it only matters in half precision",
-    "technique=simclr": "it learns without labels",
-    "technique=fixmatch": "it learns from unlabelled samples",
-    **{f"technique={name}": "it needs another run as its teacher" for name in TAUGHT},
+    **{f"technique={name}": "it learns without labels" for name in SELF_SUPERVISED},
+    **{
+        f"technique={name}": "it learns from unlabelled samples"
+        for name in ("fixmatch", "mean_teacher", "pseudo_label")
+    },
+    **{f"technique={name}": TEACHER for name in ("distill", "distill_attention", "distill_features")},
     "init=checkpoint": "it needs another run",
+    **{f"technique={name}": TRANSFER for name in ("freeze", "freeze_then_unfreeze", "gradual_unfreezing")},
 }
 """Options without rows, with the reasons."""
 

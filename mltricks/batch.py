@@ -21,6 +21,9 @@ index         (B,)                   int64              position of each sample 
 weight        (B,)                   float32            factor of the loss of each sample, where a sampler draws
                                                         some more often than others and makes up for it
 x_unlabeled   (U, C, H, W)           as x               training samples without their labels
+y_unlabeled   (U,)                   int64              hidden classes of x_unlabeled, -1 where the data have none:
+                                                        for metrics alone, never part of a loss
+x_strong      (U, C, H, W)           as x               strongly augmented versions of x_unlabeled, made by fixmatch
 x_aug1        (B, C, H, W)           as x               a second version of every sample of x, made by augmix
 x_aug2        (B, C, H, W)           as x               a third one
 ============  =====================  =================  ==========================================================
@@ -31,7 +34,7 @@ from torch import Tensor
 
 Batch = dict[str, Tensor]
 
-INPUTS = ("x", "x_unlabeled", "x_aug1", "x_aug2")
+INPUTS = ("x", "x_unlabeled", "x_strong", "x_aug1", "x_aug2")
 
 
 def as_stored(x: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from mltricks.construct import create_model, create_optim, create_techniques, lo
 from mltricks.data.order import learns, teaching
 from mltricks.data.source import Source
 from mltricks.data.splits import DataSplits
-from mltricks.freezing import frozen_names, still_norms
-from mltricks.functional_model import FunctionalModel
+from mltricks.freezing import frozen_names, holding, still_norms
+from mltricks.functional_model import DTYPES, FunctionalModel
 from mltricks.hyper import Hypers
 from mltricks.metrics import Metrics, create_metrics
 from mltricks.process.device import choose_device, set_arithmetic, set_threads
@@ -38,8 +38,6 @@ from mltricks.step import (
     on_host,
 )
 from mltricks.technique import floats_of
-
-DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -113,7 +111,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     engine = create(cfg["engine"], "engine", allow)
     check_engine(engine, optim, techniques)
     objective = create(cfg["objective"], "objective", allow)
-    data = load_data(cfg, allow).to(device) if data is None else data
+    data = data_of(cfg, device) if data is None else data
     check_fit(objective, techniques, data, cfg)
     objective = objective.fitted(data)
     check_prediction(optim, techniques)
@@ -134,12 +132,22 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     run = Run(
         cfg, device, data, model, objective, techniques, optim, engine, hypers, source, predict, state, total_steps
     )
-    run.frozen, run.shapes, run.messages = frozen, shapes, [*messages, *notes]
+    run.frozen, run.shapes, run.messages = frozen, shapes, [*messages, *data.notes, *notes]
     check_built(run, raw)
     run.messages += without_effect(run)
     run.metrics = create_metrics(cfg["metric"], data.info, objective)
     run.step = compose_step(run)
     return run
+
+
+def data_of(cfg: dict[str, Any], device: torch.device) -> DataSplits:
+    """The splits on the device; where the configuration says so, another run's predictions label some samples."""
+    data = load_data(cfg, cfg["allow_modules"]).to(device)
+    if data.aside is None:
+        return data
+    from mltricks.pseudo_labelling import labelled
+
+    return labelled(data, cfg, device)
 
 
 def floats_in(optim: Any, techniques: Techniques) -> dict[str, dict[str, float]]:
@@ -197,7 +205,8 @@ def set_up(
         params, own[name] = technique.setup(module, params, batch, seed)
     constants = {name for name, places in probe.params if not places[0][0][places[0][1]].requires_grad}
     frozen = frozen_names(techniques, params, constants)
-    model = FunctionalModel(module, DTYPES[cfg["precision"]["dtype"]], device.type, still_norms(module, frozen))
+    still = still_norms(module, frozen_names(holding(techniques), params, constants))
+    model = FunctionalModel(module, DTYPES[cfg["precision"]["dtype"]], device.type, still)
     buffers = {name: places[0][0][places[0][1]].detach().clone() for name, places in model.buffers}
     moving = {name: p for name, p in params.items() if name not in frozen}
     state = {"params": params, "buffers": buffers, "opt": optim.init(moving), "own": own}

@@ -40,6 +40,7 @@ def make_source(cfg: dict[str, Any], data: DataSplits, objective: Any) -> Source
         cfg["data"].get("unlabeled_ratio", 0),
         cfg["epochs"],
         cfg["max_steps"],
+        cfg["data"].get("epoch_size"),
     )
 
 

@@ -35,11 +35,20 @@ def frozen_names(techniques: Techniques, params: Params, constants: Collection[s
     return frozenset(found)
 
 
-def still_norms(module: nn.Module, frozen: frozenset[str]) -> list[nn.Module]:
-    """The normalisation layers with all parameters frozen; evaluation mode keeps their statistics fixed."""
+def still_norms(module: nn.Module, frozen: Collection[str]) -> list[nn.Module]:
+    """The normalisation layers with all parameters frozen; evaluation mode keeps their statistics fixed.
+
+    One without parameters follows those that the module registers before it.
+    """
     still: list[nn.Module] = []
+    last: list[str] = []
     for prefix, part in module.named_modules():
-        own = [name for name, _ in part.named_parameters(prefix, recurse=False)]
-        if isinstance(part, nn.modules.batchnorm._NormBase) and own and frozen.issuperset(own):
+        last = [name for name, _ in part.named_parameters(prefix, recurse=False)] or last
+        if isinstance(part, nn.modules.batchnorm._NormBase) and last and set(last) <= set(frozen):
             still.append(part)
     return still
+
+
+def holding(techniques: Techniques) -> Techniques:
+    """The techniques that also keep the statistics of the normalisation layers whose parameters they freeze."""
+    return {name: technique for name, technique in techniques.items() if technique.holds_statistics}

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from mltricks.state import map_state
 
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What autocast computes in, by the values of ``precision.dtype``; ``None`` for no autocast."""
+
 
 class FunctionalModel:
     """Call a module with the given tensors in place of its parameters and buffers.

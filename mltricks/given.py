@@ -1,4 +1,4 @@
-"""Objects that a Python program gives to ``mltricks.train``: a model, data; and what the configuration says of them."""
+"""What a Python program gives to ``mltricks.train``: a configuration, and perhaps a model and data of its own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ from mltricks.data import given as given_data
 from mltricks.data.custom import check_idle
 from mltricks.data.splits import DataSplits
 from mltricks.models import given as given_model
+from mltricks.resume import other_job
 
 CLASSIFY = "mltricks.objectives.classify.Classify"
 REGRESS = "mltricks.objectives.regress.Regress"
+OF_THE_COMMAND = {
+    "resume": "Give the folder: mltricks.train(cfg, folder={!r}, resume=True).",
+    "checkpoint": "Load it: mltricks.load({!r}).",
+    "input": "Predict with mltricks.load(DIR).predict(x).",
+    "show": "Leave it out.",
+}
+"""Settings that only the command reads, and what a program writes instead."""
 
 
 @dataclass(frozen=True)
@@ -81,3 +89,19 @@ def check_model_idle(node: dict[str, Any]) -> None:
 def takes(objective: str, target: str) -> bool:
     """Whether an objective of mltricks, given by its path, takes a kind of target."""
     return target in locate(objective, "objective", []).targets
+
+
+def check_job(cfg: dict[str, Any]) -> None:
+    """Refuse what is no configuration of a training run: one of a built-in job other than ``train``, or with settings
+    that only the command reads. A user's own job may train.
+
+    Raises:
+        ValueError: names the job's function, or the setting.
+    """
+    if "job" not in cfg:
+        raise ValueError("this is no whole configuration. Give the result of mltricks.compose([...]).")
+    if job := other_job(cfg):
+        raise ValueError(f"this configuration belongs to a job that does not train ({job}). Compose it without job=.")
+    for key, instead in OF_THE_COMMAND.items():
+        if cfg.get(key):
+            raise ValueError(f"{key}={cfg[key]} has no effect on mltricks.train. {instead.format(cfg[key])}")

@@ -16,6 +16,8 @@ from mltricks.data.source import in_order
 from mltricks.data.splits import DataSplits
 from mltricks.ensemble import Ensemble, load
 from mltricks.evaluate import evaluate
+from mltricks.features.encoder import Encoder, of_weights
+from mltricks.features.scores import fitted
 from mltricks.metrics import Metrics, create_metrics
 from mltricks.observers.formats import shown_folder
 from mltricks.predictor import Predictor
@@ -26,8 +28,16 @@ from mltricks.summary import json_safe
 
 OWN = ("data", "device", "eval_batch_size", "metric", "allow_modules")
 """Keys that may be typed besides ``checkpoint``; everything else is read from the checkpoint."""
-TRAINING_ONLY = ("data.fraction", "data.limit", "data.unlabeled_ratio", "data.drop_last")
+TRAINING_ONLY = tuple(
+    f"data.{name}"
+    for name in (
+        *("fraction", "limit", "labels_per_class", "unlabeled_ratio", "unlabeled_from", "pseudo_labels"),
+        *("pseudo_share", "drop_last", "epoch_size"),
+    )
+)
 """Settings of the data that change the training split alone."""
+OF_BATCHES = ("data.unlabeled_ratio", "data.drop_last")
+"""Those of them that change training batches alone, not which samples are in the split."""
 PLACES = ("data.root", "data.download", "data.num_workers")
 """Settings of the data that say where they lie and how they are read."""
 OF_THE_JOB = ("job", "checkpoint", "input", "progress", "hydra")
@@ -60,14 +70,41 @@ def evaluate_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> dic
 
 
 def measured(
-    predictor: Predictor, splits: DataSplits, batch_size: int, further: Metrics
+    predictor: Predictor,
+    splits: DataSplits,
+    batch_size: int,
+    further: Metrics,
+    names: Sequence[str] = ("val", "test"),
 ) -> dict[str, dict[str, float]]:
-    """The metrics of a model on the validation and the test split."""
-    objective = predictor.objective.fitted(splits)
-    return {
+    """The metrics of a model on the named splits.
+
+    Raises:
+        ValueError: ``further`` has metrics of features, and the model has no features of its own.
+    """
+    objective, held = predictor.objective.fitted(splits), {name: getattr(splits, name) for name in names}
+    found = {
         name: evaluate(lambda _, x: predictor.forward(x), objective, {}, split, batch_size, (), further)
-        for name, split in (("val", splits.val), ("test", splits.test))
+        for name, split in held.items()
     }
+    if further.of_features:
+        encode, seed = encoder_of(predictor), predictor.cfg["seed"]
+        on = fitted(further.of_features, encode, splits.train, splits.info, batch_size, seed).on
+        found = {name: values | on(held[name]) for name, values in found.items()}
+    return found
+
+
+def encoder_of(predictor: Predictor, layer: str | None = None) -> Encoder:
+    """The features of a trained model; ``layer`` as for ``mltricks.features.encoder.of_weights``.
+
+    Raises:
+        ValueError: it predicts with several sets of weights, or has no such module.
+    """
+    if isinstance(predictor, Ensemble):
+        raise ValueError(
+            f"checkpoint={'+'.join(predictor.members)} is several runs, and features are those of one. Type one of "
+            "them; several are a sweep, -m checkpoint=A,B."
+        )
+    return of_weights(predictor.model, predictor.weights, predictor.info, predictor.device, layer)
 
 
 def table(found: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:
@@ -112,8 +149,20 @@ def predict_checkpoint(cfg: Any, folder: Path, overrides: Sequence[str]) -> None
     print(*([f"... and {rest} more"] if rest > 0 else []), shown_folder(folder / "predictions.csv"), sep="\n")
 
 
-def load_checkpoint(cfg: Any, overrides: Sequence[str], job: str) -> tuple[Predictor, dict[str, Any]]:
-    """The model of ``checkpoint``, and its configuration with the command's overrides applied."""
+def load_checkpoint(
+    cfg: Any, overrides: Sequence[str], job: str, idle: Sequence[str] = TRAINING_ONLY
+) -> tuple[Predictor, dict[str, Any]]:
+    """The model of ``checkpoint``, and its configuration with the command's overrides applied.
+
+    Args:
+        cfg: the resolved configuration of the command.
+        overrides: of the command.
+        job: its name, for messages.
+        idle: keys out of ``OWN`` that have no effect on the job.
+
+    Raises:
+        ValueError: there is no checkpoint, or an override has no effect.
+    """
     given = plain(cfg)
     if given["checkpoint"] is None:
         raise ValueError(f"job={job} needs a trained model. Type job={job} checkpoint=DIR, the output folder of a run.")
@@ -123,10 +172,10 @@ def load_checkpoint(cfg: Any, overrides: Sequence[str], job: str) -> tuple[Predi
     for override in parse(overrides):
         key = override.key_or_group
         first = key.partition(".")[0].partition("/")[0]
-        if first not in (*OWN, *OF_THE_JOB) or key in TRAINING_ONLY or (key == "input" and job != "predict"):
+        if first not in (*OWN, *OF_THE_JOB) or key in idle or (key == "input" and job != "predict"):
             raise ValueError(
                 f"{shown(override)} has no effect on job={job}: the model and the rest come from the checkpoint. "
-                f"Leave it out; {', '.join(OWN)} may be given."
+                f"Leave it out; {', '.join(key for key in OWN if key not in idle)} may be given."
             )
         if first in OWN and not (key == "data" and same_option(given, predictor.cfg)):
             assign(merged, key, given)
@@ -159,8 +208,15 @@ def same_option(given: dict[str, Any], saved: dict[str, Any]) -> bool:
     return given["data"].get("_target_") == saved["data"].get("_target_")
 
 
-def load_splits(predictor: Predictor, cfg: dict[str, Any]) -> DataSplits:
+def load_splits(
+    predictor: Predictor, cfg: dict[str, Any], alike: Sequence[str] = ("input", "target", "num_outputs")
+) -> DataSplits:
     """The data splits of the checkpoint's run, or those that the command names.
+
+    Args:
+        predictor: the model.
+        cfg: as ``load_checkpoint`` returns it.
+        alike: in what the data must be as those of the run.
 
     Raises:
         ValueError: the data do not fit the model.
@@ -168,7 +224,7 @@ def load_splits(predictor: Predictor, cfg: dict[str, Any]) -> DataSplits:
     if cfg["data"] == predictor.cfg["data"]:
         check_same_data(members_of(predictor))
     splits = load_data(cfg, cfg["allow_modules"])
-    for name in ("input", "target", "num_outputs"):
+    for name in alike:
         mine, theirs = (str(getattr(info, name)) for info in (splits.info, predictor.info))
         if mine != theirs:
             raise ValueError(

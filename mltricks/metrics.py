@@ -1,7 +1,8 @@
-"""Metrics of torchmetrics by name, measured on validation and test splits beside those of the objective.
+"""Further metrics by name, measured on validation and test splits beside those of the objective.
 
-A metric is accumulated over the batches of a split by torchmetrics itself, so it is that of the whole split, also where
-it is no mean over samples.
+A metric of torchmetrics is accumulated over the batches of a split by torchmetrics itself, so it is that of the whole
+split, also where it is no mean over samples. ``knn`` and ``linear_probe`` are ours: what the features of the model are
+worth to the k nearest training samples and to a linear model; ``mltricks.features`` measures them.
 """
 
 from __future__ import annotations
@@ -9,19 +10,55 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mltricks.batch import Batch
-from mltricks.config.values import suggest
+from mltricks.config.values import Count, NonNegative, Positive, check_fields, suggest
 from mltricks.data.info import Info
 
 NUM_TRIED = 32
 TASKS = {"multiclass": "num_classes", "multilabel": "num_labels"}
 """The tasks of torchmetrics that have classes, and the argument for their number."""
+FEATURE_TARGETS = ("classes", "values")
+"""The kinds of target that can be predicted from features."""
+
+
+@dataclass(frozen=True)
+class Knn:
+    """Settings of ``metric=knn``: accuracy, or R^2 of values, of the weighted vote of the nearest training samples.
+
+    Args:
+        k: number of neighbours; where there are fewer training samples, all of them vote.
+        temperature: a neighbour of cosine similarity s votes with weight exp(s / temperature).
+    """
+
+    k: Count = 200
+    temperature: Positive = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self, "metric.knn.")
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Settings of ``metric=linear_probe``: accuracy of logistic, or R^2 of ridge regression on standardised features.
+
+    Args:
+        l2: weight of half the squared norm of the weights beside the mean loss.
+    """
+
+    l2: NonNegative = 1e-3
+
+    def __post_init__(self) -> None:
+        check_fields(self, "metric.linear_probe.")
+
+
+OF_FEATURES = {"knn": Knn, "linear_probe": LinearProbe}
+"""The metrics of features, with the class of their settings."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +69,17 @@ class Metrics:
         objective: turns outputs into probabilities or values.
         made: a fresh object of torchmetrics for every name.
         family: the objective's.
+        of_features: settings of the metrics of features by name.
     """
 
     objective: Any = None
     made: dict[str, Any] = field(default_factory=dict)
     family: str = ""
+    of_features: dict[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
-        return list(self.made)
+        return [*self.made, *self.of_features]
 
     def meter(self) -> Meter:
         """An empty accumulator for one split."""
@@ -52,7 +91,7 @@ class Metrics:
         Raises:
             ValueError: torchmetrics does not say.
         """
-        found = self.made[name].higher_is_better
+        found = True if name in self.of_features else self.made[name].higher_is_better
         if found is None:
             raise ValueError(
                 f"objective_metric=val/{name} cannot steer a run: torchmetrics does not say whether a higher value is "
@@ -62,7 +101,7 @@ class Metrics:
 
 
 class Meter:
-    """Accumulates metrics over the batches of a split; called with every batch and the outputs on it.
+    """Accumulates metrics of torchmetrics over the batches of a split; called with every batch and the outputs on it.
 
     Args:
         metrics: the metrics.
@@ -100,7 +139,7 @@ def create_metrics(given: Any, info: Info, objective: Any) -> Metrics:
     """The metrics that ``metric=`` names.
 
     Args:
-        given: names, joined by + or in a list; or mappings with a ``name`` and arguments of torchmetrics.
+        given: names, joined by + or in a list; or mappings with a ``name`` and arguments of the metric.
         info: describes the data.
         objective: of the run.
 
@@ -109,12 +148,35 @@ def create_metrics(given: Any, info: Info, objective: Any) -> Metrics:
     """
     nodes = given.split("+") if isinstance(given, str) else given
     made: dict[str, Any] = {}
+    of_features: dict[str, Any] = {}
     for node in nodes if nodes != ["none"] else []:
         name, arguments = (node, {}) if isinstance(node, str) else named(node)
-        if name in made:
+        if name in made or name in of_features:
             raise ValueError(f"metric={name} is given twice. Leave one out.")
-        made[name] = create_metric(name, arguments, info, objective.family(info))
-    return Metrics(objective, made, objective.family(info))
+        if name in OF_FEATURES:
+            of_features[name] = create_feature_metric(name, arguments, info)
+        else:
+            made[name] = create_metric(name, arguments, info, objective.family(info))
+    return Metrics(objective, made, objective.family(info), of_features)
+
+
+def create_feature_metric(name: str, arguments: dict[str, Any], info: Info) -> Any:
+    """The settings of a metric of features.
+
+    Raises:
+        ValueError: an unknown or wrong argument, or targets that are neither classes nor values.
+    """
+    cls = OF_FEATURES[name]
+    known = [f.name for f in fields(cls)]
+    for argument in arguments:
+        if argument not in known:
+            raise ValueError(f"metric={name} has no argument {argument}. {suggest(argument, known)}")
+    if info.target not in FEATURE_TARGETS:
+        raise ValueError(
+            f"metric={name} predicts classes or values from the features of a sample, and these targets are "
+            f"{info.target}. Leave it out."
+        )
+    return cls(**arguments)
 
 
 def named(node: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -182,7 +244,8 @@ def find(name: str, info: Info, family: str) -> tuple[Any, dict[str, Any]]:
     known = {n: c for n, c in known.items() if not is_class or "task" in inspect.signature(c.__new__).parameters}
     words = {n: known[n.replace("_", "")] for n in vars(functions) if n.replace("_", "") in known}
     if name not in words:
-        raise ValueError(f"metric={name} is no metric of torchmetrics for {info.target}. {suggest(name, words)}")
+        known_here = [*words, *(OF_FEATURES if info.target in FEATURE_TARGETS else ())]
+        raise ValueError(f"metric={name} is no metric of torchmetrics for {info.target}. {suggest(name, known_here)}")
     return words[name], {"task": family, TASKS[family]: info.num_outputs} if is_class else {}
 
 

@@ -16,13 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mltricks.build import DTYPES
 from mltricks.config.create import TRUSTED, create
 from mltricks.config.settings import check_settings
 from mltricks.config.values import Count, check_value
 from mltricks.construct import create_techniques, make_model
 from mltricks.data.info import Info
-from mltricks.functional_model import FunctionalModel
+from mltricks.functional_model import DTYPES, FunctionalModel
 from mltricks.inputs.base import Dtypes, Raw
 from mltricks.predicting_module import PredictingModule, as_module
 from mltricks.process.device import choose_device

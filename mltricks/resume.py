@@ -20,6 +20,7 @@ from mltricks.config.newer import with_newer
 from mltricks.config.options import GROUPS, TECHNIQUE_GROUPS
 from mltricks.config.overrides import parse, typed
 from mltricks.config.settings import top_level
+from mltricks.config.stages import LIST
 from mltricks.config.values import UnknownName, suggest
 from mltricks.lengthen import LENGTH, check_larger
 from mltricks.process.atomic import first_line
@@ -206,7 +207,7 @@ def check_unused(folder: Path) -> None:
             f"{folder} holds a run that {done.status.replace('_', ' ')}. Type another hydra.run.dir, "
             f"{typed('resume', folder)} epochs=N to train it longer, or overwrite=true."
         )
-    if (folder / LAST).is_file():
+    if (folder / LAST).is_file() or (folder / LIST).is_file():
         raise ValueError(
             f"{folder} holds a run that was stopped. Type {typed('resume', folder)} to continue it, another "
             "hydra.run.dir, or overwrite=true."

@@ -25,6 +25,7 @@ from mltricks.config.create import is_given
 from mltricks.data.fingerprint import check_same
 from mltricks.data.splits import DataSplits
 from mltricks.evaluate import steered_by
+from mltricks.features.scores import check_features
 from mltricks.ledger import Diverged, Ledger
 from mltricks.lengthen import LENGTH, check_larger, check_same_steps
 from mltricks.memory import is_out_of_memory
@@ -198,6 +199,7 @@ def prepare(
     run = build(cfg if saved is None else {**cfg, "init": UNUSED}, data, model)
     run.cfg, summary.messages, summary.num_params = cfg, run.messages, run.num_params
     score = steered_by(run)
+    check_features(run)
     summary.scored_on = len(run.data.val) if score.score == "accuracy" and run.objective.one_target else None
     ledger = Ledger(run.hypers, run.source.steps_per_epoch, score)
     observers = create_observers(cfg, folder, in_sweep, summary.overrides)

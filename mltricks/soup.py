@@ -26,7 +26,7 @@ from mltricks.checkpoint import versions
 from mltricks.config.compose import plain
 from mltricks.config.values import Size, check_value
 from mltricks.data.splits import DataSplits
-from mltricks.evaluate import direction, evaluate
+from mltricks.evaluate import direction
 from mltricks.inference import load_checkpoint, load_splits, measured, members_of, table
 from mltricks.inputs.base import saved
 from mltricks.metrics import Metrics, create_metrics
@@ -139,7 +139,7 @@ class Pot:
     """
 
     def __init__(self, splits: DataSplits, cfg: dict[str, Any], num: int | None, further: Metrics, objective: Any):
-        self.splits, self.cfg, self.num, self.further, self.objective = splits, cfg, num, further, objective
+        self.splits, self.cfg, self.num, self.further = splits, cfg, num, further
         self.score = str(cfg["objective_metric"] or objective.score).rpartition("/")[2]
         self.higher_is_better = direction(self.score, objective, further)
 
@@ -168,7 +168,7 @@ class Pot:
     def rank(self, model: Predictor) -> tuple[float, float]:
         """The validation score of a model, higher being better, and the loss that decides between equal ones."""
         size = self.cfg["eval_batch_size"]
-        found = evaluate(lambda _, x: model.forward(x), self.objective, {}, self.splits.val, size, (), self.further)
+        found = measured(model, self.splits, size, self.further, ["val"])["val"]
         return (1 if self.higher_is_better else -1) * found[self.score], -found["loss"]
 
 

@@ -140,6 +140,8 @@ class Technique:
     """Whether engines and stacks may record the step as a graph with it."""
     needs_random_passes: ClassVar[bool] = False
     """Whether its loss compares two passes of the rest of the techniques, which must differ in what they draw."""
+    needs_augmentation: ClassVar[bool] = False
+    """Whether it trains on its own predictions, which confirm their errors where labelled samples are not augmented."""
     needs_previous: ClassVar[bool] = False
     """Whether ``after`` reads ``aux["previous"]``, the parameters before the update."""
     after_changes: ClassVar[Literal["update", "weights", "own"]] = "weights"
@@ -149,6 +151,9 @@ class Technique:
 
     replaces_weights: ClassVar[bool] = False
     """Whether ``evaluate`` predicts with weights of its own instead of the current ones. One technique of a run may."""
+
+    holds_statistics: ClassVar[bool] = True
+    """Whether a normalisation layer whose parameters are all in ``frozen`` keeps its statistics too."""
 
     needs_restarts: ClassVar[bool] = False
     """Whether the learning rate has to restart at equal shares of the run; the field ``cycles`` is their number."""
@@ -188,7 +193,8 @@ class Technique:
         """Run once, after every ``setup``: name the frozen parameters.
 
         Frozen parameters are constants to autograd, so the backward pass stops at the lowest trained layer, and the
-        optimiser never sees them. A normalisation layer whose parameters are all frozen also keeps its statistics.
+        optimiser never sees them. A normalisation layer whose parameters are all frozen also keeps its statistics,
+        unless ``holds_statistics`` is false.
 
         Args:
             params: all parameters, by name; ``mltricks.optim.matching.matching`` selects names by patterns.

@@ -15,7 +15,8 @@ from mltricks.config.compose import plain
 from mltricks.config.overrides import typed
 from mltricks.config.stages import stage_names
 from mltricks.evaluate import evaluate
-from mltricks.given import Given, with_objects
+from mltricks.features.scores import scores_of_state, scores_of_weights
+from mltricks.given import Given, check_job, with_objects
 from mltricks.memory import is_out_of_memory, with_smaller_micro_batches
 from mltricks.observers.base import Observer
 from mltricks.observers.create import InSweep, new_folder
@@ -24,20 +25,12 @@ from mltricks.process.atomic import NotWritten, alone_in
 from mltricks.process.device import choose_device
 from mltricks.process.interrupt import Interrupt
 from mltricks.result import Result, result_of
-from mltricks.resume import check_unused, finished, no_run, other_job
+from mltricks.resume import check_unused, finished, no_run
 from mltricks.session import AFTER, BEST, Session, new_summary, note_failure, prepare
 from mltricks.stages.run import run_stages
 from mltricks.state import reseed_step
 from mltricks.summary import Summary
 from mltricks.weights import load_weights, predict_with, predicting_weights, save_weights
-
-OF_THE_COMMAND = {
-    "resume": "Give the folder: mltricks.train(cfg, folder={!r}, resume=True).",
-    "checkpoint": "Load it: mltricks.load({!r}).",
-    "input": "Predict with mltricks.load(DIR).predict(x).",
-    "show": "Leave it out.",
-}
-"""Settings that only the command reads, and what a program writes instead."""
 
 
 def train(
@@ -136,22 +129,6 @@ def begin_again(folder: Path) -> None:
     if old is not None:
         old.status, old.test = "interrupted", {}
         old.write(folder / "summary.json")
-
-
-def check_job(cfg: dict[str, Any]) -> None:
-    """Refuse what is no configuration of a training run: one of a built-in job other than ``train``, or with settings
-    that only the command reads. A user's own job may train.
-
-    Raises:
-        ValueError: names the job's function, or the setting.
-    """
-    if "job" not in cfg:
-        raise ValueError("this is no whole configuration. Give the result of mltricks.compose([...]).")
-    if job := other_job(cfg):
-        raise ValueError(f"this configuration belongs to a job that does not train ({job}). Compose it without job=.")
-    for key, instead in OF_THE_COMMAND.items():
-        if cfg.get(key):
-            raise ValueError(f"{key}={cfg[key]} has no effect on mltricks.train. {instead.format(cfg[key])}")
 
 
 class Group(Protocol):
@@ -293,6 +270,7 @@ def validate(session: Session, step: int) -> bool:
     state = to_predict(run, run.state)
     session.reseed(step, AFTER)
     metrics = evaluate(run.predict, run.objective, state, run.data.val, run.cfg["eval_batch_size"], (), run.metrics)
+    metrics |= scores_of_state(run, state, run.data.val)
     return session.record_validation(
         step, metrics, state, lambda state: save_weights(session.folder / BEST, run, *predicting_weights(run, state))
     )
@@ -304,4 +282,5 @@ def test(session: Session) -> dict[str, float]:
     (weights, about), watch = load_weights(session.folder / BEST), [observer.tested for observer in session.observers]
     session.reseed(session.step, AFTER + 1)
     predict, batch_size = predict_with(run, weights, about["own"]), run.cfg["eval_batch_size"]
-    return evaluate(predict, run.objective, run.state, run.data.test, batch_size, watch, run.metrics)
+    metrics = evaluate(predict, run.objective, run.state, run.data.test, batch_size, watch, run.metrics)
+    return metrics | scores_of_weights(run, weights, run.data.test)

@@ -15,13 +15,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from mltricks.artifacts import local_file
-from mltricks.build import Run
 from mltricks.checkpoint import digest, versions
 from mltricks.config.newer import with_newer
 from mltricks.data.info import Info
@@ -32,6 +31,9 @@ from mltricks.process.atomic import first_line, write_atomically
 from mltricks.state import State, named_leaves
 from mltricks.step import Techniques, build_predict, predicting_params
 from mltricks.technique import Ctx, Params, defines
+
+if TYPE_CHECKING:
+    from mltricks.build import Run
 
 PARAM, BUFFER, OWN, RAW, INPUT = "params.", "buffers.", "own.", "raw.", "input."
 Weights = dict[str, Tensor]

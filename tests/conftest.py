@@ -37,8 +37,13 @@ IN_PROCESSES = "kill"
 
 
 def fitting(shared: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Remove shared overrides that do not exist: a custom model has no width, custom data in splits have no limit."""
-    lacking = {"model=custom": "model.width=", "data=custom": "data.limit="}
+    """Remove shared overrides that do not exist: models by name have no width, custom data in splits have no limit."""
+    lacking = {
+        "model=custom": "model.width=",
+        "model=torchvision": "model.width=",
+        "model=timm": "model.width=",
+        "data=custom": "data.limit=",
+    }
     absent = tuple(key for choice, key in lacking.items() if choice in overrides)
     return [override for override in shared if not override.startswith(absent)]
 

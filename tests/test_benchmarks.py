@@ -22,6 +22,7 @@ SHORT = {
     "noop_trials": ["--rounds", "1", "--trials", "2", "4"],
     "tuners": ["--rounds", "1", "--trials", "2", "--epochs", "1", "--without", "Ray Tune", "mltricks, fuse=false"],
     "kill_resume": ["--trials", "1", "epochs=8"],
+    "freeze": ["--rounds", "1", "--steps", "1"],
     "costs": ["--rounds", "1", "--steps", "1", "--groups", "sampler"],
     "evidence": [
         *("--tasks", "digits_mlp", "--seeds", "2", "--only", "technique=l2", "optim=sgd", "technique=simclr"),

@@ -607,7 +607,7 @@ NAN[7, 2] = float("nan")
 REFUSED = {
     "an empty set": (lambda: Pairs([], []), "training data are empty"),
     "no dataset": (lambda: 3, "gives a int as training data"),
-    "three parts": (lambda: (Pairs(VECTORS, LABELS),) * 3, "gives 3 parts"),
+    "four parts": (lambda: (Pairs(VECTORS, LABELS),) * 4, "gives 4 parts"),
     "no pairs": (lambda: list(VECTORS), "not a pair"),
     "NaN in x": (lambda: Pairs(NAN, LABELS), "sample 7 of the training data holds NaN"),
     "NaN in y": (lambda: Pairs(VECTORS, [float("nan")] * 60), "NaN or infinite"),

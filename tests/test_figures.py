@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mltricks.figures import base, page, panels, predictions, probes, still, training
+from mltricks.figures import base, features, page, panels, predictions, probes, still, training
 from mltricks.intervals import Z95, wilson
 from mltricks.objectives.analysis import calibration, precision_recall
 from mltricks.objectives.classify import logistic
@@ -43,6 +43,7 @@ def examples() -> dict[str, base.Figure]:
         "class_balance": predictions.class_balance({"train": [0.25] * 4, "val": [0.1, 0.2, 0.3, 0.4]}, NAMES),
         "predictions": predictions.predicted_values(VALUES, VALUES[::-1]),
         "residuals": predictions.residuals(VALUES, VALUES[::-1]),
+        "feature_map": features.feature_map({name: (EPOCHS, falling, NAMES) for name in NAMES}, [0.5, 0.1]),
         "loss_by_position": predictions.loss_by_position(falling),
         "lr_find": probes.loss_by_rate(lr_find | verdict),
         "overfit": probes.memorised(

@@ -17,17 +17,19 @@ from contract import make
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.functional.pseudo_labels import consistency
 from mltricks.functional.strong_augment import OPERATIONS, apply_operation, cut_out, strong_augment
 from mltricks.functional.views import flip_and_shift
 from mltricks.objectives.classify import Classify
 from mltricks.step import gradient, onion
-from mltricks.techniques.fixmatch import Fixmatch, consistency
+from mltricks.techniques.fixmatch import Fixmatch
 
 SETTINGS: dict[str, Any] = {
     "threshold": 0.95,
     "unlabeled_weight": 1.0,
     "max_shift": 0.125,
     "flip": True,
+    "space": "normalized",
     "num_ops": 2,
     "cutout": 0.5,
 }
@@ -62,14 +64,15 @@ def test_the_term_equals_that_of_a_plain_loop() -> None:
             total += -math.log(math.exp(s[exps.index(max(exps))]) / sum(math.exp(v) for v in s))
     assert 5 < counted < 35
     for threshold in (0.7, torch.tensor(0.7)):
-        loss, rate = consistency(weak, strong, threshold)
+        loss, rate, counts = consistency(weak, strong, threshold)
+        assert float(counts.sum()) == counted
         assert float(loss) == pytest.approx(total / 40, rel=1e-5)
         assert float(rate) == pytest.approx(counted / 40)
 
 
 def test_no_gradient_reaches_the_predictions_that_become_labels() -> None:
     weak, strong = torch.randn(8, 3, requires_grad=True), torch.randn(8, 3, requires_grad=True)
-    loss, _ = consistency(weak, strong, 0.0)
+    loss, *_ = consistency(weak, strong, 0.0)
     loss.backward()
     assert weak.grad is None
     assert bool(strong.grad.any())
@@ -86,7 +89,7 @@ def test_with_threshold_zero_the_term_is_the_cross_entropy_with_the_weak_predict
     grads, metrics = first_step(threshold=0.0, unlabeled_weight=0.3)
     module, technique, batch = small_net(), Fixmatch(**SETTINGS), semi_supervised()
     torch.manual_seed(6)
-    weak, strong = technique.views(batch["x_unlabeled"])
+    weak, strong = technique.views(batch)
     term = F.cross_entropy(module(strong), module(weak).argmax(1))
     loss = F.cross_entropy(module(batch["x"]), batch["y"]) + 0.3 * term
     assert float(metrics["mask_rate"]) == 1.0
@@ -102,7 +105,7 @@ def test_labelled_and_unlabelled_share_one_forward_pass_and_its_statistics() -> 
     torch.manual_seed(6)
     gradient(onion({"fixmatch": technique}, "loss", Classify()))(params_of(module), batch, ctx)
     torch.manual_seed(6)
-    rows = torch.cat([batch["x"], *technique.views(batch["x_unlabeled"])])
+    rows = torch.cat([batch["x"], *technique.views(batch)])
     torch.testing.assert_close(ctx.buffers["1.running_mean"], 0.1 * module[0](rows).mean((0, 2, 3)).detach())
     assert int(ctx.buffers["1.num_batches_tracked"]) == 1
 

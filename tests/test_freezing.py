@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
 import torch
 from bare import context, images, params_of, small_net
 from contract import advance, assert_same, largest_difference, make
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mltricks.build import Run
-from mltricks.freezing import frozen_names
+from mltricks.freezing import frozen_names, still_norms
 from mltricks.objectives.classify import Classify
-from mltricks.optim.base import check_patterns, matching
 from mltricks.stack.run import StackedRun, build_all
 from mltricks.state import map_state
 from mltricks.step import gradient
 from mltricks.technique import Params, Technique
 
 
-@dataclass(frozen=True)
-class Freeze(Technique):
-    """Freezes the parameters that match the patterns."""
-
-    patterns: Sequence[str]
-
-    def frozen(self, params: Params) -> Collection[str]:
-        check_patterns("technique.freeze.patterns", self.patterns, params)
-        return matching(self.patterns, params)
+def freezing(include: str, *overrides: str, beside: str = "") -> Run:
+    return make(*choice(include, beside), "model=mlp", "model.width=8", "model.depth=3", *overrides)
 
 
-def freezing(patterns: str, *overrides: str) -> Run:
-    own = [f"+technique.freeze._target_={__name__}.Freeze", f"+technique.freeze.patterns={patterns}"]
-    return make(*own, f"allow_modules=[{__name__}]", "model=mlp", "model.width=8", "model.depth=3", *overrides)
+def choice(include: str, beside: str = "") -> list[str]:
+    names = f"technique=[freeze{beside and ','}{beside}]"
+    return [names, f"technique.freeze.include={include}", "technique.freeze.exclude=none"]
 
 
 def split(run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -46,7 +37,7 @@ def split(run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 OPTIMS = ["sgd", "adam", "adamw", "lion", "muon", "nadam", "lars", "schedule_free", "torch optim.name=RMSprop"]
-LISTS = ["[ema]", "[clip_norm,sam]", "[accumulate]", "[layerwise_lr]", "[l2]"]
+LISTS = ["ema", "clip_norm,sam", "accumulate", "layerwise_lr", "l2"]
 
 
 @pytest.mark.parametrize("optim", OPTIMS)
@@ -67,11 +58,11 @@ def test_frozen_parameters_stay_under_momentum_and_decay(optim: str) -> None:
 @pytest.mark.parametrize("techniques", LISTS)
 @pytest.mark.parametrize("engine", ["eager", "traced"])
 def test_techniques_do_not_change_frozen_parameters(techniques: str, engine: str) -> None:
-    run = freezing("['hidden.2*']", f"technique={techniques}", f"engine={engine}")
+    run = freezing("['hidden.2*']", f"engine={engine}", beside=techniques)
     frozen, _ = split(run)
     advance(run, 4)
     assert_same(frozen, split(run)[0])
-    if techniques == "[ema]":
+    if techniques == "ema":
         assert_same(frozen, {name: run.state["own"]["ema"]["params"][name] for name in frozen})
 
 
@@ -114,14 +105,32 @@ def test_the_backward_pass_stops_before_frozen_layers() -> None:
     assert_same(grads, {name: wanted[name] for name in head})
 
 
-def test_the_statistics_of_frozen_norms_do_not_change() -> None:
-    own = [f"+technique.freeze._target_={__name__}.Freeze", "+technique.freeze.patterns=['prep*']"]
-    run = make(*own, f"allow_modules=[{__name__}]", "model=resnet9", "model.width=2")
-    before = map_state(torch.clone, run.state["buffers"])
+@pytest.mark.parametrize("norms", ["fixed", "adapt", "train"])
+def test_norms_of_frozen_layers_do_as_told(norms: str) -> None:
+    run = make(*choice("['prep*']"), f"technique.freeze.norms={norms}", "model=resnet9", "model.width=2")
+    scale = "prep.1.weight"
+    before = map_state(torch.clone, {**run.state["buffers"], scale: run.state["params"][scale]})
     advance(run, 2)
-    changed = {name for name, b in run.state["buffers"].items() if not torch.equal(b, before[name])}
-    assert changed == {name for name in before if not name.startswith("prep")}
-    assert any(name.startswith("prep") for name in before)
+    after = {**run.state["buffers"], scale: run.state["params"][scale]}
+    changed = {name for name, b in after.items() if not torch.equal(b, before[name])}
+    prep = {name for name in before if name.startswith("prep")}
+    assert changed == set(before) - {"fixed": prep, "adapt": {scale}, "train": set()}[norms]
+    assert len(prep) > 1
+
+
+def test_a_fixed_norm_computes_what_evaluation_mode_computes() -> None:
+    run = make(*choice("['prep*']"), "model=resnet9", "model.width=2")
+    batch = next(run.batches())
+    x, module = run.data.info.normalize(batch["x"]), run.model.module
+    state = map_state(torch.clone, run.state["buffers"])
+    _, _, captured = run.model(run.state["params"], state, x, True, ["prep"])
+    torch.testing.assert_close(captured["prep"][1], module.get_submodule("prep").eval()(x), rtol=0, atol=0)
+
+
+def test_a_norm_without_parameters_follows_the_layer_before_it() -> None:
+    module = nn.Sequential(nn.BatchNorm1d(3, affine=False), nn.Linear(3, 2), nn.BatchNorm1d(2, affine=False))
+    assert still_norms(module, {"1.weight", "1.bias"}) == [module[2]]
+    assert still_norms(module, {"1.weight"}) == []
 
 
 def test_a_stack_equals_the_runs_alone() -> None:
@@ -142,15 +151,41 @@ def test_only_trained_parameters_are_counted() -> None:
     assert run.num_params == total - sum(run.state["params"][name].numel() for name in run.frozen)
 
 
+def test_only_the_last_layer_learns_by_default() -> None:
+    for model in ("mlp", "vit", "resnet9"):
+        run = make("technique=freeze", f"model={model}")
+        learning = {name for name in run.state["params"] if name not in run.frozen}
+        assert learning <= {"head.weight", "head.bias"}
+        assert "head.weight" in learning
+
+
+def test_what_other_techniques_add_is_frozen_by_name_only() -> None:
+    run = make("technique=[simclr,freeze]")
+    added = {name for name in run.state["params"] if "/" in name}
+    assert added
+    assert not added & run.frozen
+    assert added <= make("technique=[simclr,freeze]", "technique.freeze.include=simclr/*").frozen
+
+
 def test_wrong_declarations_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"technique=freeze leaves nothing to train"):
+    with pytest.raises(ValueError, match=r"freeze\.include=\* technique\.freeze\.exclude=none leaves nothing"):
         freezing("['*']")
-    with pytest.raises(ValueError, match=r"technique\.freeze\.patterns has no_such, which matches no parameter"):
-        freezing("[no_such]")
+    with pytest.raises(ValueError, match=r"technique\.freeze\.include has hiden\.\*, which matches .* hidden"):
+        freezing("['hiden.*']")
+    with pytest.raises(ValueError, match=r"freezes nothing, so it has no effect\. The layers are hidden\.0, .*head\."):
+        make("technique=freeze", "model=mlp", "technique.freeze.include=last_layer")
+    with pytest.raises(ValueError, match=r"technique\.freeze\.norms=moving is not an option\. .*fixed"):
+        make("technique=freeze", "technique.freeze.norms=moving")
 
     class Strange(Technique):
         def frozen(self, params: Params) -> Collection[str]:
             return ["head.weihgt"]
 
+    class All(Technique):
+        def frozen(self, params: Params) -> Collection[str]:
+            return params
+
     with pytest.raises(ValueError, match=r"technique=strange freezes head\.weihgt, .*head\.weight"):
         frozen_names({"strange": Strange()}, {"head.weight": torch.ones(1)})
+    with pytest.raises(ValueError, match=r"technique=strange leaves nothing to train"):
+        frozen_names({"strange": All()}, {"head.weight": torch.ones(1)})

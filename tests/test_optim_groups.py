@@ -269,3 +269,23 @@ def test_patterns_are_typed_on_the_command_line() -> None:
     assert "groups={*.weight: {lr: x2}}  scale_lr=none" in "\n".join(
         show.describe(build_small("optim=sgd", "optim.groups={*.weight: {lr: x2}}"))
     )
+
+
+def test_a_group_can_keep_the_learning_rate_that_a_schedule_lowers_for_the_others() -> None:
+    optim, grads = (
+        make("sgd", lr=0.1, momentum=0.0, weight_decay=0.0, groups={"head": {"lr": "constant"}}),
+        random_gradients(PARAMS, 1)[0],
+    )
+    lowered, _ = bind(optim, {"lr": 0.01}).update(grads, optim.init(PARAMS), PARAMS)
+    for name, p in PARAMS.items():
+        torch.testing.assert_close(lowered[name], p - (0.1 if name == "head.weight" else 0.01) * grads[name])
+
+
+def test_trials_of_other_learning_rates_keep_theirs_in_a_stack() -> None:
+    shared = [*SMALL, "optim=sgd", "optim.groups={head: {lr: constant}}", "scheduler=cosine", "max_steps=6"]
+    cfgs = [plain(mltricks.compose([*shared, f"optim.lr={lr}"])) for lr in (0.1, 0.02)]
+    for result, alone in zip(train_stacked(cfgs), build_all(cfgs), strict=True):
+        assert ("optim", "groups.head.lr") not in alone.hypers.drives
+        advance(alone, 6)
+        for name, p in alone.state["params"].items():
+            torch.testing.assert_close(result.state["params"][name], p, rtol=1e-4, atol=2e-5)

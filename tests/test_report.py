@@ -71,7 +71,7 @@ def test_the_page_loads_no_other_file(reported: tuple[Summary, Path]) -> None:
     text = (reported[1] / "report.html").read_text()
     seen = Reader(text)
     sources = [attributes["src"] or "" for tag, attributes in seen.tags if tag == "img"]
-    assert 16 <= len(sources) <= 16 + outcome.NUM_WORST
+    assert 26 <= len(sources) <= 26 + outcome.NUM_WORST, "training samples, and neighbours of ten"
     for source in sources:
         head, _, data = source.partition(",")
         assert head == "data:image/png;base64"

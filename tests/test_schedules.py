@@ -50,6 +50,10 @@ def torch_factors(make_scheduler: Any, steps: int = STEPS) -> list[float]:
 PARITY: dict[str, tuple[Any, Any]] = {
     "cosine": (make("cosine"), lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS)),
     "cosine final": (make("cosine", final=0.07), lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS, eta_min=0.07)),
+    "quarter cosine": (
+        make("quarter_cosine"),
+        lambda o: lr_scheduler.LambdaLR(o, lambda i: math.cos(7 * math.pi * i / (16 * STEPS))),
+    ),
     "linear": (make("linear"), lambda o: lr_scheduler.LinearLR(o, 1.0, 0.0, STEPS)),
     "linear up": (make("linear", final=3.0), lambda o: lr_scheduler.LinearLR(o, 1 / 3, 1.0, STEPS)),
     "step": (make("step", every_frac=0.1, gamma=0.5), lambda o: lr_scheduler.StepLR(o, STEPS // 10, 0.5)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,31 @@ def test_a_finished_run_is_neither_repeated_nor_overwritten(whole: Path, own: Pa
     assert (whole / "learn" / "checkpoints" / "last.pt").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"holds a run that completed"):
         mltricks.train(compose(own), whole)
+
+
+def test_a_stopped_run_is_not_overwritten(own: Path, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()  # as after a kill
+    with pytest.raises(ValueError, match=r"holds a run that was stopped. Type resume="):
+        mltricks.train(compose(own), tmp_path / "run")
+    again = mltricks.train(compose(own, "overwrite=true", "seed=1"), tmp_path / "run")
+    assert again.status == "completed"
+    assert checkpoint.load_config(tmp_path / "run" / "teach" / "checkpoints" / "last.pt")["seed"] == 1
+
+
+def test_a_folder_that_no_stage_made_is_kept(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "teach").mkdir(parents=True)
+    (tmp_path / "run" / "teach" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"teach is there already, and no stage made it"):
+        mltricks.train(compose(own), tmp_path / "run")
+    assert (tmp_path / "run" / "teach" / "notes.txt").read_text() == "mine"
+
+
+def test_a_configuration_changed_by_a_program_is_refused(own: Path, tmp_path: Path) -> None:
+    cfg = compose(own)
+    cfg.optim.lr = 0.5
+    with pytest.raises(ValueError, match=r"optim\.lr was set to 0\.5 in a configuration with stages"):
+        mltricks.train(cfg, tmp_path / "run")
 
 
 @pytest.mark.parametrize(("stage", "at"), [("teach", 4), ("learn", 13)])
@@ -244,6 +270,21 @@ def test_stages_are_one_group_at_a_tracker(run_cli: Callable[..., Outcome], own:
     assert done.status == 0, done.err
     logged = [read_wandb(tmp_path / "night" / name).run for name in ("teach", "learn")]
     assert [(run.run_group, run.display_name) for run in logged] == [("night", "night teach"), ("night", "night learn")]
+
+
+def test_a_stage_may_be_another_job(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    first = "pretrain: [technique=simclr, max_steps=3]"
+    second = 'knn: [job=knn, job.baselines=false, "checkpoint=${stage:pretrain}"]'
+    text = f"# @package _global_\n# Test\nstages:\n  {first}\n  {second}\n"
+    (tmp_path / "experiment" / "ssl.yaml").write_text(text)
+    done = run_cli("--config-dir", str(tmp_path), "experiment=ssl", *TINY, f"hydra.run.dir={tmp_path}/run")
+    assert (done.status, done.out) == (0, ""), done.err
+    knn, summary = (read_summary(folder / "summary.json") for folder in (tmp_path / "run/knn", tmp_path / "run"))
+    assert knn
+    assert summary
+    assert (knn.status, summary.status) == ("completed", "completed")
+    assert (summary.objective, summary.test) == (knn.objective, knn.test)
 
 
 def test_show_prints_the_step_of_every_stage_that_can_be_built(

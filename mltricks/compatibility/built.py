@@ -76,11 +76,39 @@ def without_effect(run: Built) -> list[str]:
             f"note: sampler={called(run.cfg['sampler'])} knows no losses in the first epoch, and this run has no "
             f"other. Type {longer}."
         )
+    found += [f"{note}, or {longer}." for note in never_unfrozen(run)]
     for key, updates in first_changes(run).items():
         if updates > run.total_steps:
             found.append(
                 f"note: {key}={updates}: in a run of {run.total_steps} updates the weights that predict stay the "
                 f"initial ones. Type {key}={run.total_steps} or less, or {longer}."
+            )
+    return found + unaugmented(run.techniques)
+
+
+def unaugmented(techniques: Techniques) -> list[str]:
+    """A line for every technique that needs augmented samples, in a run that augments none."""
+    needing = [name for name, t in techniques.items() if t.needs_augmentation]
+    if any(defines(t, "batch") or defines(t, "on_host") for name, t in techniques.items() if name not in needing):
+        return []
+    return [
+        f"note: technique={name} trains on its own predictions, and no labelled sample is augmented: with few labels "
+        "it may become confidently wrong. Type augment=crop, or augment=standard where mirrored images keep a class."
+        for name in needing
+    ]
+
+
+def never_unfrozen(run: Built) -> list[str]:
+    """A sentence, without its end, for every technique that unfreezes layers later than the run ends."""
+    found, epochs = [], run.total_steps / run.source.steps_per_epoch
+    for name, technique in run.techniques.items():
+        pace = getattr(technique, "epochs_per_layer", None)
+        lowest = max((int(k) for k in run.state["own"][name]["params"].values()), default=0) if pace else 0
+        if pace and lowest * pace >= epochs:
+            key = f"technique.{name}.epochs_per_layer"
+            found.append(
+                f"note: {key}={pace:g}: the lowest of the {lowest + 1} layers would learn from epoch {lowest * pace:g} "
+                f"on, and the run has {epochs:g}. Type {key}={epochs / (lowest + 1):.2g}"
             )
     return found
 

@@ -17,6 +17,8 @@ SETTINGS = ("only", "from", "done")
 """The settings of the node that are no stages."""
 RESERVED = (*SETTINGS, "changes", "command")
 """All keys of the node that are no stages: ``command`` holds the overrides that all stages share."""
+LIST = "stages.json"
+"""Name of the file with the stages, which marks the folder of a run of stages."""
 CHOICE = "_option_"
 NAME = re.compile(r"[A-Za-z_]\w*")
 

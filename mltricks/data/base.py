@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from mltricks.config.values import Count, Fraction, Range, Size, check_fields
 from mltricks.data.info import Info
-from mltricks.data.partition import folds_of, stratified
-from mltricks.data.splits import DataSplits, MemorySplit
+from mltricks.data.partition import folds_of, per_class, stratified
+from mltricks.data.splits import DataSplits, MemorySplit, Split
 from mltricks.inputs.image import Image
 from mltricks.inputs.resizing import resized
 
@@ -31,11 +31,17 @@ class DataOption:
         fold: the part held out for validation, from 0; ``None`` without ``folds``.
         fraction: fraction of the rest used for training, in (0, 1], stratified.
         limit: maximum number of training samples, stratified; ``None`` for all.
+        labels_per_class: labelled training samples of each class, in place of ``fraction`` and ``limit``; ``None`` for
+            all.
         resize: side in pixels, or height and width, to which images are brought once; ``None`` leaves them as they are.
         split_seed: seed of these choices; separate from the run's seed, so that all seeds share the same splits.
-        unlabeled_ratio: unlabelled samples per labelled one in a batch, drawn from all training samples, including
-            those that ``fraction`` and ``limit`` leave out.
+        unlabeled_ratio: unlabelled samples per labelled one in a batch.
+        unlabeled_from: what they are drawn from: ``all`` training samples without their labels, or the ``rest``, which
+            have no label. Samples that the data have no labels of belong to both.
+        pseudo_labels: output folder of a run whose predictions label the rest of the samples; ``None`` for none.
+        pseudo_share: share of these that is trained on, in (0, 1], the most confident ones; with ``pseudo_labels``.
         drop_last: leave out the last batch of an epoch if it is not full.
+        epoch_size: training samples an epoch; the sampler's order is repeated or cut. ``None``: as the sampler gives.
         num_workers: worker processes that decode streamed data.
     """
 
@@ -46,10 +52,15 @@ class DataOption:
     fold: Size | None
     fraction: Fraction
     limit: Count | None
+    labels_per_class: Count | None
     resize: Count | tuple[Count, Count] | None
     split_seed: Size
     unlabeled_ratio: Size
+    unlabeled_from: Literal["all", "rest"]
+    pseudo_labels: str | None
+    pseudo_share: Fraction | None
     drop_last: bool
+    epoch_size: Count | None
     num_workers: Size
 
     resizes: ClassVar[bool] = False
@@ -70,6 +81,25 @@ class DataOption:
                 f"data.fold={'null' if self.fold is None else self.fold} is none of the {self.folds} folds. "
                 f"Allowed: 0 to {self.folds - 1}; for all of them, -m data.fold={every}."
             )
+        self._check_few()
+
+    def _check_few(self) -> None:
+        """Refuse settings for few labels that contradict each other or have no effect."""
+        if self.labels_per_class is not None and (self.limit is not None or self.fraction != 1.0):
+            other = f"data.limit={self.limit}" if self.limit is not None else f"data.fraction={self.fraction}"
+            raise ValueError(
+                f"data.labels_per_class={self.labels_per_class} and {other} both choose the samples that are trained "
+                "on. Leave one of them out."
+            )
+        if self.unlabeled_from == "rest" and self.unlabeled_ratio == 0:
+            raise ValueError(
+                "data.unlabeled_from=rest has no effect without unlabelled samples. Type data.unlabeled_ratio=7 too."
+            )
+        if (self.pseudo_labels is None) != (self.pseudo_share is None):
+            given, other = ("pseudo_labels", "pseudo_share=0.2")
+            if self.pseudo_labels is None:
+                given, other = ("pseudo_share", "pseudo_labels=RUN")
+            raise ValueError(f"data.{given}={getattr(self, given)} has no effect alone. Type data.{other} with it.")
 
     def load(self) -> DataSplits:
         """Read the data into splits.
@@ -108,11 +138,13 @@ class DataOption:
         return mine.nonzero().flatten(), (~mine).nonzero().flatten()
 
     def keep(self, labels: Tensor | None, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply ``fraction`` and ``limit`` to ``positions``: the training samples, and the unused ones.
+        """Apply ``fraction`` and ``limit``, or ``labels_per_class``: the training samples, and the unused ones.
 
         Raises:
             ValueError: no sample, or none of a class, is left for training.
         """
+        if self.labels_per_class is not None:
+            return self.keep_few(labels, positions, self.labels_per_class)
         count = round(self.fraction * len(positions))
         count = min(count, self.limit) if self.limit is not None else count
         setting = f"data.limit={self.limit}" if count == self.limit else f"data.fraction={self.fraction}"
@@ -137,6 +169,54 @@ class DataOption:
             )
         return positions[kept], positions[aside]
 
+    def keep_few(self, labels: Tensor | None, positions: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """``count`` samples of every class among ``positions``, and the others.
+
+        Raises:
+            ValueError: the samples have no classes, or a class has fewer.
+        """
+        setting = f"data.labels_per_class={count}"
+        if labels is None:
+            raise ValueError(
+                f"{setting} counts by class, and the targets of these data are no classes. Type data.limit=N instead."
+            )
+        sizes = torch.bincount(labels[positions], minlength=int(labels.max()) + 1)
+        least = int(sizes.min())
+        if least < count:
+            fix = f"Type data.labels_per_class={least} or less." if least else "Give more samples of it."
+            raise ValueError(f"{setting}: class number {int(sizes.argmin())} has {least} samples to train on. {fix}")
+        kept, aside = per_class(labels[positions], count, self.split_seed + 1)
+        return positions[kept], positions[aside]
+
+    def without_labels(
+        self, whole: Any, train: Tensor, aside: Tensor, more: Any = None
+    ) -> tuple[Split | None, Split | None]:
+        """The parts ``unlabeled`` and ``aside`` of the splits.
+
+        Args:
+            whole: all labelled samples.
+            train, aside: positions among them: those trained on, and those whose labels are hidden.
+            more: samples that the data have no labels of.
+
+        Raises:
+            ValueError: samples without labels are asked for, and there are none.
+        """
+        unlabeled, hidden = None, None
+        if self.unlabeled_from == "rest" or self.pseudo_labels is not None:
+            if len(aside) == 0 and more is None:
+                key = "unlabeled_from=rest" if self.pseudo_labels is None else f"pseudo_labels={self.pseudo_labels}"
+                raise ValueError(f"data.{key}: every sample has its label. Type data.labels_per_class=4 with it.")
+            hidden = joined(whole.select(aside), more)
+        if self.unlabeled_ratio:
+            rest = self.unlabeled_from == "rest"
+            unlabeled = hidden if rest else joined(whole.select(torch.cat([train, aside])), more)
+        return unlabeled, (None if self.pseudo_labels is None else hidden)
+
+
+def joined(split: Any, more: Any) -> Any:
+    """The samples of two splits; ``more`` may be ``None``."""
+    return split if more is None else split.joined(more)
+
 
 def image_splits(
     option: DataOption,
@@ -146,6 +226,7 @@ def image_splits(
     classes: tuple[str, ...],
     sums: Tensor | None = None,
     white: int = 255,
+    more: MemorySplit | None = None,
 ) -> DataSplits:
     """Split labelled images held in memory.
 
@@ -157,11 +238,13 @@ def image_splits(
         classes: the names of the classes.
         sums: ``pixel_sums(x)`` if already known.
         white: value of a white pixel.
+        more: images without labels, with ``UNKNOWN`` in the place of their classes.
     """
     train, val, aside = option.divide(y, len(y))
     original = (x.shape[3], *x.shape[1:3])
     if option.resize is not None:
         x, test, sums = option.brought(x), (option.brought(test[0]), test[1]), None
+        more = None if more is None else MemorySplit(option.brought(more.x), more.y, image=True)
     whole = MemorySplit(x, y, image=True)
     height, width, channels = x.shape[1:]
     rest = torch.cat([train, aside])
@@ -169,8 +252,8 @@ def image_splits(
     before = None if option.resize is None else original
     kind = Image((channels, height, width), mean, std, white, before)
     info = Info(kind, "classes", len(classes), classes)
-    unlabeled = whole.select(rest) if option.unlabeled_ratio else None
-    return DataSplits(whole.select(train), whole.select(val), MemorySplit(*test, image=True), info, unlabeled)
+    parts = whole.select(train), whole.select(val), MemorySplit(*test, image=True)
+    return DataSplits(*parts, info, *option.without_labels(whole, train, aside, more))
 
 
 def pixel_sums(x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Custom data: convert the result of a user's class or function to the splits of a run.
 
-That result may be ``DataSplits``, an object with ``load()``, a map-style dataset, or a pair of datasets (training,
-test). A map-style dataset has ``len`` and returns ``(x, y)`` for a position; it is read into memory once.
+That result may be ``DataSplits``, an object with ``load()``, a map-style dataset, a pair of datasets (training, test)
+or three (training, test, unlabelled); the targets of unlabelled samples are -1, or classes that are hidden. A map-style
+dataset has ``len`` and returns ``(x, y)`` for a position; it is read into memory once.
 
 ============  =======================================================================  ==========================
 x             uint8 image (H, W), (H, W, C) or (C, H, W); PIL image; float image that  becomes
@@ -33,6 +34,23 @@ from mltricks.data.splits import DataSplits, MemorySplit
 from mltricks.inputs.image import Image
 from mltricks.inputs.vector import Vector
 
+PARTS = ("training", "test", "unlabelled")
+RATIO = "unlabeled_ratio"
+IDLE: dict[str, Any] = {
+    "fraction": 1.0,
+    "limit": None,
+    "labels_per_class": None,
+    RATIO: 0,
+    "unlabeled_from": "all",
+    "pseudo_labels": None,
+    "pseudo_share": None,
+    "epoch_size": None,
+    "folds": None,
+    "fold": None,
+    "resize": None,
+}
+"""The values of common settings that change nothing: those of a configuration saved before a setting came."""
+
 
 @dataclass(frozen=True)
 class Custom(DataOption):
@@ -63,12 +81,14 @@ def load_data(node: dict[str, Any], allow: Sequence[str]) -> DataSplits:
     target = locate(given_target(node, "data"), "data", allow)
     common = {field.name for field in fields(Custom)}
     named = inspect.signature(target).parameters
+    node = {**{name: value for name, value in IDLE.items() if name in named}, **node}
     own = {name: value for name, value in node.items() if name not in common or name in named}
     if isinstance(target, type) and issubclass(target, DataOption):
         if any(p.kind is p.VAR_KEYWORD for p in named.values()):
             own = node
         check_idle({name: value for name, value in node.items() if name not in own})
-        return create(own, "data", allow).load()
+        option = create(own, "data", allow)
+        return with_classes(option, option.load())
     return adapt(create(own, "data", allow), {name: node[name] for name in common & node.keys()})
 
 
@@ -82,8 +102,9 @@ def adapt(given: Any, common: dict[str, Any]) -> DataSplits:
         with named(given, "load()"):
             given = given.load()
     if isinstance(given, DataSplits):
-        check_idle(common)
+        check_idle({name: value for name, value in common.items() if given.unlabeled is None or name != RATIO})
         return given
+    common = {**IDLE, **common}
     missing = [field.name for field in fields(Custom) if field.name not in common]
     if missing:
         raise ValueError(
@@ -91,10 +112,29 @@ def adapt(given: Any, common: dict[str, Any]) -> DataSplits:
         )
     option = Custom(**common)
     parts = given if isinstance(given, tuple) else (given,)
-    if len(parts) > 2:
-        raise ValueError(f"data._target_ gives {len(parts)} parts. Allowed: one dataset, or a pair (training, test).")
-    names = ("training data", "test data")
-    return divide(option, [read(part, name) for part, name in zip(parts, names, strict=False)], class_names(parts[0]))
+    if len(parts) > len(PARTS):
+        raise ValueError(
+            f"data._target_ gives {len(parts)} parts. Allowed: one dataset, a pair (training, test), or three "
+            "(training, test, unlabelled)."
+        )
+    found = [read(part, f"{name} data") for part, name in zip(parts, PARTS, strict=False)]
+    return with_classes(option, divide(option, found, class_names(parts[0])))
+
+
+def with_classes(option: DataOption, splits: DataSplits) -> DataSplits:
+    """The splits, unless a setting counts labels by class and the targets are none.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    for name in ("labels_per_class", "pseudo_labels"):
+        value = getattr(option, name)
+        if value is not None and splits.info.target != "classes":
+            raise ValueError(
+                f"data.{name}={value} is for targets that are classes, and these are {splits.info.target}. "
+                "Type data.limit=N for fewer labels."
+            )
+    return splits
 
 
 def check_idle(common: dict[str, Any]) -> None:
@@ -103,15 +143,8 @@ def check_idle(common: dict[str, Any]) -> None:
     Raises:
         ValueError: one has another value than the one that changes nothing.
     """
-    for name, idle in (
-        ("fraction", 1.0),
-        ("limit", None),
-        ("unlabeled_ratio", 0),
-        ("folds", None),
-        ("fold", None),
-        ("resize", None),
-    ):
-        if common.get(name, idle) != idle:
+    for name, idle in IDLE.items():
+        if common.get(name, idle) != idle and name != "epoch_size":
             raise ValueError(
                 f"data.{name}={common[name]} has no effect: data._target_ gives splits that are divided already."
             )
@@ -127,34 +160,43 @@ def divide(option: Custom, parts: list[tuple[Tensor, Tensor]], names: tuple[str,
     x, y = parts[0]
     is_class = y.ndim == 1 and not y.is_floating_point()
     if is_class:
-        names = check_labels([labels for _, labels in parts], names)
-    if len(parts) == 2:
+        names = check_labels([labels for _, labels in parts[:2]], names)
+    for what, other in zip(PARTS[1:], parts[1:], strict=False):
+        check_alike(what, other, parts[0])
+    if len(parts) > 1:
         test = parts[1]
-        if (
-            test[0].shape[1:] != x.shape[1:]
-            or test[0].dtype != x.dtype
-            or test[1].shape[1:] != y.shape[1:]
-            or test[1].dtype != y.dtype
-        ):
-            raise ValueError(
-                f"the test data, x {tuple(test[0].shape[1:])} and y {test[1].dtype}, are not like the training data, "
-                f"x {tuple(x.shape[1:])} and y {y.dtype}."
-            )
     else:
         count = min(max(1, round(option.test_frac * len(y))), max(len(y) - 1, 1))
         chosen, rest = stratified(y if is_class else None, len(y), count, option.split_seed + 2)
         test, (x, y) = (x[chosen], y[chosen]), (x[rest], y[rest])
+    more = parts[2] if len(parts) > 2 else None
     if x.dtype == torch.uint8 and is_class:
-        return image_splits(option, x, y, test, names)
-    return _splits(option, x, y, test, names)
+        images = None if more is None else MemorySplit(*more, image=True)
+        return image_splits(option, x, y, test, names, more=images)
+    return _splits(option, x, y, test, names, more)
 
 
-def _splits(option: Custom, x: Tensor, y: Tensor, test: tuple[Tensor, Tensor], names: tuple[str, ...]) -> DataSplits:
+def check_alike(what: str, part: tuple[Tensor, Tensor], first: tuple[Tensor, Tensor]) -> None:
+    """Refuse a part whose samples differ in shape or type from those of the training data."""
+    if any(a.shape[1:] != b.shape[1:] or a.dtype != b.dtype for a, b in zip(part, first, strict=True)):
+        shown = [f"x {tuple(x.shape[1:])} and y {y.dtype}" for x, y in (part, first)]
+        raise ValueError(f"the {what} data, {shown[0]}, are not like the training data, {shown[1]}.")
+
+
+def _splits(
+    option: Custom,
+    x: Tensor,
+    y: Tensor,
+    test: tuple[Tensor, Tensor],
+    names: tuple[str, ...],
+    more: tuple[Tensor, Tensor] | None = None,
+) -> DataSplits:
     """Splits of vectors with any target, or of images with targets that are no classes."""
     target = target_of(y)
     is_class = target == "classes"
     if target == "labels":
         names, y, test = label_names(names, y.shape[1]), y.float(), (test[0], test[1].float())
+        more = None if more is None else (more[0], more[1].float())
     train, val, aside = option.divide(y if is_class else None, len(y))
     rest = torch.cat([train, aside])
     image, original = x.dtype == torch.uint8, None
@@ -163,6 +205,7 @@ def _splits(option: Custom, x: Tensor, y: Tensor, test: tuple[Tensor, Tensor], n
             raise ValueError(f"data.resize={option.resize} is for images, and these samples are vectors. Leave it out.")
         original = (x.shape[3], *x.shape[1:3])
         x, test = option.brought(x), (option.brought(test[0]), test[1])
+        more = None if more is None else (option.brought(more[0]), more[1])
     num_outputs = len(names) if is_class else (y.shape[1] if y.ndim == 2 else 1)
     sample = x[rest].permute(0, 3, 1, 2) if image else x[rest]
     dims = (0, 2, 3) if image else (0,)
@@ -173,8 +216,8 @@ def _splits(option: Custom, x: Tensor, y: Tensor, test: tuple[Tensor, Tensor], n
     kind = Image(sizes, mean, std, original=original) if image else Vector(sizes, mean, std)
     info = Info(kind, target, num_outputs, () if target == "values" else names)
     whole = MemorySplit(x, y, image)
-    unlabeled = whole.select(rest) if option.unlabeled_ratio else None
-    return DataSplits(whole.select(train), whole.select(val), MemorySplit(*test, image), info, unlabeled)
+    hidden = option.without_labels(whole, train, aside, None if more is None else MemorySplit(*more, image))
+    return DataSplits(whole.select(train), whole.select(val), MemorySplit(*test, image), info, *hidden)
 
 
 def target_of(y: Tensor) -> str:

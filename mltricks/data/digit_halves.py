@@ -27,9 +27,8 @@ class DigitHalves(DataOption):
         kind = Pair(*(Image((1, 8, 4), *pixel_statistics(pixel_sums(half), 32)) for half in (left, right)))
         whole = MemorySplit(halves(x), y, image=True)
         info = Info(kind, "classes", 10, tuple("0123456789"))
-        unlabeled = whole.select(rest) if self.unlabeled_ratio else None
         held = MemorySplit(halves(test[0]), test[1], image=True)
-        return DataSplits(whole.select(train), whole.select(val), held, info, unlabeled)
+        return DataSplits(whole.select(train), whole.select(val), held, info, *self.without_labels(whole, train, aside))
 
 
 def halves(x: Tensor) -> dict[str, Tensor]:

@@ -28,9 +28,8 @@ class DigitMasks(DataOption):
         kind = Image((1, 8, 8), *pixel_statistics(pixel_sums(x[rest]), 64), white=WHITE)
         whole = MemorySplit(x, masks(x, y), image=True)
         info = Info(kind, "mask", 11, ("background", *"0123456789"))
-        unlabeled = whole.select(rest) if self.unlabeled_ratio else None
         held = MemorySplit(test[0], masks(*test), image=True)
-        return DataSplits(whole.select(train), whole.select(val), held, info, unlabeled)
+        return DataSplits(whole.select(train), whole.select(val), held, info, *self.without_labels(whole, train, aside))
 
 
 def masks(x: Tensor, y: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ class DigitPairs(DataOption):
         kind = Pair(*(Image((1, 8, 8), *pixel_statistics(pixel_sums(x[rest]), 64)) for _ in range(2)))
         info = Info(kind, "similarity", 2, ("different", "similar"))
         parts = [(x[train], y[train]), (x[val], y[val]), test]
-        unlabeled = pairs(x[rest], y[rest], self.split_seed) if self.unlabeled_ratio else None
+        chosen = rest if self.unlabeled_from == "all" else aside
+        unlabeled = pairs(x[chosen], y[chosen], self.split_seed) if self.unlabeled_ratio else None
         train_split, val_split, test_split = (pairs(*part, self.split_seed) for part in parts)
         return DataSplits(train_split, val_split, test_split, info, unlabeled)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +26,35 @@ WHITE = 16
 
 @dataclass(frozen=True)
 class Digits(DataOption):
-    """The digits, with a fixed stratified fifth of the samples as the test split."""
+    """The digits, with a fixed stratified fifth of the samples as the test split.
+
+    Args:
+        classes: the digits to keep, in the order of the outputs; ``None`` for all ten.
+    """
+
+    classes: Sequence[int] | None
 
     resizes = True
 
     def load(self) -> DataSplits:
         (x, y), test = read_digits()
-        return image_splits(self, x, y, test, tuple("0123456789"), white=WHITE)
+        if self.classes is not None:
+            (x, y), test = (of_classes(*part, self.classes) for part in ((x, y), test))
+        names = tuple(map(str, range(10) if self.classes is None else self.classes))
+        return image_splits(self, x, y, test, names, white=WHITE)
+
+
+def of_classes(x: Tensor, y: Tensor, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The images of some digits, and the positions of their digits in ``classes``.
+
+    Raises:
+        ValueError: ``classes`` are not at least two different digits.
+    """
+    if len(set(classes)) < max(2, len(classes)) or not set(classes) <= set(range(10)):
+        raise ValueError(f"data.classes={list(classes)} must be two or more different digits. Type data.classes=[0,1].")
+    same = y[:, None] == torch.tensor(classes)
+    kept = same.any(1)
+    return x[kept], same[kept].long().argmax(1)
 
 
 def read_digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -42,6 +42,7 @@ class Given:
     Args:
         what: describes the data.
         drop_last: leave out a last training batch that is smaller than the others.
+        epoch_size: training samples an epoch; ``None``: as the sampler gives.
 
     Raises:
         ValueError: always, because no configuration can make the objects again.
@@ -49,6 +50,7 @@ class Given:
 
     what: str
     drop_last: bool = True
+    epoch_size: int | None = None
 
     def __post_init__(self) -> None:
         raise ValueError(
@@ -62,7 +64,7 @@ def node_of(splits: DataSplits, common: dict[str, Any]) -> dict[str, Any]:
     """The configuration node that stands for given data; ``common`` is the node that it replaces."""
     sizes = ", ".join(str(len(part)) for part in (splits.train, splits.val, splits.test))
     node = {"_target_": f"{__name__}.{Given.__name__}", "what": f"{splits.info.input}, {sizes} samples"}
-    return node | {"drop_last": common.get("drop_last", True)}
+    return node | {"drop_last": common.get("drop_last", True), "epoch_size": common.get("epoch_size")}
 
 
 def splits_of(data: Any) -> DataSplits:

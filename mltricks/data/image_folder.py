@@ -1,7 +1,7 @@
 """Image folders: one folder per class, with images of any size, decoded by worker processes.
 
 There are two layouts: ``path/CLASS/*.jpg``, divided into three splits, or ``path/train/CLASS/*.jpg``, with folders
-``val`` and ``test`` beside ``train`` or split off from it.
+``val`` and ``test`` beside ``train`` or split off from it, and a folder ``unlabeled`` of images without classes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from mltricks.data.base import DataOption, Share, pixel_statistics, pixel_sums
 from mltricks.data.cache import Decoded, cached, stamp
 from mltricks.data.info import Info
 from mltricks.data.partition import stratified
-from mltricks.data.splits import DataSplits
+from mltricks.data.splits import UNKNOWN, DataSplits
 from mltricks.data.streamed import Reader, StreamedSplit, Workers
 from mltricks.inputs.image import Image
 from mltricks.inputs.image_files import SUFFIXES, decode_image
 
 PARTS = ("train", "val", "test")
+UNLABELED = "unlabeled"
+"""The folder of images without classes, in any folders below it."""
 NUM_STATISTICS = 1024
 """Maximum number of random training images from which mean and standard deviation are estimated."""
 
@@ -54,8 +56,9 @@ class ImageFolder(DataOption):
         mean, std = self._statistics(workers, torch.cat([train, aside]).sort().values)
         info = Info(Image((3, self.size, self.size), mean, std), "classes", len(classes), classes)
         split = functools.partial(StreamedSplit, workers)
-        unlabeled = split(torch.cat([train, aside])) if self.unlabeled_ratio else None
-        return DataSplits(split(train), split(val), split(test), info, unlabeled)
+        more = split(positions["unlabeled"]) if "unlabeled" in positions else None
+        hidden = self.without_labels(split(torch.arange(len(paths))), train, aside, more)
+        return DataSplits(split(train), split(val), split(test), info, *hidden)
 
     def _parts(self, labels: Tensor, positions: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Positions of the training, validation, test and unused images."""
@@ -94,7 +97,8 @@ def scan(folder: Path) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]
     """Find the images.
 
     Returns:
-        The paths by part (``train``, and ``val`` and ``test`` if these folders exist) and class; the sorted classes.
+        The paths by part (``train``, and ``val``, ``test`` and ``unlabeled`` if these folders exist) and class, the
+        empty name for images without one; the sorted classes.
 
     Raises:
         ValueError: the path is missing or a file, holds no class folders, or a class folder holds no image.
@@ -104,11 +108,13 @@ def scan(folder: Path) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]
     if not folder.is_dir():
         raise ValueError(f"data.path={folder} is a file. Type data.path={folder.parent} if it holds the class folders.")
     names = _folders(folder)
-    if "train" in names and _folders(folder / "train"):
-        other = sorted(set(names) - set(PARTS))
+    divided = "train" in names and bool(_folders(folder / "train"))
+    if divided:
+        other = sorted(set(names) - {*PARTS, UNLABELED})
         if other:
             raise ValueError(
-                f"data.path={folder} holds {other[0]}/ beside train/. Allowed there: val/ and test/. Rename or move it."
+                f"data.path={folder} holds {other[0]}/ beside train/. Allowed there: val/, test/ and unlabeled/. "
+                "Rename or move it."
             )
         parts = {part: _classes(folder / part) for part in PARTS if part in names}
     else:
@@ -118,6 +124,10 @@ def scan(folder: Path) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]
         unknown = sorted(set(found) - set(classes))
         if unknown:
             raise ValueError(f"data.path={folder}: {part}/{unknown[0]}/ is a class that train/ does not have.")
+    if divided and UNLABELED in names:
+        parts[UNLABELED] = {"": _images(folder / UNLABELED)}
+        if not parts[UNLABELED][""]:
+            raise ValueError(f"data.path: the folder {folder / UNLABELED} holds no image ({' '.join(SUFFIXES)}).")
     return parts, classes
 
 
@@ -132,7 +142,7 @@ def join(
         first = len(paths)
         for name, files in found.items():
             paths += files
-            labels += [classes.index(name)] * len(files)
+            labels += [classes.index(name) if name else UNKNOWN] * len(files)
         positions[part] = torch.arange(first, len(paths))
     return paths, torch.tensor(labels), positions
 

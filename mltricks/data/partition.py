@@ -28,6 +28,26 @@ def stratified(labels: Tensor | None, size: int, count: int, seed: int) -> tuple
     return mask.nonzero().flatten(), (~mask).nonzero().flatten()
 
 
+def per_class(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Choose ``count`` samples of every class at random; a smaller count chooses some of those of a larger one.
+
+    Args:
+        labels: (N,) int64 classes.
+        count: samples of each; a class that has fewer gives all of its own.
+        seed: of the choice.
+
+    Returns:
+        Positions of the chosen and of the other samples, each ascending.
+    """
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(fold(seed, len(labels))))
+    dealt = order[torch.argsort(labels[order], stable=True)]
+    sizes = torch.bincount(labels)
+    rank = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes)[labels[dealt]]
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    mask[dealt[rank < count]] = True
+    return mask.nonzero().flatten(), (~mask).nonzero().flatten()
+
+
 def folds_of(labels: Tensor | None, size: int, folds: int, seed: int) -> Tensor:
     """The fold of every sample, (size,) int64 from 0 to ``folds - 1``: sizes differ by at most 1, in every class too.
 

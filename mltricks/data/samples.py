@@ -47,7 +47,7 @@ def read(dataset: Any, what: str) -> tuple[Tensor, Tensor]:
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise ValueError(
             f"data._target_ gives a {type(dataset).__name__} as {what}. Allowed: mltricks DataSplits, something with "
-            "load(), a dataset with len and (x, y) for a position, or a pair of datasets."
+            "load(), a dataset with len and (x, y) for a position, or two or three datasets."
         )
     if len(dataset) == 0:
         raise ValueError(f"the {what} are empty.")

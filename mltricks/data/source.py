@@ -15,6 +15,9 @@ from mltricks.data.order import Held, Own, arguments, first_held, learns
 from mltricks.data.splits import Split
 from mltricks.state import fold, map_state
 
+EPOCH = 100
+"""Batches in an epoch whose size a message proposes."""
+
 
 class Source:
     """Batches of the training split, epoch after epoch.
@@ -28,6 +31,8 @@ class Source:
         unlabeled: samples for ``x_unlabeled``, or ``None``.
         unlabeled_ratio: unlabelled samples per labelled one.
         epochs, max_steps: limits of the run, from which its progress at the start of an epoch follows.
+        epoch_size: training samples an epoch: orders of the sampler one after the other, cut to this number. ``None``:
+            one order.
 
     Attributes:
         untaught: the initial state of a learning sampler; ``None`` for other samplers.
@@ -47,6 +52,7 @@ class Source:
         unlabeled_ratio: int = 0,
         epochs: int = 1,
         max_steps: int | None = None,
+        epoch_size: int | None = None,
     ):
         self.split, self.sampler, self.batch_size, self.seed, self.drop_last = (
             split,
@@ -56,7 +62,7 @@ class Source:
             drop_last,
         )
         self.unlabeled, self.num_unlabeled = unlabeled, unlabeled_ratio * batch_size
-        self.asked = arguments(sampler)
+        self.asked, self.epoch_size = arguments(sampler), epoch_size
         self.untaught = first_held(sampler, split) if learns(sampler) else None
         num = self.num_samples = len(self._order(0, (0.0, 1.0), None))
         self.steps_per_epoch = num // batch_size if drop_last else -(-num // batch_size)
@@ -64,7 +70,8 @@ class Source:
         if self.steps_per_epoch == 0:
             raise ValueError(
                 f"batch_size={batch_size} is larger than the {num} training samples: no batch is full. "
-                f"Type batch_size={num} or less, or data.drop_last=false."
+                f"Type batch_size={num} or less, data.epoch_size={EPOCH * batch_size} to draw samples repeatedly, or "
+                "data.drop_last=false."
             )
         self.total_steps = min(epochs * self.steps_per_epoch, max_steps or epochs * self.steps_per_epoch)
 
@@ -92,7 +99,14 @@ class Source:
         given["progress"], given["progress_after"] = progress
         if self.untaught is not None:
             given["own"] = map_state(lambda t: t.cpu(), self.untaught["start"] if own is None else own)
-        return self.sampler.order(self.split, fold(self.seed, 1, epoch), **{name: given[name] for name in self.asked})
+        asked = {name: given[name] for name in self.asked}
+        order: Tensor = self.sampler.order(self.split, fold(self.seed, 1, epoch), **asked)
+        if self.epoch_size is None:
+            return order
+        parts = [order]
+        for again in range(1, -(-self.epoch_size // max(len(order), 1))):
+            parts.append(self.sampler.order(self.split, fold(self.seed, 1, epoch, again), **asked))
+        return torch.cat(parts)[: self.epoch_size]
 
     def indices(self, start: int) -> Iterator[Tensor]:
         """The positions of every batch, from batch number ``start`` on."""
@@ -160,10 +174,11 @@ class Source:
         table = weights(map_state(lambda t: t.cpu(), own))
         return ({**batch, "weight": table.to(batch["y"].device)[batch["index"]]} for batch in batches)
 
-    @staticmethod
-    def _joined(labelled: Iterator[Batch], unlabeled: Iterator[Batch]) -> Iterator[Batch]:
+    def _joined(self, labelled: Iterator[Batch], unlabeled: Iterator[Batch]) -> Iterator[Batch]:
+        labels = getattr(self.unlabeled, "labels", None)
+        with_classes = labels is not None and bool((labels >= 0).any())
         for batch, other in zip(labelled, unlabeled, strict=True):
-            yield {**batch, "x_unlabeled": other["x"]}
+            yield {**batch, "x_unlabeled": other["x"], **({"y_unlabeled": other["y"]} if with_classes else {})}
 
 
 def in_order(split: Split, batch_size: int) -> Iterator[Batch]:

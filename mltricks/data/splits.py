@@ -13,7 +13,10 @@ from torch import Tensor
 from mltricks.batch import Batch
 from mltricks.data.fingerprint import fingerprint
 from mltricks.data.info import Info
-from mltricks.state import leaves, map_state
+from mltricks.state import leaves, map_state, merged
+
+UNKNOWN = -1
+"""The class of a sample that the data have no label of."""
 
 
 class Split(Protocol):
@@ -56,6 +59,15 @@ class MemorySplit:
         """The samples at the given positions, in that order."""
         return MemorySplit(map_state(lambda t: t[indices], self.x), self.y[indices], self.image)
 
+    def joined(self, other: MemorySplit) -> MemorySplit:
+        """These samples, then those of another split of the same kind."""
+        x = merged(torch.cat, [self.x, other.x])
+        return MemorySplit(x, torch.cat([self.y, other.y]), self.image)
+
+    def relabelled(self, labels: Tensor) -> MemorySplit:
+        """The same samples with other classes, (N,) int64."""
+        return MemorySplit(self.x, labels.to(self.y.device), self.image)
+
     def shown(self, x: Tensor) -> Tensor:
         """Permute a stored tensor to the axis order of a batch."""
         return x.permute(0, 3, 1, 2) if self.image and x.ndim == 4 else x
@@ -73,13 +85,24 @@ class MemorySplit:
 
 @dataclass(frozen=True)
 class DataSplits:
-    """The splits that a data option returns. ``unlabeled``: all training samples, of which only ``x`` is used."""
+    """The splits that a data option returns.
+
+    Attributes:
+        train, val, test: labelled samples.
+        info: describes the data.
+        unlabeled: samples for the unlabelled part of a batch; ``None`` without one. Their labels are hidden: nothing
+            is trained on them.
+        aside: samples that another run's predictions are to label; ``None`` without such a run.
+        notes: what was done to the data, for the user.
+    """
 
     train: Any
     val: Any
     test: Any
     info: Info
     unlabeled: Any = None
+    aside: Any = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -88,6 +111,6 @@ class DataSplits:
 
     def to(self, device: torch.device) -> DataSplits:
         """Move splits held in memory to the device; streamed splits then send their batches there."""
-        parts = {k: getattr(self, k) for k in ("train", "val", "test", "unlabeled")}
-        moved = {k: v if v is None else v.to(device) for k, v in parts.items()}
+        parts = {k: getattr(self, k) for k in ("train", "val", "test", "unlabeled", "aside")}
+        moved: dict[str, Any] = {k: v if v is None else v.to(device) for k, v in parts.items()}
         return replace(self, info=self.info.to(device), **moved)

@@ -126,28 +126,44 @@ class StreamedSplit:
         workers: read the files.
         positions: of this split's samples among the reader's, (N,) int64.
         device: of the batches.
+        labels: classes in place of the reader's, (N,) int64 on the CPU.
     """
 
-    def __init__(self, workers: Workers, positions: Tensor, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        workers: Workers,
+        positions: Tensor,
+        device: torch.device | str = "cpu",
+        labels: Tensor | None = None,
+    ):
         self.workers, self.positions, self.device = workers, positions, torch.device(device)
-        self.labels = workers.reader.labels[positions]
+        self.labels = workers.reader.labels[positions] if labels is None else labels
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def to(self, device: torch.device) -> StreamedSplit:
         """The same samples, with batches on the device."""
-        return StreamedSplit(self.workers, self.positions, device)
+        return StreamedSplit(self.workers, self.positions, device, self.labels)
 
     def select(self, indices: Tensor) -> StreamedSplit:
         """The samples at the given positions, in that order."""
-        return StreamedSplit(self.workers, self.positions[indices], self.device)
+        return StreamedSplit(self.workers, self.positions[indices], self.device, self.labels[indices])
+
+    def joined(self, other: StreamedSplit) -> StreamedSplit:
+        """These samples, then those of another split of the same reader."""
+        labels = torch.cat([self.labels, other.labels])
+        return StreamedSplit(self.workers, torch.cat([self.positions, other.positions]), self.device, labels)
+
+    def relabelled(self, labels: Tensor) -> StreamedSplit:
+        """The same samples with other classes, (N,) int64."""
+        return StreamedSplit(self.workers, self.positions, self.device, labels.cpu())
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[Batch]:
         """Yield batches with images (B, C, H, W) in channels-last storage."""
         ahead, indices = tee(indices)  # workers read ahead, so queue the positions
         keys = (self.positions[index].tolist() for index in ahead)
         for batch, index in zip(self.workers.stream(keys), indices, strict=True):
-            batch["index"] = index
+            batch["index"], batch["y"] = index, self.labels[index]
             moved = map_state(lambda t: t.to(self.device, non_blocking=True), batch)
             yield {**moved, "x": map_state(lambda t: t.permute(0, 3, 1, 2) if t.ndim == 4 else t, moved["x"])}

@@ -61,10 +61,11 @@ class Text(DataOption):
                     f"data.length={self.length} and one character more. Type a smaller data.length, or give more text."
                 )
         info = Info(Tokens((self.length,), len(vocabulary)), "tokens", len(vocabulary), vocabulary)
-        kept, _ = self.keep(None, starts["train"])
+        kept, aside = self.keep(None, starts["train"])
         windows = {part: WindowSplit(tokens, found, self.length) for part, found in {**starts, "train": kept}.items()}
-        unlabeled = WindowSplit(tokens, starts["train"], self.length) if self.unlabeled_ratio else None
-        return DataSplits(**windows, info=info, unlabeled=unlabeled)
+        chosen = starts["train"] if self.unlabeled_from == "all" else aside
+        unlabeled = WindowSplit(tokens, chosen, self.length) if self.unlabeled_ratio else None
+        return DataSplits(windows["train"], windows["val"], windows["test"], info, unlabeled)
 
     def _validation(self, size: int, rest: int) -> tuple[int, int]:
         """The first character of the validation part, and the one after its last, before the test part at ``rest``."""

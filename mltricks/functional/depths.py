@@ -43,3 +43,13 @@ def layer_of(name: str) -> str:
     words = name.split(".")
     number = next((i for i, word in enumerate(words[:-1]) if word.rpartition("_")[2].isdigit()), len(words) - 2)
     return ".".join(words[: number + 1])
+
+
+def layers(params: dict[str, Tensor]) -> list[str]:
+    """The names of the layers of a model's parameters, in the order of registration.
+
+    >>> import torch
+    >>> layers({name: torch.zeros(2) for name in ["stem.weight", "blocks.0.up.weight", "blocks.0.up.bias"]})
+    ['stem', 'blocks.0']
+    """
+    return list(dict.fromkeys(layer_of(name) for name in params if "/" not in name))

@@ -9,6 +9,8 @@ Legend: B batch, C channels, S splits.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -105,6 +107,35 @@ class GhostBatchNormAct(GhostBatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         return self.act(self.drop(self.normalized(input)))
+
+
+def haunt(name: str, norm: Any, splits: int, key: str) -> None:
+    """Make a ghost batch norm of a batch norm in place: parameters, buffers and hooks stay.
+
+    Args:
+        name: of the norm, for messages.
+        norm: the batch norm.
+        splits: parts of the batch.
+        key: the configuration key of ``splits``, of a technique.
+
+    Raises:
+        ValueError: it is one already, or of an unknown kind, which may do more than normalise.
+    """
+    kind, technique = type(norm), key.split(".")[1]
+    if isinstance(norm, GhostBatchNorm):
+        raise ValueError(f"technique={technique} beside {norm.key} splits twice. Leave one out.")
+    if norm.momentum is None:
+        raise ValueError(f"technique={technique}: {name} has no momentum, and needs one for running statistics.")
+    if kind.forward is _BatchNorm.forward:
+        norm.__class__ = GhostBatchNorm
+    elif kind.__name__ == "BatchNormAct2d" and hasattr(norm, "act") and hasattr(norm, "drop"):
+        norm.__class__ = GhostBatchNormAct
+    else:
+        raise ValueError(
+            f"technique={technique} does not know what {name}, a {kind.__name__}, computes besides batch norm. "
+            f"Leave {technique} out, or type {key}=1."
+        )
+    norm.splits, norm.key = splits, key
 
 
 def check_splits(key: str, splits: int, batch: int) -> None:

@@ -18,7 +18,7 @@ def last_linear(model: nn.Module, technique: str) -> str:
     >>> last_linear(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), "simclr")
     '2'
     """
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    names = linear_layers(model)
     if not names:
         raise ValueError(
             f"technique={technique} takes the input of the last linear layer as the model's features, and "
@@ -26,3 +26,8 @@ def last_linear(model: nn.Module, technique: str) -> str:
             "model an nn.Linear at its end, or take a model that has one: for images, model=resnet9."
         )
     return names[-1]
+
+
+def linear_layers(model: nn.Module) -> list[str]:
+    """The names of the linear layers, in the order of registration."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from mltricks.batch import Batch
     from mltricks.technique import Aux, Ctx, LossFn, Params
 
+SPREAD = "feature_std"
+"""The metric that shows a collapse: the console has a column of it."""
+COLLAPSED = 0.05
+"""A run that ends with a smaller spread is warned about."""
+
 
 def features_of(technique: str, params: Params, x: Tensor, ctx: Ctx) -> Tensor:
     """The features of a batch, (B, D) float32, in the mode of the context."""
@@ -108,4 +113,4 @@ def collapse(vectors_BD: Tensor) -> dict[str, Tensor]:
     covariance = centred.T @ centred if centred.shape[0] >= centred.shape[1] else centred @ centred.T
     tiny = torch.finfo(torch.float32).tiny
     rank = covariance.trace().square() / covariance.square().sum().clamp_min(tiny)
-    return {"feature_std": std, "feature_rank": rank}
+    return {SPREAD: std, "feature_rank": rank}

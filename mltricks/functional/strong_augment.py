@@ -1,11 +1,12 @@
-"""Strong augmentation of normalised images: random operations from a fixed list, then cutout.
+"""Strong augmentation: random operations from a fixed list, then cutout.
 
 Source: Cubuk, Zoph, Shlens, Le, "RandAugment", 2019, arXiv:1909.13719, in the form that FixMatch uses
 (arXiv:2001.07685, table 12: every operation's magnitude drawn anew); DeVries and Taylor, "Cutout", 2017,
 arXiv:1708.04552.
-Deviation: operations on 8-bit values (autocontrast, equalize, posterize, solarize) are left out; sharpness blends
-with the mean over 3x3 pixels; pixels from outside the image are the training mean.
-Shapes: (B, C, H, W) float32 -> the same.
+Deviation of ``strong_augment``, which takes normalised images: operations on 8-bit values (autocontrast, equalize,
+posterize, solarize) are left out; sharpness blends with the mean over 3x3 pixels; pixels from outside the image are the
+training mean. ``randaugmented`` takes 8-bit images and has all operations.
+Shapes: (B, C, H, W), float32 or uint8, keep shape and type.
 Cost: one bilinear resampling and one 3x3 mean for each of ``num_ops``: every operation is computed for every sample,
 with amount 0 where another was drawn.
 """
@@ -16,6 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mltricks.functional.images.operations import perform
+from mltricks.functional.images.policies import through_policies
+from mltricks.functional.images.spaces import fixmatch_space
 from mltricks.functional.views import adjust, uniform, warp
 
 OPERATIONS = {
@@ -31,6 +35,25 @@ OPERATIONS = {
     "sharpness": 0.95,
 }
 """Largest magnitude of each: radians (30 degrees), slope, half-sides (30 % of the side), distance from factor 1."""
+
+
+def randaugmented(x: Tensor, num_ops: int, fill: int) -> Tensor:
+    """``num_ops`` random operations of FixMatch's RandAugment one after another, each at a strength drawn anew.
+
+    Args:
+        x: images, uint8 (B, C, H, W), C 1 or 3.
+        num_ops: >= 0.
+        fill: value of what lies outside the image, 0 to 255.
+    """
+    space = fixmatch_space(*x.shape[2:])
+    names = sorted(space)
+
+    def apply(rows: Tensor, _: int, order: list[int]) -> Tensor:
+        return perform(rows, [names[i] for i in order], space, torch.rand(len(rows), device=x.device), fill)
+
+    for _ in range(num_ops):
+        x = through_policies(x, [[name] for name in names], apply)
+    return x
 
 
 def strong_augment(x: Tensor, num_ops: int, cutout: float | Tensor) -> Tensor:

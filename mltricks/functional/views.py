@@ -85,6 +85,24 @@ def adjust(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) 
     return x + saturation * (x - x.mean(1, keepdim=True))
 
 
+def blur(x: Tensor, sigma_B: Tensor) -> Tensor:
+    """Blur with a Gaussian whose kernel covers about a tenth of the image's height, at least 3 pixels.
+
+    Args:
+        x: images; H and W at least 2.
+        sigma_B: standard deviation in pixels, > 0.
+    """
+    radius = max(1, x.shape[2] // 10 // 2)
+    away = torch.arange(-radius, radius + 1, device=x.device)
+    weight_BK = (-0.5 * (away / sigma_B[:, None]).square()).exp()
+    weight_BK = weight_BK / weight_BK.sum(1, keepdim=True)
+    for axis, margins in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
+        size, padded = x.shape[axis], F.pad(x, margins, mode="reflect")
+        parts = [padded.narrow(axis, k, size) * w[:, None, None, None] for k, w in enumerate(weight_BK.unbind(1))]
+        x = torch.stack(parts).sum(0)
+    return x
+
+
 def flip_and_shift(x: Tensor, max_shift: float | Tensor, flip: bool) -> Tensor:
     """Shift by whole pixels, up to ``max_shift`` of the side, with reflected borders; with ``flip``, mirror half.
 

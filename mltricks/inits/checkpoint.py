@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mltricks.config.values import check_fields
+from mltricks.optim.matching import WORDS, matching
 from mltricks.weights import BUFFER, PARAM, RAW, load_weights
 
 SHOWN = 4
@@ -27,7 +28,8 @@ class Checkpoint:
 
     Args:
         checkpoint: output folder of the other run, or its ``best.safetensors``.
-        include: patterns (``*``, ``?``, ``[..]``) of the names of tensors to copy.
+        include: patterns (``*``, ``?``, ``[..]``) of the names of tensors to copy, or words for parameters, of which
+            ``last_layer`` is the usual one (``mltricks.optim.matching``).
         exclude: patterns of names to leave out of those.
 
     Raises:
@@ -47,7 +49,8 @@ class Checkpoint:
     def __call__(self, model: nn.Module) -> str:
         """Fill the module in place; return a message that names new and unused tensors."""
         found = stored(Path(str(self.checkpoint)))
-        mine = {name: t for name, t in [*model.named_parameters(), *model.named_buffers()] if self.wants(name)}
+        wanted = self.wanted(model)
+        mine = {name: t for name, t in [*model.named_parameters(), *model.named_buffers()] if name in wanted}
         taken = mine.keys() & found.keys()
         self.check(mine, found, taken)
         self.check_patterns(list(dict.fromkeys([*every(model), *found])))
@@ -58,14 +61,19 @@ class Checkpoint:
         unused = [name for name in found if name not in taken]
         return f"init: {len(taken)} tensors from {self.checkpoint}; new: {some(new)}; unused: {some(unused)}"
 
-    def wants(self, name: str) -> bool:
-        """Whether to copy a tensor of the model from the other run."""
-        return any(fnmatchcase(name, p) for p in self.include) and not any(fnmatchcase(name, p) for p in self.exclude)
+    def wanted(self, model: nn.Module) -> set[str]:
+        """The names of the model's tensors to copy from the other run."""
+        params, buffers = dict(model.named_parameters()), [name for name, _ in model.named_buffers()]
+
+        def meant(patterns: Sequence[str]) -> set[str]:
+            return matching(patterns, params) | {b for b in buffers if any(fnmatchcase(b, p) for p in patterns)}
+
+        return meant(self.include) - meant(self.exclude)
 
     def check_patterns(self, names: list[str]) -> None:
         for key, patterns in (("include", self.include), ("exclude", self.exclude)):
             for pattern in patterns:
-                if not any(fnmatchcase(name, pattern) for name in names):
+                if pattern not in WORDS and not any(fnmatchcase(name, pattern) for name in names):
                     raise ValueError(
                         f"init.{key}={list(patterns)}: {pattern} matches no tensor. There are {some(names)}."
                     )
@@ -75,8 +83,8 @@ class Checkpoint:
             if mine[name].shape != found[name].shape:
                 raise ValueError(
                     f"init.checkpoint={self.checkpoint}: {name} has shape {tuple(found[name].shape)} there and "
-                    f"{tuple(mine[name].shape)} in this model. Type init.exclude={name} to initialise it, or "
-                    "use the same model."
+                    f"{tuple(mine[name].shape)} in this model. Type init.exclude={name} to initialise it, "
+                    "init.exclude=last_layer where the classes differ, or use the same model."
                 )
         if not taken:
             raise ValueError(

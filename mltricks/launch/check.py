@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mltricks.config.stages import stage_names
+from mltricks.config.stages import as_typed, stage_names
 from mltricks.launch.job import Job
 from mltricks.observers.facts import sweep_folder
 
@@ -62,7 +62,9 @@ def check_values(jobs: Sequence[Job]) -> None:
             for cfg in configurations(job):
                 check_parts(cfg)
         except ValueError as error:
-            raise type(error)(f"{error}\n(in the job {' '.join(job.overrides)}; no job was started)") from error
+            raise type(error)(
+                f"{error}\n(in the job {' '.join(map(as_typed, job.overrides))}; no job was started)"
+            ) from error
         _CHECKED.update(pairs)
 
 

@@ -18,6 +18,7 @@ from mltricks.build import Run
 from mltricks.data.source import in_order
 from mltricks.data.splits import Split
 from mltricks.evaluate import Tally, Watch, evaluate, measure_batch
+from mltricks.features.scores import scores_of_state
 from mltricks.session import Session
 from mltricks.state import State, leaves, map_state, rebuild
 from mltricks.technique import defines, floats_of
@@ -60,10 +61,24 @@ class Panel:
             meters = [session.run.metrics.meter() for session in sessions]
             seen: list[list[Watch]] = [[*watching, meter] for watching, meter in zip(watch, meters, strict=True)]
             found = self._together(len(sessions), state, split, seen)
-            return [values | meter.values() for values, meter in zip(found, meters, strict=True)]
+            results = [values | meter.values() for values, meter in zip(found, meters, strict=True)]
+        else:
+            results = self._one_by_one(sessions, state, split, (step, purpose), watch)
+        rows = zip(results, sessions, rows_of(state), strict=True)
+        return [values | scores_of_state(session.run, row, split) for values, session, row in rows]
+
+    def _one_by_one(
+        self,
+        sessions: Sequence[Session],
+        state: State,
+        split: Split,
+        seed: tuple[int, int],
+        watch: Sequence[Sequence[Watch]],
+    ) -> list[dict[str, float]]:
+        """The metrics of every member by ``evaluate``; ``seed``: the arguments of ``Session.reseed``."""
         results = []
         for session, row, watching in zip(sessions, rows_of(state), watch, strict=True):
-            session.reseed(step, purpose)
+            session.reseed(*seed)
             run = session.run
             results.append(evaluate(run.predict, run.objective, row, split, self.batch_size, watching, run.metrics))
         return results

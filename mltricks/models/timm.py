@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from mltricks.config.values import Count, check_value, suggest
+from mltricks.models.first_weights import check_names, read_state
 from mltricks.models.torchvision import check_image, unreachable
 
 
@@ -26,7 +27,7 @@ def create_timm(
     in_shape: tuple[int, ...],
     num_outputs: int,
     name: str,
-    pretrained: bool,
+    pretrained: bool | str,
     img_size: int | None,
     arguments: dict[str, Any],
 ) -> nn.Module:
@@ -36,7 +37,7 @@ def create_timm(
         in_shape: (C, H, W).
         num_outputs: K, width of the output.
         name: as in ``timm.list_models()``.
-        pretrained: load timm's weights; the last layer is new then.
+        pretrained: load timm's weights, or those in a file; the last layer is new then.
         img_size: side of the images, for models that fix it (vision transformers); ``None`` leaves it to the model.
         arguments: further arguments of the model's constructor.
 
@@ -44,7 +45,7 @@ def create_timm(
         ValueError: timm is not installed, an unknown name or argument, or data that are no images.
     """
     check_image(in_shape, name)
-    check_value("model.pretrained", pretrained, bool)
+    check_value("model.pretrained", pretrained, bool | str)
     check_value("model.img_size", img_size, Count | None)
     try:
         import timm
@@ -52,11 +53,13 @@ def create_timm(
         raise ValueError("model=timm needs the package timm. Type: pip install timm") from error
     if not timm.is_model(name):
         raise ValueError(f"model.name={name} is no model of timm. {suggest(str(name), timm.list_models())}")
-    size: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
+    more: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
+    more |= {"in_chans": in_shape[0], "num_classes": num_outputs, **arguments}
+    state = read_state(pretrained) if isinstance(pretrained, str) else None
+    if state is not None:  # timm leaves out the last layer where the number of classes differs
+        more["pretrained_cfg_overlay"] = {"state_dict": dict(state), "num_classes": -1}
     try:
-        return timm.create_model(
-            name, pretrained=pretrained, in_chans=in_shape[0], num_classes=num_outputs, **size, **arguments
-        )
+        model: nn.Module = timm.create_model(name, pretrained=bool(pretrained), **more)
     except OSError as error:
         if not pretrained:
             raise ValueError(f"model.name={name} cannot be made with arguments={arguments}: {error!r}") from error
@@ -67,3 +70,6 @@ def create_timm(
         raise ValueError(
             f"model.name={name} cannot be made with img_size={img_size} and arguments={arguments}: {error}"
         ) from error
+    if state is not None:
+        check_names(str(pretrained), state, model)
+    return model

@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from mltricks.config.values import check_value, suggest
+from mltricks.models.first_weights import load_below, read_state
 
 STEMS = ("imagenet", "small")
 
 
 def create_torchvision(
-    in_shape: tuple[int, ...], num_outputs: int, name: str, arguments: dict[str, Any], pretrained: bool, stem: str
+    in_shape: tuple[int, ...], num_outputs: int, name: str, arguments: dict[str, Any], pretrained: bool | str, stem: str
 ) -> nn.Module:
     """Make a model of torchvision that takes the data's channels and gives the outputs wanted.
 
@@ -27,25 +28,29 @@ def create_torchvision(
         num_outputs: K, width of the output.
         name: as in ``torchvision.models``.
         arguments: further arguments of the model's constructor.
-        pretrained: start from torchvision's best ImageNet weights; the last layer is new then.
+        pretrained: start from torchvision's best ImageNet weights, or from those in a file at this path; the last
+            layer is new then.
         stem: ``imagenet`` leaves the model as it is; ``small`` lets a ResNet's first layer keep the image's size.
 
     Raises:
         ValueError: an unknown name, argument or stem, or data that are no images.
     """
     check_image(in_shape, name)
-    check_value("model.pretrained", pretrained, bool)
+    check_value("model.pretrained", pretrained, bool | str)
     if stem not in STEMS:
         raise ValueError(
             f"model.stem={stem} is not an option. Allowed: {' | '.join(STEMS)}. {suggest(str(stem), STEMS)}"
         )
+    shown = str(pretrained).lower() if isinstance(pretrained, bool) else pretrained
     if pretrained and stem == "small":
         raise ValueError(
-            "model.stem=small replaces the first layer that model.pretrained=true loads. Type model.stem=imagenet."
+            f"model.stem=small replaces the first layer that model.pretrained={shown} loads. Type model.stem=imagenet."
         )
-    model = make(name, arguments, pretrained, num_outputs)
+    model = make(name, arguments, pretrained is True, num_outputs)
+    if isinstance(pretrained, str):
+        load_below(pretrained, read_state(pretrained), model, last_layer(model)[0])
     drop_auxiliary(model)
-    if pretrained:
+    if pretrained is True:
         replace_head(model, num_outputs)
     if stem == "small":
         small_stem(model, name, in_shape[0])
@@ -109,9 +114,14 @@ def drop_auxiliary(model: Any) -> None:
                 setattr(model, branch, None)
 
 
+def last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """The last layer with weights, and its name."""
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+
+
 def replace_head(model: nn.Module, num_outputs: int) -> None:
     """Replace the pretrained last layer by a new one."""
-    name, layer = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    name, layer = last_layer(model)
     if isinstance(layer, nn.Linear):
         new: nn.Module = nn.Linear(layer.in_features, num_outputs, layer.bias is not None)
     else:

@@ -11,7 +11,7 @@ Shapes: (B, C, H, W) -> (B, K). Legend: B batch, N patches, D width.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,9 +39,16 @@ class ViT(nn.Module):
         head_pool: what the head sees: ``cls``, the class token, or ``mean``, the mean of all patches.
         switches: see ``mltricks.models.layers``; and ``positions``: ``learned``, ``sinusoidal`` or ``none``.
 
+    Attributes:
+        token_parts: the modules that return the patches, the tokens with their positions, and the tokens after the last
+            block, for techniques that hide patches (``mltricks.functional.patch_tokens``). A vision transformer of your
+            own takes part in them with the same attribute.
+
     Raises:
         ValueError: the input is no image of whole patches, or a setting is out of range.
     """
+
+    token_parts: ClassVar[tuple[str, str, str]] = ("patches", "dropout", "norm")
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """Contrastive loss: draw the embeddings of similar pairs together, and push others apart up to a margin.
 
-Source: Hadsell, Chopra, LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", 2006, equation 4.
-Deviation: 1 means similar here, as a class; the source's Y is 1 for dissimilar pairs. The square root of the distance
-has ``EPSILON`` added inside, since its gradient is infinite at 0.
+Source: Hadsell, Chopra, LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", 2006, equation 4
+(``mltricks.functional.pair_loss``).
+Deviation: 1 means similar here, as a class; the source's Y is 1 for dissimilar pairs.
 Shapes: B batch, D embedding; outputs (B, 2, D) float, ``y`` (B,) int64.
 """
 
@@ -20,10 +20,9 @@ from mltricks.config.values import Positive
 from mltricks.data.info import Info
 from mltricks.data.splits import Split
 from mltricks.figures.parts import Cell, Chart, Compact, Section, Text
+from mltricks.functional.pair_loss import pair_loss
 from mltricks.objectives.analysis import precision_recall
 from mltricks.objectives.base import Objective, Outcome, Sheet
-
-EPSILON = 1e-12
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,7 @@ class Contrastive(Objective):
 
     def per_sample(self, outputs: Tensor, y: Tensor) -> Tensor:
         squares = (outputs[:, 0] - outputs[:, 1]).square().sum(1)
-        apart = (self.margin - (squares + EPSILON).sqrt()).clamp_min(0).square()
-        return torch.where(y == 1, squares, apart) / 2
+        return pair_loss(squares, y == 1, self.margin)
 
     def metrics(self, outputs: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Accuracy: the share of pairs on the right side of the threshold."""

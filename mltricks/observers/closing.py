@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.config.overrides import typed
+from mltricks.functional.self_supervised import COLLAPSED, SPREAD
 from mltricks.observers.formats import duration, number, shown_folder, wrapped
 from mltricks.summary import Summary
 from mltricks.trivial import beats
@@ -32,7 +33,7 @@ def closing(summary: Summary, folder: Path, cfg: dict[str, Any], num_val: int, w
         *wrapped("", [ended(summary, cfg)], width),
         *split_lines("validation", summary, "val", width),
         *split_lines("test", summary, "test", width),
-        *([] if (said := warning(summary, num_val)) is None else wrapped("  warning     ", [said], width)),
+        *(line for said in warnings(summary, num_val) for line in wrapped("  warning     ", [said], width)),
         f"  {shown_folder(report) if report.is_file() else where}",
         f"  python -m mltricks job=predict {typed('checkpoint', where)}",
     ]
@@ -61,10 +62,17 @@ def split_lines(name: str, summary: Summary, split: str, width: int) -> list[str
     return wrapped(f"  {name:<12}", parts, width)
 
 
-def warning(summary: Summary, num_val: int) -> str | None:
+def warnings(summary: Summary, num_val: int) -> list[str]:
+    """Warnings: the run is not significantly better than a constant prediction; its features collapsed."""
+    spread = summary.train.get(SPREAD, 1.0)
+    collapsed = f"the features of all samples are nearly the same: {SPREAD} {number(spread)}, and 0 is collapse"
+    return [*constant(summary, num_val), *([collapsed] if spread < COLLAPSED else [])]
+
+
+def constant(summary: Summary, num_val: int) -> list[str]:
     """A warning if the run is not significantly better than a constant prediction."""
     floor, score = summary.trivial.get("val", {}), summary.objective["name"].rpartition("/")[2]
     if not floor or beats(summary.val, floor, score, summary.objective["direction"] == "maximize", num_val):
-        return None
+        return []
     name = score if score in floor else "loss"
-    return f"no better than a constant prediction, whose validation {name} is {number(floor[name])}"
+    return [f"no better than a constant prediction, whose validation {name} is {number(floor[name])}"]

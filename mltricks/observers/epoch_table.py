@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mltricks.functional.self_supervised import SPREAD
 from mltricks.observers.base import Record, of_epoch
 from mltricks.observers.formats import about, duration, number
 
@@ -69,8 +70,8 @@ class EpochTable:
         """The text of every cell, by group and title."""
         cells = {("", "epoch"): f"{val['epoch']}/{self.num_epochs}"}
         for split, record in (("train", train), ("validation", val)):
-            names = dict.fromkeys(("loss", self.score))
-            cells |= {(split, name): number(record[name]) for name in names if name in record}
+            names = {"loss": "loss", self.score: self.score, SPREAD: "feat.std"}
+            cells |= {(split, title): number(record[name]) for name, title in names.items() if name in record}
         cells["", "lr"] = f"{train['lr']:.2g}" if "lr" in train else ""
         cells |= {("", "time"): duration(seconds), ("", "left"): "" if left is None else about(left)}
         return cells | {("", "best"): "best" if is_best else ""}

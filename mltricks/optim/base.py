@@ -72,6 +72,11 @@ class Optimizer:
         rates = [(change.fed, change.value) for change in self._changes if change.name in self.learning_rates]
         return {fed: value for fed, value in rates if value is not None}
 
+    @property
+    def constant_rates(self) -> set[str]:
+        """Those of ``group_rates`` that the ``scheduler`` leaves as they are."""
+        return {change.fed for change in self._changes if change.constant}
+
     def group_fields(self) -> dict[str, Any]:
         """The floats that a group may change, each with its type hint."""
         return float_fields(type(self))

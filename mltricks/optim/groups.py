@@ -2,7 +2,8 @@
 
 ``optim.groups={bias: {lr: x64, weight_decay: 0.0}}``: a number replaces the optimiser's own value, and a text such as
 ``x64`` multiplies it, whatever drives it. A learning rate given as a number follows the ``scheduler`` as the
-optimiser's own does. ``mltricks.optim.matching`` lists the patterns.
+optimiser's own does; the text ``constant`` is the optimiser's own learning rate, without the ``scheduler``.
+``mltricks.optim.matching`` lists the patterns.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from mltricks.technique import Params
 
 EXAMPLE = "Type optim.groups={bias: {lr: x64}} or another pattern and float."
 
+CONSTANT = "constant"
+"""The text for the optimiser's own learning rate, which no scheduler drives."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -29,12 +33,14 @@ class Change:
         name: of the float.
         value: the number that replaces the optimiser's own, or ``None``.
         factor: the number that multiplies the optimiser's own, if ``value`` is ``None``.
+        constant: whether the ``scheduler`` leaves the value as it is.
     """
 
     pattern: str
     name: str
     value: float | None
     factor: float = 1.0
+    constant: bool = False
 
     @property
     def key(self) -> str:
@@ -77,7 +83,10 @@ def parsed(
                     f"optim.groups.{pattern} has {name}, which is no float of optim={option_of('optim', cls)}. "
                     f"{suggest(str(name), fields)}"
                 )
-            found.append(change_of(str(pattern), name, value, fields[name], own.get(name)))
+            if value == CONSTANT and name in getattr(cls, "learning_rates", ()):
+                found.append(Change(str(pattern), name, float(own[name]), constant=True))
+            else:
+                found.append(change_of(str(pattern), name, value, fields[name], own.get(name)))
     return tuple(found)
 
 

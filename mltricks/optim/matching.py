@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from torch import Tensor
+
 from mltricks.config.values import suggest
+from mltricks.functional.depths import depths
 from mltricks.technique import Params
 
 
-def matching(patterns: Sequence[str], params: Params) -> set[str]:
+def matching(patterns: Sequence[str], params: Mapping[str, Tensor]) -> set[str]:
     """The names of the parameters that match any of the patterns.
 
     Args:
@@ -18,8 +21,10 @@ def matching(patterns: Sequence[str], params: Params) -> set[str]:
             whose ``weight`` has one dimension and is trained; ``linear`` and ``convolution``, weights of two and of
             more dimensions outside of embeddings; ``embedding``, those whose name contains ``emb``; ``first`` and
             ``head``, the first and the last of the model's parameters with two dimensions or more, in the order of
-            declaration. In a model with embeddings and no ``head`` the two are tied, and ``embedding`` is both.
-        params: parameters by name; those of techniques (their names have a slash) are never ``first`` or ``head``.
+            declaration; ``last_layer``, weight and bias of the last layer, as ``depths`` counts layers. In a model with
+            embeddings and no ``head`` the two are tied: ``embedding`` is both, and ``last_layer`` the last block.
+        params: parameters by name; those of techniques (their names have a slash) are neither ``first`` nor ``head``
+            nor of ``last_layer``.
 
     >>> import torch
     >>> params = {"a.weight": torch.ones(2, 2), "b.weight": torch.ones(2, 2), "b.bias": torch.ones(2)}
@@ -29,7 +34,7 @@ def matching(patterns: Sequence[str], params: Params) -> set[str]:
     found: set[str] = set()
     for pattern in patterns:
         word = WORDS.get(pattern)
-        found.update(word(params) if word else (name for name in params if fnmatchcase(name, pattern)))
+        found.update(word(dict(params)) if word else (name for name in params if fnmatchcase(name, pattern)))
     return found
 
 
@@ -77,4 +82,5 @@ WORDS: dict[str, Callable[[Params], list[str]]] = {
     "embedding": lambda params: [name for name in params if "emb" in name],
     "first": lambda params: _matrices(params)[:1],
     "head": lambda params: [] if _tied(params) else _matrices(params)[-1:],
+    "last_layer": lambda params: [name for name, k in depths(params).items() if k == 0 and "/" not in name],
 }

@@ -24,7 +24,9 @@ def bare_config(cfg: dict[str, Any]) -> dict[str, Any]:
         optim["weight_decay"] = 0.0
     if optim.get("groups"):
         optim["groups"] = {pattern: without_decay(floats) for pattern, floats in optim["groups"].items()}
-    data = {**cfg["data"], "unlabeled_ratio": 0} if cfg["data"].get("unlabeled_ratio") else cfg["data"]
+    data = cfg["data"]
+    if data.get("unlabeled_ratio"):
+        data = {**data, "unlabeled_ratio": 0, **({"unlabeled_from": "all"} if "unlabeled_from" in data else {})}
     return {**constant_rate(cfg), "technique": techniques, "optim": optim, "data": data}
 
 

@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from mltricks.config.stages import LIST
+
 MARKS = ("summary.json", "metrics.jsonl", ".hydra")
 """Names that mark a job's folder: a run or Hydra writes at least one of them."""
 RECORDS = ("sweep.json", "multirun.yaml")
 """Names that mark a sweep's folder."""
 OF_A_RUN = ("checkpoints", "plots", "wandb", "tensorboard", "stages")
 """Folders inside a job's or a sweep's folder that contain no jobs; in ``stages`` are the stages that trials share."""
-STAGES = "stages.json"
-"""Name that marks the folder of a run of stages, which are parts of one job."""
 SET_ASIDE = re.compile(r"\.interrupted-\d+$")
 """Suffix of the folder of an interrupted attempt that was started again."""
 DEPTH = 3
@@ -41,7 +41,7 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
             continue
         if any((path / mark).exists() for mark in MARKS):
             yield path
-        if not (path / STAGES).exists():
+        if not (path / LIST).exists():
             yield from _below(path, depth - 1)
 
 

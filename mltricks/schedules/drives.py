@@ -124,12 +124,13 @@ def learning_rate_drives(
         return {}
     drives: Drives = {}
     rates = {name: getattr(optim, name) for name in getattr(type(optim), "learning_rates", ("lr",))}
-    for name, rate in (rates | getattr(optim, "group_rates", {})).items():
+    rates |= getattr(optim, "group_rates", {})
+    for name in (name for name in rates if name not in getattr(optim, "constant_rates", ())):
         if ("optim", name) in scheduled:
             raise ValueError(
                 f"optim.{name} is driven twice, by its own schedule and by scheduler. Type scheduler=constant."
             )
-        drives["optim", name] = schedule.drive(rate, total_steps, steps_per_epoch)
+        drives["optim", name] = schedule.drive(rates[name], total_steps, steps_per_epoch)
     if schedule.momentum(0.0) is not None:
         drives["optim", _momentum_of(optim, scheduled, cfg["optim"])] = schedule.momentum  # type: ignore[assignment]
     return drives

@@ -16,6 +16,7 @@ from mltricks.build import Run, build, pure_step
 from mltricks.config.options import option_of
 from mltricks.data.order import learns
 from mltricks.evaluate import evaluate
+from mltricks.features.scores import scores_of_state
 from mltricks.inputs.base import saved
 from mltricks.predicting import to_predict
 from mltricks.schedules.drives import follows_score
@@ -196,6 +197,7 @@ def train_stacked(cfgs: Sequence[dict[str, Any]]) -> list[StackedResult]:
     for k, run in enumerate(runs):
         state = to_predict(run, stacked.row(k))
         val = evaluate(run.predict, run.objective, state, run.data.val, run.cfg["eval_batch_size"], (), run.metrics)
+        val |= scores_of_state(run, state, run.data.val)
         trials.append(StackedResult(state, losses[k], val))
     return trials
 

@@ -14,14 +14,12 @@ from typing import Any
 from mltricks.config.compose import compose, plain
 from mltricks.config.names import with_brackets
 from mltricks.config.overrides import parse, quoted
-from mltricks.config.stages import check_stages, leaves, stage_names
+from mltricks.config.stages import LIST, check_stages, leaves, stage_names
 from mltricks.config.values import UnknownName, suggest
 from mltricks.process.atomic import write_atomically
 from mltricks.resume import differences, finished, is_free
 from mltricks.stages.overrides import overrides_of
 
-FILE = "stages.json"
-"""In the folder of a run of stages: the stages in order."""
 REFERENCE = re.compile(r"\$\{stage:(\w+)\}")
 OF_THE_WHOLE = ("stages", "name", "resume", "overwrite", "show")
 """Keys of the command that no stage receives."""
@@ -76,6 +74,16 @@ def plan(node: Mapping[str, Any], command: Sequence[str], folder: Path, sweep: P
             stage = replace(stage, folder=sweep / "stages" / f"{name}-{stage.key}")
         planned[name] = stage
     return chosen(node, planned, done)
+
+
+def last_of(cfg: dict[str, Any], command: Sequence[str]) -> dict[str, Any]:
+    """The configuration of the last stage; of a configuration without stages that itself.
+
+    Args:
+        cfg: the resolved configuration of the whole.
+        command: its overrides.
+    """
+    return plan(cfg["stages"], command, Path(), None)[-1].cfg if stage_names(cfg["stages"]) else cfg
 
 
 def of_the_whole(override: str) -> bool:
@@ -215,7 +223,7 @@ def write_stages(folder: Path, stages: Sequence[Stage]) -> None:
         path, text = stage.folder / "config.yaml", yaml_text(stage.cfg)
         if not path.is_file():
             write_text(path, text)
-    write_text(folder / FILE, json.dumps(listed, indent=2) + "\n")
+    write_text(folder / LIST, json.dumps(listed, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -234,9 +242,9 @@ def read_stages(folder: Path, what: str) -> list[Stage]:
     """
     from mltricks.resume import saved_config
 
-    path = folder / FILE
+    path = folder / LIST
     if not path.is_file():
-        raise ValueError(f"{what}: {folder} holds no run of stages, which has a {FILE}.")
+        raise ValueError(f"{what}: {folder} holds no run of stages, which has a {LIST}.")
     try:
         listed = json.loads(path.read_text())
         found = [

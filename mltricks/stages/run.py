@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mltricks.checkpoint import LAST
+from mltricks.config.compose import compose, plain
 from mltricks.config.names import without_brackets
 from mltricks.config.overrides import parse
+from mltricks.config.stages import LIST
 from mltricks.observers.create import InSweep
 from mltricks.observers.facts import sweep_folder
 from mltricks.observers.files import yaml_text
 from mltricks.process.atomic import Occupied, alone_in
 from mltricks.resume import assign, check_unused, differences, finished, is_free, saved_config
 from mltricks.session import BEST, new_summary, note_failure
-from mltricks.stages.plan import FILE, Stage, plan, read_stages, write_stages, write_text
+from mltricks.stages.plan import Stage, plan, read_stages, write_stages, write_text
 from mltricks.summary import Summary, read_summary
 
 TRAINING = "mltricks.jobs.train"
@@ -49,12 +52,15 @@ def run_stages(
     Raises:
         ValueError: a stage is refused; the message names it.
     """
-    command = cfg["stages"].get("command") or list(overrides)
+    command = cfg["stages"].get("command")
+    if command is None:
+        raise ValueError("the stages of this configuration have no command. Compose it by mltricks.compose([...]).")
     if resume:
         stages = resumed(cfg, folder, overrides)
     else:
         if in_sweep is None and not cfg["overwrite"]:
             check_unused(folder)
+        check_unchanged(cfg, command)
         stages = plan(cfg["stages"], command, folder, sweep_folder(folder) if in_sweep else None)
     with alone_in(folder):
         if not resume:
@@ -72,6 +78,20 @@ def run_stages(
             report(cfg, folder, summary, stages, in_sweep)
         summary.write(folder / "summary.json")
     return summary
+
+
+def check_unchanged(cfg: dict[str, Any], command: Sequence[str]) -> None:
+    """Refuse a configuration that a program changed after it was composed: the stages are composed from its overrides.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    for path, (mine, theirs) in differences(cfg, plain(compose(command))).items():
+        if not is_free(path):
+            raise ValueError(
+                f"{path} was set to {mine} in a configuration with stages, whose stages have {theirs}. Give "
+                f"mltricks.compose the override {path}={mine}, or stages.NAME.{path}={mine} for one of them."
+            )
 
 
 def last_stage(cfg: dict[str, Any], command: Sequence[str], sweep: Path, one: One) -> list[str]:
@@ -93,7 +113,7 @@ def begin(cfg: dict[str, Any], folder: Path, stages: Sequence[Stage], command: S
     """Leave nothing of an earlier run in the folder, and write what a resume needs."""
     for path in (*RESULTS, Path("summary.json"), Path("report.html")):
         (folder / path).unlink(missing_ok=True)
-    before = {stage.folder for stage in read_stages(folder, "")} if (folder / FILE).is_file() else set()
+    before = {stage.folder for stage in read_stages(folder, "")} if (folder / LIST).is_file() else set()
     for stage in stages:
         if stage.folder in before and stage.folder.parent == folder:
             shutil.rmtree(stage.folder)
@@ -174,7 +194,9 @@ def run_one(stage: Stage, in_sweep: InSweep | None, one: One) -> Summary:
     from mltricks.config.create import locate
 
     job = locate(target, "job", stage.cfg["allow_modules"])
-    job(OmegaConf.create(stage.cfg), stage.folder, list(stage.command), "RUN")
+    with redirect_stdout(io.StringIO()) if stage.cfg["progress"] == "none" else nullcontext():
+        # its own overrides alone: a job that works on a run takes all else from that run
+        job(OmegaConf.create(stage.cfg), stage.folder, list(stage.overrides), "RUN")
     summary = read_summary(stage.folder / "summary.json")
     if summary is None:
         name = target.rpartition(".")[2]

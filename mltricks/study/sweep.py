@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mltricks.config.stages import stage_names
+from mltricks.jobs import own_searchpath
 from mltricks.launch.patched import TRIAL
 from mltricks.launch.tally import showing
 from mltricks.pruning.reporter import Token, is_abandoned
 from mltricks.pruning.storage import SQLITE, absolute, close_storage, exclusive
+from mltricks.stages.plan import last_of
 from mltricks.study.measures import Goals, check_jobs_have_one, check_measured, read_goals
 from mltricks.study.queue import Asked, Queue
 from mltricks.study.replicates import REPLICATES, Replicates
@@ -225,12 +228,12 @@ class Study:
         """The override that makes a running trial report its scores to the study; none without a pruner."""
         if self.settings["pruner"] == "none":
             return []
-        epochs = self.cfg["epochs"]
-        if "epochs" in self.space.domains():
-            epochs = self.space.compositions.plain(job)["epochs"]
+        cfg = self.cfg
+        if "epochs" in self.space.domains() or stage_names(cfg["stages"]):
+            cfg = last_of(self.space.compositions.plain(job), [*own_searchpath(), *job])
         rule = {"pruner": self.settings["pruner"]} | {k: self.settings[k] for k in RULES}
         direction = self.goals.directions[0]
-        return [f"{TRIAL}={Token(self.url, self.name, num, direction, rule, epochs).encode()}"]
+        return [f"{TRIAL}={Token(self.url, self.name, num, direction, rule, cfg['epochs']).encode()}"]
 
     def tell(self, asked: Asked, verdict: Verdict) -> None:
         """Report the result of a trial, or abandon it if it was interrupted."""

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 
 FOLD = "data.fold"
 """The fold that is held out: a run with every fold is a cross-validation of one configuration."""
-TRAINED_ON = ("fraction", "limit", "unlabeled_ratio", "drop_last", "download", "root")
+TRAINED_ON = (
+    *("fraction", "limit", "labels_per_class", "unlabeled_ratio", "unlabeled_from", "pseudo_labels", "pseudo_share"),
+    *("drop_last", "epoch_size", "download", "root"),
+)
 """Settings of ``data`` that do not change the validation and test splits."""
 
 

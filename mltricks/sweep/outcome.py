@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mltricks.config.stages import as_typed
 from mltricks.summary import Summary
 
 FINAL = ("completed", "stopped_early", "pruned", "diverged", "failed")
@@ -65,4 +66,4 @@ def others(outcomes: Sequence[Outcome]) -> str:
 def line(outcome: Outcome) -> str:
     """One line: the job, its status and the first line of its error."""
     error = (outcome.summary.error or "").split("\n")[0]
-    return f"job {outcome.num} ({' '.join(outcome.overrides)}) {outcome.summary.status}: {error}"
+    return f"job {outcome.num} ({' '.join(map(as_typed, outcome.overrides))}) {outcome.summary.status}: {error}"

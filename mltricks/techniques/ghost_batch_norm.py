@@ -10,7 +10,6 @@ Cost: a copy of every batch norm's input.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -43,28 +42,5 @@ class GhostBatchNorm(Technique):
             )
         ghost_norm.check_splits(KEY, self.splits, len(next(leaves(batch["x"]))))
         for name, norm in norms.items():
-            haunt(name, norm, self.splits)
+            ghost_norm.haunt(name, norm, self.splits, KEY)
         return params, {}
-
-
-def haunt(name: str, norm: Any, splits: int) -> None:
-    """Make a ghost batch norm of a batch norm in place: parameters, buffers and hooks stay.
-
-    Raises:
-        ValueError: it is of an unknown kind, which may do more than normalise.
-    """
-    kind = type(norm)
-    if isinstance(norm, ghost_norm.GhostBatchNorm):
-        raise ValueError("technique=ghost_batch_norm beside model.norm=ghost_batch splits twice. Leave one out.")
-    if norm.momentum is None:
-        raise ValueError(f"technique=ghost_batch_norm: {name} has no momentum, and needs one for running statistics.")
-    if kind.forward is _BatchNorm.forward:
-        norm.__class__ = ghost_norm.GhostBatchNorm
-    elif kind.__name__ == "BatchNormAct2d" and hasattr(norm, "act") and hasattr(norm, "drop"):
-        norm.__class__ = ghost_norm.GhostBatchNormAct
-    else:
-        raise ValueError(
-            f"technique=ghost_batch_norm does not know what {name}, a {kind.__name__}, computes besides batch norm. "
-            "Leave ghost_batch_norm out."
-        )
-    norm.splits, norm.key = splits, KEY

@@ -1,11 +1,10 @@
 """SimCLR: learn features without labels, by matching two views of a sample against the views of other samples.
 
 Source: Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", 2020,
-arXiv:2002.05709, section 2 and algorithm 1.
-Deviation: a view is a resized crop, a flip and a change of brightness, contrast and saturation, always applied, on
-normalised images; hue, grey and blur are left out. The projector's layers have biases. With ``probe`` the objective
-trains the model's last linear layer on detached features of unaugmented images, in evaluation mode: the accuracy is
-then a linear probe's. Without it that layer keeps its initial weights, and the accuracy is at chance.
+arXiv:2002.05709, section 2 and algorithm 1; views and settings of appendices A and B.9 (``functional/two_views.py``).
+Deviation: the projector's layers have biases and no batch norm. With ``probe`` the objective trains the model's last
+linear layer on detached features of unaugmented images, in evaluation mode: the accuracy is then a linear probe's.
+Without it that layer keeps its initial weights, and the accuracy is at chance.
 Shapes: ``x`` (B, C, H, W) float -> loss; only the probe reads ``y``.
 Cost: one forward pass of twice the batch; the probe adds one forward pass.
 """
@@ -19,36 +18,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
-from mltricks.config.values import Count, Fraction, NonNegative, Positive
+from mltricks.config.values import Count, Positive
 from mltricks.functional.self_supervised import collapse, feature_width, features_of, named, with_probe
-from mltricks.functional.views import color_jitter, resized_crop
-from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
+from mltricks.functional.two_views import TwoViews
+from mltricks.technique import Aux, Ctx, LossFn, Own, Params
 
 PROJECTOR = "simclr/"
 
 
 @dataclass(frozen=True)
-class Simclr(Technique):
+class Simclr(TwoViews):
     """Replace the loss with NT-Xent of the projected features of two views. Features are the last linear layer's input.
 
     Args:
         temperature: divisor of the cosine similarities, > 0.
-        min_scale: minimum fraction of the image in a crop, in (0, 1].
-        color: strength of the change of brightness, contrast and saturation, >= 0.
-        flip: mirror half of the views left to right.
         projection_width: length of the projected vectors, >= 1.
         probe: let the objective train the last linear layer only.
     """
 
     temperature: Positive
-    min_scale: Fraction
-    color: NonNegative
-    flip: bool
     projection_width: Count
     probe: bool
-
-    kinds = ("image",)
-    needs_whole_batch = True
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         width = feature_width("simclr", model, params, batch["x"][:2])
@@ -57,8 +47,7 @@ class Simclr(Technique):
 
     def loss(self, inner: LossFn) -> LossFn:
         def contrast(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
-            views = color_jitter(resized_crop(torch.cat([batch["x"]] * 2), self.min_scale, self.flip), self.color)
-            features = features_of("simclr", params, views, ctx)
+            features = features_of("simclr", params, self.both(batch["x"]), ctx)
             loss, accuracy = nt_xent(project(params, features), self.temperature)
             metrics = {"contrastive_loss": loss, "contrastive_accuracy": accuracy, **collapse(features)}
             return with_probe("simclr", inner, params, batch, ctx, loss, metrics, self.probe)

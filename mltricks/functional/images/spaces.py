@@ -10,6 +10,12 @@ def randaugment_space(height: int, width: int) -> Space:
     return paper_space(0.3, 150 / 331 * width, 150 / 331 * height, 30.0, 0.9, 4.0)
 
 
+def fixmatch_space(height: int, width: int) -> Space:
+    """The 14 operations of FixMatch's RandAugment (arXiv:2001.07685, table 12), with factors from 0.05 to 0.95."""
+    space = paper_space(0.3, 0.3 * width, 0.3 * height, 30.0, 0.95, 4.0)
+    return {**space, **dict.fromkeys(("brightness", "saturation", "contrast", "sharpness"), Span(0.05, 0.95))}
+
+
 def timm_space(height: int, width: int) -> Space:
     """The 15 operations of timm's ``rand_augment_ops`` that grow stronger with the level (``inc1``), 10 of 10 at 1."""
     space = {name: span for name, span in randaugment_space(height, width).items() if name != "identity"}

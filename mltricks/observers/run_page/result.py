@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mltricks.config.options import called
 from mltricks.figures.parts import Section, Table
-from mltricks.observers.closing import warning
+from mltricks.observers.closing import warnings
 from mltricks.observers.formats import shown_folder
 from mltricks.observers.run_page.words import duration
 
@@ -38,9 +38,9 @@ def head(run: Run, folder: Path, summary: Summary) -> dict[str, Any]:
 
 
 def doubt(run: Run, summary: Summary) -> str:
-    """That a run is no better than a constant prediction; empty if it is, or if it has no result."""
-    said = warning(summary, len(run.data.val)) if summary.test else None
-    return f"Warning: {said}." if said else ""
+    """What the run is warned about; empty if nothing is wrong, or if it has no result."""
+    said = warnings(summary, len(run.data.val)) if summary.test else []
+    return " ".join(f"Warning: {text}." for text in said)
 
 
 def title(run: Run, summary: Summary) -> str:

@@ -21,7 +21,8 @@ from mltricks.figures.parts import Chart, Gallery, Section
 from mltricks.objectives.base import Outcome
 from mltricks.observers.files import read_records
 from mltricks.observers.layers import FILE as LAYERS
-from mltricks.observers.run_page import about, data_card, result, training
+from mltricks.observers.run_page import about, data_card, reconstructions, result, training
+from mltricks.observers.run_page.feature_map import features_section
 from mltricks.observers.run_page.sheet import TestSheet
 from mltricks.process.atomic import write_atomically
 from mltricks.trivial import linear
@@ -78,7 +79,9 @@ def sections_of(
         "learning curves": partial(training.curves_section, records, run.source.steps_per_epoch, score, summary),
         "data card": partial(data_card.data_section, run),
         "training samples": partial(data_card.samples_section, run),
+        "reconstructions": partial(reconstructions.reconstructions_section, run),
         **{f"error analysis {i}": make for i, make in enumerate(errors)},
+        "features": partial(features_section, run, folder),
         "layers": partial(training.layers_section, layers),
         "schedule": partial(training.schedule_section, run.hypers),
         "changes": partial(about.changes_section, summary),
