@@ -23,7 +23,7 @@ OWED = {
     "checkpointing ema swa snapshot layerwise_lr squeeze_excite "
     "freeze freeze_then_unfreeze gradual_unfreezing "
     "simclr moco barlow_twins simsiam siamese denoising_autoencoder masked_image_modeling mae "
-    "pseudo_label mean_teacher fixmatch distill distill_features distill_attention",
+    "pseudo_label mean_teacher fixmatch distill distill_features distill_attention distill_ema",
     "objective": "classify regress mse bce soft_f1 focal contrastive next_token",
     "job": "evaluate soup sharpness probe knn compare_layers",
     "experiment": "simclr_finetune simclr_probe mae_finetune simmim_finetune transfer_features transfer_finetune "
