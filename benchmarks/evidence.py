@@ -59,8 +59,12 @@ LEFT_OUT = {
     "regularizer=early_stopping": "it ends a run early, and the best weights are kept either way",
     "technique=loss_scale": "it only matters in half precision",
     **{f"technique={name}": "it learns without labels" for name in SELF_SUPERVISED},
-    **{f"technique={name}": "it learns from unlabelled samples" for name in ("fixmatch", "mean_teacher", "pseudo_label")},
+    **{
+        f"technique={name}": "it learns from unlabelled samples"
+        for name in ("fixmatch", "mean_teacher", "pseudo_label")
+    },
     **{f"technique={name}": TEACHER for name in ("distill", "distill_attention", "distill_features")},
+    "technique=distill_ema": "it is measured beside other teachers, on the page of methods with few labels",
     "init=checkpoint": "it needs another run",
     **{f"technique={name}": TRANSFER for name in ("freeze", "freeze_then_unfreeze", "gradual_unfreezing")},
 }

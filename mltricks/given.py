@@ -12,7 +12,7 @@ from mltricks.config.newer import nodes
 from mltricks.config.options import called, conf_dir
 from mltricks.config.settings import default_options
 from mltricks.data import given as given_data
-from mltricks.data.custom import check_idle
+from mltricks.data.custom import RATIO, check_idle
 from mltricks.data.splits import DataSplits
 from mltricks.models import given as given_model
 from mltricks.resume import other_job
@@ -59,7 +59,7 @@ def with_objects(cfg: dict[str, Any], model: Any, data: Any) -> tuple[dict[str, 
     if data is None:
         return cfg, Given(model)
     splits = given_data.splits_of(data)
-    check_idle({key: value for key, value in cfg["data"].items() if splits.unlabeled is None or key[:3] != "unl"})
+    check_idle({key: value for key, value in cfg["data"].items() if splits.unlabeled is None or key != RATIO})
     target = splits.info.target
     if cfg["objective"]["_target_"] == CLASSIFY and takes(REGRESS, target) and not takes(CLASSIFY, target):
         cfg = {**cfg, "objective": {"_target_": REGRESS}}

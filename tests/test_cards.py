@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from statements import Statement, problems, read_statement
 
-from mltricks.config.cards import read_card
+from mltricks.config.cards import read_card, read_values
 from mltricks.config.options import conf_dir
 
 OPTIONS = sorted(path for path in conf_dir().rglob("*.yaml") if path.name != "config.yaml")
@@ -27,6 +27,16 @@ def test_a_technique_states_how_it_is_switched_off(path: Path) -> None:
 def test_lists_of_techniques_leave_no_key_of_their_own_in_the_configuration() -> None:
     paths = [path for group in ("augment", "regularizer") for path in (conf_dir() / group).glob("*.yaml")]
     assert not [str(path) for path in paths if not path.read_text().startswith("# @package _global_\n")]
+
+
+def test_a_list_may_stand_on_several_lines() -> None:
+    first, second = "  first:\n    - model=mlp\n    # why\n    - epochs=1\n", "  second: [x=1,\n    y=2]   # two\n"
+    text = f"a: 1   # one\nstages:\n{first}{second}"
+    assert read_values(text, "") == [
+        ("a", "1", "one"),
+        ("stages.first", "[model=mlp, epochs=1]", ""),
+        ("stages.second", "[x=1, y=2]", "two"),
+    ]
 
 
 def write(folder: Path, *lines: str) -> Path:

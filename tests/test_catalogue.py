@@ -1,4 +1,4 @@
-"""The supervised catalogue is complete: every name that the field's sources give a technique is an option."""
+"""The catalogue is complete: every name that the field's sources give a technique is an option."""
 
 from __future__ import annotations
 
@@ -20,9 +20,15 @@ OWED = {
     "label_smoothing activation_reg temporal_activation_reg weight_drop frozen_bn_scale ghost_batch_norm "
     "gradient_noise r_drop early_stopping",
     "technique": "mixup cutmix tta accumulate clip_norm clip_value adaptive_clip centralize lookahead sam loss_scale "
-    "checkpointing ema swa snapshot layerwise_lr squeeze_excite",
+    "checkpointing ema swa snapshot layerwise_lr squeeze_excite "
+    "freeze freeze_then_unfreeze gradual_unfreezing "
+    "simclr moco barlow_twins simsiam siamese denoising_autoencoder masked_image_modeling mae "
+    "pseudo_label mean_teacher fixmatch distill distill_features distill_attention distill_ema",
     "objective": "classify regress mse bce soft_f1 focal contrastive next_token",
-    "job": "evaluate soup sharpness",
+    "job": "evaluate soup sharpness probe knn compare_layers",
+    "experiment": "simclr_finetune simclr_probe mae_finetune simmim_finetune transfer_features transfer_finetune "
+    "transfer_gradual fixmatch mean_teacher pseudo_label curriculum_labeling distill fitnets born_again curriculum "
+    "self_paced progressive_dropout",
 }
 
 

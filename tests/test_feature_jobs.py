@@ -29,6 +29,7 @@ from mltricks.summary import Summary, read_summary
 
 HERE = Path(__file__).parent
 JOBS = {"knn": knn, "probe": probe}
+OF_STAGE = {"knn": ["job.k=20"], "probe": ["job.l2=[0.1]"]}
 BOTH = "metric=knn+linear_probe"
 
 
@@ -190,6 +191,28 @@ def test_values_and_tokens(tmp_path: Path) -> None:
     summary = read_summary(tmp_path / "values/summary.json")
     assert summary is not None
     assert summary.val["linear_probe"] > 0.9
+
+
+def test_jobs_are_stages(tmp_path: Path) -> None:
+    """Of what all stages share, the run that is measured has had its part."""
+    (tmp_path / "own/experiment").mkdir(parents=True)
+    (tmp_path / "own/experiment/judged.yaml").write_text(
+        "# @package _global_\n# A run and what its features are worth\nstages:\n"
+        '  learn: [epochs=1, technique=ema]\n  knn: [job=knn, "checkpoint=${stage:learn}", job.k=20]\n'
+        '  probe: [job=probe, "checkpoint=${stage:learn}", "job.l2=[0.1]"]\n'
+    )
+    cfg = mltricks.compose(["experiment=judged", "seed=3", *TINY], str(tmp_path / "own"))
+    whole = mltricks.train(cfg, tmp_path / "run")
+    parts = {name: read_summary(tmp_path / f"run/{name}/summary.json") for name in ("learn", "knn", "probe")}
+    assert parts["learn"] is not None
+    assert parts["learn"].samples["train"] == 320
+    for name in ("knn", "probe"):
+        again = run_job(name, tmp_path / name, f"checkpoint={tmp_path / 'run/learn'}", *OF_STAGE[name])
+        part = parts[name]
+        assert part is not None
+        assert part.val == again["rows"]["this run"]["val"]
+    assert parts["probe"] is not None
+    assert (whole.objective, whole.test) == (parts["probe"].objective, parts["probe"].test)
 
 
 # At each validation

@@ -15,6 +15,7 @@ from contract import make
 from PIL import Image
 from torch import Tensor
 
+import mltricks
 from mltricks.config.compose import compose, plain
 from mltricks.data.custom import adapt, load_data
 from mltricks.data.partition import per_class
@@ -169,3 +170,12 @@ def test_a_folder_beside_the_classes_is_the_unlabelled_part(tmp_path: Path) -> N
     other = splits.unlabeled.relabelled(torch.arange(len(splits.unlabeled)))
     assert next(other.batches([torch.tensor([2, 0])]))["y"].tolist() == [2, 0]
     assert len(load("image_folder", **place).train) == 11, "without unlabelled_ratio the folder is not read"
+
+
+def test_splits_of_a_program_may_have_an_unlabelled_part(tmp_path: Path) -> None:
+    splits = load("digits", labels_per_class=4, unlabeled_ratio=1)
+    small = ["technique=pseudo_label", "data.unlabeled_ratio=3", "data.epoch_size=64", "epochs=1", "model.width=4"]
+    quiet = ["batch_size=8", "plots=false", "progress=none"]
+    result = mltricks.train(mltricks.compose([*small, *quiet]), tmp_path / "run", data=splits)
+    assert result.steps == 8
+    assert 0.0 <= result.train["unlabeled_accuracy"] <= 1.0

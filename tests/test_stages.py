@@ -232,6 +232,11 @@ def test_the_change_of_a_stage_is_shown_as_it_is_typed(text: str) -> None:
 def test_a_change_replaces_what_the_stage_lists(own: Path) -> None:
     cfg = planned(own, "stages.learn.epochs=5", "stages.learn.optim=sgd", "stages.learn.optim.lr=0.5")[1].cfg
     assert (cfg["epochs"], cfg["optim"]["lr"], cfg["optim"]["_target_"]) == (5, 0.5, "mltricks.optim.sgd.SGD")
+    other = planned(own, "stages.learn.technique=label_smoothing")[1]
+    assert list(other.cfg["technique"]) == ["label_smoothing"], "the teacher goes with distill"
+    assert other.needs == ()
+    falling = planned(own, "stages.learn.technique.distill.weight={schedule: linear, start: 0.8, end: 0.0}")[1]
+    assert falling.cfg["technique"]["distill"]["weight"] == {"schedule": "linear", "start": 0.8, "end": 0.0}
     with_two = planned(own, "stages.teach.technique=mixup+ema")[0]
     assert list(with_two.cfg["technique"]) == ["mixup", "ema"]
 

@@ -143,13 +143,22 @@ def _settings(tree: MappingNode, text: str, prefix: str) -> Iterator[tuple[str, 
         if value.id == "mapping" and not value.flow_style:
             yield from _settings(value, text, f"{prefix}{key.value}.")
         else:
-            default = text[value.start_mark.index : value.end_mark.index]
-            yield f"{prefix}{key.value}", default, _comment(value)
+            yield f"{prefix}{key.value}", _value(value, text), _comment(value)
+
+
+def _value(node: Node, text: str) -> str:
+    """A value on one line, as it stands in the file; a list whose items stand on lines of their own in brackets."""
+    from ruamel.yaml.nodes import SequenceNode
+
+    if isinstance(node, SequenceNode) and not node.flow_style:
+        return f"[{', '.join(_value(item, text) for item in node.value)}]"
+    return " ".join(text[node.start_mark.index : node.end_mark.index].split())
 
 
 def _comment(node: Node) -> str:
     """The comment beside a value, its lines joined."""
-    tokens = [token for token in node.comment or () if token is not None]
+    found = [part if isinstance(part, list) else [part] for part in node.comment or ()]
+    tokens = [token for part in found for token in part if token is not None]
     lines = [line.strip().lstrip("#").strip() for token in tokens for line in token.value.splitlines()]
     return " ".join(line for line in lines if line)
 

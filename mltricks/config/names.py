@@ -26,7 +26,7 @@ PART = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\[\]]*\]|\{[^{}]*\
 """Parts of a value that are taken as they are: quoted text, lists and dicts."""
 WITH_NONE = ("augment", "regularizer")
 """Groups that have an option ``none``; everywhere else it is the empty list."""
-OF_SWEEPS_AND_JOBS = ("tune", "retune", "objectives", "runs", "key")
+OF_SWEEPS_AND_JOBS = ("tune", "retune", "objectives", "runs", "key", "layers", "other_layers")
 """Settings of sweepers and jobs that take a list of names; tests compare them with their YAML files."""
 PROGRAM = ("python", "-m", "mltricks")
 

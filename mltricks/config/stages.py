@@ -1,7 +1,8 @@
 """The node ``stages`` of the configuration: runs in a row, each a list of overrides as they are typed.
 
 ``stages.NAME.KEY=VALUE`` changes one stage. Hydra receives it as ``++stages.changes.NAME.KEY=VALUE``, since a list has
-no keys; the choice of an option, ``stages.NAME.GROUP=OPTION``, is kept beside the option's settings as ``_option_``.
+no keys. The choice of an option, ``stages.NAME.GROUP=OPTION``, and a value in braces are kept under ``_value_``: beside
+the settings of the option, and as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ RESERVED = (*SETTINGS, "changes", "command")
 """All keys of the node that are no stages: ``command`` holds the overrides that all stages share."""
 LIST = "stages.json"
 """Name of the file with the stages, which marks the folder of a run of stages."""
-CHOICE = "_option_"
+WHOLE = "_value_"
 NAME = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -32,27 +33,27 @@ def as_change(override: str) -> str:
     """An override as Hydra takes it, if it changes a stage; any other is unchanged.
 
     >>> as_change("stages.finetune.optim.lr=0.1"), as_change("stages.finetune.optim=sgd"), as_change("stages.only=a")
-    ('++stages.changes.finetune.optim.lr=0.1', '++stages.changes.finetune.optim._option_=sgd', 'stages.only=a')
+    ('++stages.changes.finetune.optim.lr=0.1', '++stages.changes.finetune.optim._value_=sgd', 'stages.only=a')
     """
     typed, equals, value = override.partition("=")
     first, *path = typed.split(".")
     if first != "stages" or len(path) < 2 or path[0] in RESERVED or not equals:
         return override
     inner = ".".join(path[1:])
-    key = f"{inner}.{CHOICE}" if inner in GROUPS else inner
+    key = f"{inner}.{WHOLE}" if inner in GROUPS or value.startswith("{") else inner
     return f"++stages.changes.{path[0]}.{key}={value}"
 
 
 def as_typed(override: str) -> str:
     """An override that changes a stage, as it is typed; any other is unchanged: the inverse of ``as_change``.
 
-    >>> as_typed("++stages.changes.finetune.optim._option_=sgd"), as_typed("+model.width=8")
+    >>> as_typed("++stages.changes.finetune.optim._value_=sgd"), as_typed("+model.width=8")
     ('stages.finetune.optim=sgd', '+model.width=8')
     """
     key, equals, value = override.partition("=")
     if not key.lstrip("+").startswith("stages.changes."):
         return override
-    return f"stages.{key.lstrip('+').removeprefix('stages.changes.').removesuffix(f'.{CHOICE}')}{equals}{value}"
+    return f"stages.{key.lstrip('+').removeprefix('stages.changes.').removesuffix(f'.{WHOLE}')}{equals}{value}"
 
 
 def inner_key(key: str) -> str:

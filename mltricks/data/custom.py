@@ -144,7 +144,7 @@ def check_idle(common: dict[str, Any]) -> None:
         ValueError: one has another value than the one that changes nothing.
     """
     for name, idle in IDLE.items():
-        if common.get(name, idle) != idle and name != "epoch_size":
+        if common.get(name, idle) != idle and name != "epoch_size":  # it applies to all data
             raise ValueError(
                 f"data.{name}={common[name]} has no effect: data._target_ gives splits that are divided already."
             )

@@ -43,6 +43,7 @@ class Given:
         what: describes the data.
         drop_last: leave out a last training batch that is smaller than the others.
         epoch_size: training samples an epoch; ``None``: as the sampler gives.
+        unlabeled_ratio: unlabelled samples per labelled one in a batch, where the given splits have them.
 
     Raises:
         ValueError: always, because no configuration can make the objects again.
@@ -51,6 +52,7 @@ class Given:
     what: str
     drop_last: bool = True
     epoch_size: int | None = None
+    unlabeled_ratio: int = 0
 
     def __post_init__(self) -> None:
         raise ValueError(
@@ -64,7 +66,8 @@ def node_of(splits: DataSplits, common: dict[str, Any]) -> dict[str, Any]:
     """The configuration node that stands for given data; ``common`` is the node that it replaces."""
     sizes = ", ".join(str(len(part)) for part in (splits.train, splits.val, splits.test))
     node = {"_target_": f"{__name__}.{Given.__name__}", "what": f"{splits.info.input}, {sizes} samples"}
-    return node | {"drop_last": common.get("drop_last", True), "epoch_size": common.get("epoch_size")}
+    applied = {"drop_last": True, "epoch_size": None, "unlabeled_ratio": 0}
+    return node | {name: common.get(name, idle) for name, idle in applied.items()}
 
 
 def splits_of(data: Any) -> DataSplits:

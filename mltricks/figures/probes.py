@@ -12,6 +12,7 @@ from mltricks.figures.base import (
     color,
     faded,
     figure,
+    heatmap,
     line,
     log_axis,
     names_axis,
@@ -24,6 +25,8 @@ from mltricks.figures.panels import panels
 
 ROW = 20
 """Pixels of a bar's row."""
+MOST_CELLS = 150
+"""Largest number of cells with their numbers written in."""
 
 
 def loss_by_rate(content: dict[str, Any]) -> Figure:
@@ -82,6 +85,27 @@ def slices(content: dict[str, Any]) -> Figure:
     title = f"training loss near the weights: top eigenvalue {content['top_eigenvalue']:.3g}"
     x = axis("distance from the weights")
     return figure(*traces, title=title, x=x, y=log_axis([v for losses in along.values() for v in losses]))
+
+
+def layer_similarity(content: dict[str, Any]) -> Figure:
+    """Linear CKA of the layers of two runs, of ``job=compare_layers``: the first run's as rows, upwards."""
+    (rows, columns), values = content["layers"], content["similarity"]
+    few = len(rows) * len(columns) <= MOST_CELLS
+    texts = [[f"{value:.2f}" for value in row] for row in values] if few else None
+    said = [[f"{text(a)}<br>{text(b)}<br>{value:.3f}" for b, value in zip(columns, row, strict=True)]
+            for a, row in zip(rows, values, strict=True)]  # fmt: skip
+    hover: dict[str, Any] = {"customdata": said, "hovertemplate": "%{customdata}<extra></extra>"}
+    trace = heatmap(values, texts=texts, low=0, high=1, **hover)
+    first, last = content["runs"][0], content["runs"][-1]
+    x, y = named_ticks(columns, last), named_ticks(rows, first)
+    return figure(trace, title="similarity of layers (linear CKA)", x=x, y=y, height=160 + 2 * ROW * len(rows))
+
+
+def named_ticks(names: list[str], run: str) -> dict[str, Any]:
+    """An axis of layers, with the end of the run's folder as its title."""
+    found = names_axis(names, f"layers of {run[-40:]}")
+    found["ticktext"] = [text(shorten(name, 24)) for name in names]
+    return found
 
 
 def lying(names: list[str], values: list[float], title: str, height: int) -> Figure:

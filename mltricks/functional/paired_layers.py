@@ -76,9 +76,7 @@ def named_layers(layers: Sequence[Layer], patterns: Sequence[str], key: str) -> 
     for pattern in patterns:
         if not any(fnmatchcase(layer.name, pattern) for layer in layers):
             names = [layer.name for layer in layers]
-            raise ValueError(
-                f"{key} has {pattern}, which is no layer. {suggest(pattern, names)} Layers: {', '.join(names)}."
-            )
+            raise ValueError(f"{key} has {pattern}, which is no layer. {suggest(pattern, names)}")
     return [layer for pattern in patterns for layer in layers if fnmatchcase(layer.name, pattern)]
 
 

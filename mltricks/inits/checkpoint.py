@@ -63,7 +63,8 @@ class Checkpoint:
 
     def wanted(self, model: nn.Module) -> set[str]:
         """The names of the model's tensors to copy from the other run."""
-        params, buffers = dict(model.named_parameters()), [name for name, _ in model.named_buffers()]
+        params: dict[str, Tensor] = dict(model.named_parameters())
+        buffers = [name for name, _ in model.named_buffers()]
 
         def meant(patterns: Sequence[str]) -> set[str]:
             return matching(patterns, params) | {b for b in buffers if any(fnmatchcase(b, p) for p in patterns)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ def read_state(path: str) -> dict[str, Tensor]:
             f"model.pretrained={path}: there is no such file. Give a state dict (.pth, .safetensors), or true to "
             "download the weights; the weights of a run go by init=checkpoint."
         )
+    state: Any
     try:
         state = _load(path)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
@@ -35,10 +37,11 @@ def read_state(path: str) -> dict[str, Tensor]:
         state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
     if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
         raise ValueError(f"model.pretrained={path} holds no tensors by name. Save model.state_dict() into it.")
-    return state
+    found: dict[str, Tensor] = state
+    return found
 
 
-def _load(path: str) -> dict[str, Tensor]:
+def _load(path: str) -> Any:
     if path.endswith(".safetensors"):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -47,8 +50,7 @@ def _load(path: str) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise RuntimeError(str(error)) from error
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def check_names(path: str, state: dict[str, Tensor], model: nn.Module) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+
+from torch import Tensor
 
 from mltricks.config.values import suggest
 from mltricks.functional.depths import depths
 from mltricks.technique import Params
 
 
-def matching(patterns: Sequence[str], params: Params) -> set[str]:
+def matching(patterns: Sequence[str], params: Mapping[str, Tensor]) -> set[str]:
     """The names of the parameters that match any of the patterns.
 
     Args:
@@ -32,7 +34,7 @@ def matching(patterns: Sequence[str], params: Params) -> set[str]:
     found: set[str] = set()
     for pattern in patterns:
         word = WORDS.get(pattern)
-        found.update(word(params) if word else (name for name in params if fnmatchcase(name, pattern)))
+        found.update(word(dict(params)) if word else (name for name in params if fnmatchcase(name, pattern)))
     return found
 
 

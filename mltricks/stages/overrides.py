@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from mltricks.config.overrides import quoted
-from mltricks.config.stages import CHOICE, NAME, leaves
+from mltricks.config.stages import NAME, WHOLE
 
 WORDS = ("null", "true", "false", "nan", "inf")
 """Texts that are other values without quotes."""
 
 
 def overrides_of(node: Mapping[str, Any], name: str) -> list[str]:
-    """The overrides of a stage in Hydra's grammar: those listed, and in their places what the command changes."""
+    """The overrides of a stage in Hydra's grammar: those listed, and in their places what the command changes.
+
+    Where the command chooses other techniques, the settings that the list has for those of the list go with them.
+    """
     tree = (node.get("changes") or {}).get(name) or {}
-    changes = {key.removesuffix(f".{CHOICE}"): written(value) for key, value in leaves(tree)}
-    listed = [text for text in node[name] if text.partition("=")[0].lstrip("+") not in changes]
-    return [*listed, *(f"{key}={value}" for key, value in changes.items())]
+    changes, techniques = dict(values_in(tree)), None
+    if "technique" in changes:
+        chosen = changes["technique"]
+        techniques = list(map(str, chosen if isinstance(chosen, list) else [chosen]))
+    listed = [text for text in node[name] if stays(text.partition("=")[0].lstrip("+"), changes, techniques)]
+    return [*listed, *(f"{key}={written(value)}" for key, value in changes.items())]
+
+
+def values_in(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys and values of the changes of a stage."""
+    for key, value in tree.items():
+        if key == WHOLE:
+            yield prefix.removesuffix("."), value
+        elif isinstance(value, Mapping):
+            yield from values_in(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def stays(key: str, changes: Mapping[str, Any], techniques: Collection[str] | None) -> bool:
+    """Whether a listed override still counts.
+
+    Args:
+        key: of the override.
+        changes: by key.
+        techniques: those that the command chooses; ``None`` where it chooses none.
+    """
+    first, *rest = key.split(".")
+    of_another = first == "technique" and bool(rest) and techniques is not None and rest[0] not in techniques
+    return key not in changes and not of_another
 
 
 def written(value: Any) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -194,9 +193,9 @@ def run_one(stage: Stage, in_sweep: InSweep | None, one: One) -> Summary:
     from mltricks.config.create import locate
 
     job = locate(target, "job", stage.cfg["allow_modules"])
-    with redirect_stdout(io.StringIO()) if stage.cfg["progress"] == "none" else nullcontext():
-        # its own overrides alone: a job that works on a run takes all else from that run
-        job(OmegaConf.create(stage.cfg), stage.folder, list(stage.overrides), "RUN")
+    mode = "RUN" if in_sweep is None and stage.cfg["progress"] != "none" else "MULTIRUN"  # which prints nothing
+    # its own overrides alone: what all stages share is in the run of an earlier stage, from which such a job reads it
+    job(OmegaConf.create(stage.cfg), stage.folder, list(stage.overrides), mode)
     summary = read_summary(stage.folder / "summary.json")
     if summary is None:
         name = target.rpartition(".")[2]
