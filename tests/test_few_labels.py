@@ -29,13 +29,15 @@ HIDDEN = {"labels_per_class": 4, "unlabeled_ratio": 2}
 
 @cache
 def node() -> dict[str, Any]:
-    return dict(plain(compose([]))["data"])
+    """The settings that all data options share."""
+    return dict(plain(compose(["data=mnist"]))["data"])
 
 
 def load(option: str = "digits", **settings: Any) -> Any:
     """The splits of a data option, with the common settings' defaults."""
     target = f"mltricks.data.{option}.{option.title().replace('_', '')}"
-    return load_data({**node(), "_target_": target, **settings}, [])
+    own = {"classes": None} if option == "digits" else {}
+    return load_data({**node(), **own, "_target_": target, **settings}, [])
 
 
 def test_every_class_gives_its_samples_and_a_smaller_number_is_part_of_a_larger() -> None:

@@ -81,13 +81,12 @@ def load_data(node: dict[str, Any], allow: Sequence[str]) -> DataSplits:
     target = locate(given_target(node, "data"), "data", allow)
     common = {field.name for field in fields(Custom)}
     named = inspect.signature(target).parameters
-    node = {**{name: value for name, value in IDLE.items() if name in named}, **node}
     own = {name: value for name, value in node.items() if name not in common or name in named}
     if isinstance(target, type) and issubclass(target, DataOption):
         if any(p.kind is p.VAR_KEYWORD for p in named.values()):
             own = node
         check_idle({name: value for name, value in node.items() if name not in own})
-        option = create(own, "data", allow)
+        option = create({**{name: idle for name, idle in IDLE.items() if name in named}, **own}, "data", allow)
         return with_classes(option, option.load())
     return adapt(create(own, "data", allow), {name: node[name] for name in common & node.keys()})
 
