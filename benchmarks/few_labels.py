@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from few_labels_rows import ROWS, Row
+from few_labels_rows import ROW, ROWS, Row
 
 from mltricks.config.names import command
 from mltricks.sweep.statistics import mean_interval
@@ -52,25 +52,40 @@ def run(row: Row, folder: Path, more: Sequence[str]) -> None:
     subprocess.run([sys.executable, "-m", "mltricks", "-m", *typed], check=True, stdout=subprocess.DEVNULL)
 
 
-def results(folder: Path) -> Iterator[dict[str, Any]]:
-    """The summaries of the jobs of a sweep."""
-    for path in sorted(folder.glob("*/summary.json")):
-        if path.parent.name.isdigit():
-            yield json.loads(path.read_text())
-
-
 def figures(row: Row, folder: Path) -> list[str]:
     """What each column of a row's table shows: mean and interval in percent."""
-    found = list(results(folder))
-    if len(found) < len(SEEDS):
-        return ["not measured"] * len(row.stages)
-    return [shown([100 * accuracy(summary, stage) for summary in found]) for stage in row.stages]
+    found = [path.parent for path in sorted(folder.glob("*/summary.json")) if path.parent.name.isdigit()]
+    values = row.columns if not row.key else [column.split()[0] for column in row.columns]
+    shown_ones = []
+    for stage, value in zip(row.stages, values, strict=True):
+        mine = [job for job in found if not row.key or f"{row.key}={value}" in read(job)["overrides"]]
+        measured = [100 * accuracy(job, stage, row.baseline) for job in mine]
+        shown_ones.append(shown(measured) if len(measured) == len(SEEDS) else "not measured")
+    return shown_ones
 
 
-def accuracy(summary: dict[str, Any], stage: str) -> float:
-    """The test accuracy of a stage of a run; of the run itself for an empty name."""
-    told = summary if not stage else next(told for told in summary["stages"] if told["name"] == stage)
-    return float(told["test"]["accuracy"])
+def accuracy(job: Path, stage: str, baseline: str) -> float:
+    """The test accuracy of a run or of one of its stages.
+
+    Args:
+        job: folder of the run.
+        stage: its name; empty for the run itself.
+        baseline: of ``job=knn`` and ``job=probe``, the row to read.
+    """
+    told = read(job)
+    if not stage:
+        return float(told["test"]["accuracy"])
+    told = next(one for one in told["stages"] if one["name"] == stage)
+    if baseline == ROW:
+        return float(told["test"]["accuracy"])
+    rows = json.loads((job / told["folder"] / f"{stage}.json").read_text())["rows"]
+    return float(rows[baseline]["test"]["accuracy"])
+
+
+def read(job: Path) -> dict[str, Any]:
+    """The summary of a run."""
+    found: dict[str, Any] = json.loads((job / "summary.json").read_text())
+    return found
 
 
 def shown(values: Sequence[float]) -> str:

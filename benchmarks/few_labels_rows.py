@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+ROW = "this run"
+"""The row of ``job=knn`` and ``job=probe`` for the run itself."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -17,6 +20,8 @@ class Row:
         stages: where each figure stands: the name of a stage, or empty for the run itself.
         overrides: of the command, without the seeds.
         published: the figure of the source, with its setting; ``-`` for none.
+        key: a swept key whose values are the columns; empty if a run has all figures.
+        baseline: of ``job=knn`` and ``job=probe``, the row to read.
     """
 
     table: str
@@ -25,11 +30,106 @@ class Row:
     stages: tuple[str, ...]
     overrides: tuple[str, ...]
     published: str = "-"
+    key: str = ""
+    baseline: str = ROW
 
     @property
     def folder(self) -> str:
-        """The name of the folder of its sweep."""
-        return re.sub(r"\W+", "_", f"{self.table}_{self.name}").strip("_").lower()
+        """The name of the folder of its sweep; baselines are measured in that of another row."""
+        return re.sub(r"\W+", "_", " ".join(self.overrides)).strip("_").lower()[:120]
 
 
-ROWS: tuple[Row, ...] = ()
+def on_features(
+    data: str, name: str, technique: str, published: str = "-", more: tuple[str, ...] = (), baseline: str = ROW
+) -> Row:
+    """Features learned without labels, judged by nearest neighbours and a linear probe on all labels of the part."""
+    part = ("experiment=simclr_probe", f"data={data}", "data.limit=10000", "batch_size=256", "epochs=10")
+    chosen = () if technique == "simclr" else (f"stages.pretrain.technique={technique}",)
+    flips = data == "cifar10" and technique in ("simclr", "moco", "barlow_twins", "simsiam")
+    no_flips = data != "cifar10" and technique in ("moco", "barlow_twins", "simsiam")
+    flip = (f"stages.pretrain.technique.{technique}.flip={str(flips).lower()}",) if flips or no_flips else ()
+    columns = ("kNN", "linear probe")
+    return Row(
+        f"features of {data}", name, columns, ("knn", "probe"), (*part, *chosen, *flip, *more), published, "", baseline
+    )
+
+
+VIT = ("model=vit", "model.patch=4", "model.depth=3", "model.head_pool=mean", "stages.pretrain.optim.beta2=0.95")
+METHODS: tuple[tuple[str, str, dict[str, str], tuple[str, ...]], ...] = (
+    ("SimCLR", "simclr", {"cifar10": "91 linear, ResNet-18, 1000 epochs"}, ()),
+    ("MoCo v2", "moco", {"cifar10": "82.6 kNN, ResNet-18, 200 epochs"}, ()),
+    ("Barlow Twins", "barlow_twins", {"cifar10": "92.1 linear, ResNet-18, 1000 epochs"}, ()),
+    ("SimSiam", "simsiam", {"cifar10": "91.8 linear, ResNet-18, 800 epochs"}, ()),
+    ("denoising autoencoder", "denoising_autoencoder", {}, ()),
+    ("SimMIM, small ViT", "masked_image_modeling", {}, VIT),
+    ("MAE, small ViT", "mae", {}, VIT),
+    ("Siamese, with labels", "siamese", {}, ()),
+    ("supervised", "none", {}, ()),
+    ("supervised, small ViT", "none", {}, VIT),
+)
+FEATURES = tuple(
+    row
+    for data in ("mnist", "cifar10")
+    for row in (
+        *(on_features(data, name, technique, p.get(data, "-"), more) for name, technique, p, more in METHODS),
+        on_features(data, "untrained network", "simclr", baseline="untrained model"),
+        on_features(data, "untrained small ViT", "mae", more=VIT, baseline="untrained model"),
+        on_features(data, "pixels", "simclr", baseline="raw input"),
+    )
+)
+
+LABELS = ("1", "4", "25")
+OF_LABELS = tuple(
+    Row(
+        "labels of mnist",
+        name,
+        tuple(f"{n} a class" for n in LABELS),
+        ("",) * len(LABELS),
+        (*overrides, f"data.labels_per_class={','.join(LABELS)}"),
+        published,
+        "data.labels_per_class",
+    )
+    for name, overrides, published in (
+        ("supervised", ("experiment=pseudo_label", "technique=none", "data.unlabeled_ratio=0"), "-"),
+        ("pseudo-labels", ("experiment=pseudo_label",), "-"),
+        ("mean teacher", ("experiment=mean_teacher",), "-"),
+        ("FixMatch", ("experiment=fixmatch",), "-"),
+    )
+)
+CIFAR_40 = Row(
+    "labels of cifar10",
+    "FixMatch",
+    ("4 a class",),
+    ("",),
+    ("experiment=fixmatch", "data=cifar10", "model.width=32", "technique.fixmatch.flip=true", "epochs=20"),
+    "86.2 (WRN-28-2, 2^20 updates)",
+)
+
+TAUGHT = ("data=mnist", "data.limit=1000")
+DISTILLATION = tuple(
+    Row("distillation", name, ("student",), (stage,), overrides)
+    for name, stage, overrides in (
+        ("teacher: ResNet-9", "teacher", ("experiment=distill", *TAUGHT)),
+        ("student alone", "student", ("experiment=distill", *TAUGHT, "stages.student.technique=none")),
+        ("predictions", "student", ("experiment=distill", *TAUGHT)),
+        ("hints, then predictions (FitNets)", "student", ("experiment=fitnets", *TAUGHT)),
+        ("its own average", "student", ("experiment=distill", *TAUGHT, "stages.student.technique=distill_ema")),
+        ("born again, third generation", "third", ("experiment=born_again", *TAUGHT)),
+    )
+)
+TRANSFER = tuple(
+    Row("unfreezing", name, ("5 to 9, 10 a class",), ("",), overrides)
+    for name, overrides in (
+        (
+            "from scratch",
+            (
+                *("data=digits_5_9", "data.limit=50", "model=convnet", "scheduler=cosine"),
+                *("batch_size=25", "epochs=200", "eval_every_epochs=20"),
+            ),
+        ),
+        ("fine-tuning", ("experiment=transfer_finetune",)),
+        ("gradual unfreezing", ("experiment=transfer_gradual",)),
+        ("frozen features", ("experiment=transfer_features",)),
+    )
+)
+ROWS = (*FEATURES, *OF_LABELS, CIFAR_40, *DISTILLATION, *TRANSFER)
