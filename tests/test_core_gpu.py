@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from bare import CLASSES, params_of, sgd, small_net
-from test_freezing import Freeze
 from test_learning_samplers import ByLoss
 from test_shapes import AnySize, Grow
 from torch import nn
@@ -29,6 +28,7 @@ from mltricks.shapes import declared
 from mltricks.state import State, map_state
 from mltricks.step import build_step
 from mltricks.technique import floats_of
+from mltricks.techniques.freeze import Freeze
 
 ENGINES = [Eager(), Traced(), Graph(warmup_steps=2)]
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
@@ -100,7 +100,7 @@ def growing(engine: Any) -> Small:
 
 
 def freezing(engine: Any) -> Small:
-    return Small(engine, small_net(), Shuffle(), freeze=Freeze(patterns=["3.*"]))
+    return Small(engine, small_net(), Shuffle(), freeze=Freeze(include=["3.*"], exclude=[], norms="fixed"))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -59,6 +59,8 @@ def read_settings(folders: Sequence[Path]) -> Iterator[Setting]:
         for name in sorted(files, key=lambda name: not is_default(f"{group}={name}")):
             path = files[name]
             for key, default, meaning in read_card(path, folders).values:
+                if group == "experiment" and key.startswith("stages."):
+                    continue  # the stages of an experiment are its content; what they set is explained elsewhere
                 yield Setting(*name_of(group, name, key), f"{group}={name}", default, meaning, target_of(path))
 
 
