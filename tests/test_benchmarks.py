@@ -29,6 +29,7 @@ SHORT = {
         *("--tables", "tables", "epochs=1", "data.limit=64"),
     ],
     "tracker": ["--rounds", "1", "--epochs", "1"],
+    "few_labels": ["--only", "frozen features", "--out", "out", "--", "max_steps=2", "plots=false"],
 }
 
 

@@ -17,6 +17,7 @@ from contract import make
 from torch import Tensor
 
 from mltricks.batch import Batch
+from mltricks.config.newer import with_newer
 from mltricks.functional.pseudo_labels import consistency
 from mltricks.functional.strong_augment import OPERATIONS, apply_operation, cut_out, strong_augment
 from mltricks.functional.views import flip_and_shift
@@ -202,3 +203,9 @@ def test_documented_command_trains(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["status"] == "completed"
     assert 0.0 <= summary["train"]["mask_rate"] <= 1.0
+
+
+def test_a_run_saved_before_the_setting_keeps_its_operations() -> None:
+    node = {"_target_": "mltricks.techniques.fixmatch.Fixmatch", "threshold": 0.9}
+    cfg = with_newer({"technique": {"fixmatch": node}})
+    assert (cfg["technique"]["fixmatch"]["space"], cfg["technique"]["fixmatch"]["threshold"]) == ("normalized", 0.9)

@@ -17,6 +17,9 @@ from mltricks.config.settings import read, top_level
 NEWER = ("name", "tags", "notes", "metric", "stages")
 """Top-level keys that configurations of earlier versions lack."""
 
+FORMER = {"mltricks.techniques.fixmatch.Fixmatch": {"space": "normalized"}}
+"""What a class did before it had a setting, where the default of that setting is something else."""
+
 
 def with_newer(cfg: dict[str, Any]) -> dict[str, Any]:
     """A saved configuration with the newer top-level keys, and with the newer settings of its options."""
@@ -33,7 +36,9 @@ def with_newer_settings(node: Any) -> Any:
     """A node that names a class of ours, with all settings of the option for that class; others are returned as is."""
     if not isinstance(node, dict) or node.get("_target_") not in defaults_of_targets():
         return node
-    return {**node, **{k: deepcopy(v) for k, v in defaults_of_targets()[node["_target_"]].items() if k not in node}}
+    target = node["_target_"]
+    settings = {**defaults_of_targets()[target], **FORMER.get(target, {})}
+    return {**node, **{k: deepcopy(v) for k, v in settings.items() if k not in node}}
 
 
 @functools.cache
