@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -9,6 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+import mltricks
+from mltricks.config.compose import plain
+from mltricks.stages.plan import plan
 
 ROOT = Path(__file__).parents[1]
 SHORT = {
@@ -39,7 +44,7 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
     script = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *SHORT[name]]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"(median|bit for bit|1 rows)", done.stdout)
+    assert re.search(r"(median|bit for bit|1 rows|frozen features .* to )", done.stdout)
 
 
 WITH_MNIST = {
@@ -66,3 +71,13 @@ def test_every_command_of_the_docs_names_a_script_and_options_it_has() -> None:
         source = (ROOT / "benchmarks" / f"{name}.py").read_text()
         for option in re.findall(r"--[\w-]+", options):
             assert f'"{option}"' in source, f"{name}.py has no {option}"
+
+
+def test_a_row_of_every_table_of_few_labels_can_be_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    rows = importlib.import_module("few_labels_rows").ROWS
+    assert len({row.folder for row in rows}) == len({row.overrides for row in rows}), "each command has its folder"
+    for row in {row.table: row for row in rows}.values():
+        cfg = plain(mltricks.compose([text.split(",")[0] for text in row.overrides]))
+        for name in [stage for stage in row.stages if stage]:
+            assert name in [stage.name for stage in plan(cfg["stages"], cfg["stages"]["command"], Path(), None)]
