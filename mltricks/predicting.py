@@ -15,20 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mltricks.build import Run
 from mltricks.data.info import Info
 from mltricks.data.splits import Split
 from mltricks.functional_model import FunctionalModel
 from mltricks.state import STATISTICS, State, fold
 from mltricks.step import build_predict
 from mltricks.technique import Ctx, Params
-
-if TYPE_CHECKING:
-    from mltricks.build import Run
 
 Buffers = dict[str, Tensor]
 

@@ -26,11 +26,12 @@ from mltricks.process.device import choose_device
 from mltricks.process.interrupt import Interrupt
 from mltricks.result import Result, result_of
 from mltricks.resume import check_unused, finished, no_run
+from mltricks.saving import predict_with, predicting_weights, save_weights
 from mltricks.session import AFTER, BEST, Session, new_summary, note_failure, prepare
 from mltricks.stages.run import run_stages
 from mltricks.state import reseed_step
 from mltricks.summary import Summary
-from mltricks.weights import load_weights, predict_with, predicting_weights, save_weights
+from mltricks.weights import load_weights
 
 
 def train(

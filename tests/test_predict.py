@@ -30,9 +30,10 @@ from mltricks.evaluate import evaluate
 from mltricks.inputs.image_files import decode_image, from_images
 from mltricks.inputs.vector import Vector
 from mltricks.predictor import Predictor, without_first_weights
+from mltricks.saving import predict_with, predicting_weights, save_weights
 from mltricks.summary import Summary
 from mltricks.technique import Aux, Ctx, Own, Params, PredFn, Technique
-from mltricks.weights import load_weights, predict_with, predicting_weights, save_weights
+from mltricks.weights import load_weights
 
 ROUNDING = 2**-23
 """Tolerance of a float32 mean: some devices divide by the count, others multiply by its inverse."""

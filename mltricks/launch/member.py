@@ -11,10 +11,10 @@ from mltricks.launch.job import Job
 from mltricks.memory import is_out_of_memory
 from mltricks.observers.create import InSweep
 from mltricks.process.atomic import NotWritten
+from mltricks.saving import predicting_weights, save_weights
 from mltricks.session import BEST, Session, new_summary, note_failure, prepare
 from mltricks.state import State, map_state
 from mltricks.summary import Summary
-from mltricks.weights import predicting_weights, save_weights
 
 PREDICTS = ("params", "buffers", "own", "step")
 """The parts of a state that a prediction needs; plus ``opt`` if the optimiser predicts with its own weights."""

@@ -37,9 +37,10 @@ def write_run(folder: Path, allow: Sequence[str]) -> Path:
     from mltricks.observers.report import Report
     from mltricks.observers.run_page.write import write_report
     from mltricks.resume import saved_config, trust
+    from mltricks.saving import predict_with
     from mltricks.session import BEST, UNUSED
     from mltricks.summary import read_summary
-    from mltricks.weights import load_weights, predict_with
+    from mltricks.weights import load_weights
 
     cfg, summary = saved_config(folder), read_summary(folder / "summary.json")
     if summary is None:
