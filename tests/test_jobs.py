@@ -16,7 +16,7 @@ from PIL import Image
 
 import mltricks
 from mltricks.build import build
-from mltricks.config.cards import Card, explanation, listing, read_card, read_cards, read_values
+from mltricks.config.cards import Card, explanation, listing, read_card, read_cards
 from mltricks.config.compose import plain
 from mltricks.config.options import conf_dir
 from mltricks.jobs import evaluate, predict
@@ -195,11 +195,6 @@ def test_a_card_is_read_from_comments(tmp_path: Path) -> None:
         ("technique=crop", "optim=sgd"),
     )
     assert listing({"technique": [card]}) == ["technique=mine  What it is: a thing"]
-
-
-def test_a_setting_may_be_a_list_on_lines_of_its_own() -> None:
-    found = read_values("stages:\n  first:\n    - epochs=1\n    - seed=2\nseed: 3\n", "")
-    assert found == [("stages.first", "[epochs=1, seed=2]", ""), ("seed", "3", "")]
 
 
 def test_list_and_explain_by_the_command(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:
