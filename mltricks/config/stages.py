@@ -2,7 +2,7 @@
 
 ``stages.NAME.KEY=VALUE`` changes one stage. Hydra receives it as ``++stages.changes.NAME.KEY=VALUE``, since a list has
 no keys. The choice of an option, ``stages.NAME.GROUP=OPTION``, and a value in braces are kept under ``_value_``: beside
-the settings of the option, and as they are.
+the settings of the option, and as they are. What ``+stages.NAME.KEY=VALUE`` adds is kept under ``_added_``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ RESERVED = (*SETTINGS, "changes", "command")
 LIST = "stages.json"
 """Name of the file with the stages, which marks the folder of a run of stages."""
 WHOLE = "_value_"
+ADDED = "_added_"
 NAME = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -36,11 +37,12 @@ def as_change(override: str) -> str:
     ('++stages.changes.finetune.optim.lr=0.1', '++stages.changes.finetune.optim._value_=sgd', 'stages.only=a')
     """
     typed, equals, value = override.partition("=")
-    first, *path = typed.split(".")
+    first, *path = typed.lstrip("+").split(".")
     if first != "stages" or len(path) < 2 or path[0] in RESERVED or not equals:
         return override
     inner = ".".join(path[1:])
     key = f"{inner}.{WHOLE}" if inner in GROUPS or value.startswith("{") else inner
+    key = f"{inner}.{ADDED}" if typed.startswith("+") else key
     return f"++stages.changes.{path[0]}.{key}={value}"
 
 
@@ -53,7 +55,9 @@ def as_typed(override: str) -> str:
     key, equals, value = override.partition("=")
     if not key.lstrip("+").startswith("stages.changes."):
         return override
-    return f"stages.{key.lstrip('+').removeprefix('stages.changes.').removesuffix(f'.{WHOLE}')}{equals}{value}"
+    inner = key.lstrip("+").removeprefix("stages.changes.").removesuffix(f".{WHOLE}")
+    plus = "+" if inner.endswith(f".{ADDED}") else ""
+    return f"{plus}stages.{inner.removesuffix(f'.{ADDED}')}{equals}{value}"
 
 
 def inner_key(key: str) -> str:
