@@ -214,6 +214,7 @@ def test_only_and_from_take_earlier_stages_from_another_run(own: Path, whole: Pa
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["+stages.plots=[]"], r"stages\.plots: a run has a folder plots of its own\. Give the stage another name"),
         (["epochs=3"], r"epochs=3: the stage teach sets epochs itself\. Type stages\.teach\.epochs=3"),
         (["stages.lern.epochs=3"], r"stages\.lern: there is no stage lern\. Did you mean learn\?"),
         (["stages.learn.epoch=3"], r"stages\.learn: epoch=3: epoch is no setting\. Did you mean epochs"),

@@ -20,6 +20,8 @@ RESERVED = (*SETTINGS, "changes", "command")
 """All keys of the node that are no stages: ``command`` holds the overrides that all stages share."""
 LIST = "stages.json"
 """Name of the file with the stages, which marks the folder of a run of stages."""
+FOLDERS = ("checkpoints", "plots", "stages", "wandb", "tensorboard")
+"""Folders in that of a run or a sweep, which no stage may have as its own."""
 WHOLE = "_value_"
 ADDED = "_added_"
 NAME = re.compile(r"[A-Za-z_]\w*")
@@ -86,6 +88,8 @@ def check_stages(node: Any) -> None:
     for name in names:
         if not NAME.fullmatch(name):
             raise ValueError(f"stages.{name}: the name of a stage has letters, digits and _ alone.")
+        if name in FOLDERS:
+            raise ValueError(f"stages.{name}: a run has a folder {name} of its own. Give the stage another name.")
         if not isinstance(node[name], list) or not all(isinstance(text, str) for text in node[name]):
             raise ValueError(f"stages.{name}={node[name]}: a stage is a list of overrides. Type [KEY=VALUE,KEY=VALUE].")
     given = [f"stages.{key}={node[key]}" for key in SETTINGS if node.get(key) is not None]
