@@ -20,7 +20,7 @@ from mltricks.config.newer import with_newer
 from mltricks.config.options import GROUPS, TECHNIQUE_GROUPS
 from mltricks.config.overrides import parse, typed
 from mltricks.config.settings import top_level
-from mltricks.config.stages import LIST
+from mltricks.config.stages import LIST, as_typed, stage_names
 from mltricks.config.values import UnknownName, suggest
 from mltricks.lengthen import LENGTH, check_larger
 from mltricks.process.atomic import first_line
@@ -74,7 +74,13 @@ def check_change(override: Any, given: dict[str, Any], saved: dict[str, Any], fo
     Raises:
         ValueError: says which setting, or that the run has no such setting.
     """
-    text, known = override.input_line.lstrip("+"), dict(_leaves(saved))
+    text, known = as_typed(override.input_line).lstrip("+"), dict(_leaves(saved))
+    if (names := stage_names(saved["stages"])) and (text.startswith("stages.") or override.key_or_group in LENGTH):
+        longer = f"{typed('resume', folder / names[-1])} epochs=N"
+        raise ValueError(
+            f"{text} cannot be given with resume={folder}: its stages keep what they began with. To train the last one "
+            f"longer, type {longer}."
+        )
     for path, (mine, theirs) in touched(override, given, saved).items():
         if path == override.key_or_group and "." in path and path not in known:
             raise UnknownName(f"{text}: {path} is no setting of the run in {folder}. {suggest(path, known)}")
@@ -201,13 +207,18 @@ def check_unused(folder: Path) -> None:
     Raises:
         ValueError: the folder holds one.
     """
-    done = finished(folder)
+    done, has_stages = finished(folder), (folder / LIST).is_file()
+    if done is not None and has_stages:
+        raise ValueError(
+            f"{folder} holds a run that {done.status.replace('_', ' ')}, in stages. Type another hydra.run.dir, or "
+            "overwrite=true."
+        )
     if done is not None:
         raise ValueError(
             f"{folder} holds a run that {done.status.replace('_', ' ')}. Type another hydra.run.dir, "
             f"{typed('resume', folder)} epochs=N to train it longer, or overwrite=true."
         )
-    if (folder / LAST).is_file() or (folder / LIST).is_file():
+    if (folder / LAST).is_file() or has_stages:
         raise ValueError(
             f"{folder} holds a run that was stopped. Type {typed('resume', folder)} to continue it, another "
             "hydra.run.dir, or overwrite=true."

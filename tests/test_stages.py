@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from wandb_file import read_wandb
 import mltricks
 from mltricks import checkpoint
 from mltricks.config.stages import as_change, as_typed
-from mltricks.stages.plan import Stage, plan
+from mltricks.stages.plan import Stage, plan, with_folders
 from mltricks.stages.run import last_stage
 from mltricks.state import leaves
 from mltricks.summary import read_summary
@@ -89,8 +90,16 @@ def test_a_finished_run_is_neither_repeated_nor_overwritten(whole: Path, own: Pa
     again = mltricks.train(compose(own), whole, resume=True)
     assert again.status == "completed"
     assert (whole / "learn" / "checkpoints" / "last.pt").stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match=r"holds a run that completed"):
+    with pytest.raises(ValueError, match=r"holds a run that completed, in stages\. Type another hydra\.run\.dir, or"):
         mltricks.train(compose(own), whole)
+
+
+@pytest.mark.parametrize("text", ["epochs=30", "stages.learn.epochs=30"])
+def test_a_resume_changes_no_stage(run_cli: Callable[..., Outcome], own: Path, whole: Path, text: str) -> None:
+    done = run_cli(f"resume={whole}", text)
+    assert done.status == 1
+    assert f"error: {text} cannot be given with resume={whole}: its stages keep what they began with" in done.err
+    assert f"type resume={whole}/learn epochs=N" in done.err
 
 
 def test_a_stopped_run_is_not_overwritten(own: Path, whole: Path, tmp_path: Path) -> None:
@@ -131,7 +140,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
             text = text.replace(line, line.replace("[", f"[{', '.join(added)}, ", 1))
     (tmp_path / "experiment" / "two.yaml").write_text(text)
     typed = ["--config-dir", str(tmp_path), "experiment=two", *SHARED, "allow_modules=[stopper]"]
-    helpers = {"PYTHONPATH": str(Path(__file__).parent)}
+    helpers = {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))}
     assert run_cli(*typed, f"hydra.run.dir={tmp_path}/run", env=helpers).status == 75
     summary = read_summary(tmp_path / "run" / "summary.json")
     assert summary
@@ -139,13 +148,20 @@ def test_a_stopped_run_resumes_bit_for_bit(
     assert [told["status"] for told in summary.stages] == (
         ["interrupted", "not begun"] if stage == "teach" else ["completed", "interrupted"]
     )
-    resumed = run_cli(f"resume={tmp_path}/run", "tracker=none", "allow_modules=[stopper]", env=helpers)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    resumed = run_cli(f"resume={tmp_path}/moved", "tracker=none", "allow_modules=[stopper]", env=helpers)
     assert resumed.status == 0, resumed.err
     for name in ("teach", "learn"):
-        states = [checkpoint.load(f / name / "checkpoints" / "last.pt")["state"] for f in (whole, tmp_path / "run")]
+        states = [checkpoint.load(f / name / "checkpoints" / "last.pt")["state"] for f in (whole, tmp_path / "moved")]
         for state in states:
             state.pop("host")
         assert all(torch.equal(a, b) for a, b in zip(*map(leaves, states), strict=True))
+    saved = checkpoint.load_config(tmp_path / "moved" / "learn" / "checkpoints" / "last.pt")
+    assert saved["technique"]["distill"]["teacher"] == str(tmp_path / "moved" / "teach")
+    again = read_summary(tmp_path / "moved" / "summary.json")
+    assert again
+    assert [text for text in again.overrides if "resume" in text] == []
+    assert "experiment=two" in again.overrides
 
 
 def test_trials_of_a_sweep_share_equal_stages(run_cli: Callable[..., Outcome], own: Path, tmp_path: Path) -> None:
@@ -198,6 +214,7 @@ def test_only_and_from_take_earlier_stages_from_another_run(own: Path, whole: Pa
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["+stages.plots=[]"], r"stages\.plots: a run has a folder plots of its own\. Give the stage another name"),
         (["epochs=3"], r"epochs=3: the stage teach sets epochs itself\. Type stages\.teach\.epochs=3"),
         (["stages.lern.epochs=3"], r"stages\.lern: there is no stage lern\. Did you mean learn\?"),
         (["stages.learn.epoch=3"], r"stages\.learn: epoch=3: epoch is no setting\. Did you mean epochs"),
@@ -223,7 +240,12 @@ def test_a_setting_of_stages_needs_stages() -> None:
         mltricks.train(mltricks.compose(["stages.only=x"]))
 
 
-@pytest.mark.parametrize("text", ["stages.a.optim.lr=0.1", "stages.a.optim=sgd", "stages.a.technique=[mixup,ema]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("stages.a.optim.lr=0.1", "stages.a.optim=sgd", "stages.a.technique=[mixup,ema]", "+stages.a.model.hidden=8"),
+    ],
+)
 def test_the_change_of_a_stage_is_shown_as_it_is_typed(text: str) -> None:
     assert as_change(text) != text
     assert as_typed(as_change(text)) == text
@@ -239,6 +261,41 @@ def test_a_change_replaces_what_the_stage_lists(own: Path) -> None:
     assert falling.cfg["technique"]["distill"]["weight"] == {"schedule": "linear", "start": 0.8, "end": 0.0}
     with_two = planned(own, "stages.teach.technique=mixup+ema")[0]
     assert list(with_two.cfg["technique"]) == ["mixup", "ema"]
+
+
+def test_a_change_may_add_a_setting_of_a_users_own_class(own: Path) -> None:
+    mine = ["tracker=custom", "tracker._target_=mine.Tracker", "+tracker.at=1"]
+    listed = f"stages.teach=[{','.join(repr(text) for text in mine)}]"
+    teach = planned(own, listed, "stages.teach.tracker.at=5", "+stages.teach.tracker.most=7")[0]
+    assert (teach.cfg["tracker"]["at"], teach.cfg["tracker"]["most"]) == (5, 7)
+
+
+def test_references_stand_in_texts_lists_and_dicts(own: Path) -> None:
+    before = {stage.name: stage for stage in planned(own)}
+    at = {name: str(Path("run", name).absolute()) for name in before}
+    assert (
+        with_folders("checkpoint=${stage:teach}+${stage:learn}", before) == f"checkpoint='{at['teach']}+{at['learn']}'"
+    )
+    assert with_folders("notes=[a,'${stage:teach}/x y']", before) == f"notes=[a,'{at['teach']}/x y']"
+    assert with_folders("+model.of={b: ${stage:teach}}", before) == f"+model.of={{b:'{at['teach']}'}}"
+
+
+def test_a_study_tunes_a_setting_of_a_stage(run_cli: Callable[..., Outcome], own: Path, tmp_path: Path) -> None:
+    """Over the range in the file of the option that the stage has; a stage's technique has ranges too."""
+    study = ["hydra/sweeper=study", "n_trials=1", "tune=stages.learn.optim.lr+stages.learn.technique.distill.weight"]
+    given = ["--config-dir", str(own), "experiment=two", *SHARED, f"hydra.sweep.dir={tmp_path}/s"]
+    done = run_cli("-m", *given, *study)
+    assert done.status == 0, done.err
+    learn = mltricks.resume.saved_config(tmp_path / "s" / "0" / "learn")
+    assert f"stages.learn.optim.lr={learn['optim']['lr']:.4g}" in done.out
+    assert learn["optim"]["lr"] != compose(own).optim.lr
+
+
+def test_the_recipe_finds_a_users_own_experiment(run_cli: Callable[..., Outcome], own: Path, tmp_path: Path) -> None:
+    given = ["--config-dir", str(own), "experiment=two", *SHARED, f"hydra.sweep.dir={tmp_path}/s", "budget_epochs=1"]
+    done = run_cli("-m", *given, "hydra/sweeper=recipe")
+    assert "but the recipe needs at least" in done.err
+    assert [path.name[:5] for path in (tmp_path / "s" / "stages").glob("[!.]*")] == ["teach"]
 
 
 def test_the_last_stage_alone_is_a_command(own: Path, whole: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.config.options import called
+from mltricks.config.stages import as_typed
 from mltricks.report.curves import Curve, read_curves
 from mltricks.report.files import read_yaml
 from mltricks.summary import Summary, read_summary
@@ -19,7 +20,7 @@ WHOLE = ("completed", "stopped_early")
 NO_PART = (
     *("name", "tags", "notes", "resume", "overwrite", "show", "progress", "plots", "tracker", "job", "checkpoint"),
     *("input", "allow_modules", "log_every", "checkpoint_every_steps", "eval_batch_size"),
-    *("data.root", "data.download", "data.num_workers"),
+    *("data.root", "data.download", "data.num_workers", "stages.command"),
 )
 """Settings that change no result: runs that differ in nothing else are equal."""
 
@@ -86,7 +87,7 @@ def read_entry(folder: Path, name: str, summary: Summary, known: str) -> Entry:
     config = read_yaml(folder / "config.yaml")
     if not isinstance(config, dict):
         raise ValueError(f"{folder}/config.yaml is damaged: it holds no configuration. Leave this run out.")
-    found = dict(leaves(config))
+    found = {as_typed(f"{key}=").removesuffix("="): value for key, value in leaves(config)}
     found["technique"] = "+".join(config.get("technique") or {}) or "none"  # their order is part of the step
     return Entry(
         folder,

@@ -2,7 +2,7 @@
 
 ``stages.NAME.KEY=VALUE`` changes one stage. Hydra receives it as ``++stages.changes.NAME.KEY=VALUE``, since a list has
 no keys. The choice of an option, ``stages.NAME.GROUP=OPTION``, and a value in braces are kept under ``_value_``: beside
-the settings of the option, and as they are.
+the settings of the option, and as they are. What ``+stages.NAME.KEY=VALUE`` adds is kept under ``_added_``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ RESERVED = (*SETTINGS, "changes", "command")
 """All keys of the node that are no stages: ``command`` holds the overrides that all stages share."""
 LIST = "stages.json"
 """Name of the file with the stages, which marks the folder of a run of stages."""
+FOLDERS = ("checkpoints", "plots", "stages", "wandb", "tensorboard")
+"""Folders in that of a run or a sweep, which no stage may have as its own."""
 WHOLE = "_value_"
+ADDED = "_added_"
 NAME = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -36,11 +39,12 @@ def as_change(override: str) -> str:
     ('++stages.changes.finetune.optim.lr=0.1', '++stages.changes.finetune.optim._value_=sgd', 'stages.only=a')
     """
     typed, equals, value = override.partition("=")
-    first, *path = typed.split(".")
+    first, *path = typed.lstrip("+").split(".")
     if first != "stages" or len(path) < 2 or path[0] in RESERVED or not equals:
         return override
     inner = ".".join(path[1:])
     key = f"{inner}.{WHOLE}" if inner in GROUPS or value.startswith("{") else inner
+    key = f"{inner}.{ADDED}" if typed.startswith("+") else key
     return f"++stages.changes.{path[0]}.{key}={value}"
 
 
@@ -53,7 +57,9 @@ def as_typed(override: str) -> str:
     key, equals, value = override.partition("=")
     if not key.lstrip("+").startswith("stages.changes."):
         return override
-    return f"stages.{key.lstrip('+').removeprefix('stages.changes.').removesuffix(f'.{WHOLE}')}{equals}{value}"
+    inner = key.lstrip("+").removeprefix("stages.changes.").removesuffix(f".{WHOLE}")
+    plus = "+" if inner.endswith(f".{ADDED}") else ""
+    return f"{plus}stages.{inner.removesuffix(f'.{ADDED}')}{equals}{value}"
 
 
 def inner_key(key: str) -> str:
@@ -82,6 +88,8 @@ def check_stages(node: Any) -> None:
     for name in names:
         if not NAME.fullmatch(name):
             raise ValueError(f"stages.{name}: the name of a stage has letters, digits and _ alone.")
+        if name in FOLDERS:
+            raise ValueError(f"stages.{name}: a run has a folder {name} of its own. Give the stage another name.")
         if not isinstance(node[name], list) or not all(isinstance(text, str) for text in node[name]):
             raise ValueError(f"stages.{name}={node[name]}: a stage is a list of overrides. Type [KEY=VALUE,KEY=VALUE].")
     given = [f"stages.{key}={node[key]}" for key in SETTINGS if node.get(key) is not None]

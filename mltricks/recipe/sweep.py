@@ -10,6 +10,7 @@ from typing import Any
 
 from mltricks.config.names import shown
 from mltricks.config.stages import stage_names
+from mltricks.jobs import own_searchpath
 from mltricks.observers.formats import WIDTH, duration, number, wrapped
 from mltricks.recipe.best import write_best
 from mltricks.recipe.coarse import domains_of, search_coarsely
@@ -74,7 +75,9 @@ def of_last_stage(cfg: dict[str, Any], base: list[str], folder: Path) -> list[st
 
     name = cfg["stages"]["only"] or stage_names(cfg["stages"])[-1]
     print(f"tuning the stage {name}; those before it run once", flush=True)
-    return [text for text in last_stage(cfg, base, folder, train) if text.partition("=")[0] not in OWN]
+    own = own_searchpath()  # the recipe composes with the folders that Hydra has
+    command = last_stage(cfg, [*own, *base], folder, train)
+    return [text for text in command if text not in own and text.partition("=")[0] not in OWN]
 
 
 def go_through(tuner: Tuner, compositions: Any, place: Place) -> None:

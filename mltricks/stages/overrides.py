@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from mltricks.config.overrides import quoted
-from mltricks.config.stages import NAME, WHOLE
+from mltricks.config.stages import ADDED, NAME, WHOLE
 
 WORDS = ("null", "true", "false", "nan", "inf")
 """Texts that are other values without quotes."""
@@ -22,19 +22,30 @@ def overrides_of(node: Mapping[str, Any], name: str) -> list[str]:
     if "technique" in changes:
         chosen = changes["technique"]
         techniques = list(map(str, chosen if isinstance(chosen, list) else [chosen]))
-    listed = [text for text in node[name] if stays(text.partition("=")[0].lstrip("+"), changes, techniques)]
-    return [*listed, *(f"{key}={written(value)}" for key, value in changes.items())]
+    keys = [text.partition("=")[0] for text in node[name]]
+    listed = [text for text, key in zip(node[name], keys, strict=True) if stays(key.lstrip("+"), changes, techniques)]
+    added = {key.lstrip("+"): key for key in keys} | {key: f"+{key}" for key in values_added(tree)}
+    return [*listed, *(f"{added.get(key, key)}={written(value)}" for key, value in changes.items())]
 
 
 def values_in(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Keys and values of the changes of a stage."""
     for key, value in tree.items():
-        if key == WHOLE:
+        if key in (WHOLE, ADDED):
             yield prefix.removesuffix("."), value
         elif isinstance(value, Mapping):
             yield from values_in(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def values_added(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys that the changes of a stage add."""
+    for key, value in tree.items():
+        if key == ADDED:
+            yield prefix.removesuffix(".")
+        elif isinstance(value, Mapping) and key != WHOLE:
+            yield from values_added(value, f"{prefix}{key}.")
 
 
 def stays(key: str, changes: Mapping[str, Any], techniques: Collection[str] | None) -> bool:

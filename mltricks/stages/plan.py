@@ -13,12 +13,12 @@ from typing import Any
 
 from mltricks.config.compose import compose, plain
 from mltricks.config.names import with_brackets
-from mltricks.config.overrides import parse, quoted
+from mltricks.config.overrides import parse
 from mltricks.config.stages import LIST, check_stages, leaves, stage_names
 from mltricks.config.values import UnknownName, suggest
 from mltricks.process.atomic import write_atomically
 from mltricks.resume import differences, finished, is_free
-from mltricks.stages.overrides import overrides_of
+from mltricks.stages.overrides import overrides_of, written
 
 REFERENCE = re.compile(r"\$\{stage:(\w+)\}")
 OF_THE_WHOLE = ("stages", "name", "resume", "overwrite", "show")
@@ -46,6 +46,11 @@ class Stage:
     command: tuple[str, ...]
     cfg: dict[str, Any]
     needs: tuple[str, ...] = ()
+
+    @property
+    def at(self) -> str:
+        """Its folder as other stages name it: a resume may begin in another working directory."""
+        return str(self.folder.absolute())
 
 
 def plan(node: Mapping[str, Any], command: Sequence[str], folder: Path, sweep: Path | None) -> list[Stage]:
@@ -133,7 +138,7 @@ def composed(name: str, shared: Sequence[str], own: Sequence[str], before: Mappi
     except ValueError as error:
         raise type(error)(f"stages.{name}: {error}") from error
     cfg = {**cfg, "name": None}
-    keys = {str(before[other].folder): before[other].key for other in needs}
+    keys = {before[other].at: before[other].key for other in needs}
     return Stage(name, folder / name, key_of(cfg, keys), tuple(given), (*shared, *given), cfg, needs)
 
 
@@ -141,9 +146,11 @@ def with_folders(override: str, before: Mapping[str, Stage]) -> str:
     """An override with the folders of the stages that it refers to."""
     if not REFERENCE.search(override):
         return override
-    key, _, value = override.partition("=")
-    text = REFERENCE.sub(lambda found: str(before[found[1]].folder), value.strip("'\""))
-    return f"{key}={quoted(text)}"
+    (found,) = parse([override])
+    if found.is_sweep_override():
+        return override  # which no stage takes
+    paths = {f"${{stage:{name}}}": stage.at for name, stage in before.items()}
+    return f"{override.partition('=')[0]}={written(with_paths(found.value(), paths))}"
 
 
 def key_of(cfg: Mapping[str, Any], folders: Mapping[str, str]) -> str:
@@ -156,9 +163,25 @@ def key_of(cfg: Mapping[str, Any], folders: Mapping[str, str]) -> str:
     text = json.dumps(
         [(path, value) for path, value in leaves(cfg) if not is_free(path) and not path.startswith("stages")]
     )
-    for folder, key in folders.items():
-        text = text.replace(json.dumps(folder)[1:-1], key)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    keys = {json.dumps(folder)[1:-1]: key for folder, key in folders.items()}
+    return hashlib.sha256(with_paths(text, keys).encode()).hexdigest()[:10]
+
+
+def with_paths(value: Any, paths: Mapping[str, str]) -> Any:
+    """A value, or what nested dicts and lists hold, with other texts in the places of paths.
+
+    >>> with_paths({"teacher": "run/a+run/ab"}, {"run/a": "x", "run/ab": "y"})
+    {'teacher': 'x+y'}
+    """
+    if isinstance(value, Mapping):
+        return {key: with_paths(inner, paths) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(with_paths(inner, paths) for inner in value)
+    if not isinstance(value, str) or not paths:
+        return value
+    longest_first = sorted(paths, key=len, reverse=True)  # the path of the stage teacher begins that of teacher2
+    found = "|".join(map(re.escape, longest_first))
+    return re.sub(found, lambda match: paths[match[0]], value)
 
 
 def done_in(folder: Path) -> dict[str, Path]:
@@ -212,6 +235,7 @@ def write_stages(folder: Path, stages: Sequence[Stage]) -> None:
         {
             "name": stage.name,
             "folder": os.path.relpath(stage.folder, folder),
+            "at": stage.at,
             "key": stage.key,
             "overrides": list(stage.overrides),
             "command": list(stage.command),
@@ -232,6 +256,8 @@ def write_text(path: Path, text: str) -> None:
 
 def read_stages(folder: Path, what: str) -> list[Stage]:
     """The stages of an earlier run of stages, with the configurations that they began with.
+
+    Where the run was moved, the configurations name the folders of earlier stages where they are now.
 
     Args:
         folder: of the run of stages.
@@ -259,6 +285,11 @@ def read_stages(folder: Path, what: str) -> list[Stage]:
             )
             for entry in listed
         ]
+        moves = {str(entry["at"]): stage.at for entry, stage in zip(listed, found, strict=True)}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}). Start the run of stages again.") from error
-    return [replace(stage, cfg=saved_config(stage.folder)) for stage in found]
+    texts = [with_paths((stage.overrides, stage.command), moves) for stage in found]
+    return [
+        replace(stage, cfg=with_paths(saved_config(stage.folder), moves), overrides=overrides, command=command)
+        for stage, (overrides, command) in zip(found, texts, strict=True)
+    ]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mltricks import checkpoint
 from mltricks.checkpoint import LAST
 from mltricks.config.compose import compose, plain
 from mltricks.config.names import without_brackets
@@ -19,6 +20,7 @@ from mltricks.config.stages import LIST
 from mltricks.observers.create import InSweep
 from mltricks.observers.facts import sweep_folder
 from mltricks.observers.files import yaml_text
+from mltricks.observers.formats import shown_folder
 from mltricks.process.atomic import Occupied, alone_in
 from mltricks.resume import assign, check_unused, differences, finished, is_free, saved_config
 from mltricks.session import BEST, new_summary, note_failure
@@ -56,6 +58,8 @@ def run_stages(
         raise ValueError("the stages of this configuration have no command. Compose it by mltricks.compose([...]).")
     if resume:
         stages = resumed(cfg, folder, overrides)
+        known = [text for text in command if not text.startswith("hydra.searchpath=")]
+        overrides = known + [text for text in overrides if text not in known and not text.startswith("resume=")]
     else:
         if in_sweep is None and not cfg["overwrite"]:
             check_unused(folder)
@@ -140,9 +144,22 @@ def resumed(cfg: dict[str, Any], folder: Path, overrides: Sequence[str]) -> list
     changes = dict.fromkeys([*found, *(key for key in typed if is_free(key) and key != "resume")])
     stages = read_stages(folder, f"resume={folder}")
     for stage in stages:
+        if finished(stage.folder) is None:
+            record_paths(stage)
         for path in changes:
             assign(stage.cfg, path, cfg)
     return stages
+
+
+def record_paths(stage: Stage) -> None:
+    """Let the record of a stopped stage name the folders of earlier stages where they are now, if they were moved."""
+    if not differences(stage.cfg, saved_config(stage.folder)):
+        return
+    (stage.folder / "config.yaml").unlink(missing_ok=True)  # the two records may not differ, even after a kill
+    if (stage.folder / LAST).is_file():
+        content = checkpoint.load(stage.folder / LAST)
+        checkpoint.save(stage.folder / LAST, content["state"], stage.cfg, stage.command)
+    write_text(stage.folder / "config.yaml", yaml_text(stage.cfg))
 
 
 def in_order(
@@ -295,3 +312,5 @@ def report(
         from mltricks.stages.page import write_page
 
         write_page(folder, summary, stages)
+        if in_sweep is None and cfg["progress"] != "none":
+            print(f"all stages: {shown_folder(folder / 'report.html')}")

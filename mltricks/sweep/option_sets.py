@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mltricks.config.options import GROUPS
+from mltricks.config.options import GROUPS, called
+from mltricks.config.stages import stage_names
 from mltricks.sweep.ranges import Domain, parse_comment
 
 
@@ -88,7 +89,23 @@ class Compositions:
         assert isinstance(tree, dict), "a configuration is a mapping"
         del tree["hydra"]
         options = {str(group): option for group, option in choices.items() if option is not None}
-        return Composed({str(k): v for k, v in tree.items()}, options, read_ranges(self.folders(), options, tree))
+        composed = Composed({str(k): v for k, v in tree.items()}, options, read_ranges(self.folders(), options, tree))
+        return self._with_stages(composed, overrides) if stage_names(tree["stages"]) else composed
+
+    def _with_stages(self, composed: Composed, overrides: Sequence[str]) -> Composed:
+        """Add the settings and ranges of every stage, as ``stages.NAME.KEY``."""
+        from mltricks.jobs import own_searchpath
+        from mltricks.stages.plan import plan
+
+        node = self.plain(overrides)["stages"]
+        trees, ranges = dict[str, Any](), dict(composed.ranges)
+        for stage in plan(node, [*own_searchpath(), *overrides], Path(), None):
+            nodes = {group: stage.cfg.get(group) or {} for group in GROUPS}
+            chosen = {group: called(node) for group, node in nodes.items() if node.get("_target_")}
+            found = read_ranges(self.folders(), chosen, stage.cfg)
+            ranges |= {f"stages.{stage.name}.{key}": pair for key, pair in found.items()}
+            trees[stage.name] = stage.cfg
+        return Composed({**composed.tree, "stages": {**composed.tree["stages"], **trees}}, composed.options, ranges)
 
     def folders(self) -> list[Path]:
         """The folders that hold option files: ``conf``, and the user's own."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from mltricks.config.known import NEAR
 from mltricks.config.names import shown
+from mltricks.config.stages import as_change, as_typed
 from mltricks.sweep.option_sets import Composed, Compositions
 from mltricks.sweep.ranges import DECADE, Domain, Span, domain_of, ends
 
@@ -81,7 +82,7 @@ class Space:
             elif self._acts(entry, composed):
                 job.append(entry.text if entry.domain is None else f"{entry.key}={pick(entry.name, entry.domain)}")
         tuned = [(key, self._tuned(key, composed)) for key in self.tune if composed.has(key)]
-        return [*job, *(f"{key}={pick(*found)}" for key, found in tuned)]
+        return [*job, *(as_change(f"{key}={pick(*found)}") for key, found in tuned)]
 
     def points(self) -> list[dict[str, Any]]:
         """All combinations, each as the parameters of a trial; the last setting of the command changes fastest.
@@ -241,7 +242,7 @@ def _entry(override: Any, loader: Any) -> Entry:
 
 
 def _check_tune(space: Space) -> None:
-    typed = {entry.name for entry in space.entries}
+    typed = {as_typed(f"{entry.name}=").removesuffix("=") for entry in space.entries}
     for key in space.tune:
         if key in typed:
             raise ValueError(f"tune={key} and {key}=... are both given. Leave one of them out.")
