@@ -152,7 +152,8 @@ def test_micro_batches_leave_one_set_of_norm_statistics_and_the_whole_batch_of_k
     (state, _), (after, _) = train(module, batches, sgd(0.1), moco=Moco(**MOCO), accumulate=Accumulate(2))
     own = state["own"]["moco"]
     for name, buffer in module.named_buffers():
-        assert own["buffers"][name].shape == buffer.shape and own["buffers"][name].dtype == buffer.dtype
+        assert own["buffers"][name].shape == buffer.shape
+        assert own["buffers"][name].dtype == buffer.dtype
     assert torch.equal(after["own"]["moco"]["queue"][8:], own["queue"][:16])
     assert not torch.equal(own["buffers"]["1.running_mean"], after["own"]["moco"]["buffers"]["1.running_mean"])
 
