@@ -18,6 +18,7 @@ from mltricks.build import Run
 from mltricks.functional.pair_loss import pair_loss
 from mltricks.functional.self_supervised import collapse, features_of
 from mltricks.state import reseed_step
+from mltricks.techniques.accumulate import Accumulate
 from mltricks.techniques.barlow_twins import redundancy
 from mltricks.techniques.ema import Ema
 from mltricks.techniques.moco import Moco, info_nce
@@ -144,6 +145,17 @@ def test_the_key_encoder_is_an_average_with_its_own_norm_statistics() -> None:
     buffers = own["moco"]["buffers"]
     assert int(buffers["1.num_batches_tracked"]) == 5
     assert not torch.equal(buffers["1.running_mean"], states[-1]["buffers"]["1.running_mean"])
+
+
+def test_micro_batches_leave_one_set_of_norm_statistics_and_the_whole_batch_of_keys() -> None:
+    module, batches = small_net(norm=True), [images(8, seed=i) for i in range(2)]
+    (state, _), (after, _) = train(module, batches, sgd(0.1), moco=Moco(**MOCO), accumulate=Accumulate(2))
+    own = state["own"]["moco"]
+    for name, buffer in module.named_buffers():
+        assert own["buffers"][name].shape == buffer.shape
+        assert own["buffers"][name].dtype == buffer.dtype
+    assert torch.equal(after["own"]["moco"]["queue"][8:], own["queue"][:16])
+    assert not torch.equal(own["buffers"]["1.running_mean"], after["own"]["moco"]["buffers"]["1.running_mean"])
 
 
 def test_without_momentum_the_key_encoder_is_the_model() -> None:

@@ -133,8 +133,14 @@ def test_settings_without_sense_are_refused() -> None:
     with pytest.raises(ValueError, match=r"strength=1\.5 is the share of entries that noise=swap changes"):
         DenoisingAutoencoder(**{**SETTINGS, "noise": "swap", "strength": 1.5})
     assert DenoisingAutoencoder(**{**SETTINGS, "noise": "gaussian", "strength": 1.5}).strength == 1.5
-    with pytest.raises(ValueError, match="noise=swap takes entries of other samples, and batch_size=1"):
-        DenoisingAutoencoder(**{**SETTINGS, "noise": "swap"}).setup(small_net(), params_of(small_net()), images(1), 0)
+
+
+@pytest.mark.parametrize("batches", [["batch_size=1"], ["data.limit=65", "data.drop_last=false"]])
+def test_swap_noise_needs_other_samples_in_every_batch(batches: list[str]) -> None:
+    given = [f"technique={NAME}", "model=mlp", *batches]
+    make(*given)
+    with pytest.raises(ValueError, match="denoising_autoencoder cannot work on a batch of one sample"):
+        make(*given, f"technique.{NAME}.noise=swap")
 
 
 @pytest.mark.parametrize("noise", ["mask", "gaussian", "salt_and_pepper", "swap"])

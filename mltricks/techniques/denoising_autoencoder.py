@@ -54,6 +54,10 @@ class DenoisingAutoencoder(Technique):
 
     kinds = ("image", "vector")
 
+    @property
+    def needs_whole_batch(self) -> bool:  # type: ignore[override]
+        return self.noise == "swap"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.noise != "gaussian" and self.strength > 1:
@@ -65,10 +69,6 @@ class DenoisingAutoencoder(Technique):
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         x = batch["x"]
         width, outputs = feature_width(NAME, model, params, x[:2]), math.prod(x.shape[1:])
-        if self.noise == "swap" and len(x) == 1:
-            raise ValueError(
-                f"technique.{NAME}.noise=swap takes entries of other samples, and batch_size=1. Type another."
-            )
         widths = [width, *([self.decoder_width] if self.decoder_width else []), outputs]
         layers = [nn.Linear(before, after) for before, after in pairwise(widths)]
         decoder = nn.ModuleDict(dict(zip(LAYERS[-len(layers) :], layers, strict=True)))

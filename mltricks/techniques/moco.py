@@ -99,7 +99,8 @@ class Moco(TwoViews):
             loss, accuracy = info_nce(self.projected(params, features), keys, ctx.own["queue"], self.temperature)
             metrics = {"contrastive_loss": loss, "contrastive_accuracy": accuracy, **collapse(features)}
             total, aux = with_probe("moco", inner, params, batch, ctx, loss, metrics, self.probe)
-            return total, {**aux, "moco": {"keys": keys, "buffers": buffers}}
+            rows = {name: b.unsqueeze(0) for name, b in buffers.items()}  # one a micro-batch
+            return total, {**aux, "moco": {"keys": keys, "buffers": rows}}
 
         return contrast
 
@@ -123,7 +124,13 @@ class Moco(TwoViews):
         made = aux["moco"]
         queue = torch.cat([made["keys"], ctx.own["queue"]])[: self.queue_size]
         encoder = average(ctx.own["params"], params, self.momentum)
-        return params, {"params": encoder, "buffers": made["buffers"], "queue": queue}
+        buffers = {name: averaged(rows) for name, rows in made["buffers"].items()}
+        return params, {"params": encoder, "buffers": buffers, "queue": queue}
+
+
+def averaged(rows: Tensor) -> Tensor:
+    """The mean over micro-batches of a buffer (M, ...); of whole numbers, which count batches, the largest."""
+    return rows.mean(0) if rows.is_floating_point() else rows.amax(0)
 
 
 def info_nce(query_BD: Tensor, key_BD: Tensor, queue_QD: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
