@@ -19,12 +19,11 @@ from torch import Tensor
 from mltricks.batch import Batch
 from mltricks.config.values import Count, NonNegative, Positive, check_fields, suggest
 from mltricks.data.info import Info
+from mltricks.objectives.of_targets import FEATURE_TARGETS
 
 NUM_TRIED = 32
 TASKS = {"multiclass": "num_classes", "multilabel": "num_labels"}
 """The tasks of torchmetrics that have classes, and the argument for their number."""
-FEATURE_TARGETS = ("classes", "values")
-"""The kinds of target that can be predicted from features."""
 
 
 @dataclass(frozen=True)

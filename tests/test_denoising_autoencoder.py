@@ -22,7 +22,7 @@ from mltricks.step import gradient, onion
 from mltricks.techniques.denoising_autoencoder import DenoisingAutoencoder
 
 NAME = "denoising_autoencoder"
-SETTINGS: dict[str, Any] = {"noise": "mask", "strength": 0.25, "decoder_width": 6, "probe": True}
+SETTINGS: dict[str, Any] = {"noise": "masking", "strength": 0.25, "decoder_width": 6, "probe": True}
 VECTORS = [override.format(here="") for override in KINDS["vector"]]
 
 
@@ -104,7 +104,7 @@ def test_features_learn_nothing_from_the_labels() -> None:
         assert torch.equal(found[0][name], found[1][name]) is not name.startswith("5."), name
 
 
-@pytest.mark.parametrize("noise", ["mask", "gaussian", "salt_and_pepper", "swap"])
+@pytest.mark.parametrize("noise", ["masking", "gaussian", "salt_and_pepper", "swap"])
 def test_every_noise_draws_on_images_and_vectors(noise: str) -> None:
     for x in (torch.randn(5, 2, 4, 4), torch.randn(5, 7)):
         technique = DenoisingAutoencoder(**{**SETTINGS, "noise": noise})
@@ -143,7 +143,7 @@ def test_swap_noise_needs_other_samples_in_every_batch(batches: list[str]) -> No
         make(*given, f"technique.{NAME}.noise=swap")
 
 
-@pytest.mark.parametrize("noise", ["mask", "gaussian", "salt_and_pepper", "swap"])
+@pytest.mark.parametrize("noise", ["masking", "gaussian", "salt_and_pepper", "swap"])
 def test_it_learns_more_than_to_copy(noise: str) -> None:
     """At noise that it never saw, on the test split, its error is below that of the noisy inputs themselves."""
     strength = f"technique.{NAME}.strength={0.8 if noise == 'gaussian' else 0.3}"

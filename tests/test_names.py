@@ -82,7 +82,7 @@ def test_settings_of_sweepers_and_jobs_that_hold_lists_of_names_are_known() -> N
     lists = {
         key for file in files for key, value in yaml.safe_load(file.read_text()).items() if isinstance(value, list)
     }
-    assert lists - {"factors"} <= set(OF_SWEEPS_AND_JOBS), "factors are numbers"
+    assert lists - {"factors", "l2"} <= set(OF_SWEEPS_AND_JOBS), "factors and l2 are numbers"
 
 
 @pytest.mark.parametrize("path", sorted((conf_dir() / "technique").glob("*.yaml")), ids=lambda path: path.stem)

@@ -84,7 +84,7 @@ def test_a_run_of_a_version_without_the_newer_keys_still_serves(stopped: Path) -
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
     assert torch.isfinite(mltricks.load(stopped).predict(images)).all()
     cfg = resumed(stopped)
-    assert [cfg[key] for key in NEWER] == [None, [], None, []]
+    assert [cfg[key] for key in NEWER] == [None, [], None, [], {"only": None, "from": None, "done": None}]
     assert mltricks.train(cfg, stopped, True).status == "completed"
 
 

@@ -65,7 +65,7 @@ def compared(tree: ast.AST) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
             ("mltricks.inputs", "mltricks.objectives")
         ):
-            found += [str(node.module)] if not str(node.module).endswith(".base") else []
+            found += [str(node.module)] if not str(node.module).endswith((".base", ".of_targets")) else []
     return found
 
 

@@ -20,9 +20,8 @@ from mltricks.evaluate import Tally, measure_batch
 from mltricks.features.encoder import Encode, Samples, encoded, of_state, of_weights
 from mltricks.functional.linear_fit import Linear, logistic, ridge, standardize
 from mltricks.functional.neighbours import class_votes, nearest, vote_weights
-from mltricks.metrics import FEATURE_TARGETS, Knn, LinearProbe
-from mltricks.objectives.classify import Classify
-from mltricks.objectives.regress import Regress
+from mltricks.metrics import Knn, LinearProbe
+from mltricks.objectives.of_targets import Task, task_of
 from mltricks.state import PROBE, State, fold
 from mltricks.weights import Weights
 
@@ -32,41 +31,6 @@ MAX_ITERATIONS = 100
 """Of the solver of a linear probe at a validation."""
 Predict = Callable[[Tensor], Tensor]
 """Maps features (N, D) to outputs (N, K): logits of classes, or values."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the targets of a data set are.
-
-    Attributes:
-        objective: measures outputs against them.
-        num_outputs: K.
-    """
-
-    objective: Classify | Regress
-    num_outputs: int
-
-    @property
-    def classifies(self) -> bool:
-        return isinstance(self.objective, Classify)
-
-
-def task_of(info: Info, what: str) -> Task:
-    """The task that the targets of a data set pose.
-
-    Args:
-        info: describes the data.
-        what: asks, for the message.
-
-    Raises:
-        ValueError: the targets are neither classes nor values.
-    """
-    if info.target not in FEATURE_TARGETS:
-        raise ValueError(
-            f"{what} predicts classes or values from features, and the targets of these data are {info.target}. "
-            "Type data=NAME with other data of the same inputs."
-        )
-    return Task(Classify() if info.target == "classes" else Regress(), info.num_outputs)
 
 
 def by_neighbours(bank: Samples, task: Task, k: int, temperature: float) -> Predict:

@@ -41,13 +41,13 @@ class DenoisingAutoencoder(Technique):
     Metric ``noise_error`` is the squared error of the noisy inputs: a reconstruction that learned something is below.
 
     Args:
-        noise: ``mask``, ``gaussian``, ``salt_and_pepper`` or ``swap``.
+        noise: ``masking``, ``gaussian``, ``salt_and_pepper`` or ``swap``.
         strength: share of the entries that noise changes, in [0, 1]; of ``gaussian``, the standard deviation.
         decoder_width: width of the decoder's hidden layer; 0 for none.
         probe: let the objective train the last linear layer only.
     """
 
-    noise: Literal["mask", "gaussian", "salt_and_pepper", "swap"]
+    noise: Literal["masking", "gaussian", "salt_and_pepper", "swap"]
     strength: NonNegative
     decoder_width: Size
     probe: bool
@@ -93,7 +93,7 @@ class DenoisingAutoencoder(Technique):
             return gaussian(x, self.strength)
         if self.noise == "salt_and_pepper":
             return salt_and_pepper(x, self.strength, ctx.own["low"], ctx.own["high"])
-        return (masked if self.noise == "mask" else swapped)(x, self.strength)
+        return (masked if self.noise == "masking" else swapped)(x, self.strength)
 
     @torch.no_grad()
     def reconstruct(self, params: Params, x: Tensor, ctx: Ctx) -> Reconstruction:
