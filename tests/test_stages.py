@@ -235,9 +235,9 @@ def test_another_configuration_of_an_earlier_stage_is_named(own: Path, whole: Pa
         planned(own, "stages.from=learn", f"stages.done={whole}", "seed=1")
 
 
-def test_a_setting_of_stages_needs_stages() -> None:
+def test_a_setting_of_stages_needs_stages(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"stages\.only=x has no effect: this command has no stages"):
-        mltricks.train(mltricks.compose(["stages.only=x"]))
+        mltricks.train(mltricks.compose(["stages.only=x"]), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
