@@ -39,22 +39,43 @@ class Row:
         return re.sub(r"\W+", "_", " ".join(self.overrides)).strip("_").lower()[:120]
 
 
+WITH_BASELINES = ("simclr", "mae")
+"""Methods in whose runs the untrained network and the pixels are measured too, for rows of their own."""
+
+
 def on_features(
     data: str, name: str, technique: str, published: str = "-", more: tuple[str, ...] = (), baseline: str = ROW
 ) -> Row:
     """Features learned without labels, judged by nearest neighbours and a linear probe on all labels of the part."""
-    part = ("experiment=simclr_probe", f"data={data}", "data.limit=10000", "batch_size=256", "epochs=10")
+    size = () if "model=vit" in more else ("model.width=16",)
+    part = ("experiment=simclr_probe", f"data={data}", "data.limit=5000", "epochs=10", *size)
     chosen = () if technique == "simclr" else (f"stages.pretrain.technique={technique}",)
     flips = data == "cifar10" and technique in ("simclr", "moco", "barlow_twins", "simsiam")
     no_flips = data != "cifar10" and technique in ("moco", "barlow_twins", "simsiam")
     flip = (f"stages.pretrain.technique.{technique}.flip={str(flips).lower()}",) if flips or no_flips else ()
+    once = technique not in WITH_BASELINES
+    alone = ("stages.knn.job.baselines=false", "stages.probe.job.baselines=false") if once else ()
     columns = ("kNN", "linear probe")
     return Row(
-        f"features of {data}", name, columns, ("knn", "probe"), (*part, *chosen, *flip, *more), published, "", baseline
+        f"features of {data}",
+        name,
+        columns,
+        ("knn", "probe"),
+        (*part, *chosen, *flip, *more, *alone),
+        published,
+        "",
+        baseline,
     )
 
 
-VIT = ("model=vit", "model.patch=4", "model.depth=3", "model.head_pool=mean", "stages.pretrain.optim.beta2=0.95")
+VIT = (
+    "model=vit",
+    "model.norm=layer",
+    "model.patch=4",
+    "model.depth=3",
+    "model.head_pool=mean",
+    "stages.pretrain.optim.beta2=0.95",
+)
 METHODS: tuple[tuple[str, str, dict[str, str], tuple[str, ...]], ...] = (
     ("SimCLR", "simclr", {"cifar10": "91 linear, ResNet-18, 1000 epochs"}, ()),
     ("MoCo v2", "moco", {"cifar10": "82.6 kNN, ResNet-18, 200 epochs"}, ()),
@@ -101,7 +122,7 @@ CIFAR_40 = Row(
     "FixMatch",
     ("4 a class",),
     ("",),
-    ("experiment=fixmatch", "data=cifar10", "model.width=32", "technique.fixmatch.flip=true", "epochs=20"),
+    ("experiment=fixmatch", "data=cifar10", "technique.fixmatch.flip=true", "epochs=10"),
     "86.2 (WRN-28-2, 2^20 updates)",
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from mltricks.ablation.arms import Mode
-from mltricks.config.values import Count, Range, check_value
+from mltricks.config.values import Count, Range, check_values
 
 AtLeastTwo = Annotated[int, Range(2)]
 HINTS: dict[str, Any] = {
@@ -25,5 +25,4 @@ def check(settings: dict[str, Any]) -> None:
     Raises:
         ValueError: names the setting, its value and the allowed values.
     """
-    for name, hint in HINTS.items():
-        check_value(name, settings[name], hint)
+    check_values(settings, HINTS)

@@ -12,7 +12,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -106,6 +106,12 @@ def check_value(key: str, value: Any, hint: Any) -> None:
         if typing.get_origin(kind) in SEQUENCES:
             for i, (item, item_hint) in enumerate(_items(key, value, kind)):
                 check_value(f"{key}[{i}]", item, item_hint)
+
+
+def check_values(settings: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+    """``check_value`` for every setting that has a hint; the rest of ``settings`` is not checked."""
+    for name, hint in hints.items():
+        check_value(name, settings[name], hint)
 
 
 SEQUENCES = (list, tuple, Sequence)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.config.compose import plain
-from mltricks.config.values import Count, Positive, check_value
+from mltricks.config.values import Count, Positive, check_values
 from mltricks.features.encoder import Samples
 from mltricks.features.scores import Predict, Task, by_neighbours
 from mltricks.probes.of_features import Row, run_job
@@ -29,8 +29,7 @@ def knn(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
         ValueError: the checkpoint is missing, or its features or the data do not serve.
     """
     settings = plain(cfg)["job"]
-    for name, hint in SETTINGS.items():
-        check_value(name, settings[name], hint)
+    check_values(settings, SETTINGS)
 
     def learn(samples: dict[str, Samples], task: Task) -> tuple[Predict, Row]:
         size = len(samples["train"].x)

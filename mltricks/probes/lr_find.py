@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from mltricks.build import Run, build
 from mltricks.config.compose import plain
-from mltricks.config.values import NonNegative, Positive, Range, check_value
+from mltricks.config.values import NonNegative, Positive, Range, check_values
 from mltricks.figures.probes import loss_by_rate
 from mltricks.hyper import Drive, Hypers
 from mltricks.probes.bare import constant_rate
@@ -78,8 +78,7 @@ def lr_find(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float | 
     """
     cfg, start = plain(cfg), time.perf_counter()
     settings = cfg["job"]
-    for name, hint in HINTS.items():
-        check_value(name, settings[name], hint)
+    check_values(settings, HINTS)
     if settings["low"] >= settings["high"]:
         raise ValueError(f"low={settings['low']} must lie below high={settings['high']}. Type low=1e-6.")
     run = rising_run(cfg, settings)

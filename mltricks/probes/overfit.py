@@ -20,7 +20,7 @@ import torch
 from mltricks.batch import Batch
 from mltricks.build import Run
 from mltricks.config.compose import plain
-from mltricks.config.values import Count, Fraction, check_value
+from mltricks.config.values import Count, Fraction, check_value, check_values
 from mltricks.figures.probes import memorised
 from mltricks.probes.bare import bare_run
 from mltricks.probes.check_init import ignorance
@@ -40,8 +40,7 @@ def overfit(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
     """
     cfg, start = plain(cfg), time.perf_counter()
     settings = cfg["job"]
-    for name, hint in HINTS.items():
-        check_value(name, settings[name], hint)
+    check_values(settings, HINTS)
     check_value("factors", settings["factors"], list[float])
     tries: list[dict[str, Any]] = []
     for factor in settings["factors"]:

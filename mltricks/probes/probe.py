@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.config.compose import plain
-from mltricks.config.values import Count, Positive, Size, check_value
+from mltricks.config.values import Count, Positive, Size, check_values
 from mltricks.features.encoder import Samples
 from mltricks.features.scores import Predict, Task, fit_linear, measured
 from mltricks.functional.linear_fit import Linear, standardize
@@ -33,8 +33,7 @@ def probe(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
         ValueError: the checkpoint is missing, or its features or the data do not serve.
     """
     settings = plain(cfg)["job"]
-    for name, hint in SETTINGS.items():
-        check_value(name, settings[name], hint)
+    check_values(settings, SETTINGS)
     if not settings["l2"]:
         raise ValueError("l2=[] names no penalty to try. Type l2=[1e-3] or more of them.")
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from mltricks.config.compose import plain
-from mltricks.config.values import Count, Positive, check_value
+from mltricks.config.values import Count, Positive, check_values
 from mltricks.data.splits import Split
 from mltricks.ensemble import Ensemble
 from mltricks.figures.probes import slices
@@ -63,8 +63,7 @@ def sharpness(cfg: Any, folder: Path, overrides: list[str], mode: str) -> float:
         ValueError: the checkpoint is missing, holds several sets of weights, or the data do not fit the model.
     """
     settings, start = plain(cfg)["job"], time.perf_counter()
-    for name, hint in SETTINGS.items():
-        check_value(name, settings[name], hint)
+    check_values(settings, SETTINGS)
     predictor, cfg = load_checkpoint(cfg, overrides, "sharpness")
     if isinstance(predictor, Ensemble) or any(name.startswith(RAW) for name in predictor.weights):
         raise ValueError(

@@ -15,78 +15,41 @@ Cost: one forward pass of the teacher; its weights are twice in memory and once 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
-from mltricks.config.values import NonNegative
-from mltricks.data.info import Info
 from mltricks.functional.activations import Captured
-from mltricks.functional.paired_layers import (
-    Layer,
-    Pair,
-    captured_outputs,
-    given_pairs,
-    group_ends,
-    layers_of,
-    listed,
-)
-from mltricks.functional_model import FunctionalModel
-from mltricks.teacher import INPUT, one_teacher, read_teacher, seen_by
-from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
+from mltricks.functional.paired_layers import Layer, Pair, given_pairs, group_ends, layers_of, listed
+from mltricks.functional.taught_layers import TaughtLayers
+from mltricks.technique import Aux, Ctx, LossFn, Own, Params
 
 EPS = 1e-12
 """Smallest length by which an attention map is divided: a map of zeros stays one."""
 
 
 @dataclass(frozen=True)
-class DistillAttention(Technique):
+class DistillAttention(TaughtLayers):
     """loss + weight times the sum over the pairs of mean (Q_student - Q_teacher)^2. Metric ``attention_loss``.
 
     Q is the mean of the squares over the channels, scaled to length 1.
 
-    Args:
-        teacher: output folder of the teacher's run, or its ``best.safetensors``; its classes may be others.
-        teacher_layers: patterns of names of the teacher's modules that give the maps; ``None`` chooses the ends of the
-            groups of layers with maps of one size, for the sizes that both models have.
-        layers: as many of the student's.
-        weight: factor of the term, >= 0.
-        resize: average the larger of two maps to the size of the smaller.
-        allow_modules: packages that the teacher's ``_target_`` may name besides mltricks and torch.
+    Without names, the layers are the ends of the groups of layers with maps of one size, for the sizes that both models
+    have.
 
-    Attributes:
-        student: describes the data; set by ``check``, ``None`` if the technique is used without a configuration.
-        skeleton: the teacher without its weights, which are in the state; set by ``setup``, like ``pairs``.
-        pairs: the layers.
+    Args:
+        resize: average the larger of two maps to the size of the smaller.
     """
 
-    teacher: str | None
-    teacher_layers: Sequence[str] | None
-    layers: Sequence[str] | None
-    weight: NonNegative
     resize: bool
-    allow_modules: Sequence[str]
-    student: Info | None = field(init=False, repr=False, compare=False)
-    skeleton: FunctionalModel = field(init=False, repr=False, compare=False)
-    pairs: list[Pair] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "student", None)  # none of the attributes is a hyperparameter; ``bind`` copies them
-
-    def check(self, info: Info) -> None:
-        object.__setattr__(self, "student", info)
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        name, where = one_teacher("distill_attention", self.teacher), batch["y"].device
-        skeleton, own = read_teacher("distill_attention", name, self.student, self.allow_modules, where, INPUT)
-        object.__setattr__(self, "skeleton", skeleton)
-        maps = [
-            [layer for layer in layers_of(m, batch["x"]) if len(layer.shape) == 4] for m in (skeleton.module, model)
-        ]
+        own = self.read(batch)
+        modules = self.skeleton.module, model
+        maps = [[layer for layer in layers_of(module, batch["x"]) if len(layer.shape) == 4] for module in modules]
         object.__setattr__(self, "pairs", self.choose(*maps))
         return params, own
 
@@ -132,24 +95,13 @@ class DistillAttention(Technique):
 
     def loss(self, inner: LossFn) -> LossFn:
         def attending(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
-            model = Captured(ctx.model, [s.name for _, s in self.pairs])
+            model = Captured(ctx.model, self.guided)
             loss, aux = inner(params, batch, replace(ctx, model=model))
-            assert model.first, "the rest of the techniques runs the model"
-            theirs = self.teach(model.x, ctx)
-            mine = captured_outputs(model.first, [s.name for _, s in self.pairs])
-            term = torch.stack([attention_gap(t, s) for t, s in zip(theirs, mine, strict=True)]).sum()
+            term = torch.stack([attention_gap(theirs, mine) for theirs, mine in self.outputs(model, ctx)]).sum()
             total = loss + self.weight * term
             return total, {**aux, "metrics": {**aux["metrics"], "loss": total, "attention_loss": term}}
 
         return attending
-
-    @torch.no_grad()
-    def teach(self, x: Tensor, ctx: Ctx) -> list[Tensor]:
-        """The teacher's maps."""
-        own, names = ctx.own, [t.name for t, _ in self.pairs]
-        with ctx.model.precision():
-            _, _, captured = self.skeleton(own["params"], own["buffers"], seen_by(own, x), False, names)
-        return captured_outputs(captured, names)
 
 
 def attention_gap(teacher: Tensor, student: Tensor) -> Tensor:

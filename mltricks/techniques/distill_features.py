@@ -15,7 +15,7 @@ Cost: one forward pass of the teacher; its weights are twice in memory and once 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,73 +24,36 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mltricks.batch import Batch
-from mltricks.config.values import NonNegative
-from mltricks.data.info import Info
 from mltricks.functional.activations import Captured
-from mltricks.functional.paired_layers import (
-    Layer,
-    Pair,
-    captured_outputs,
-    given_pairs,
-    layers_of,
-    listed,
-    middle_pair,
-    reached,
-)
-from mltricks.functional_model import FunctionalModel
+from mltricks.functional.paired_layers import Layer, Pair, given_pairs, layers_of, listed, middle_pair, reached
+from mltricks.functional.taught_layers import TaughtLayers
 from mltricks.state import map_state
-from mltricks.teacher import INPUT, one_teacher, read_teacher, seen_by
-from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
+from mltricks.technique import Aux, Ctx, LossFn, Own, Params
 
 PREFIX = "distill_features/"
 """Of the names of the regressors' parameters, which take part in training only."""
 
 
 @dataclass(frozen=True)
-class DistillFeatures(Technique):
+class DistillFeatures(TaughtLayers):
     """loss + weight times the sum over the pairs of 1/2 ||hint - regressor(guided)||^2. Metric ``hint_loss``.
 
     Args:
-        teacher: output folder of the teacher's run, or its ``best.safetensors``; its classes may be others.
-        teacher_layers: patterns of names of the teacher's modules whose outputs are the hints; ``None`` chooses.
-        layers: as many of the student's, which are guided.
-        weight: factor of the hint, >= 0.
         labels: whether the rest of the loss counts. Without, the hint is the whole loss, and what no guided layer
             depends on is frozen: no decay, no momentum, no new statistics.
-        allow_modules: packages that the teacher's ``_target_`` may name besides mltricks and torch.
 
     Attributes:
-        student: describes the data; set by ``check``, ``None`` if the technique is used without a configuration.
-        skeleton: the teacher without its weights, which are in the state; set by ``setup``, like the rest.
-        pairs: the layers.
-        guided: the student's module and a few inputs.
+        few: the student's module and a few inputs; set by ``setup``.
     """
 
-    teacher: str | None
-    teacher_layers: Sequence[str] | None
-    layers: Sequence[str] | None
-    weight: NonNegative
     labels: bool
-    allow_modules: Sequence[str]
-    student: Info | None = field(init=False, repr=False, compare=False)
-    skeleton: FunctionalModel = field(init=False, repr=False, compare=False)
-    pairs: list[Pair] = field(init=False, repr=False, compare=False)
-    guided: tuple[nn.Module, Any] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "student", None)  # none of the attributes is a hyperparameter; ``bind`` copies them
-
-    def check(self, info: Info) -> None:
-        object.__setattr__(self, "student", info)
+    few: tuple[nn.Module, Any] = field(init=False, repr=False, compare=False)
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
-        name, where = one_teacher("distill_features", self.teacher), batch["y"].device
-        skeleton, own = read_teacher("distill_features", name, self.student, self.allow_modules, where, INPUT)
-        pairs = self.choose(layers_of(skeleton.module, batch["x"]), layers_of(model, batch["x"]))
-        object.__setattr__(self, "skeleton", skeleton)
+        own, where = self.read(batch), batch["y"].device
+        pairs = self.choose(layers_of(self.skeleton.module, batch["x"]), layers_of(model, batch["x"]))
         object.__setattr__(self, "pairs", pairs)
-        object.__setattr__(self, "guided", (model, map_state(lambda t: t[:2], batch["x"])))
+        object.__setattr__(self, "few", (model, map_state(lambda t: t[:2], batch["x"])))
         new = {f"{PREFIX}{i}.{n}": p for i, pair in enumerate(pairs) for n, p in regressor(*pair).items()}
         return {**params, **{n: p.to(where) for n, p in new.items()}}, own
 
@@ -121,19 +84,18 @@ class DistillFeatures(Technique):
     def frozen(self, params: Params) -> Collection[str]:
         if self.labels:
             return ()
-        module, x = self.guided
-        trained = reached(module, [s.name for _, s in self.pairs], params, x)
+        module, x = self.few
+        trained = reached(module, self.guided, params, x)
         if not trained:
             raise ValueError("technique.distill_features.layers: no parameter stands before these. Name later ones.")
         return [name for name in params if name not in trained and not name.startswith(PREFIX)]
 
     def loss(self, inner: LossFn) -> LossFn:
         def hinted(params: Params, batch: Batch, ctx: Ctx) -> tuple[Tensor, Aux]:
-            model = Captured(ctx.model, [s.name for _, s in self.pairs])
+            model = Captured(ctx.model, self.guided)
             inside = replace(ctx, model=model)
             if self.labels:
                 loss, aux = inner(params, batch, inside)
-                assert model.first, "the rest of the techniques runs the model"
                 hint = self.hint(params, model, ctx)
                 total = loss + self.weight * hint
                 return total, {**aux, "metrics": {**aux["metrics"], "loss": total, "hint_loss": hint}}
@@ -146,17 +108,8 @@ class DistillFeatures(Technique):
 
     def hint(self, params: Params, model: Captured, ctx: Ctx) -> Tensor:
         """The sum of the distances of all pairs, 0-d."""
-        hints, own = [t.name for t, _ in self.pairs], ctx.own
-        with torch.no_grad(), ctx.model.precision():
-            seen = seen_by(own, model.x)
-            _, _, captured = self.skeleton(own["params"], own["buffers"], seen, False, hints)
-        targets = captured_outputs(captured, hints)
-        guided = captured_outputs(model.first, [s.name for _, s in self.pairs])
-        each = [
-            half_square(target, regressed(params, i, layer))
-            for i, (target, layer) in enumerate(zip(targets, guided, strict=True))
-        ]
-        return torch.stack(each).sum()
+        both = enumerate(self.outputs(model, ctx))
+        return torch.stack([half_square(theirs, regressed(params, i, mine)) for i, (theirs, mine) in both]).sum()
 
 
 def fits(teacher: Layer, student: Layer) -> bool:
