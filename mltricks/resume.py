@@ -24,7 +24,7 @@ from mltricks.config.stages import LIST, as_typed, stage_names
 from mltricks.config.values import UnknownName, suggest
 from mltricks.lengthen import LENGTH, check_larger
 from mltricks.process.atomic import first_line
-from mltricks.summary import Summary, read_summary
+from mltricks.summary import WHOLE, Summary, read_summary
 
 FREE = (
     *("device", "threads", "deterministic", "engine", "data.root", "data.path", "data.download", "data.num_workers"),
@@ -32,8 +32,6 @@ FREE = (
     *("checkpoint", "input", "overwrite", "eval_batch_size", "name", "tags", "notes"),
 )
 """Keys that may change on resume: a step does not depend on them, apart from rounding on another device."""
-WHOLE = ("completed", "stopped_early", "pruned")
-"""Statuses of finished runs, which cannot be resumed."""
 ASKS = re.compile(r"\$\{.*:", re.DOTALL)
 """Matches a value from an OmegaConf resolver, such as ``${oc.env:NAME}``; plain interpolations have no colon."""
 OURS = ("data.root", "${oc.env:MLTRICKS_DATA,data}")

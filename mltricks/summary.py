@@ -15,6 +15,9 @@ from typing import Any
 
 from mltricks.process.atomic import write_atomically
 
+WHOLE = ("completed", "stopped_early", "pruned")
+"""Statuses of finished runs, which cannot be resumed."""
+
 
 @dataclass
 class Summary:

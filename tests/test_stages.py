@@ -18,7 +18,8 @@ from wandb_file import read_wandb
 import mltricks
 from mltricks import checkpoint
 from mltricks.config.stages import as_change, as_typed
-from mltricks.stages.plan import Stage, plan, with_folders
+from mltricks.stages.plan import plan, with_folders
+from mltricks.stages.record import Stage
 from mltricks.stages.run import last_stage
 from mltricks.state import leaves
 from mltricks.summary import read_summary
@@ -141,7 +142,9 @@ def test_a_stopped_run_resumes_bit_for_bit(
     (tmp_path / "experiment" / "two.yaml").write_text(text)
     typed = ["--config-dir", str(tmp_path), "experiment=two", *SHARED, "allow_modules=[stopper]"]
     helpers = {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))}
-    assert run_cli(*typed, f"hydra.run.dir={tmp_path}/run", env=helpers).status == 75
+    stopped = run_cli(*typed, "progress=lines", f"hydra.run.dir={tmp_path}/run", env=helpers)
+    assert stopped.status == 75
+    assert stopped.out.endswith("continue with:\n  python -m mltricks resume=run\n"), "the whole, not the stage alone"
     summary = read_summary(tmp_path / "run" / "summary.json")
     assert summary
     assert summary.status == "interrupted"
@@ -200,6 +203,20 @@ def test_stages_have_one_key_if_their_results_are_the_same(own: Path) -> None:
     other = [stage.key for stage in planned(own, "stages.teach.optim.lr=0.5")]
     assert other[0] != teach
     assert other[1] != learn, "its teacher is another"
+
+
+def test_stages_that_measure_or_read_other_things_have_other_keys(tmp_path: Path) -> None:
+    def keys(*overrides: str) -> list[str]:
+        node: Any = mltricks.config.compose.plain(mltricks.compose(list(overrides)))["stages"]
+        return [stage.key for stage in plan(node, node["command"], tmp_path / "run", tmp_path)]
+
+    pretrain, knn, probe = keys("experiment=simclr_probe", "stages.knn.job.k=3")
+    assert len({pretrain, knn, probe}) == 3, "two jobs on one checkpoint"
+    other = keys("experiment=simclr_probe", "stages.knn.job.k=5")
+    assert (other[0], other[2]) == (pretrain, probe)
+    assert other[1] != knn
+    folders = ("experiment=simclr_finetune", "data=image_folder")
+    assert not {*keys(*folders, "data.path=a")} & {*keys(*folders, "data.path=b")}
 
 
 def test_only_and_from_take_earlier_stages_from_another_run(own: Path, whole: Path) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mltricks.config.overrides import typed
+from mltricks.config.stages import LIST
 from mltricks.functional.self_supervised import COLLAPSED, SPREAD
 from mltricks.observers.formats import duration, number, shown_folder, wrapped
-from mltricks.summary import Summary
+from mltricks.summary import WHOLE, Summary, read_summary
 from mltricks.trivial import beats
 
 
@@ -24,8 +25,7 @@ def closing(summary: Summary, folder: Path, cfg: dict[str, Any], num_val: int, w
     """
     where = shown_folder(folder)
     if summary.status == "interrupted":
-        way = f"python -m mltricks {typed('resume', where)}"
-        return [f"interrupted at step {summary.steps}; continue with:", f"  {way}"]
+        return interrupted(f" at step {summary.steps}", resumable(folder))
     if not summary.test:
         return []
     report = folder / "report.html"
@@ -37,6 +37,18 @@ def closing(summary: Summary, folder: Path, cfg: dict[str, Any], num_val: int, w
         f"  {shown_folder(report) if report.is_file() else where}",
         f"  python -m mltricks job=predict {typed('checkpoint', where)}",
     ]
+
+
+def interrupted(where: str, folder: Path) -> list[str]:
+    """The lines of an interrupted run, or of a run of stages, which goes on as a whole."""
+    return [f"interrupted{where}; continue with:", f"  python -m mltricks {typed('resume', shown_folder(folder))}"]
+
+
+def resumable(folder: Path) -> Path:
+    """The folder by which a stopped run goes on: that of an unfinished run of stages, if it is one of them."""
+    whole = read_summary(folder.parent / "summary.json")
+    mine = (folder.parent / LIST).is_file() and (whole is None or whole.status not in WHOLE)
+    return folder.parent if mine else folder
 
 
 def ended(summary: Summary, cfg: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from mltricks.observers.create import InSweep
 from mltricks.observers.formats import shown_folder
 from mltricks.session import BEST
-from mltricks.stages.plan import Stage
+from mltricks.stages.record import Stage
 from mltricks.summary import Summary, read_summary
 
 RESULTS = (Path("metrics.jsonl"), BEST)

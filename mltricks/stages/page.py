@@ -18,7 +18,7 @@ from mltricks.observers.run_page.result import STYLES, cards
 from mltricks.observers.run_page.training import curves_section
 from mltricks.observers.run_page.write import TEMPLATES, attempt, save_pictures
 from mltricks.process.atomic import write_atomically
-from mltricks.stages.plan import Stage
+from mltricks.stages.record import Stage
 from mltricks.summary import Summary, read_summary
 
 

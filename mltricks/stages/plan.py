@@ -4,53 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mltricks.config.compose import compose, plain
 from mltricks.config.names import with_brackets
 from mltricks.config.overrides import parse
-from mltricks.config.stages import LIST, check_stages, leaves, stage_names
+from mltricks.config.stages import check_stages, leaves, stage_names
 from mltricks.config.values import UnknownName, suggest
-from mltricks.process.atomic import write_atomically
 from mltricks.resume import differences, finished, is_free
 from mltricks.stages.overrides import overrides_of, written
+from mltricks.stages.record import Stage, read_stages, with_paths
 
 REFERENCE = re.compile(r"\$\{stage:(\w+)\}")
 OF_THE_WHOLE = ("stages", "name", "resume", "overwrite", "show")
 """Keys of the command that no stage receives."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One run of a run of stages.
-
-    Attributes:
-        name: as in the configuration.
-        folder: its output folder.
-        key: a digest of its configuration; stages of one key have one result.
-        overrides: what it sets itself, with the folders of earlier stages in their places.
-        command: the overrides with which it is a run of its own.
-        cfg: its whole configuration, resolved.
-        needs: the names of the earlier stages that it takes something from.
-    """
-
-    name: str
-    folder: Path
-    key: str
-    overrides: tuple[str, ...]
-    command: tuple[str, ...]
-    cfg: dict[str, Any]
-    needs: tuple[str, ...] = ()
-
-    @property
-    def at(self) -> str:
-        """Its folder as other stages name it: a resume may begin in another working directory."""
-        return str(self.folder.absolute())
+COUNTING = ("job", "checkpoint", "input", "data.path")
+"""Settings that may change on resume, and on which the result of a stage depends."""
 
 
 def plan(node: Mapping[str, Any], command: Sequence[str], folder: Path, sweep: Path | None) -> list[Stage]:
@@ -160,28 +133,16 @@ def key_of(cfg: Mapping[str, Any], folders: Mapping[str, str]) -> str:
         cfg: its configuration.
         folders: the folders of earlier stages, with their keys, which take their places.
     """
-    text = json.dumps(
-        [(path, value) for path, value in leaves(cfg) if not is_free(path) and not path.startswith("stages")]
-    )
+    text = json.dumps([(path, value) for path, value in leaves(cfg) if counts(path)])
     keys = {json.dumps(folder)[1:-1]: key for folder, key in folders.items()}
     return hashlib.sha256(with_paths(text, keys).encode()).hexdigest()[:10]
 
 
-def with_paths(value: Any, paths: Mapping[str, str]) -> Any:
-    """A value, or what nested dicts and lists hold, with other texts in the places of paths.
-
-    >>> with_paths({"teacher": "run/a+run/ab"}, {"run/a": "x", "run/ab": "y"})
-    {'teacher': 'x+y'}
-    """
-    if isinstance(value, Mapping):
-        return {key: with_paths(inner, paths) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(with_paths(inner, paths) for inner in value)
-    if not isinstance(value, str) or not paths:
-        return value
-    longest_first = sorted(paths, key=len, reverse=True)  # the path of the stage teacher begins that of teacher2
-    found = "|".join(map(re.escape, longest_first))
-    return re.sub(found, lambda match: paths[match[0]], value)
+def counts(path: str) -> bool:
+    """Whether the result of a stage depends on a setting."""
+    if path.partition(".")[0] == "stages":
+        return False
+    return not is_free(path) or any(path == key or path.startswith(f"{key}.") for key in COUNTING)
 
 
 def done_in(folder: Path) -> dict[str, Path]:
@@ -206,90 +167,23 @@ def chosen(node: Mapping[str, Any], planned: Mapping[str, Stage], done: Mapping[
         needed |= set(planned[name].needs) if name in needed else set()
     for name in names:
         if name in needed and name not in runs and planned[name].key not in done:
-            raise ValueError(missing(node, planned[name], f"stages.{'only' if only else 'from'}={only or first}"))
+            raise ValueError(missing(node, planned, name, f"stages.{'only' if only else 'from'}={only or first}"))
     return [planned[name] for name in names if name in needed]
 
 
-def missing(node: Mapping[str, Any], stage: Stage, typed: str) -> str:
+def missing(node: Mapping[str, Any], planned: Mapping[str, Stage], name: str, typed: str) -> str:
     """What to say where a stage that another needs has not run with this configuration."""
     if node.get("done") is None:
-        return f"{typed} needs the stage {stage.name} of an earlier run. Type stages.done=RUN, or leave {typed} out."
-    theirs = next((s for s in read_stages(Path(str(node["done"])), "stages.done") if s.name == stage.name), None)
-    if theirs is None:
-        return f"stages.done={node['done']} has no stage {stage.name}, which {typed} needs. Leave {typed} out."
-    if not finished(theirs.folder):
-        return f"stages.done={node['done']}: its stage {stage.name} is not finished. Type resume={node['done']} first."
-    other = {p: pair for p, pair in differences(stage.cfg, theirs.cfg).items() if not is_free(p)}
-    path, (mine, there) = next(iter(other.items()), ("its earlier stages", ("other ones", "other ones")))
+        return f"{typed} needs the stage {name} of an earlier run. Type stages.done=RUN, or leave {typed} out."
+    ran = {stage.name: stage for stage in read_stages(Path(str(node["done"])), "stages.done")}
+    if name not in ran:
+        return f"stages.done={node['done']} has no stage {name}, which {typed} needs. Leave {typed} out."
+    if not finished(ran[name].folder):
+        return f"stages.done={node['done']}: its stage {name} is not finished. Type resume={node['done']} first."
+    mine, theirs = (with_paths(of[name].cfg, {stage.at: stage.name for stage in of.values()}) for of in (planned, ran))
+    other = {path: pair for path, pair in differences(mine, theirs).items() if counts(path)}
+    path, (here, there) = next(iter(other.items()), ("its earlier stages", ("other ones", "other ones")))
     return (
-        f"stages.done={node['done']}: its stage {stage.name} is another: {path} is {there} there and {mine} here. "
+        f"stages.done={node['done']}: its stage {name} is another: {path} is {there} there and {here} here. "
         f"Repeat its settings, or leave {typed} out."
     )
-
-
-def write_stages(folder: Path, stages: Sequence[Stage]) -> None:
-    """Write the list of the stages, and the configuration of each that has none yet."""
-    from mltricks.observers.files import yaml_text
-
-    listed = [
-        {
-            "name": stage.name,
-            "folder": os.path.relpath(stage.folder, folder),
-            "at": stage.at,
-            "key": stage.key,
-            "overrides": list(stage.overrides),
-            "command": list(stage.command),
-            "needs": list(stage.needs),
-        }
-        for stage in stages
-    ]
-    for stage in stages:
-        path, text = stage.folder / "config.yaml", yaml_text(stage.cfg)
-        if not path.is_file():
-            write_text(path, text)
-    write_text(folder / LIST, json.dumps(listed, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
-def read_stages(folder: Path, what: str) -> list[Stage]:
-    """The stages of an earlier run of stages, with the configurations that they began with.
-
-    Where the run was moved, the configurations name the folders of earlier stages where they are now.
-
-    Args:
-        folder: of the run of stages.
-        what: how the user named it, for messages.
-
-    Raises:
-        ValueError: the folder holds no run of stages, or a damaged list of them.
-    """
-    from mltricks.resume import saved_config
-
-    path = folder / LIST
-    if not path.is_file():
-        raise ValueError(f"{what}: {folder} holds no run of stages, which has a {LIST}.")
-    try:
-        listed = json.loads(path.read_text())
-        found = [
-            Stage(
-                str(entry["name"]),
-                Path(os.path.normpath(folder / entry["folder"])),
-                str(entry["key"]),
-                tuple(entry["overrides"]),
-                tuple(entry["command"]),
-                {},
-                tuple(entry["needs"]),
-            )
-            for entry in listed
-        ]
-        moves = {str(entry["at"]): stage.at for entry, stage in zip(listed, found, strict=True)}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}). Start the run of stages again.") from error
-    texts = [with_paths((stage.overrides, stage.command), moves) for stage in found]
-    return [
-        replace(stage, cfg=with_paths(saved_config(stage.folder), moves), overrides=overrides, command=command)
-        for stage, (overrides, command) in zip(found, texts, strict=True)
-    ]

@@ -16,6 +16,7 @@ from mltricks.config.compose import compose, plain
 from mltricks.config.names import without_brackets
 from mltricks.config.overrides import parse
 from mltricks.config.stages import LIST
+from mltricks.observers.closing import interrupted
 from mltricks.observers.create import InSweep
 from mltricks.observers.facts import sweep_folder
 from mltricks.observers.files import yaml_text
@@ -23,7 +24,8 @@ from mltricks.process.atomic import Occupied, alone_in
 from mltricks.resume import assign, check_unused, differences, finished, is_free, saved_config
 from mltricks.session import new_summary, note_failure
 from mltricks.stages.outcome import RESULTS, link_results, report, result_of_last, told
-from mltricks.stages.plan import Stage, plan, read_stages, write_stages, write_text
+from mltricks.stages.plan import plan
+from mltricks.stages.record import Stage, read_stages, write_stages, write_text
 from mltricks.summary import Summary, read_summary
 
 TRAINING = "mltricks.jobs.train"
@@ -71,6 +73,8 @@ def run_stages(
         except BaseException as error:
             note_failure(summary, error)
             told(summary, folder, stages, taken).write(folder / "summary.json")
+            if summary.status == "interrupted" and cfg["progress"] != "none":
+                print(*interrupted(" between stages", folder), sep="\n", flush=True)
             raise
         summary = told(result_of_last(summary, last), folder, stages, taken)
         if summary.signal is None:

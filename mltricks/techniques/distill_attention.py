@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mltricks.batch import Batch
 from mltricks.functional.activations import Captured
 from mltricks.functional.paired_layers import Layer, Pair, given_pairs, group_ends, layers_of, listed
-from mltricks.functional.taught_layers import TaughtLayers
+from mltricks.taught_layers import TaughtLayers
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params
 
 EPS = 1e-12

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from mltricks.batch import Batch
 from mltricks.functional.activations import Captured
 from mltricks.functional.paired_layers import Layer, Pair, given_pairs, layers_of, listed, middle_pair, reached
-from mltricks.functional.taught_layers import TaughtLayers
 from mltricks.state import map_state
+from mltricks.taught_layers import TaughtLayers
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params
 
 PREFIX = "distill_features/"
