@@ -143,6 +143,10 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
 def data_of(cfg: dict[str, Any], device: torch.device) -> DataSplits:
     """The splits on the device; where the configuration says so, another run's predictions label some samples."""
     data = load_data(cfg, cfg["allow_modules"]).to(device)
+    if (source := cfg["data"].get("statistics")) is not None:
+        from mltricks.input_statistics import with_statistics
+
+        data = with_statistics(data, source, cfg["allow_modules"])
     if data.aside is None:
         return data
     from mltricks.pseudo_labelling import labelled

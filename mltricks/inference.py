@@ -32,10 +32,10 @@ TRAINING_ONLY = tuple(
     f"data.{name}"
     for name in (
         *("fraction", "limit", "labels_per_class", "unlabeled_ratio", "unlabeled_from", "pseudo_labels"),
-        *("pseudo_share", "drop_last", "epoch_size"),
+        *("pseudo_share", "drop_last", "epoch_size", "statistics"),
     )
 )
-"""Settings of the data that change the training split alone."""
+"""Settings of the data that change the training of the run alone."""
 OF_BATCHES = ("data.unlabeled_ratio", "data.drop_last")
 """Those of them that change training batches alone, not which samples are in the split."""
 PLACES = ("data.root", "data.download", "data.num_workers")

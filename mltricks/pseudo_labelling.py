@@ -24,7 +24,7 @@ from mltricks.predictor import Predictor
 
 FREE = (
     *("root", "download", "num_workers", "unlabeled_ratio", "unlabeled_from", "pseudo_labels", "pseudo_share"),
-    *("drop_last", "epoch_size"),
+    *("drop_last", "epoch_size", "statistics"),
 )
 """Settings of ``data`` in which the other run may differ: they leave its labelled, validation and test samples."""
 MAX_CLASSES = 20

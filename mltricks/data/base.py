@@ -34,6 +34,8 @@ class DataOption:
         labels_per_class: labelled training samples of each class, in place of ``fraction`` and ``limit``; ``None`` for
             all.
         resize: side in pixels, or height and width, to which images are brought once; ``None`` leaves them as they are.
+        statistics: what inputs are normalised with: ``imagenet``, or the statistics of the run in an output folder;
+            ``None`` for those of the training samples.
         split_seed: seed of these choices; separate from the run's seed, so that all seeds share the same splits.
         unlabeled_ratio: unlabelled samples per labelled one in a batch.
         unlabeled_from: what they are drawn from: ``all`` training samples without their labels, or the ``rest``, which
@@ -54,6 +56,7 @@ class DataOption:
     limit: Count | None
     labels_per_class: Count | None
     resize: Count | tuple[Count, Count] | None
+    statistics: str | None
     split_seed: Size
     unlabeled_ratio: Size
     unlabeled_from: Literal["all", "rest"]

@@ -48,6 +48,7 @@ IDLE: dict[str, Any] = {
     "folds": None,
     "fold": None,
     "resize": None,
+    "statistics": None,
 }
 """The values of common settings that change nothing: those of a configuration saved before a setting came."""
 
@@ -143,7 +144,7 @@ def check_idle(common: dict[str, Any]) -> None:
         ValueError: one has another value than the one that changes nothing.
     """
     for name, idle in IDLE.items():
-        if common.get(name, idle) != idle and name != "epoch_size":  # it applies to all data
+        if common.get(name, idle) != idle and name not in ("epoch_size", "statistics"):  # which apply to all data
             raise ValueError(
                 f"data.{name}={common[name]} has no effect: data._target_ gives splits that are divided already."
             )

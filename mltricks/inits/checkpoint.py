@@ -1,7 +1,8 @@
 """Start from the weights of another run, by name: parameters, and buffers such as the statistics of batch norm.
 
-Inputs are normalised with the statistics of the new data. The weights are those that the other run predicts with;
-tensors that techniques added there (a projector, an average) are not read.
+Inputs are normalised with the statistics of the new data, unless ``data.statistics`` names those of the other run. The
+weights are those that the other run predicts with; tensors that techniques added there (a projector, an average) are
+not read.
 """
 
 from __future__ import annotations

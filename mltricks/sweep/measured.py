@@ -8,7 +8,7 @@ FOLD = "data.fold"
 """The fold that is held out: a run with every fold is a cross-validation of one configuration."""
 TRAINED_ON = (
     *("fraction", "limit", "labels_per_class", "unlabeled_ratio", "unlabeled_from", "pseudo_labels", "pseudo_share"),
-    *("drop_last", "epoch_size", "download", "root"),
+    *("drop_last", "epoch_size", "statistics", "download", "root"),
 )
 """Settings of ``data`` that do not change the validation and test splits."""
 
