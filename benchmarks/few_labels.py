@@ -35,6 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     for row in ROWS:
         if not options.only or any(row.name.startswith(beginning) for beginning in options.only):
+            share_stages(options.out, row.folder)
             run(row, options.out / row.folder, options.more)
             print(f"{row.table:<14} {row.name:<34} {'  '.join(figures(row, options.out / row.folder))}", flush=True)
     if options.write:
@@ -44,6 +45,14 @@ def main() -> None:
 def overrides(row: Row) -> list[str]:
     """The overrides of a row's command."""
     return [*row.overrides, f"seed={','.join(map(str, SEEDS))}"]
+
+
+def share_stages(out: Path, folder: str) -> None:
+    """Let the sweeps of all rows have one folder of stages: a teacher of several rows is trained once."""
+    (out / "stages").mkdir(parents=True, exist_ok=True)
+    (out / folder).mkdir(exist_ok=True)
+    if not (out / folder / "stages").exists():
+        (out / folder / "stages").symlink_to(Path("..", "stages"), target_is_directory=True)
 
 
 def run(row: Row, folder: Path, more: Sequence[str]) -> None:

@@ -134,7 +134,7 @@ def build(cfg: dict[str, Any], data: DataSplits | None = None, given: nn.Module 
     )
     run.frozen, run.shapes, run.messages = frozen, shapes, [*messages, *data.notes, *notes]
     check_built(run, raw)
-    run.messages += without_effect(run)
+    run.messages += [*(note for technique in techniques.values() for note in technique.notes), *without_effect(run)]
     run.metrics = create_metrics(cfg["metric"], data.info, objective)
     run.step = compose_step(run)
     return run

@@ -67,6 +67,11 @@ class TaughtLayers(Technique):
         return own
 
     @property
+    def notes(self) -> Sequence[str]:
+        pairs = ", ".join(f"{mine.name} follows {theirs.name} of the teacher" for theirs, mine in self.pairs)
+        return (f"{type(self).__module__.rpartition('.')[2]}: {pairs}",)
+
+    @property
     def guided(self) -> list[str]:
         """The names of the student's layers."""
         return [student.name for _, student in self.pairs]

@@ -161,6 +161,11 @@ class Technique:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What ``setup`` chose where the settings left it open, as lines for the user."""
+        return ()
+
     def check(self, info: Info) -> None:
         """Run once, before ``setup``: refuse data that the technique does not support.
 

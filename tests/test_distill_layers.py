@@ -125,6 +125,8 @@ def test_default_layers(resnet: Path, teacher: Callable[..., Path]) -> None:
     assert pairs(student("distill_features", resnet)) == [("layer2.2", "features.4")]
     found = pairs(student("distill_attention", resnet))
     assert found == [("layer1.0.2", "features.1"), ("layer2.2", "features.4")]
+    told = "distill_attention: features.1 follows layer1.0.2 of the teacher, features.4 follows layer2.2 of the teacher"
+    assert told in student("distill_attention", resnet).messages
     mlp = make(
         "model=mlp", "technique=[distill_features]", f"technique.distill_features.teacher={teacher('model=mlp')}"
     )

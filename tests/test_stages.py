@@ -247,6 +247,11 @@ def test_a_plan_that_cannot_be_right_is_refused(own: Path, overrides: list[str],
         planned(own, *overrides)
 
 
+def test_a_folder_of_runs_of_stages_is_told_from_one(own: Path, whole: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{whole.parent} holds no run of stages.* That in {whole} is one"):
+        planned(own, f"stages.done={whole.parent}")
+
+
 def test_another_configuration_of_an_earlier_stage_is_named(own: Path, whole: Path) -> None:
     with pytest.raises(ValueError, match=r"its stage teach is another: seed is 0 there and 1 here"):
         planned(own, "stages.from=learn", f"stages.done={whole}", "seed=1")

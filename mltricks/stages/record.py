@@ -85,7 +85,9 @@ def read_stages(folder: Path, what: str) -> list[Stage]:
 
     path = folder / LIST
     if not path.is_file():
-        raise ValueError(f"{what}: {folder} holds no run of stages, which has a {LIST}.")
+        trial = next((inner for inner in sorted(folder.glob("*")) if (inner / LIST).is_file()), None)
+        advice = "" if trial is None else f" That in {trial} is one."
+        raise ValueError(f"{what}: {folder} holds no run of stages, which has a {LIST}.{advice}")
     try:
         listed = json.loads(path.read_text())
         found = [
