@@ -113,9 +113,9 @@ OF_LABELS = tuple(
     )
     for name, overrides, published in (
         ("supervised", ("experiment=pseudo_label", "technique=none", "data.unlabeled_ratio=0"), "-"),
-        ("pseudo-labels", ("experiment=pseudo_label",), "-"),
-        ("mean teacher", ("experiment=mean_teacher",), "-"),
-        ("FixMatch", ("experiment=fixmatch",), "-"),
+        ("pseudo-labels", ("experiment=pseudo_label",), "83.9 at 10 a class, 78.1 without (MLP)"),
+        ("mean teacher", ("experiment=mean_teacher",), "CIFAR-10: 78.5 at 100 a class"),
+        ("FixMatch", ("experiment=fixmatch",), "CIFAR-10: 86.2 at 4 a class"),
     )
 )
 CIFAR_40 = Row(
@@ -129,29 +129,30 @@ CIFAR_40 = Row(
 
 TAUGHT = ("data=mnist", "data.limit=1000")
 DISTILLATION = tuple(
-    Row("distillation", name, ("student",), (stage,), overrides)
-    for name, stage, overrides in (
-        ("teacher: ResNet-9", "teacher", ("experiment=distill", *TAUGHT)),
-        ("student alone", "student", ("experiment=distill", *TAUGHT, "stages.student.technique=none")),
-        ("predictions", "student", ("experiment=distill", *TAUGHT)),
-        ("hints, then predictions (FitNets)", "student", ("experiment=fitnets", *TAUGHT)),
-        ("its own average", "student", ("experiment=distill", *TAUGHT, "stages.student.technique=distill_ema")),
-        ("born again, third generation", "third", ("experiment=born_again", *TAUGHT)),
+    Row("distillation", name, ("student",), (stage,), overrides, published)
+    for name, stage, overrides, published in (
+        ("teacher: ResNet-9", "teacher", ("experiment=distill", *TAUGHT), "99.45"),
+        ("student alone", "student", ("experiment=distill", *TAUGHT, "stages.student.technique=none"), "98.1"),
+        ("predictions", "student", ("experiment=distill", *TAUGHT), "99.35"),
+        ("hints, then predictions (FitNets)", "student", ("experiment=fitnets", *TAUGHT), "99.49"),
+        ("its own average", "student", ("experiment=distill", *TAUGHT, "stages.student.technique=distill_ema"), "-"),
+        ("born again, third generation", "third", ("experiment=born_again", *TAUGHT), "-"),
     )
 )
 TRANSFER = tuple(
-    Row("unfreezing", name, ("5 to 9, 10 a class",), ("",), overrides)
-    for name, overrides in (
+    Row("unfreezing", name, ("5 to 9, 10 a class",), ("",), overrides, published)
+    for name, overrides, published in (
         (
             "from scratch",
             (
                 *("data=digits_5_9", "data.limit=50", "model=convnet", "scheduler=cosine"),
                 *("batch_size=25", "epochs=200", "eval_every_epochs=20"),
             ),
+            "90.1",
         ),
-        ("fine-tuning", ("experiment=transfer_finetune",)),
-        ("gradual unfreezing", ("experiment=transfer_gradual",)),
-        ("frozen features", ("experiment=transfer_features",)),
+        ("fine-tuning", ("experiment=transfer_finetune",), "93.1"),
+        ("gradual unfreezing", ("experiment=transfer_gradual",), "95.0"),
+        ("frozen features", ("experiment=transfer_features",), "93.5"),
     )
 )
 ROWS = (*FEATURES, *OF_LABELS, CIFAR_40, *DISTILLATION, *TRANSFER)

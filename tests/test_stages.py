@@ -219,6 +219,13 @@ def test_stages_that_measure_or_read_other_things_have_other_keys(tmp_path: Path
     assert not {*keys(*folders, "data.path=a")} & {*keys(*folders, "data.path=b")}
 
 
+def test_a_stage_can_be_left_out(tmp_path: Path) -> None:
+    node: Any = mltricks.config.compose.plain(mltricks.compose(["experiment=simclr_finetune", "~stages.scratch"]))[
+        "stages"
+    ]
+    assert [stage.name for stage in plan(node, node["command"], tmp_path, None)] == ["pretrain", "finetune"]
+
+
 def test_only_and_from_take_earlier_stages_from_another_run(own: Path, whole: Path) -> None:
     done = f"stages.done={whole}"
     assert [(s.name, s.folder) for s in planned(own, "stages.only=teach")] == [("teach", Path("run/teach"))]

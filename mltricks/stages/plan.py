@@ -42,10 +42,12 @@ def plan(node: Mapping[str, Any], command: Sequence[str], folder: Path, sweep: P
     shared = [with_brackets(text) for text in command if not of_the_whole(text)]
     done = {} if node.get("done") is None else done_in(Path(str(node["done"])))
     names, planned = stage_names(node), dict[str, Stage]()
+    left_out = [text for text in command if text.startswith("~stages.")]
+    none = [*left_out, *(f"~stages.{name}" for name in names)]  # a stage is an ordinary run, without stages of its own
     for name in names:
         own = overrides_of(node, name)
         check_conflict(name, shared, own)
-        stage = composed(name, [*shared, *(f"~stages.{other}" for other in names)], own, planned, folder)
+        stage = composed(name, [*shared, *none], own, planned, folder)
         if stage.key in done:
             stage = replace(stage, folder=done[stage.key])
         elif sweep is not None and name != names[-1]:
