@@ -78,9 +78,11 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
             )
         technique.check(data.info)
         if "x_unlabeled" in technique.needs and data.unlabeled is None:
+            few = any(cfg["data"].get(key) is not None for key in ("labels_per_class", "limit"))
+            fewer = "" if few or cfg["data"].get("fraction", 1.0) != 1.0 else " data.fraction=0.1"
             raise ValueError(
                 f"technique={name} learns from unlabelled samples and there are none. "
-                "Type data.unlabeled_ratio=7 data.fraction=0.1."
+                f"Type data.unlabeled_ratio=7{fewer}."
             )
     check_mixing(techniques)
     check_mirrors(techniques)
