@@ -355,3 +355,13 @@ def test_a_collapse_is_seen_in_the_table_and_warned_about() -> None:
     said = "the features of all samples are nearly the same: feature_std 0.0120, and 0 is collapse"
     assert warnings(found, 10) == [said]
     assert not warnings(Summary("completed", objective=goal, train={"feature_std": 0.3}), 10)
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco", "siamese", "denoising_autoencoder"])
+def test_without_a_probe_a_loss_behind_it_is_refused_and_one_before_it_is_not(name: str) -> None:
+    alone = f"technique.{name}.probe=false"
+    with pytest.raises(ValueError, match=rf"{alone} leaves the loss of l1, .* Put l1 before {name} if"):
+        make(f"technique=[{name},l1]", alone)
+    make(f"technique=[{name},l1]")
+    make(f"technique=[{name},ema]", alone)
+    make(f"technique=[l1,{name}]", alone)

@@ -62,6 +62,7 @@ class MaskedImageModeling(Technique):
     block: int = field(init=False, repr=False, compare=False)
 
     kinds = ("image",)
+    joined_by = "probe"
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         x = batch["x"][:2]
