@@ -138,6 +138,8 @@ class Technique:
     """Whether its loss compares the samples of a batch, so that micro-batches would change the loss."""
     traceable: ClassVar[bool] = True
     """Whether engines and stacks may record the step as a graph with it."""
+    joined_by: ClassVar[str] = ""
+    """Name of a bool setting without which its loss leaves out the objective and the techniques behind it."""
     needs_random_passes: ClassVar[bool] = False
     """Whether its loss compares two passes of the rest of the techniques, which must differ in what they draw."""
     needs_augmentation: ClassVar[bool] = False

@@ -91,5 +91,5 @@ def test_refusals(teacher: Callable[..., Path], tmp_path: Path) -> None:
         compared(tmp_path, f"checkpoint={run}", "job.layers=featurs")
     with pytest.raises(ValueError, match="other_layers has no effect on one run"):
         compared(tmp_path, f"checkpoint={run}", "job.other_layers=head")
-    with pytest.raises(ValueError, match=r"job\.num_samples=0 is out of range"):
-        compared(tmp_path, f"checkpoint={run}", "job.num_samples=0")
+    with pytest.raises(ValueError, match=r"job\.num_samples=2 is out of range"):
+        compared(tmp_path, f"checkpoint={run}", "job.num_samples=2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import islice, pairwise
 from types import ModuleType
 from typing import Any
@@ -12,11 +13,12 @@ import torch.nn.functional as F
 from bare import context, images, params_of, sgd, small_net, train
 from contract import make
 from sklearn.metrics import pairwise_distances
-from torch import Tensor
+from torch import Tensor, nn
 
 from mltricks.build import Run
 from mltricks.functional.pair_loss import pair_loss
 from mltricks.functional.self_supervised import collapse, features_of
+from mltricks.objectives.classify import Classify
 from mltricks.state import reseed_step
 from mltricks.techniques.accumulate import Accumulate
 from mltricks.techniques.barlow_twins import redundancy
@@ -166,6 +168,70 @@ def test_without_momentum_the_key_encoder_is_the_model() -> None:
     assert torch.equal(kept["own"]["moco"]["params"]["0.weight"], small_net(norm=True)[0].weight)
 
 
+class SplitBatchNorm(nn.BatchNorm2d):
+    """That of the authors' CIFAR-10 notebook, in two parts, for training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (n, c, h, w), mean, var = x.shape, self.running_mean.repeat(2), self.running_var.repeat(2)
+        affine = self.weight.repeat(2), self.bias.repeat(2)
+        y = F.batch_norm(x.view(-1, 2 * c, h, w), mean, var, *affine, True, self.momentum, self.eps)
+        self.running_mean, self.running_var = mean.view(2, c).mean(0), var.view(2, c).mean(0)
+        return y.view(n, c, h, w)
+
+
+def test_steps_of_moco_are_those_of_a_plain_loop_with_lightlys_parts(
+    losses: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queue, momentum, order of the keys, split norms and gradient, over more updates than the queue holds batches."""
+    from lightly.models.utils import update_momentum
+
+    views = [normal(16, 1, 8, 8, seed=i) for i in range(6)]
+
+    def both(_: Moco, x: Tensor) -> Tensor:
+        torch.manual_seed(step := int(x[0, 0, 0, 0]))  # of the order of the keys
+        return views[step]
+
+    monkeypatch.setattr(Moco, "both", both)
+    technique = Moco(**{**MOCO, "norm_splits": 2, "probe": False})
+    batches = [{"x": torch.full((8, 1, 8, 8), float(i)), "y": torch.zeros(8, dtype=torch.int64)} for i in range(6)]
+    torch.manual_seed(3)
+    ours = train(small_net(norm=True), batches, sgd(0.1, 0.9), moco=technique)
+
+    torch.manual_seed(3)
+    start, own = technique.setup(module := small_net(norm=True), params_of(module), batches[0], 0)
+    head = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 6))
+    head.load_state_dict({n.removeprefix("moco/"): p for n, p in start.items() if n.startswith("moco/")})
+    plain = small_net(norm=True)
+    query = nn.Sequential(plain[0], SplitBatchNorm(3), *plain[2:-1], head)
+    encoder, optim = copy.deepcopy(query).requires_grad_(False), torch.optim.SGD(query.parameters(), 0.1, 0.9)
+    criterion = losses.NTXentLoss(0.1, memory_bank_size=(24, 6))
+    criterion.memory_bank.bank = own["queue"].view(3, 8, 6).flip(0).flatten(0, 1)  # which is overwritten from 0 on
+    for step, (first, second) in enumerate(v.chunk(2) for v in views):
+        torch.manual_seed(step)
+        order = torch.rand(8).argsort()
+        loss = criterion(query(first), encoder(second[order])[order.argsort()])
+        optim.zero_grad()
+        loss.backward()
+        optim.step()
+        update_momentum(query, encoder, 0.9)
+        torch.testing.assert_close(ours[step][1]["contrastive_loss"], loss.detach())
+    state = ours[-1][0]
+    for trained, params in ((query, state["params"]), (encoder, state["own"]["moco"]["params"])):
+        torch.testing.assert_close([*params_of(trained).values()], [p for n, p in params.items() if n[0] != "6"])
+    torch.testing.assert_close(encoder[1].running_var, state["own"]["moco"]["buffers"]["1.running_var"])
+
+
+def test_moco_watches_its_projection_where_features_spread_although_all_keys_are_the_same() -> None:
+    module, batch = small_net(), images(8)
+    technique = Moco(**{**MOCO, "momentum": 1.0, "probe": False})
+    params, own = technique.setup(module, params_of(module), batch, 0)
+    params["moco/2.weight"] = torch.zeros_like(params["moco/2.weight"])
+    ctx = context(module, {"moco": own}).scope("moco")
+    _, aux = technique.loss(Classify())(params, batch, ctx)
+    assert float(collapse(features_of("moco", params, batch["x"], ctx))["feature_std"]) > 0.3
+    assert float(aux["metrics"]["feature_std"]) == pytest.approx(0, abs=1e-6)
+
+
 def keys_and_queries(norm_splits: int) -> tuple[Tensor, Tensor]:
     """The keys and the queries of one batch by equal encoders, without views."""
     module, batch = small_net(norm=True), images(8)
@@ -289,3 +355,13 @@ def test_a_collapse_is_seen_in_the_table_and_warned_about() -> None:
     said = "the features of all samples are nearly the same: feature_std 0.0120, and 0 is collapse"
     assert warnings(found, 10) == [said]
     assert not warnings(Summary("completed", objective=goal, train={"feature_std": 0.3}), 10)
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco", "siamese", "denoising_autoencoder"])
+def test_without_a_probe_a_loss_behind_it_is_refused_and_one_before_it_is_not(name: str) -> None:
+    alone = f"technique.{name}.probe=false"
+    with pytest.raises(ValueError, match=rf"{alone} leaves the loss of l1, .* Put l1 before {name} if"):
+        make(f"technique=[{name},l1]", alone)
+    make(f"technique=[{name},l1]")
+    make(f"technique=[{name},ema]", alone)
+    make(f"technique=[l1,{name}]", alone)

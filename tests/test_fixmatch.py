@@ -18,10 +18,12 @@ from torch import Tensor
 
 from mltricks.batch import Batch
 from mltricks.config.newer import with_newer
+from mltricks.figures.parts import Text
 from mltricks.functional.pseudo_labels import consistency
 from mltricks.functional.strong_augment import OPERATIONS, apply_operation, cut_out, strong_augment
 from mltricks.functional.views import flip_and_shift
 from mltricks.objectives.classify import Classify
+from mltricks.observers.run_page.data_card import samples_section
 from mltricks.step import gradient, onion
 from mltricks.techniques.fixmatch import Fixmatch
 
@@ -209,3 +211,25 @@ def test_a_run_saved_before_the_setting_keeps_its_operations() -> None:
     node = {"_target_": "mltricks.techniques.fixmatch.Fixmatch", "threshold": 0.9}
     cfg = with_newer({"technique": {"fixmatch": node}})
     assert (cfg["technique"]["fixmatch"]["space"], cfg["technique"]["fixmatch"]["threshold"]) == ("normalized", 0.9)
+
+
+def test_the_page_shows_labelled_samples_of_a_run_whose_views_are_made_of_others() -> None:
+    section = samples_section(make("technique=fixmatch", "augment=crop", "data.unlabeled_ratio=2", "data.limit=40"))
+    assert section is not None
+    assert [part.words for part in section.parts if isinstance(part, Text)] == ["After crop."]
+
+
+@pytest.mark.parametrize(
+    ("few", "fewer"),
+    [
+        (["data.limit=null", "data.labels_per_class=4"], ""),
+        (["data.limit=40"], ""),
+        (["data.limit=null", "data.fraction=0.5"], ""),
+        (["data.limit=null"], r" data\.fraction=0\.1"),
+    ],
+)
+def test_the_fix_for_missing_unlabelled_samples_fits_the_settings_that_choose_labels(
+    few: list[str], fewer: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"there are none\. Type data\.unlabeled_ratio=7{fewer}\.$"):
+        make("technique=fixmatch", *few)

@@ -159,6 +159,21 @@ def test_block_masks_cover_whole_blocks_in_the_sources_number(ratio: float) -> N
     assert float((share - math.ceil(6 * ratio) / 6).abs().max()) < 0.25, "every block is masked as often"
 
 
+def test_a_share_that_is_a_whole_number_of_blocks_is_that_in_any_precision() -> None:
+    """0.6 of 25 is 15.000001 in single precision, which a schedule and the traced engine compute in."""
+    for ratio in (0.6, torch.tensor(0.6)):
+        assert float(block_mask(1, 5, 5, 1, ratio, torch.device("cpu")).sum()) == 15
+
+
+def test_the_ratio_that_a_message_proposes_is_accepted() -> None:
+    torch.manual_seed(0)
+    model = ViT((1, 7, 7), CLASSES, patch=1, width=8, depth=1, heads=2, dropout=0.0, head_pool="mean")
+    x = images(2, shape=(1, 7, 7))["x"]
+    with pytest.raises(ValueError, match=r"mask_ratio=0\.99 masks all.*Type technique\.\S+mask_ratio=0\.979592"):
+        set_up(TECHNIQUES["masked_image_modeling"](mask_ratio=0.99), "masked_image_modeling", model, x)
+    set_up(TECHNIQUES["masked_image_modeling"](mask_ratio=0.979592), "masked_image_modeling", model, x)
+
+
 def test_simmim_is_the_sources_formula_with_its_head() -> None:
     """Mask token before positions; a 1x1 convolution and a pixel shuffle; L1 over masked pixels, divided by C."""
     model, x = vit((3, 8, 8)), images(4, shape=(3, 8, 8))["x"]

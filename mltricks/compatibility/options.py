@@ -78,10 +78,13 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
             )
         technique.check(data.info)
         if "x_unlabeled" in technique.needs and data.unlabeled is None:
+            few = any(cfg["data"].get(key) is not None for key in ("labels_per_class", "limit"))
+            fewer = "" if few or cfg["data"].get("fraction", 1.0) != 1.0 else " data.fraction=0.1"
             raise ValueError(
                 f"technique={name} learns from unlabelled samples and there are none. "
-                "Type data.unlabeled_ratio=7 data.fraction=0.1."
+                f"Type data.unlabeled_ratio=7{fewer}."
             )
+    check_joined(techniques)
     check_mixing(techniques)
     check_mirrors(techniques)
     check_raw(techniques)
@@ -91,6 +94,22 @@ def check_fit(objective: Any, techniques: Techniques, data: DataSplits, cfg: dic
             f"data.unlabeled_ratio={cfg['data']['unlabeled_ratio']} has no effect: "
             "no technique uses unlabelled samples. Type data.unlabeled_ratio=0, or add one that does."
         )
+
+
+def check_joined(techniques: Techniques) -> None:
+    """Refuse a technique that changes the loss behind one whose loss leaves it out."""
+    names = list(techniques)
+    for place, name in enumerate(names, 1):
+        setting = techniques[name].joined_by
+        if not setting or getattr(techniques[name], setting):
+            continue
+        left_out = [other for other in names[place:] if defines(techniques[other], "loss")]
+        if left_out:
+            raise ValueError(
+                f"technique.{name}.{setting}=false leaves the loss of {left_out[0]}, which comes after it, without "
+                f"effect. Put {left_out[0]} before {name} if it adds a term, leave it out, or type "
+                f"technique.{name}.{setting}=true."
+            )
 
 
 def check_mixing(techniques: Techniques) -> None:

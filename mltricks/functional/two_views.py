@@ -62,6 +62,7 @@ class TwoViews(Technique):
 
     kinds = ("image",)
     needs_whole_batch = True
+    joined_by = "probe"
     pixels: ClassVar[tuple[tuple[float, float], ...]] = ()
 
     @property

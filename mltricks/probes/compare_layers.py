@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from mltricks.config.compose import plain
-from mltricks.config.values import Count, check_value
+from mltricks.config.values import Range, check_value
 from mltricks.data.splits import Split
 from mltricks.figures.probes import layer_similarity
 from mltricks.functional.cka import aligned, centred_gram
@@ -30,6 +30,9 @@ from mltricks.probes.keep import write
 from mltricks.state import PROBE, fold, map_state
 from mltricks.weights import BUFFER, PARAM, RAW
 
+FEWEST = 3
+"""Samples of a comparison: of two, all layers would have a similarity of 1."""
+
 
 def compare_layers(cfg: Any, folder: Path, overrides: list[str], mode: str) -> None:
     """Measure the similarity of every layer of one run to every layer of another, or of one run to itself.
@@ -39,7 +42,7 @@ def compare_layers(cfg: Any, folder: Path, overrides: list[str], mode: str) -> N
             no layer has the given name, or the data do not fit the models.
     """
     settings, start = plain(cfg)["job"], time.perf_counter()
-    check_value("job.num_samples", settings["num_samples"], Count)
+    check_value("job.num_samples", settings["num_samples"], Annotated[int, Range(FEWEST)])
     predictor, cfg = load_checkpoint(cfg, overrides, "compare_layers")
     runs = members_of(predictor) or {str(cfg["checkpoint"]): predictor}
     if len(runs) > 2:
@@ -49,6 +52,8 @@ def compare_layers(cfg: Any, folder: Path, overrides: list[str], mode: str) -> N
     split = load_splits(predictor, cfg).val
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(fold(0, PROBE)))
     order = order[: settings["num_samples"]]
+    if len(order) < FEWEST:
+        raise ValueError(f"job=compare_layers needs {FEWEST} validation samples, and these data have {len(order)}.")
     grams = [
         grams_of(name, run, split, order, cfg["eval_batch_size"], (key, settings[key]))
         for (name, run), key in zip(runs.items(), ("layers", "other_layers"), strict=False)

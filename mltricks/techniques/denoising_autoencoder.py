@@ -53,6 +53,7 @@ class DenoisingAutoencoder(Technique):
     probe: bool
 
     kinds = ("image", "vector")
+    joined_by = "probe"
 
     @property
     def needs_whole_batch(self) -> bool:  # type: ignore[override]

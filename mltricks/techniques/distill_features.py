@@ -49,6 +49,8 @@ class DistillFeatures(TaughtLayers):
     labels: bool
     few: tuple[nn.Module, Any] = field(init=False, repr=False, compare=False)
 
+    joined_by = "labels"
+
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         own, where = self.read(batch), batch["y"].device
         pairs = self.choose(layers_of(self.skeleton.module, batch["x"]), layers_of(model, batch["x"]))

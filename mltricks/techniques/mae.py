@@ -69,6 +69,7 @@ class Mae(Technique):
     decoder: FunctionalModel = field(init=False, repr=False, compare=False)
 
     kinds = ("image",)
+    joined_by = "probe"
 
     def __post_init__(self) -> None:
         super().__post_init__()

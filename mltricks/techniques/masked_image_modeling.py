@@ -26,7 +26,7 @@ from mltricks.batch import Batch
 from mltricks.config.values import Count, Fraction
 from mltricks.functional.last_linear import last_linear
 from mltricks.functional.patch_tokens import PatchTokens, changed, find_tokens, replaced
-from mltricks.functional.patches import block_mask, paint, patchify, unpatchify
+from mltricks.functional.patches import SLACK, block_mask, paint, patchify, unpatchify
 from mltricks.functional.reconstruction import Reconstruction
 from mltricks.functional.self_supervised import collapse, feature_width, with_probe
 from mltricks.technique import Aux, Ctx, LossFn, Own, Params, Technique
@@ -62,6 +62,7 @@ class MaskedImageModeling(Technique):
     block: int = field(init=False, repr=False, compare=False)
 
     kinds = ("image",)
+    joined_by = "probe"
 
     def setup(self, model: nn.Module, params: Params, batch: Batch, seed: int) -> tuple[Params, Own]:
         x = batch["x"][:2]
@@ -141,7 +142,7 @@ def block_in_patches(tokens: PatchTokens, size: int | None) -> int:
 def check_ratio(tokens: PatchTokens, block: int, ratio: float) -> None:
     """Refuse a ratio that masks all blocks."""
     blocks = tokens.num // block**2
-    if math.ceil(blocks * ratio) >= blocks:
+    if math.ceil(blocks * ratio - SLACK) >= blocks:
         least = f"technique.{NAME}.mask_ratio={(blocks - 1) / blocks:g}, or " if blocks > 1 else ""
         raise ValueError(
             f"technique.{NAME}.mask_ratio={ratio:g} masks all blocks of {block * tokens.side} pixels, of which an "

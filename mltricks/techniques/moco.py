@@ -96,8 +96,9 @@ class Moco(TwoViews):
             first, second = self.both(batch["x"]).chunk(2)
             features = features_of("moco", params, first, ctx)
             keys, buffers = self.keys(params, second, ctx)
-            loss, accuracy = info_nce(self.projected(params, features), keys, ctx.own["queue"], self.temperature)
-            metrics = {"contrastive_loss": loss, "contrastive_accuracy": accuracy, **collapse(features)}
+            queries = self.projected(params, features)
+            loss, accuracy = info_nce(queries, keys, ctx.own["queue"], self.temperature)
+            metrics = {"contrastive_loss": loss, "contrastive_accuracy": accuracy, **collapse(queries)}
             total, aux = with_probe("moco", inner, params, batch, ctx, loss, metrics, self.probe)
             rows = {name: b.unsqueeze(0) for name, b in buffers.items()}  # one a micro-batch
             return total, {**aux, "moco": {"keys": keys, "buffers": rows}}

@@ -42,6 +42,7 @@ class Siamese(Technique):
     probe: bool
 
     targets = ("classes",)
+    joined_by = "probe"
     needs_unmixed = True
     needs_whole_batch = True
 

@@ -40,14 +40,18 @@ def padded(shares: torch.Tensor, size: int) -> torch.Tensor:
 def samples_section(run: Run) -> Section | None:
     """Training samples after the techniques' ``batch``, in the order of the techniques, with their targets."""
     at, info = spread(len(run.data.train), NUM_SAMPLES)[:NUM_SAMPLES], run.data.info  # a split may be sorted by class
-    batch = seen_by_model(run, next(run.data.train.batches([at])))
+    batch = next(run.data.train.batches([at]))
+    if run.data.unlabeled is not None:  # a technique's ``batch`` may ask for some
+        batch |= {"x_unlabeled": next(run.data.unlabeled.batches([spread(len(run.data.unlabeled), NUM_SAMPLES)]))["x"]}
+    batch = seen_by_model(run, batch)
     images = info.input.pictures(info.input.denormalize(batch["x"]))
     if images is None:
         return None
     captions = [("", run.objective.caption(y, info)) for y in batch["y"].cpu()]
     targets = run.objective.target_pictures(batch["y"])
     images = images if targets is None else torch.cat([images, targets], 2)
-    changed = [name for name, t in run.techniques.items() if defines(t, "batch") or defines(t, "on_host")]
+    on_labelled = {name: t for name, t in run.techniques.items() if "x_unlabeled" not in t.needs}
+    changed = [name for name, t in on_labelled.items() if defines(t, "batch") or defines(t, "on_host")]
     said = f"After {' + '.join(changed)}." if changed else "No technique changes them."
     said += "" if targets is None else " Each picture with its target beside it."
     gallery = Gallery(images, captions, "training_samples", wide=targets is not None)
