@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -36,7 +37,8 @@ class Row:
     @property
     def folder(self) -> str:
         """The name of the folder of its sweep; baselines are measured in that of another row."""
-        return re.sub(r"\W+", "_", " ".join(self.overrides)).strip("_").lower()[:120]
+        words = " ".join(self.overrides)
+        return f"{re.sub(r'[^a-z0-9]+', '_', words.lower())[:80]}_{hashlib.sha256(words.encode()).hexdigest()[:8]}"
 
 
 WITH_BASELINES = ("simclr", "mae")
@@ -51,6 +53,7 @@ def on_features(
     epochs = 5 if data == "mnist" else 10
     part = ("experiment=simclr_probe", f"data={data}", "data.limit=5000", f"epochs={epochs}", *size)
     chosen = () if technique == "simclr" else (f"stages.pretrain.technique={technique}",)
+    chosen += ("stages.pretrain.optim.lr=3e-4",) if technique == "moco" else ()  # at 3e-3 all its keys become one
     flips = data == "cifar10" and technique in ("simclr", "moco", "barlow_twins", "simsiam")
     no_flips = data != "cifar10" and technique in ("moco", "barlow_twins", "simsiam")
     flip = (f"stages.pretrain.technique.{technique}.flip={str(flips).lower()}",) if flips or no_flips else ()
