@@ -17,7 +17,7 @@ from wandb_file import read_wandb
 
 import mltricks
 from mltricks import checkpoint
-from mltricks.config.stages import as_change, as_typed
+from mltricks.config.stages import as_change, as_typed, stage_names
 from mltricks.observers import facts
 from mltricks.stages.plan import plan, with_folders
 from mltricks.stages.record import Stage
@@ -290,6 +290,19 @@ def test_a_change_may_add_a_setting_of_a_users_own_class(own: Path) -> None:
     listed = f"stages.teach=[{','.join(repr(text) for text in mine)}]"
     teach = planned(own, listed, "stages.teach.tracker.at=5", "+stages.teach.tracker.most=7")[0]
     assert (teach.cfg["tracker"]["at"], teach.cfg["tracker"]["most"]) == (5, 7)
+
+
+def test_a_command_adds_and_removes_stages(own: Path) -> None:
+    """None of them is left in the configuration of another, which is that of one run."""
+    alone = planned(own, "~stages.learn")
+    assert [(stage.name, stage.key) for stage in alone] == [("teach", planned(own)[0].key)]
+    more = planned(own, "+stages.again=['epochs=3','init=checkpoint','init.checkpoint=${stage:learn}']")
+    assert [(stage.name, stage.needs) for stage in more] == [
+        ("teach", ()),
+        ("learn", ("teach",)),
+        ("again", ("learn",)),
+    ]
+    assert [stage_names(stage.cfg["stages"]) for stage in (*alone, *more)] == [[]] * 4
 
 
 def test_references_stand_in_texts_lists_and_dicts(own: Path) -> None:
