@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mltricks.config.compose import plain
+from mltricks.config.families import telling_apart
 from mltricks.config.names import shown
+from mltricks.config.options import option_folders
 from mltricks.config.overrides import parse
 from mltricks.construct import load_data
 from mltricks.data.source import in_order
@@ -169,7 +171,9 @@ def load_checkpoint(
     predictor = load(given["checkpoint"], given["allow_modules"], given["device"])
     set_arithmetic(predictor.cfg["deterministic"], predictor.cfg["precision"]["tf32"])
     merged = {**predictor.cfg, **{key: given[key] for key in ("checkpoint", "input", "allow_modules")}}
-    for override in parse(overrides):
+    parsed = parse(overrides)
+    keys = {override.key_or_group for override in parsed}
+    for override in parsed:
         key = override.key_or_group
         first = key.partition(".")[0].partition("/")[0]
         if first not in (*OWN, *OF_THE_JOB) or key in idle or (key == "input" and job != "predict"):
@@ -177,7 +181,7 @@ def load_checkpoint(
                 f"{shown(override)} has no effect on job={job}: the model and the rest come from the checkpoint. "
                 f"Leave it out; {', '.join(key for key in OWN if key not in idle)} may be given."
             )
-        if first in OWN and not (key == "data" and same_option(given, predictor.cfg)):
+        if first in OWN and not (key == "data" and same_option(given, predictor.cfg, keys)):
             assign(merged, key, given)
     return predictor, merged
 
@@ -203,9 +207,19 @@ def check_same_data(members: dict[str, Predictor]) -> None:
                 )
 
 
-def same_option(given: dict[str, Any], saved: dict[str, Any]) -> bool:
-    """Whether the command names the data option that the run used; its other settings then stay."""
-    return given["data"].get("_target_") == saved["data"].get("_target_")
+def same_option(given: dict[str, Any], saved: dict[str, Any], keys: Collection[str]) -> bool:
+    """Whether the command names the data option that the run used; its other settings then stay.
+
+    Args:
+        given: the configuration of the command.
+        saved: that of the run.
+        keys: of the command's overrides.
+    """
+    mine, theirs = given["data"], saved["data"]
+    if (target := mine.get("_target_")) != theirs.get("_target_"):
+        return False
+    telling = telling_apart("data", str(target), option_folders())
+    return all(mine.get(key) == theirs.get(key) for key in telling if f"data.{key}" not in keys)
 
 
 def load_splits(

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mltricks.config.options import conf_dir, option_folders
 from mltricks.config.overrides import quoted
 from mltricks.process.interrupt import EXIT_STATUS
 
@@ -111,15 +112,5 @@ def end_with_reader() -> None:
 
 def own_searchpath() -> list[str]:
     """The override that names the user's folders of options, to compose further configurations; none without them."""
-    from mltricks.config.options import conf_dir
-
     own = [folder for folder in option_folders() if folder.resolve() != conf_dir().resolve()]
     return [f"hydra.searchpath=[{','.join(quoted(f'file://{folder.resolve()}') for folder in own)}]"] if own else []
-
-
-def option_folders() -> list[Path]:
-    """The folders that hold options: ``conf`` and the user's own."""
-    from hydra.core.hydra_config import HydraConfig
-
-    sources = HydraConfig.get().runtime.config_sources
-    return [Path(source.path) for source in sources if source.schema == "file"]

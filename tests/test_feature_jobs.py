@@ -20,9 +20,11 @@ from torch import Tensor, nn
 import mltricks
 from mltricks import checkpoint
 from mltricks.build import build
+from mltricks.config.compose import plain
 from mltricks.evaluate import steered_by
 from mltricks.features.encoder import of_state
 from mltricks.features.scores import check_features, scores_of_state
+from mltricks.inference import load_splits
 from mltricks.probes.knn import knn
 from mltricks.probes.probe import between, probe
 from mltricks.summary import Summary, read_summary
@@ -178,6 +180,31 @@ def test_other_data_may_have_other_classes_but_no_other_inputs(trained: Path, tm
     assert found["samples"]["train"] > 1000
     with pytest.raises(ValueError, match=r"do not fit the model.*their input is pair of"):
         run_job(name, tmp_path / "b", f"checkpoint={trained}", "data=digit_halves")
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_other_data_of_one_class_are_other_data(trained: Path, tmp_path: Path, name: str) -> None:
+    """``data=digits_5_9`` is an option of the class of the run's ``data=digits``, and not the run's data."""
+    given = [f"checkpoint={trained}", "job.baselines=false"]
+    found = run_job(name, tmp_path / "a", *given, "data=digits_5_9")
+    of_five = load_splits(mltricks.load(trained), plain(mltricks.compose(["data=digits_5_9"])), ("input",))
+    assert found["samples"] == {part: len(getattr(of_five, part)) for part in ("train", "val", "test")}
+    same = run_job(name, tmp_path / "b", *given, "data=digits")
+    assert same["samples"] == run_job(name, tmp_path / "c", *given)["samples"] != found["samples"]
+
+
+def test_a_users_options_of_one_class_are_told_apart(
+    trained: Path, tmp_path: Path, run_cli: Callable[..., Outcome]
+) -> None:
+    (tmp_path / "own" / "data").mkdir(parents=True)
+    (tmp_path / "own" / "data" / "ones.yaml").write_text("# Two digits\ndefaults: [digits]\nclasses: [1, 7]\n")
+    given = ["--config-dir", f"{tmp_path}/own", f"checkpoint={trained}", "data=ones", f"hydra.run.dir={tmp_path}/out"]
+    done = run_cli("job=knn", "job.baselines=false", *given)
+    assert done.status == 0, done.err
+    assert json.loads((tmp_path / "out" / "knn.json").read_text())["samples"]["train"] < 300
+    done = run_cli("job=evaluate", *given)
+    assert "these data do not fit the model" in done.err
+    assert "their num_outputs is 2, it was 10" in done.err
 
 
 def test_values_and_tokens(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from wandb_file import read_wandb
 
 import mltricks
 from mltricks import checkpoint
-from mltricks.config.stages import as_change, as_typed
+from mltricks.config.stages import as_change, as_typed, stage_names
+from mltricks.observers import facts
 from mltricks.stages.plan import plan, with_folders
 from mltricks.stages.record import Stage
 from mltricks.stages.run import last_stage
@@ -181,6 +182,10 @@ def test_trials_of_a_sweep_share_equal_stages(run_cli: Callable[..., Outcome], o
     rows = (tmp_path / "s" / "sweep.csv").read_text().splitlines()
     assert len(rows) == 3, "a trial is one row"
     assert "stages.learn.optim.lr" in rows[0]
+    learn = tmp_path / "s" / "1" / "learn"
+    assert [facts.swept(folder) for folder in (learn, shared)] == [{"stages.learn.optim.lr": 0.01}, {}]
+    names = [checkpoint.load_config(folder / "checkpoints" / "last.pt")["name"] for folder in (learn, shared)]
+    assert names == ["001", None], "a tracker adds the folder's name"
 
 
 def test_two_workers_wait_for_a_stage_that_they_share(
@@ -299,6 +304,19 @@ def test_a_change_may_add_a_setting_of_a_users_own_class(own: Path) -> None:
     assert (teach.cfg["tracker"]["at"], teach.cfg["tracker"]["most"]) == (5, 7)
 
 
+def test_a_command_adds_and_removes_stages(own: Path) -> None:
+    """None of them is left in the configuration of another, which is that of one run."""
+    alone = planned(own, "~stages.learn")
+    assert [(stage.name, stage.key) for stage in alone] == [("teach", planned(own)[0].key)]
+    more = planned(own, "+stages.again=['epochs=3','init=checkpoint','init.checkpoint=${stage:learn}']")
+    assert [(stage.name, stage.needs) for stage in more] == [
+        ("teach", ()),
+        ("learn", ("teach",)),
+        ("again", ("learn",)),
+    ]
+    assert [stage_names(stage.cfg["stages"]) for stage in (*alone, *more)] == [[]] * 4
+
+
 def test_references_stand_in_texts_lists_and_dicts(own: Path) -> None:
     before = {stage.name: stage for stage in planned(own)}
     at = {name: str(Path("run", name).absolute()) for name in before}
@@ -361,6 +379,19 @@ def test_stages_are_one_group_at_a_tracker(run_cli: Callable[..., Outcome], own:
     assert done.status == 0, done.err
     logged = [read_wandb(tmp_path / "night" / name).run for name in ("teach", "learn")]
     assert [(run.run_group, run.display_name) for run in logged] == [("night", "night teach"), ("night", "night learn")]
+
+
+def test_in_a_sweep_the_group_is_that_of_the_sweep(run_cli: Callable[..., Outcome], own: Path, tmp_path: Path) -> None:
+    given = ["tracker=wandb", "tracker.mode=offline", f"hydra.sweep.dir={tmp_path}/s", "seed=0", "name=night"]
+    env = {"NETRC": "/nonexistent", "WANDB_ERROR_REPORTING": "false"}
+    done = run_cli("-m", "--config-dir", str(own), "experiment=two", *SHARED, *given, env=env)
+    assert done.status == 0, done.err
+    (shared,) = (tmp_path / "s" / "stages").glob("[!.]*")
+    logged = [read_wandb(folder).run for folder in (shared, tmp_path / "s" / "0" / "learn")]
+    assert [(run.run_group, run.display_name) for run in logged] == [
+        ("s", f"night {shared.name}"),
+        ("s", "night 000 learn"),
+    ]
 
 
 def test_a_stage_may_be_another_job(run_cli: Callable[..., Outcome], tmp_path: Path) -> None:

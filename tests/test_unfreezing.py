@@ -178,6 +178,8 @@ def test_without_epochs_it_is_refused() -> None:
         (["technique=freeze_then_unfreeze", "technique.freeze_then_unfreeze.include=hed.*"], "hed.*, which matches no"),
         (["technique=freeze_then_unfreeze", "technique.freeze_then_unfreeze.exclude=*"], "freezes nothing"),
         (["technique=gradual_unfreezing", "model=mlp", "model.depth=0"], "a single layer"),
+        (["technique=freeze+gradual_unfreezing"], "gradual_unfreezing has no effect: .* frozen for the whole run"),
+        (["technique=freeze_then_unfreeze+freeze"], "freeze_then_unfreeze has no effect: .* Leave it or technique=fre"),
     ],
 )
 def test_what_would_freeze_nothing_is_refused(overrides: Sequence[str], message: str) -> None:
@@ -191,6 +193,10 @@ def test_a_run_that_ends_before_all_layers_learn_is_told() -> None:
     assert note.endswith("=1: the lowest of the 4 layers would learn from epoch 3 on, and the run has 3. Type "
                          "technique.gradual_unfreezing.epochs_per_layer=0.75, or more epochs.")  # fmt: skip
     assert not make("technique=gradual_unfreezing", "model=mlp", "model.depth=3", "epochs=4").messages
+
+
+def test_some_layers_may_be_frozen_for_good() -> None:
+    make("technique=freeze+gradual_unfreezing", "model=mlp", "model.depth=2", "technique.freeze.include=[first]")
 
 
 @pytest.mark.parametrize("held", ["gradual_unfreezing", "freeze_then_unfreeze"])

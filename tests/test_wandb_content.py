@@ -19,8 +19,8 @@ from wandb_file import Logged, read_wandb
 
 import mltricks
 from mltricks.build import load_data
+from mltricks.observers.facts import run_name
 from mltricks.observers.files import read_records
-from mltricks.observers.wandb import run_name
 from mltricks.summary import Summary
 
 OFFLINE = ["tracker=wandb", "tracker.mode=offline"]

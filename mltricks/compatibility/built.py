@@ -35,6 +35,7 @@ class Built(Protocol):
     state: State
     total_steps: int
     shapes: Shapes | None
+    frozen: frozenset[str]
 
 
 def check_built(run: Built, raw: Batch) -> None:
@@ -53,6 +54,7 @@ def check_built(run: Built, raw: Batch) -> None:
     check_shaped_losses(run, raw)
     check_random_passes(run, batch)
     check_restarts(run)
+    check_unfreezing(run)
 
 
 def without_effect(run: Built) -> list[str]:
@@ -228,3 +230,14 @@ def learning_rate(optim: Any, hypers: Hypers, step: int) -> float:
     """The learning rate of an update; the first one of an optimiser with several."""
     name = getattr(type(optim), "learning_rates", ("lr",))[0]
     return hypers.values(step).get(("optim", name), hypers.constants["optim"][name])
+
+
+def check_unfreezing(run: Built) -> None:
+    """Refuse a technique whose layers would learn later, if another one freezes all of them for the whole run."""
+    for name, technique in run.techniques.items():
+        if not hasattr(technique, "levels") or not run.state["own"][name]["params"].keys() <= run.frozen:
+            continue
+        raise ValueError(
+            f"technique={name} has no effect: the layers that it would unfreeze are frozen for the whole run. Leave it "
+            "or technique=freeze out, or freeze fewer layers by technique.freeze.include."
+        )

@@ -40,6 +40,16 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else here.parent / "conf"
 
 
+def option_folders() -> list[Path]:
+    """The folders that hold options: ``conf``, and those that the user gave to a command."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return [conf_dir()]
+    sources = HydraConfig.get().runtime.config_sources
+    return [Path(source.path) for source in sources if source.schema == "file"]
+
+
 def option_of(group: str, thing: Any) -> str:
     """The option of a group that creates an object, for messages; a user's own class has its own name.
 

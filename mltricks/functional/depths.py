@@ -46,10 +46,10 @@ def layer_of(name: str) -> str:
 
 
 def layers(params: dict[str, Tensor]) -> list[str]:
-    """The names of the layers of a model's parameters, in the order of registration.
+    """The names of the layers of a model's parameters, in the order of registration; a parameter of no layer is one.
 
     >>> import torch
-    >>> layers({name: torch.zeros(2) for name in ["stem.weight", "blocks.0.up.weight", "blocks.0.up.bias"]})
-    ['stem', 'blocks.0']
+    >>> layers({name: torch.zeros(2) for name in ["token", "stem.weight", "blocks.0.up.weight", "blocks.0.up.bias"]})
+    ['token', 'stem', 'blocks.0']
     """
-    return list(dict.fromkeys(layer_of(name) for name in params if "/" not in name))
+    return list(dict.fromkeys(layer_of(name) or name for name in params if "/" not in name))

@@ -27,7 +27,7 @@ def changed(overrides: Sequence[str], cfg: dict[str, Any]) -> Iterator[str]:
     chosen = {key: value for key, _, value in (text.partition("=") for text in overrides)}
     for text in overrides:
         key, _, value = text.partition("=")
-        if key in NO_CHANGE or key.startswith(("hydra", "~stages.")):
+        if key in NO_CHANGE or key.startswith(("hydra", "~stages.", "+stages.", "++stages.")):
             continue
         new = value if key in GROUPS else found_in(cfg, key.split("."))
         # an experiment, or a key that is added or deleted, leaves no default to compare with

@@ -11,6 +11,7 @@ import torch
 
 from mltricks.artifacts import is_artifact
 from mltricks.config.options import called
+from mltricks.config.stages import LIST, as_typed
 from mltricks.evaluate import steered_by
 
 if TYPE_CHECKING:
@@ -57,12 +58,28 @@ def sweep_folder(folder: Path) -> Path | None:
     return next((parent for parent in list(folder.resolve().parents)[:4] if (parent / "multirun.yaml").is_file()), None)
 
 
+def run_name(name: Any, folder: Path, sweep: Path | None) -> str:
+    """The name of a run: the key ``name``, or else that of its folder; trials of a sweep have their number in it."""
+    number = f"{int(folder.name):03d}" if folder.name.isdigit() else folder.name
+    if sweep is not None:
+        return number if name is None else f"{name} {number}"
+    return dated(folder) if name is None else str(name)
+
+
+def dated(folder: Path) -> str:
+    """The name of a folder, with the date if its parent is one."""
+    parent = folder.resolve().parent.name
+    return f"{parent} {folder.name}" if len(parent) == 10 and parent.replace("-", "").isdigit() else folder.name
+
+
 def swept(folder: Path) -> dict[str, Any]:
     """The values that the sweep gave this trial and that are not the same in all trials, by dotted key.
 
-    They are the trial's overrides that the sweep's own command does not have.
+    They are the trial's overrides that the sweep's own command does not have. The folder may be that of a stage of the
+    trial; a stage that several trials share has none.
     """
-    sweep, mine = sweep_folder(folder), folder / ".hydra" / "overrides.yaml"
+    sweep, trial = sweep_folder(folder), folder.parent if (folder.parent / LIST).is_file() else folder
+    mine = trial / ".hydra" / "overrides.yaml"
     if sweep is None or not mine.is_file():
         return {}
     shared = command_of(sweep / "multirun.yaml")
@@ -77,8 +94,8 @@ def command_of(path: Path) -> dict[str, Any]:
 
 
 def pairs(overrides: Iterable[Any]) -> dict[str, Any]:
-    """Keys and values of overrides, without Hydra's own."""
-    split = [str(override).lstrip("+~").partition("=")[::2] for override in overrides]
+    """Keys and values of overrides as they are typed, without Hydra's own."""
+    split = [as_typed(str(override)).lstrip("+~").partition("=")[::2] for override in overrides]
     return {key: value_of(text) for key, text in split if not key.startswith(("hydra.", "hydra/"))}
 
 

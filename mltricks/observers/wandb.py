@@ -23,7 +23,7 @@ from mltricks.batch import Batch
 from mltricks.config.values import Positive, Size, check_fields
 from mltricks.observers.base import Moment, Observer, Record
 from mltricks.observers.curves import NORMS, NewLines, curves, layer_curves
-from mltricks.observers.facts import facts, inputs, sweep_folder, swept
+from mltricks.observers.facts import dated, facts, inputs, run_name, sweep_folder, swept
 from mltricks.observers.formats import shown_folder
 from mltricks.observers.layers import FILE as LAYERS
 from mltricks.observers.wandb_sender.link import Link, link
@@ -253,20 +253,6 @@ def choose_mode(wanted: str) -> tuple[Any, str]:
     if wanted in ("auto", "online"):
         return ("online", "") if has_key() else ("offline", "no API key found (WANDB_API_KEY, or wandb login)")
     return wanted, ""
-
-
-def run_name(name: Any, folder: Path, sweep: Path | None) -> str:
-    """The name of a run: the key ``name``, or else that of its folder; trials of a sweep have their number in it."""
-    number = f"{int(folder.name):03d}" if folder.name.isdigit() else folder.name
-    if sweep is not None:
-        return number if name is None else f"{name} {number}"
-    return dated(folder) if name is None else str(name)
-
-
-def dated(folder: Path) -> str:
-    """The name of a folder, with the date if its parent is one."""
-    parent = folder.resolve().parent.name
-    return f"{parent} {folder.name}" if len(parent) == 10 and parent.replace("-", "").isdigit() else folder.name
 
 
 def last_id(folder: Path) -> str | None:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor
 
 from mltricks.config.values import suggest
-from mltricks.functional.depths import depths
+from mltricks.functional.depths import depths, layers
 from mltricks.technique import Params
 
 
@@ -46,7 +46,11 @@ def check_patterns(key: str, patterns: Sequence[str], params: Params) -> None:
     """
     for pattern in patterns:
         if pattern not in WORDS and not matching([pattern], params):
-            raise ValueError(f"{key} has {pattern}, which matches no parameter. {suggest(pattern, [*params, *WORDS])}")
+            near = suggest(pattern, [*params, *WORDS])
+            known = f"The layers are {', '.join(layers(dict(params)))}; there are the words {', '.join(WORDS)}."
+            raise ValueError(
+                f"{key} has {pattern}, which matches no parameter. {known if near.startswith('Known') else near}"
+            )
 
 
 def _matrices(params: Params) -> list[str]:

@@ -40,7 +40,7 @@ def write_page(folder: Path, summary: Summary, stages: Sequence[Stage]) -> None:
         "tags": summary.tags,
         "notes": summary.notes,
         "error": summary.error,
-        "cards": cards(summary),
+        "cards": cards(replace(summary, steps=sum(told.get("steps", 0) for told in summary.stages))),  # as the time
     }
     content = render("run.html", folder=TEMPLATES, **head, body=body)
     write_atomically(folder / "report.html", lambda partial: partial.write_bytes(content))
@@ -63,7 +63,7 @@ def rows(folder: Path, stages: Sequence[Stage], summary: Summary) -> Iterator[li
         status = told["status"].replace("_", " ") + (", in another run" if told["taken"] else "")
         yield [
             Cell(stage.name, " ".join(map(names.without_brackets, stage.overrides)), link=link),
-            Cell(duration(told["seconds"]), f"{told['steps']:,} updates"),
+            Cell(duration(told["seconds"]), f"{told['steps']:,} updates" if told["steps"] else ""),
             Cell(*result_of(told)),
             Cell(status, tone=STYLES.get(told["status"], "")),
         ]

@@ -13,7 +13,7 @@ from typing import Any
 from mltricks.config.compose import compose, plain
 from mltricks.config.names import with_brackets
 from mltricks.config.overrides import parse
-from mltricks.config.stages import check_stages, leaves, stage_names
+from mltricks.config.stages import RESERVED, check_stages, leaves, stage_names
 from mltricks.config.values import UnknownName, suggest
 from mltricks.resume import differences, finished, is_free
 from mltricks.stages.overrides import overrides_of, written
@@ -42,12 +42,11 @@ def plan(node: Mapping[str, Any], command: Sequence[str], folder: Path, sweep: P
     shared = [with_brackets(text) for text in command if not of_the_whole(text)]
     done = {} if node.get("done") is None else done_in(Path(str(node["done"])))
     names, planned = stage_names(node), dict[str, Stage]()
-    left_out = [text for text in command if text.startswith("~stages.")]
-    none = [*left_out, *(f"~stages.{name}" for name in names)]  # a stage is an ordinary run, without stages of its own
+    without_stages = [*filter(adds_or_removes, command), *(f"~stages.{name}" for name in names)]
     for name in names:
         own = overrides_of(node, name)
         check_conflict(name, shared, own)
-        stage = composed(name, [*shared, *none], own, planned, folder)
+        stage = composed(name, [*shared, *without_stages], own, planned, folder)
         if stage.key in done:
             stage = replace(stage, folder=done[stage.key])
         elif sweep is not None and name != names[-1]:
@@ -71,6 +70,17 @@ def of_the_whole(override: str) -> bool:
     key = override.partition("=")[0].lstrip("+~")
     first = key.partition(".")[0]
     return first in OF_THE_WHOLE or (first == "hydra" and key != "hydra.searchpath") or key.startswith("hydra/")
+
+
+def adds_or_removes(override: str) -> bool:
+    """Whether an override of the command adds a stage to those of the experiment, or leaves one out.
+
+    >>> list(map(adds_or_removes, ["~stages.scratch", "+stages.more=[]", "stages.only=a", "++stages.changes.a.seed=1"]))
+    [True, True, False, False]
+    """
+    key = override.partition("=")[0]
+    first, *path = key.lstrip("+~").split(".")
+    return key[:1] in ("+", "~") and first == "stages" and len(path) == 1 and path[0] not in RESERVED
 
 
 def check_conflict(name: str, shared: Sequence[str], own: Sequence[str]) -> None:

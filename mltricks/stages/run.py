@@ -18,7 +18,7 @@ from mltricks.config.overrides import parse
 from mltricks.config.stages import LIST
 from mltricks.observers.closing import interrupted
 from mltricks.observers.create import InSweep
-from mltricks.observers.facts import sweep_folder
+from mltricks.observers.facts import run_name, sweep_folder
 from mltricks.observers.files import yaml_text
 from mltricks.process.atomic import Occupied, alone_in
 from mltricks.resume import assign, check_unused, differences, finished, is_free, saved_config
@@ -222,11 +222,15 @@ def run_one(stage: Stage, in_sweep: InSweep | None, one: One) -> Summary:
 
 
 def labelled(stage: Stage, cfg: dict[str, Any], folder: Path) -> Stage:
-    """The stage with a name that says of which run it is, and in one group with the others at a tracker."""
-    whole = folder.name if cfg["name"] is None else str(cfg["name"])
+    """The stage with a name that says of which run it is, and in one group with the others at a tracker.
+
+    In a sweep, whose trials share stages, the group is that of the sweep.
+    """
+    sweep, given = sweep_folder(folder), cfg["name"]
     progress = "none" if cfg["progress"] == "none" else stage.cfg["progress"]  # a sweep shows its own
-    mine = {**stage.cfg, "progress": progress, "name": whole if sweep_folder(folder) else f"{whole} {stage.name}"}
-    if "group" in mine["tracker"] and mine["tracker"]["group"] is None:
+    whole = run_name(given, folder, sweep) if stage.folder.parent == folder or sweep is None else given
+    mine = {**stage.cfg, "progress": progress, "name": whole if sweep else f"{whole} {stage.name}"}
+    if sweep is None and "group" in mine["tracker"] and mine["tracker"]["group"] is None:
         mine["tracker"] = {**mine["tracker"], "group": whole}
     return replace(stage, cfg=mine)
 
