@@ -139,6 +139,7 @@ DISTILLATION = tuple(
         ("predictions", "student", ("experiment=distill", *TAUGHT), "99.35"),
         ("hints, then predictions (FitNets)", "student", ("experiment=fitnets", *TAUGHT), "99.49"),
         ("its own average", "student", ("experiment=distill", *TAUGHT, "stages.student.technique=distill_ema"), "-"),
+        ("born again, first network", "teacher", ("experiment=born_again", *TAUGHT), "-"),
         ("born again, third generation", "third", ("experiment=born_again", *TAUGHT), "-"),
     )
 )
