@@ -196,7 +196,14 @@ def test_a_run_that_ends_before_all_layers_learn_is_told() -> None:
 
 
 def test_some_layers_may_be_frozen_for_good() -> None:
-    make("technique=freeze+gradual_unfreezing", "model=mlp", "model.depth=2", "technique.freeze.include=[first]")
+    held = ("technique.freeze.include=[first]", "model=mlp", "model.depth=2")
+    run = make("technique=freeze+gradual_unfreezing", *held)
+    first = {"hidden.0.weight"}
+    assert run.frozen == first, "the others learn in their turn"
+    before = map_state(torch.clone, run.state["params"])
+    advance(run, 2)
+    assert all(torch.equal(before[name], run.state["params"][name]) for name in first)
+    assert any(not torch.equal(before[name], p) for name, p in run.state["params"].items() if name not in first)
 
 
 @pytest.mark.parametrize("held", ["gradual_unfreezing", "freeze_then_unfreeze"])
